@@ -1,1 +1,12 @@
-//! (header to be written)
+//! Every decision of Convoy, and no effect: what a fleet should be, what follows from what was observed, in which
+//! order things may happen. Called by the coordinator, the agent and the CLI, which do the I/O.
+//!
+//! Promises: no clock, no randomness, no file, no environment, no runtime. `now` and seeds are arguments; the same
+//! input gives the same output, byte for byte. Nothing here logs; reasons are returned as values.
+#![deny(missing_docs)]
+
+pub mod bundle;
+pub mod finding;
+pub mod ids;
+pub mod observed;
+pub mod time;

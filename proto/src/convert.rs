@@ -1,0 +1,1 @@
+//! TryFrom wire to domain with typed errors, From domain to wire.
