@@ -10,3 +10,4 @@ pub mod finding;
 pub mod ids;
 pub mod observed;
 pub mod time;
+pub mod token;

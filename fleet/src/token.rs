@@ -1,0 +1,162 @@
+//! Join tokens: one word that lets one host become one node, once.
+//!
+//! The coordinator writes them, an operator carries them, the agent reads them. A token names the node, says where to
+//! dial and pins the authority, so that the agent's first connection is already to the right coordinator. Everything
+//! in it but the secret is public; the coordinator keeps only a hash of the secret.
+
+use std::fmt;
+
+use crate::ids::{NameError, NodeName};
+
+/// What every token of this format starts with.
+const PREFIX: &str = "convoy-join.v1";
+
+/// Bytes of the secret; 256 bits cannot be guessed.
+pub const SECRET_LEN: usize = 32;
+
+/// The secret part of a join token. Its `Debug` prints no secret.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct TokenSecret(pub [u8; SECRET_LEN]);
+
+impl TokenSecret {
+    /// As it is sent in `EnrollRequest.token_secret`: hexadecimal.
+    pub fn to_hex(&self) -> String {
+        hex(&self.0)
+    }
+
+    /// Reads what [`TokenSecret::to_hex`] wrote.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        unhex(text)?.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Debug for TokenSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// A join token, read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinToken {
+    /// The only name it can be used for.
+    pub node: NodeName,
+    /// Where the coordinator listens, `host:port`.
+    pub address: String,
+    /// SHA-256 of the DER encoding of the authority's certificate. The coordinator presents that certificate at the
+    /// end of its chain; an agent goes on only if the digests agree.
+    pub authority: [u8; 32],
+    /// Proves that the coordinator made this token.
+    pub secret: TokenSecret,
+}
+
+impl JoinToken {
+    /// The token as one word of letters, digits, dots and dashes. It holds the secret: show it once, log it never.
+    pub fn to_text(&self) -> String {
+        let address = hex(self.address.as_bytes());
+        format!("{PREFIX}.{}.{address}.{}.{}", self.node, hex(&self.authority), self.secret.to_hex())
+    }
+
+    /// Reads a token; surrounding white space is ignored.
+    ///
+    /// # Errors
+    /// Says which part is wrong, without repeating the token.
+    pub fn parse(text: &str) -> Result<Self, TokenError> {
+        let rest = text.trim().strip_prefix(PREFIX).and_then(|rest| rest.strip_prefix('.'));
+        let parts: Vec<&str> = rest.ok_or(TokenError::Prefix)?.split('.').collect();
+        let [node, address, authority, secret] = parts[..] else { return Err(TokenError::Parts) };
+        let address = unhex(address).and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok(Self {
+            node: NodeName::parse(node)?,
+            address: address.filter(|text| is_address(text)).ok_or(TokenError::Part("address"))?,
+            authority: unhex(authority)
+                .and_then(|bytes| bytes.try_into().ok())
+                .ok_or(TokenError::Part("authority"))?,
+            secret: TokenSecret::from_hex(secret).ok_or(TokenError::Part("secret"))?,
+        })
+    }
+}
+
+/// Why a text is not a join token. Never holds the text, which may be most of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Something else entirely.
+    #[error("this is not a join token; it starts with \"{PREFIX}.\", as `convoy token create` printed it")]
+    Prefix,
+    /// Too few or too many parts.
+    #[error("the join token is cut off or has something appended; copy the whole word")]
+    Parts,
+    /// A part that does not read.
+    #[error("the {0} in the join token is damaged; copy the whole word")]
+    Part(&'static str),
+    /// The node's name is not one.
+    #[error("the node in the join token is damaged")]
+    Node(#[from] NameError),
+}
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok() && !text.contains(char::is_whitespace)
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes any text");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    if !text.is_ascii() || !text.len().is_multiple_of(2) {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token() -> JoinToken {
+        JoinToken {
+            node: NodeName::parse("is-1").unwrap(),
+            address: "127.0.0.1:7843".to_owned(),
+            authority: [0xab; 32],
+            secret: TokenSecret([7; SECRET_LEN]),
+        }
+    }
+
+    #[test]
+    fn a_token_reads_back_what_it_prints() {
+        let text = token().to_text();
+        assert_eq!(JoinToken::parse(&format!(" {text}\n")), Ok(token()));
+        assert!(!text.contains(char::is_whitespace));
+    }
+
+    #[test]
+    fn a_damaged_token_says_what_is_wrong_and_does_not_repeat_it() {
+        let text = token().to_text();
+        let cases = [
+            ("hello".to_owned(), "not a join token"),
+            (text.replace("v1", "v2"), "not a join token"),
+            (format!("{text}.x"), "appended"),
+            (text[..text.len() - 1].to_owned(), "secret"),
+            (text.replace("is-1", "IS-1"), "node"),
+            (text.replace(&"ab".repeat(32), "abab"), "authority"),
+            (text.replace(&hex(b"127.0.0.1:7843"), &hex(b"nowhere")), "address"),
+        ];
+        for (bad, expected) in cases {
+            let error = JoinToken::parse(&bad).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains(&token().secret.to_hex()[..20]), "{error}");
+        }
+    }
+
+    #[test]
+    fn debug_output_holds_no_secret() {
+        assert!(!format!("{:?}", token()).contains('7'.to_string().repeat(3).as_str()));
+        assert!(format!("{:?}", token()).contains("secret: …"));
+    }
+}
