@@ -9,5 +9,6 @@ pub mod bundle;
 pub mod finding;
 pub mod ids;
 pub mod observed;
+pub mod rollout;
 pub mod time;
 pub mod token;
