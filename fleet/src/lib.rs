@@ -10,5 +10,7 @@ pub mod finding;
 pub mod ids;
 pub mod observed;
 pub mod rollout;
+pub mod restart;
+pub mod spec;
 pub mod time;
 pub mod token;

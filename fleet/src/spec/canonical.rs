@@ -1,0 +1,264 @@
+//! deployment.toml by meaning: the flat key-value form that WSO2's config-mapper works on. Two texts with equal flat
+//! forms configure a server equally, whatever their comments, order, quoting and white space.
+//!
+//! Keys are written as the mapper writes them: segments joined by '.', a segment outside `[A-Za-z0-9_-]+` in single
+//! quotes. Elements of arrays of tables are numbered, `event_listener[0].id`. A table without leaves does not exist.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use toml_edit::{ArrayOfTables, DocumentMut, Item, TableLike, Value};
+
+use crate::ids::Digest;
+
+/// Flat key to canonical value. The value is TOML text, so `"true"` and `true` stay apart, as they do for the
+/// mapper's templates.
+pub type Flat = BTreeMap<String, String>;
+
+/// A text that is not TOML.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not TOML at byte {offset}: {message}")]
+pub struct NotToml {
+    /// Where in the text the parser gave up.
+    pub offset: usize,
+    /// What it expected there. Never quotes the text, which may hold secrets.
+    pub message: String,
+}
+
+/// The flat form of a deployment.toml.
+///
+/// # Errors
+/// Says where and why `text` is not TOML.
+pub fn flatten(text: &str) -> Result<Flat, NotToml> {
+    let mut flat = Flat::new();
+    flatten_table(parse(text)?.as_table(), "", &mut flat);
+    Ok(flat)
+}
+
+fn parse(text: &str) -> Result<DocumentMut, NotToml> {
+    text.parse().map_err(|error: toml_edit::TomlError| NotToml {
+        offset: error.span().map_or(0, |span| span.start),
+        message: error.message().to_owned(),
+    })
+}
+
+/// Equal for texts that configure a server equally. A text that is not TOML means just its bytes.
+pub fn meaning(text: &str) -> Digest {
+    match flatten(text) {
+        Ok(flat) => meaning_of(&flat),
+        Err(_) => Digest::of(text.as_bytes()),
+    }
+}
+
+/// The digest of a flat form.
+pub fn meaning_of(flat: &Flat) -> Digest {
+    let mut text = String::from("convoy-config-1\n");
+    for (key, value) in flat {
+        writeln!(text, "{key} = {value}").expect("a String takes any text");
+    }
+    Digest::of(text.as_bytes())
+}
+
+/// Whether a flat key is one that the product itself writes. `owned` holds keys (`encryption.key`) and tables
+/// (`secrets.*`).
+pub fn is_owned(key: &str, owned: &[String]) -> bool {
+    owned.iter().any(|pattern| match pattern.strip_suffix(".*") {
+        Some(table) => key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.')),
+        None => key == pattern,
+    })
+}
+
+/// The keys that only one side has or whose values differ, sorted, without the product-owned ones.
+pub fn differing_keys(a: &Flat, b: &Flat, owned: &[String]) -> Vec<String> {
+    let mut keys: Vec<String> = a
+        .iter()
+        .filter(|(key, value)| b.get(*key) != Some(value))
+        .map(|(key, _)| key)
+        .chain(b.keys().filter(|key| !a.contains_key(*key)))
+        .filter(|key| !is_owned(key, owned))
+        .cloned()
+        .collect();
+    keys.sort();
+    keys
+}
+
+/// `desired` with the product-owned keys that only `disk` has: the encryption key that APIM 4.7 generates at its
+/// first start, or aliases that ciphertool wrote, must survive the next write. Where both have a key, `desired` wins;
+/// where either is not TOML, `desired` is returned as it is.
+pub fn carry_owned(desired: &str, disk: &str, owned: &[String]) -> String {
+    let (Ok(mut target), Ok(source)) = (parse(desired), parse(disk)) else { return desired.to_owned() };
+    let mut carried = false;
+    for pattern in owned {
+        carried |= match pattern.strip_suffix(".*") {
+            Some(table) => carry_table(&mut target, &source, table),
+            None => match pattern.rsplit_once('.') {
+                Some((table, key)) => carry_key(&mut target, &source, table, key),
+                None => false,
+            },
+        };
+    }
+    if carried { target.to_string() } else { desired.to_owned() }
+}
+
+fn carry_table(target: &mut DocumentMut, source: &DocumentMut, table: &str) -> bool {
+    let Some(from) = find_table(source, table) else { return false };
+    let keys: Vec<String> = from.iter().map(|(key, _)| key.to_owned()).collect();
+    let mut carried = false;
+    for key in keys {
+        carried |= carry_key(target, source, table, &key);
+    }
+    carried
+}
+
+fn carry_key(target: &mut DocumentMut, source: &DocumentMut, table: &str, key: &str) -> bool {
+    let Some(Item::Value(value)) = find_table(source, table).and_then(|from| from.get(key)) else {
+        return false;
+    };
+    let mut value = value.clone();
+    value.decor_mut().clear();
+    let mut at: &mut dyn TableLike = target.as_table_mut();
+    for part in table.split('.') {
+        let mut fresh = toml_edit::Table::new();
+        fresh.decor_mut().set_prefix("\n");
+        let Some(next) = at.entry(part).or_insert(Item::Table(fresh)).as_table_like_mut() else {
+            return false;
+        };
+        at = next;
+    }
+    if at.contains_key(key) {
+        return false;
+    }
+    at.insert(key, Item::Value(value));
+    true
+}
+
+fn find_table<'a>(document: &'a DocumentMut, path: &str) -> Option<&'a dyn TableLike> {
+    let mut at: &dyn TableLike = document.as_table();
+    for part in path.split('.') {
+        at = at.get(part)?.as_table_like()?;
+    }
+    Some(at)
+}
+
+fn flatten_table(table: &dyn TableLike, prefix: &str, flat: &mut Flat) {
+    for (key, item) in table.iter() {
+        let path = join(prefix, key);
+        match item {
+            Item::None => {}
+            Item::Value(value) => flatten_value(value, path, flat),
+            Item::Table(inner) => flatten_table(inner, &path, flat),
+            Item::ArrayOfTables(tables) => flatten_tables(tables, &path, flat),
+        }
+    }
+}
+
+fn flatten_tables(tables: &ArrayOfTables, path: &str, flat: &mut Flat) {
+    for (index, table) in tables.iter().enumerate() {
+        flatten_table(table, &format!("{path}[{index}]"), flat);
+    }
+}
+
+fn flatten_value(value: &Value, path: String, flat: &mut Flat) {
+    match value {
+        Value::InlineTable(table) => flatten_table(table, &path, flat),
+        // `x = [{..}]` and `[[x]]` are the same list of maps for the mapper.
+        Value::Array(array) if !array.is_empty() && array.iter().all(Value::is_inline_table) => {
+            for (index, element) in array.iter().enumerate() {
+                flatten_value(element, format!("{path}[{index}]"), flat);
+            }
+        }
+        _ => {
+            flat.insert(path, canonical_value(value));
+        }
+    }
+}
+
+/// One spelling per value: `0x10`, `16` and `1_6` are the same integer, `'a'` and `"a"` the same string.
+fn canonical_value(value: &Value) -> String {
+    match value {
+        Value::String(text) => Value::from(text.value().as_str()).to_string(),
+        Value::Integer(number) => number.value().to_string(),
+        Value::Float(number) => Value::from(*number.value()).to_string(),
+        Value::Boolean(flag) => flag.value().to_string(),
+        Value::Datetime(moment) => moment.value().to_string(),
+        Value::Array(array) => {
+            let elements: Vec<String> = array.iter().map(canonical_value).collect();
+            format!("[{}]", elements.join(", "))
+        }
+        Value::InlineTable(table) => {
+            let mut flat = Flat::new();
+            flatten_table(table, "", &mut flat);
+            let entries: Vec<String> = flat.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+    }
+}
+
+pub(crate) fn join(prefix: &str, segment: &str) -> String {
+    let bare = !segment.is_empty()
+        && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    let segment = if bare { segment.to_owned() } else { format!("'{segment}'") };
+    if prefix.is_empty() { segment } else { format!("{prefix}.{segment}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned() -> Vec<String> {
+        vec!["encryption.key".to_owned(), "secrets.*".to_owned()]
+    }
+
+    #[test]
+    fn comments_order_spacing_and_spelling_do_not_change_the_meaning() {
+        let a = "[server]\nhostname = \"a\"\noffset=1\n[[l]]\nid='x'\n[l.p]\nq=0x10\n";
+        let b = "# note\nl = [ { p.q = 16, id = \"x\" } ]\n[server]\n\n offset = 1 # one\nhostname = 'a'\n[empty]\n";
+        assert_eq!(flatten(a).unwrap(), flatten(b).unwrap());
+        assert_eq!(meaning(a), meaning(b));
+    }
+
+    #[test]
+    fn a_string_is_not_a_boolean_and_list_order_counts() {
+        assert_ne!(meaning("a = true"), meaning("a = 'true'"));
+        assert_ne!(meaning("a = [1, 2]"), meaning("a = [2, 1]"));
+        assert_ne!(meaning("a = 1"), meaning("a = 1.0"));
+    }
+
+    #[test]
+    fn keys_are_spelt_as_the_mapper_spells_them() {
+        let flat = flatten("[[e]]\n[e.properties]\n'header.X-Y' = 'v'\n").unwrap();
+        assert_eq!(flat.keys().collect::<Vec<_>>(), ["e[0].properties.'header.X-Y'"]);
+    }
+
+    #[test]
+    fn a_broken_text_means_its_bytes() {
+        assert!(flatten("a = ").is_err());
+        assert_ne!(meaning("a = "), meaning("a =  "));
+    }
+
+    #[test]
+    fn owned_keys_do_not_count_as_different() {
+        let a = flatten("a = 1\n[encryption]\nkey = 'x'\n[secrets]\ndb = 'p'").unwrap();
+        let b = flatten("a = 2\n").unwrap();
+        assert_eq!(differing_keys(&a, &b, &owned()), ["a"]);
+        assert_eq!(differing_keys(&b, &a, &owned()), ["a"]);
+    }
+
+    #[test]
+    fn a_generated_key_is_carried_into_the_next_write() {
+        let desired = "# top\n[server]\nhostname = \"a\"\n";
+        let disk = "[server]\nhostname = \"old\"\n[encryption]\nkey = \"abc\"\n";
+        let carried = carry_owned(desired, disk, &owned());
+        assert!(carried.starts_with(desired), "{carried}");
+        assert_eq!(flatten(&carried).unwrap()["encryption.key"], "\"abc\"");
+        assert_eq!(flatten(&carried).unwrap()["server.hostname"], "\"a\"");
+        assert_eq!(carry_owned(&carried, disk, &owned()), carried);
+    }
+
+    #[test]
+    fn a_declared_key_beats_the_one_on_disk_and_broken_texts_change_nothing() {
+        let desired = "[encryption]\nkey = \"ours\"\n";
+        assert_eq!(carry_owned(desired, "[encryption]\nkey = \"theirs\"\n", &owned()), desired);
+        assert_eq!(carry_owned(desired, "[encr", &owned()), desired);
+        assert_eq!(carry_owned("a = ", "[encryption]\nkey = 'k'\n", &owned()), "a = ");
+    }
+}
