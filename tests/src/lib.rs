@@ -1,1 +1,4 @@
-//! (header to be written)
+//! What end-to-end and simulation tests share; the only crate that may see both daemons.
+
+pub mod pack;
+pub mod standin;
