@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use crate::ids::{Digest, Generation};
+use crate::ids::{Digest, Generation, Revision};
 
 /// A file's content is at most this large; keystores and jars of a few megabytes fit.
 pub const FILE_SIZE_MAX: u64 = 8 * 1024 * 1024;
@@ -293,6 +293,32 @@ pub struct Applied {
     pub generation: Generation,
     /// Which bundle.
     pub bundle: Digest,
+}
+
+/// What an operator wants of a node's server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// It should run, and be started again when it ends.
+    Running,
+    /// It should not run.
+    Stopped,
+}
+
+/// The newest desired state of a node, as the coordinator sends it and the agent keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// Generation and bundle.
+    pub applied: Applied,
+    /// Digest of the encoded bundle, under which it is fetched.
+    pub content: Digest,
+    /// Bytes of the encoded bundle.
+    pub content_size: u64,
+    /// The revision it came from; informational.
+    pub revision: Revision,
+    /// What is wanted of the server.
+    pub run: RunState,
+    /// For people: `revision 7, rollout 3`.
+    pub why: String,
 }
 
 #[cfg(test)]

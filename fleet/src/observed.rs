@@ -163,6 +163,28 @@ pub enum ServiceState {
     Unknown,
 }
 
+impl ServiceState {
+    /// The stable word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            ServiceState::Stopped => "stopped",
+            ServiceState::Starting => "starting",
+            ServiceState::Running => "running",
+            ServiceState::Stopping => "stopping",
+            ServiceState::BackingOff { .. } => "backing-off",
+            ServiceState::GaveUp { .. } => "gave-up",
+            ServiceState::Foreign => "foreign",
+            ServiceState::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for ServiceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// Whether the server does its job. Unknown is never healthy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -204,6 +226,29 @@ pub enum DriftKind {
     GeneratedDeleted,
 }
 
+impl DriftKind {
+    /// Every one with its stable word.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Edited, "edited"),
+        (Self::Deleted, "deleted"),
+        (Self::Mode, "mode"),
+        (Self::Owner, "owner"),
+        (Self::ProductOwned, "product-owned"),
+        (Self::GeneratedEdited, "generated-edited"),
+        (Self::GeneratedDeleted, "generated-deleted"),
+    ];
+
+    /// The stable word.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(known, _)| *known == self).map_or("unknown", |(_, word)| word)
+    }
+
+    /// The one of a stable word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == word).map(|(known, _)| *known)
+    }
+}
+
 /// What was done about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DriftAction {
@@ -215,6 +260,26 @@ pub enum DriftAction {
     Paused,
     /// Restored again and again without lasting; left as it is.
     TugOfWar,
+}
+
+impl DriftAction {
+    /// Every one with its stable word.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Restored, "restored"),
+        (Self::Reported, "reported"),
+        (Self::Paused, "paused"),
+        (Self::TugOfWar, "tug-of-war"),
+    ];
+
+    /// The stable word.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(known, _)| *known == self).map_or("unknown", |(_, word)| word)
+    }
+
+    /// The one of a stable word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == word).map(|(known, _)| *known)
+    }
 }
 
 /// One difference between desired and disk.

@@ -1,1 +1,0 @@
-//! TryFrom wire to domain with typed errors, From domain to wire.

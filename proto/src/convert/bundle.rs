@@ -1,0 +1,399 @@
+//! The bundle on the wire and as content: what the coordinator stores under its digest and the agent fetches.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fleet::{
+    bundle::{
+        BUNDLE_FILES_MAX, BUNDLE_SIZE_MAX, BodyRule, Bundle, DriftPolicy, FILE_SIZE_MAX, FileEntry, HomePath,
+        Port, Probe, ProbeKind, ProbeRole, RestartClass, RestartPolicy, ServiceSettings, Thresholds,
+    },
+    ids::Digest,
+};
+use prost::Message as _;
+
+use crate::{
+    convert::{ConvertError, invalid, required},
+    wire::bundle as wire,
+};
+
+/// An encoded bundle is at most this large, in bytes: 2,000 files with long paths stay far below.
+pub const ENCODED_SIZE_MAX: usize = 4 * 1024 * 1024;
+
+/// The bytes that stand for a bundle in stores, journals and on the content call. Equal bundles give equal bytes.
+pub fn encode_bundle(bundle: &Bundle) -> Vec<u8> {
+    wire::Bundle::from(bundle).encode_to_vec()
+}
+
+/// # Errors
+/// Bytes that are no bundle, or one that breaks a bound of `fleet::bundle`.
+pub fn decode_bundle(bytes: &[u8]) -> Result<Bundle, ConvertError> {
+    if ENCODED_SIZE_MAX < bytes.len() {
+        return Err(invalid(
+            "Bundle",
+            "encoding",
+            format!("{} bytes, more than {ENCODED_SIZE_MAX}", bytes.len()),
+        ));
+    }
+    let bundle =
+        wire::Bundle::decode(bytes).map_err(|source| ConvertError::Encoding { message: "Bundle", source })?;
+    Bundle::try_from(bundle)
+}
+
+pub(crate) fn digest(
+    bytes: &[u8],
+    message: &'static str,
+    field: &'static str,
+) -> Result<Digest, ConvertError> {
+    Digest::from_slice(bytes).ok_or_else(|| invalid(message, field, format!("{} bytes, not 32", bytes.len())))
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn home_path(text: &str, message: &'static str, field: &'static str) -> Result<HomePath, ConvertError> {
+    HomePath::parse(text).map_err(|error| invalid(message, field, error.to_string()))
+}
+
+fn port_number(number: u32, message: &'static str) -> Result<u16, ConvertError> {
+    u16::try_from(number)
+        .ok()
+        .filter(|&port| port != 0)
+        .ok_or_else(|| invalid(message, "port", format!("{number} is not 1 to 65535")))
+}
+
+impl From<&Bundle> for wire::Bundle {
+    fn from(bundle: &Bundle) -> Self {
+        let files = bundle.files.iter().map(|(path, file)| file_to_wire(path, file)).collect();
+        Self { files, service: Some(wire::Service::from(&bundle.service)) }
+    }
+}
+
+impl TryFrom<wire::Bundle> for Bundle {
+    type Error = ConvertError;
+
+    fn try_from(bundle: wire::Bundle) -> Result<Self, ConvertError> {
+        if BUNDLE_FILES_MAX < bundle.files.len() {
+            let why = format!("{} of them, more than {BUNDLE_FILES_MAX}", bundle.files.len());
+            return Err(invalid("Bundle", "files", why));
+        }
+        let mut files = BTreeMap::new();
+        for file in &bundle.files {
+            let (path, entry) = file_from_wire(file)?;
+            if files.insert(path, entry).is_some() {
+                return Err(invalid("Bundle", "files", format!("{:?} stands in it twice", file.path)));
+            }
+        }
+        let service = ServiceSettings::try_from(required(bundle.service, "Bundle", "service")?)?;
+        let bundle = Self { files, service };
+        if BUNDLE_SIZE_MAX < bundle.size() {
+            let why = format!("{} bytes together, more than {BUNDLE_SIZE_MAX}", bundle.size());
+            return Err(invalid("Bundle", "files", why));
+        }
+        Ok(bundle)
+    }
+}
+
+fn file_to_wire(path: &HomePath, file: &FileEntry) -> wire::File {
+    let drift = match file.drift {
+        DriftPolicy::Enforce => wire::DriftPolicy::Enforce,
+        DriftPolicy::Report => wire::DriftPolicy::Report,
+        DriftPolicy::Ignore => wire::DriftPolicy::Ignore,
+    };
+    let restart = match file.restart {
+        RestartClass::None => wire::RestartClass::None,
+        RestartClass::Hot => wire::RestartClass::Hot,
+        RestartClass::Restart => wire::RestartClass::Restart,
+        RestartClass::Phased => wire::RestartClass::Phased,
+    };
+    wire::File {
+        path: path.as_str().to_owned(),
+        digest: file.digest.0.to_vec(),
+        size: file.size,
+        mode: file.mode,
+        drift: drift.into(),
+        restart: restart.into(),
+        meaning: file.meaning.0.to_vec(),
+        secret: file.secret,
+    }
+}
+
+fn file_from_wire(file: &wire::File) -> Result<(HomePath, FileEntry), ConvertError> {
+    let path = home_path(&file.path, "File", "path")?;
+    if FILE_SIZE_MAX < file.size {
+        return Err(invalid("File", "size", format!("{} bytes, more than {FILE_SIZE_MAX}", file.size)));
+    }
+    // Set-uid, set-gid and sticky bits have no business below a server's home.
+    if 0o777 < file.mode {
+        return Err(invalid("File", "mode", format!("{:o} has more than permission bits", file.mode)));
+    }
+    let drift = match file.drift() {
+        wire::DriftPolicy::Enforce => DriftPolicy::Enforce,
+        wire::DriftPolicy::Report => DriftPolicy::Report,
+        wire::DriftPolicy::Ignore => DriftPolicy::Ignore,
+        wire::DriftPolicy::Unspecified => return Err(invalid("File", "drift", "an unknown policy")),
+    };
+    let restart = match file.restart() {
+        wire::RestartClass::None => RestartClass::None,
+        wire::RestartClass::Hot => RestartClass::Hot,
+        wire::RestartClass::Restart => RestartClass::Restart,
+        wire::RestartClass::Phased => RestartClass::Phased,
+        wire::RestartClass::Unspecified => return Err(invalid("File", "restart", "an unknown class")),
+    };
+    let entry = FileEntry {
+        digest: digest(&file.digest, "File", "digest")?,
+        meaning: digest(&file.meaning, "File", "meaning")?,
+        size: file.size,
+        mode: file.mode,
+        drift,
+        restart,
+        secret: file.secret,
+    };
+    Ok((path, entry))
+}
+
+impl From<&ServiceSettings> for wire::Service {
+    fn from(service: &ServiceSettings) -> Self {
+        Self {
+            product: service.product.clone(),
+            home: service.home.clone(),
+            script_unix: service.script_unix.as_str().to_owned(),
+            script_windows: service.script_windows.as_str().to_owned(),
+            args: service.args.clone(),
+            env: service.env.clone(),
+            java_home: service.java_home.clone(),
+            run_user: service.run_user.clone(),
+            offset: service.offset.into(),
+            ports: service.ports.iter().map(port_to_wire).collect(),
+            probes: service.probes.iter().map(wire::Probe::from).collect(),
+            start_deadline_ms: millis(service.start_deadline),
+            stop_deadline_ms: millis(service.stop_deadline),
+            thresholds: Some(wire::Thresholds {
+                period_ms: millis(service.thresholds.period),
+                failure: service.thresholds.failure,
+                success: service.thresholds.success,
+                grace_ms: millis(service.thresholds.grace),
+            }),
+            restart_policy: Some(wire::RestartPolicy {
+                exits_max: service.restart_policy.exits_max,
+                window_ms: millis(service.restart_policy.window),
+                delay_ms: millis(service.restart_policy.delay),
+                delay_max_ms: millis(service.restart_policy.delay_max),
+            }),
+            owned_keys: service.owned_keys.clone(),
+            jdk_min: service.jdk.0,
+            jdk_max: service.jdk.1.unwrap_or(0),
+            ready_lines: service.ready_lines.clone(),
+            config_path: service.config_path.as_str().to_owned(),
+            unhealthy_restarts: service.unhealthy_restarts,
+        }
+    }
+}
+
+impl TryFrom<wire::Service> for ServiceSettings {
+    type Error = ConvertError;
+
+    fn try_from(service: wire::Service) -> Result<Self, ConvertError> {
+        let thresholds = required(service.thresholds, "Service", "thresholds")?;
+        let policy = required(service.restart_policy, "Service", "restart_policy")?;
+        Ok(Self {
+            product: service.product,
+            home: service.home,
+            script_unix: home_path(&service.script_unix, "Service", "script_unix")?,
+            script_windows: home_path(&service.script_windows, "Service", "script_windows")?,
+            config_path: home_path(&service.config_path, "Service", "config_path")?,
+            args: service.args,
+            env: service.env,
+            java_home: service.java_home,
+            run_user: service.run_user,
+            offset: u16::try_from(service.offset)
+                .map_err(|_| invalid("Service", "offset", "more than 65535"))?,
+            ports: service.ports.into_iter().map(port_from_wire).collect::<Result<_, _>>()?,
+            probes: service.probes.into_iter().map(Probe::try_from).collect::<Result<_, _>>()?,
+            ready_lines: service.ready_lines,
+            start_deadline: Duration::from_millis(service.start_deadline_ms),
+            stop_deadline: Duration::from_millis(service.stop_deadline_ms),
+            thresholds: Thresholds {
+                period: Duration::from_millis(thresholds.period_ms),
+                failure: thresholds.failure,
+                success: thresholds.success,
+                grace: Duration::from_millis(thresholds.grace_ms),
+            },
+            restart_policy: RestartPolicy {
+                exits_max: policy.exits_max,
+                window: Duration::from_millis(policy.window_ms),
+                delay: Duration::from_millis(policy.delay_ms),
+                delay_max: Duration::from_millis(policy.delay_max_ms),
+            },
+            unhealthy_restarts: service.unhealthy_restarts,
+            owned_keys: service.owned_keys,
+            jdk: (service.jdk_min, Some(service.jdk_max).filter(|&max| max != 0)),
+        })
+    }
+}
+
+fn port_to_wire(port: &Port) -> wire::Port {
+    wire::Port { name: port.name.clone(), number: port.number.into(), required: port.required }
+}
+
+fn port_from_wire(port: wire::Port) -> Result<Port, ConvertError> {
+    Ok(Port { number: port_number(port.number, "Port")?, name: port.name, required: port.required })
+}
+
+impl From<&Probe> for wire::Probe {
+    fn from(probe: &Probe) -> Self {
+        let role = match probe.role {
+            ProbeRole::Liveness => wire::ProbeRole::Liveness,
+            ProbeRole::Readiness => wire::ProbeRole::Readiness,
+        };
+        let kind = match &probe.kind {
+            ProbeKind::Tcp(port) => wire::probe::Kind::TcpPort((*port).into()),
+            ProbeKind::Http { tls, port, path, status, body } => wire::probe::Kind::Http(wire::HttpProbe {
+                tls: *tls,
+                port: (*port).into(),
+                path: path.clone(),
+                status: (*status).into(),
+                body_rule: match body {
+                    BodyRule::Any => String::new(),
+                    BodyRule::Contains(text) => format!("contains:{text}"),
+                    BodyRule::HealthApi => "health-api".to_owned(),
+                },
+            }),
+        };
+        Self {
+            name: probe.name.clone(),
+            role: role.into(),
+            kind: Some(kind),
+            timeout_ms: millis(probe.timeout),
+        }
+    }
+}
+
+impl TryFrom<wire::Probe> for Probe {
+    type Error = ConvertError;
+
+    fn try_from(probe: wire::Probe) -> Result<Self, ConvertError> {
+        let role = match probe.role() {
+            wire::ProbeRole::Liveness => ProbeRole::Liveness,
+            wire::ProbeRole::Readiness => ProbeRole::Readiness,
+            wire::ProbeRole::Unspecified => return Err(invalid("Probe", "role", "an unknown role")),
+        };
+        let kind = match required(probe.kind, "Probe", "kind")? {
+            wire::probe::Kind::TcpPort(port) => ProbeKind::Tcp(port_number(port, "Probe")?),
+            wire::probe::Kind::Http(http) => ProbeKind::Http {
+                tls: http.tls,
+                port: port_number(http.port, "HttpProbe")?,
+                status: u16::try_from(http.status)
+                    .map_err(|_| invalid("HttpProbe", "status", "more than 65535"))?,
+                body: body_rule(&http.body_rule)?,
+                path: http.path,
+            },
+        };
+        Ok(Self { name: probe.name, role, kind, timeout: Duration::from_millis(probe.timeout_ms) })
+    }
+}
+
+fn body_rule(text: &str) -> Result<BodyRule, ConvertError> {
+    match text {
+        "" => Ok(BodyRule::Any),
+        "health-api" => Ok(BodyRule::HealthApi),
+        _ => match text.strip_prefix("contains:") {
+            Some(part) => Ok(BodyRule::Contains(part.to_owned())),
+            None => Err(invalid("HttpProbe", "body_rule", "an unknown rule")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example() -> Bundle {
+        let path = |text| HomePath::parse(text).unwrap();
+        let file = FileEntry {
+            digest: Digest::of(b"x = 1\n"),
+            meaning: Digest::of(b"x=1"),
+            size: 6,
+            mode: 0o640,
+            drift: DriftPolicy::Enforce,
+            restart: RestartClass::Phased,
+            secret: true,
+        };
+        let http =
+            |body| ProbeKind::Http { tls: true, port: 9444, path: "/health".into(), status: 200, body };
+        let probe = |name: &str, role, kind| Probe {
+            name: name.into(),
+            role,
+            kind,
+            timeout: Duration::from_millis(2500),
+        };
+        let service = ServiceSettings {
+            product: "wso2is-7.2".into(),
+            home: "/opt/is".into(),
+            script_unix: path("bin/wso2server.sh"),
+            script_windows: path("bin/wso2server.bat"),
+            config_path: path("repository/conf/deployment.toml"),
+            args: vec!["-Dx=y".into()],
+            env: BTreeMap::from([("JVM_MEM_OPTS".into(), "-Xmx1g".into())]),
+            java_home: Some("/opt/jdk".into()),
+            run_user: None,
+            offset: 1,
+            ports: vec![Port { name: "https".into(), number: 9444, required: true }],
+            probes: vec![
+                probe("tcp", ProbeRole::Liveness, ProbeKind::Tcp(9444)),
+                probe("any", ProbeRole::Readiness, http(BodyRule::Any)),
+                probe("text", ProbeRole::Readiness, http(BodyRule::Contains("WSO2".into()))),
+                probe("health", ProbeRole::Readiness, http(BodyRule::HealthApi)),
+            ],
+            ready_lines: vec!["WSO2 Carbon started in".into()],
+            start_deadline: Duration::from_secs(300),
+            stop_deadline: Duration::from_secs(120),
+            thresholds: Thresholds {
+                period: Duration::from_secs(10),
+                failure: 3,
+                success: 1,
+                grace: Duration::from_secs(30),
+            },
+            restart_policy: RestartPolicy {
+                exits_max: 3,
+                window: Duration::from_secs(600),
+                delay: Duration::from_secs(5),
+                delay_max: Duration::from_secs(300),
+            },
+            unhealthy_restarts: false,
+            owned_keys: vec!["secrets.*".into()],
+            jdk: (11, None),
+        };
+        Bundle { files: BTreeMap::from([(path("repository/conf/deployment.toml"), file)]), service }
+    }
+
+    #[test]
+    fn a_bundle_reads_back_and_keeps_its_digest() {
+        let bundle = example();
+        let back = decode_bundle(&encode_bundle(&bundle)).unwrap();
+        assert_eq!(back, bundle);
+        assert_eq!(back.digest(), bundle.digest());
+    }
+
+    #[test]
+    fn a_bundle_off_the_wire_is_never_trusted() {
+        let good = wire::Bundle::from(&example());
+        let check = |change: &dyn Fn(&mut wire::Bundle), expected: &str| {
+            let mut bad = good.clone();
+            change(&mut bad);
+            let error = Bundle::try_from(bad).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        };
+        check(&|b| b.files[0].path = "../../etc/passwd".into(), "leaves home");
+        check(&|b| b.files[0].path = "/etc/passwd".into(), "absolute");
+        check(&|b| b.files[0].digest.truncate(5), "5 bytes, not 32");
+        check(&|b| b.files[0].mode = 0o4755, "4755");
+        check(&|b| b.files[0].size = FILE_SIZE_MAX + 1, "more than");
+        check(&|b| b.files[0].drift = 99, "unknown policy");
+        check(&|b| b.files.push(b.files[0].clone()), "twice");
+        check(&|b| b.service = None, "no service");
+        check(&|b| b.service.as_mut().unwrap().ports[0].number = 70_000, "70000");
+        check(&|b| b.files = vec![b.files[0].clone(); BUNDLE_FILES_MAX + 1], "2001");
+        assert!(decode_bundle(b"\xff\xff\xff").is_err());
+    }
+}

@@ -1,0 +1,524 @@
+//! Messages of the agent link, both directions.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fleet::{
+    bundle::{Applied, Assignment, HomePath, RunState},
+    ids::{Digest, FleetEpoch, Generation, Revision},
+    observed::{
+        Attempt, DRIFT_MAX, Drift, DriftAction, DriftKind, Notice, Observed, ProcessIdentity, Refusal,
+        RefusalReason, ServiceState, Stage, Verdict, Vitals,
+    },
+    time::Timestamp,
+};
+
+pub use crate::convert::bundle::{decode_bundle, encode_bundle};
+use crate::{
+    convert::{ConvertError, bundle::digest, invalid, required},
+    wire::agent as wire,
+};
+
+/// A text of a message is at most this long, in bytes; longer ones are cut, so no message outgrows its bound.
+pub const TEXT_MAX: usize = 1024;
+
+/// Cuts at a character boundary at or before [`TEXT_MAX`].
+fn bounded(text: &str) -> String {
+    let mut end = text.len().min(TEXT_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// 16 bytes; `None` for an empty field.
+///
+/// # Errors
+/// Any other length.
+pub fn epoch_from_wire(bytes: &[u8]) -> Result<Option<FleetEpoch>, ConvertError> {
+    match bytes.len() {
+        0 => Ok(None),
+        _ => match bytes.try_into() {
+            Ok(bytes) => Ok(Some(FleetEpoch(bytes))),
+            Err(_) => Err(invalid("fleet epoch", "bytes", format!("{} of them, not 16", bytes.len()))),
+        },
+    }
+}
+
+impl From<&Applied> for wire::Applied {
+    fn from(applied: &Applied) -> Self {
+        Self { generation: applied.generation.0, bundle: applied.bundle.0.to_vec() }
+    }
+}
+
+impl TryFrom<wire::Applied> for Applied {
+    type Error = ConvertError;
+
+    fn try_from(applied: wire::Applied) -> Result<Self, ConvertError> {
+        let bundle = digest(&applied.bundle, "Applied", "bundle")?;
+        Ok(Self { generation: Generation(applied.generation), bundle })
+    }
+}
+
+fn applied_from_wire(applied: Option<wire::Applied>) -> Result<Option<Applied>, ConvertError> {
+    applied.map(Applied::try_from).transpose()
+}
+
+impl From<RunState> for wire::RunState {
+    fn from(run: RunState) -> Self {
+        match run {
+            RunState::Running => Self::Running,
+            RunState::Stopped => Self::Stopped,
+        }
+    }
+}
+
+impl TryFrom<wire::RunState> for RunState {
+    type Error = ConvertError;
+
+    fn try_from(run: wire::RunState) -> Result<Self, ConvertError> {
+        match run {
+            wire::RunState::Running => Ok(Self::Running),
+            wire::RunState::Stopped => Ok(Self::Stopped),
+            // Never read as "stop": a state that nobody stated changes nothing.
+            wire::RunState::Unspecified => Err(invalid("Assign", "run", "not stated")),
+        }
+    }
+}
+
+/// The message for an assignment; `nonce` is the stream's.
+pub fn assign_to_wire(assignment: &Assignment, nonce: u64) -> wire::Assign {
+    wire::Assign {
+        nonce,
+        generation: assignment.applied.generation.0,
+        bundle: assignment.applied.bundle.0.to_vec(),
+        bundle_content: assignment.content.0.to_vec(),
+        bundle_size: assignment.content_size,
+        revision: assignment.revision.0,
+        run: wire::RunState::from(assignment.run).into(),
+        why: bounded(&assignment.why),
+        restart_not_before_ms: 0,
+    }
+}
+
+impl TryFrom<wire::Assign> for Assignment {
+    type Error = ConvertError;
+
+    fn try_from(assign: wire::Assign) -> Result<Self, ConvertError> {
+        Ok(Self {
+            applied: Applied {
+                generation: Generation(assign.generation),
+                bundle: digest(&assign.bundle, "Assign", "bundle")?,
+            },
+            content: digest(&assign.bundle_content, "Assign", "bundle_content")?,
+            content_size: assign.bundle_size,
+            revision: Revision(assign.revision),
+            run: assign.run().try_into()?,
+            why: assign.why,
+        })
+    }
+}
+
+impl From<Stage> for wire::Stage {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Received => Self::Received,
+            Stage::Staged => Self::Staged,
+            Stage::Written => Self::Written,
+            Stage::Restarted => Self::Restarted,
+            Stage::Ready => Self::Ready,
+        }
+    }
+}
+
+impl TryFrom<wire::Stage> for Stage {
+    type Error = ConvertError;
+
+    fn try_from(stage: wire::Stage) -> Result<Self, ConvertError> {
+        match stage {
+            wire::Stage::Received => Ok(Self::Received),
+            wire::Stage::Staged => Ok(Self::Staged),
+            wire::Stage::Written => Ok(Self::Written),
+            wire::Stage::Restarted => Ok(Self::Restarted),
+            wire::Stage::Ready => Ok(Self::Ready),
+            wire::Stage::Unspecified => Err(invalid("Stage", "value", "an unknown stage")),
+        }
+    }
+}
+
+impl From<&Refusal> for wire::Refusal {
+    fn from(refusal: &Refusal) -> Self {
+        Self {
+            reason: refusal.reason.as_str().to_owned(),
+            detail: bounded(&refusal.detail),
+            still_running: refusal.still_running.as_ref().map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<wire::Refusal> for Refusal {
+    type Error = ConvertError;
+
+    fn try_from(refusal: wire::Refusal) -> Result<Self, ConvertError> {
+        let reason = RefusalReason::parse(&refusal.reason)
+            .ok_or_else(|| invalid("Refusal", "reason", format!("{:?} is not known", refusal.reason)))?;
+        Ok(Self { reason, detail: refusal.detail, still_running: applied_from_wire(refusal.still_running)? })
+    }
+}
+
+/// The answer to an assignment: how far it got, or why not further.
+pub fn ack_to_wire(nonce: u64, generation: Generation, stage: Stage, refusal: Option<&Refusal>) -> wire::Ack {
+    wire::Ack {
+        nonce,
+        generation: generation.0,
+        stage: wire::Stage::from(stage).into(),
+        refusal: refusal.map(Into::into),
+    }
+}
+
+/// Generation, stage and refusal of an acknowledgement.
+///
+/// # Errors
+/// An unknown stage or reason.
+pub fn ack_from_wire(ack: wire::Ack) -> Result<(Generation, Stage, Option<Refusal>), ConvertError> {
+    let stage = ack.stage().try_into()?;
+    Ok((Generation(ack.generation), stage, ack.refusal.map(Refusal::try_from).transpose()?))
+}
+
+impl From<&Attempt> for wire::Attempt {
+    fn from(attempt: &Attempt) -> Self {
+        Self {
+            target: Some((&attempt.target).into()),
+            stage: wire::Stage::from(attempt.stage).into(),
+            failure: attempt.failure.as_ref().map(Into::into),
+            done: attempt.done,
+        }
+    }
+}
+
+impl TryFrom<wire::Attempt> for Attempt {
+    type Error = ConvertError;
+
+    fn try_from(attempt: wire::Attempt) -> Result<Self, ConvertError> {
+        let stage = attempt.stage().try_into()?;
+        Ok(Self {
+            target: required(attempt.target, "Attempt", "target")?.try_into()?,
+            stage,
+            failure: attempt.failure.map(Refusal::try_from).transpose()?,
+            done: attempt.done,
+        })
+    }
+}
+
+fn service_to_wire(observed: &Observed) -> wire::ServiceState {
+    let (exits, until) = match observed.service {
+        ServiceState::BackingOff { until, exits } => (exits, until),
+        ServiceState::GaveUp { exits } => (exits, Timestamp(0)),
+        ServiceState::Stopped
+        | ServiceState::Starting
+        | ServiceState::Running
+        | ServiceState::Stopping
+        | ServiceState::Foreign
+        | ServiceState::Unknown => (0, Timestamp(0)),
+    };
+    wire::ServiceState {
+        state: observed.service.as_str().to_owned(),
+        since_ms: observed.service_since.0,
+        reason: bounded(&observed.service_reason),
+        exits,
+        until_ms: until.0,
+    }
+}
+
+fn service_from_wire(service: &wire::ServiceState) -> Result<ServiceState, ConvertError> {
+    Ok(match service.state.as_str() {
+        "stopped" => ServiceState::Stopped,
+        "starting" => ServiceState::Starting,
+        "running" => ServiceState::Running,
+        "stopping" => ServiceState::Stopping,
+        "backing-off" => {
+            ServiceState::BackingOff { until: Timestamp(service.until_ms), exits: service.exits }
+        }
+        "gave-up" => ServiceState::GaveUp { exits: service.exits },
+        "foreign" => ServiceState::Foreign,
+        "unknown" => ServiceState::Unknown,
+        other => return Err(invalid("ServiceState", "state", format!("{other:?} is not known"))),
+    })
+}
+
+fn verdict_to_wire(verdict: &Verdict, since: Timestamp) -> wire::Verdict {
+    let (word, reason) = match verdict {
+        Verdict::Healthy => ("healthy", ""),
+        Verdict::Unhealthy(reason) => ("unhealthy", reason.as_str()),
+        Verdict::Unknown(reason) => ("unknown", reason.as_str()),
+    };
+    wire::Verdict { verdict: word.to_owned(), reason: bounded(reason), since_ms: since.0 }
+}
+
+fn verdict_from_wire(verdict: wire::Verdict) -> Result<Verdict, ConvertError> {
+    match verdict.verdict.as_str() {
+        "healthy" => Ok(Verdict::Healthy),
+        "unhealthy" => Ok(Verdict::Unhealthy(verdict.reason)),
+        "unknown" => Ok(Verdict::Unknown(verdict.reason)),
+        other => Err(invalid("Verdict", "verdict", format!("{other:?} is not known"))),
+    }
+}
+
+impl From<&ProcessIdentity> for wire::Process {
+    fn from(process: &ProcessIdentity) -> Self {
+        Self { pid: process.pid, start_id: process.start_id.clone(), started_ms: process.started.0 }
+    }
+}
+
+impl From<wire::Process> for ProcessIdentity {
+    fn from(process: wire::Process) -> Self {
+        Self { pid: process.pid, start_id: process.start_id, started: Timestamp(process.started_ms) }
+    }
+}
+
+impl From<&Drift> for wire::Drift {
+    fn from(drift: &Drift) -> Self {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        Self {
+            path: drift.path.as_str().to_owned(),
+            kind: drift.kind.as_str().to_owned(),
+            action: drift.action.as_str().to_owned(),
+            keys: drift.keys.iter().take(64).map(|key| bounded(key)).collect(),
+            at_ms: drift.at.0,
+            // Zero means "not restored", so the shortest time there is counts as one.
+            restored_after_us: drift.restored_after.map_or(0, |time| micros(time).max(1)),
+            detail: bounded(&drift.detail),
+        }
+    }
+}
+
+impl TryFrom<wire::Drift> for Drift {
+    type Error = ConvertError;
+
+    fn try_from(drift: wire::Drift) -> Result<Self, ConvertError> {
+        let unknown = |field, word: &str| invalid("Drift", field, format!("{word:?} is not known"));
+        let restored = Some(drift.restored_after_us).filter(|&micros| micros != 0);
+        Ok(Self {
+            path: HomePath::parse(&drift.path).map_err(|e| invalid("Drift", "path", e.to_string()))?,
+            kind: DriftKind::parse(&drift.kind).ok_or_else(|| unknown("kind", &drift.kind))?,
+            action: DriftAction::parse(&drift.action).ok_or_else(|| unknown("action", &drift.action))?,
+            keys: drift.keys,
+            at: Timestamp(drift.at_ms),
+            restored_after: restored.map(Duration::from_micros),
+            detail: drift.detail,
+        })
+    }
+}
+
+impl From<&Vitals> for wire::Vitals {
+    fn from(vitals: &Vitals) -> Self {
+        Self {
+            rss_bytes: vitals.rss,
+            cpu_percent: vitals.cpu_percent,
+            threads: vitals.threads,
+            open_files: vitals.open_files,
+            disk_free_bytes: vitals.disk_free,
+            logs_bytes: vitals.logs,
+        }
+    }
+}
+
+impl From<wire::Vitals> for Vitals {
+    fn from(vitals: wire::Vitals) -> Self {
+        Self {
+            rss: vitals.rss_bytes,
+            cpu_percent: vitals.cpu_percent,
+            threads: vitals.threads,
+            open_files: vitals.open_files,
+            disk_free: vitals.disk_free_bytes,
+            logs: vitals.logs_bytes,
+        }
+    }
+}
+
+impl From<&Observed> for wire::Report {
+    fn from(observed: &Observed) -> Self {
+        let pause = observed.drift_pause.as_ref();
+        Self {
+            desired: observed.desired.as_ref().map(Into::into),
+            attempted: observed.attempted.as_ref().map(Into::into),
+            written: observed.written.as_ref().map(Into::into),
+            running: observed.running.as_ref().map(Into::into),
+            last_good: observed.last_good.as_ref().map(Into::into),
+            service: Some(service_to_wire(observed)),
+            health: Some(verdict_to_wire(&observed.health, observed.health_since)),
+            process: observed.process.as_ref().map(Into::into),
+            drift: observed.drift.iter().take(DRIFT_MAX).map(Into::into).collect(),
+            drift_total: observed.drift_total,
+            starts_total: observed.starts_total,
+            vitals: Some((&observed.vitals).into()),
+            pack_digest: observed.pack.clone().unwrap_or_default(),
+            drift_pause: pause.map(|(reason, until)| wire::DriftPause {
+                paused: true,
+                reason: bounded(reason),
+                until_ms: until.0,
+            }),
+        }
+    }
+}
+
+impl TryFrom<wire::Report> for Observed {
+    type Error = ConvertError;
+
+    fn try_from(report: wire::Report) -> Result<Self, ConvertError> {
+        let service = required(report.service, "Report", "service")?;
+        let health = required(report.health, "Report", "health")?;
+        if DRIFT_MAX < report.drift.len() {
+            return Err(invalid("Report", "drift", format!("more than {DRIFT_MAX} entries")));
+        }
+        Ok(Self {
+            desired: applied_from_wire(report.desired)?,
+            attempted: report.attempted.map(Attempt::try_from).transpose()?,
+            written: applied_from_wire(report.written)?,
+            running: applied_from_wire(report.running)?,
+            last_good: applied_from_wire(report.last_good)?,
+            service: service_from_wire(&service)?,
+            service_since: Timestamp(service.since_ms),
+            service_reason: service.reason,
+            health_since: Timestamp(health.since_ms),
+            health: verdict_from_wire(health)?,
+            process: report.process.map(Into::into),
+            drift: report.drift.into_iter().map(Drift::try_from).collect::<Result<_, _>>()?,
+            drift_total: report.drift_total,
+            starts_total: report.starts_total,
+            vitals: report.vitals.map(Into::into).unwrap_or_default(),
+            pack: Some(report.pack_digest).filter(|digest| !digest.is_empty()),
+            drift_pause: report
+                .drift_pause
+                .filter(|pause| pause.paused)
+                .map(|pause| (pause.reason, Timestamp(pause.until_ms))),
+        })
+    }
+}
+
+impl From<&Notice> for wire::Notice {
+    fn from(notice: &Notice) -> Self {
+        let field = |(key, value): (&String, &String)| (bounded(key), bounded(value));
+        Self {
+            seq: notice.seq,
+            at_ms: notice.at.0,
+            kind: bounded(&notice.kind),
+            text: bounded(&notice.text),
+            fields: notice.fields.iter().take(16).map(field).collect::<BTreeMap<_, _>>(),
+        }
+    }
+}
+
+impl From<wire::Notice> for Notice {
+    fn from(notice: wire::Notice) -> Self {
+        Self {
+            seq: notice.seq,
+            at: Timestamp(notice.at_ms),
+            kind: notice.kind,
+            text: notice.text,
+            fields: notice.fields,
+        }
+    }
+}
+
+/// The digests of a content request.
+///
+/// # Errors
+/// A digest that is not 32 bytes.
+pub fn digests_from_wire(request: &wire::FetchRequest) -> Result<Vec<Digest>, ConvertError> {
+    request.digests.iter().map(|bytes| digest(bytes, "FetchRequest", "digests")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn observed() -> Observed {
+        let applied = |n: u64| Applied { generation: Generation(n), bundle: Digest::of(&n.to_be_bytes()) };
+        let refusal = Refusal {
+            reason: RefusalReason::StartDeadline,
+            detail: "not ready".into(),
+            still_running: Some(applied(3)),
+        };
+        Observed {
+            desired: Some(applied(4)),
+            attempted: Some(Attempt {
+                target: applied(4),
+                stage: Stage::Written,
+                failure: Some(refusal),
+                done: true,
+            }),
+            written: Some(applied(3)),
+            running: Some(applied(3)),
+            last_good: None,
+            service: ServiceState::BackingOff { until: Timestamp(99), exits: 2 },
+            service_since: Timestamp(5),
+            service_reason: "ended".into(),
+            health: Verdict::Unhealthy("https: refused".into()),
+            health_since: Timestamp(6),
+            process: Some(ProcessIdentity { pid: 7, start_id: "123".into(), started: Timestamp(4) }),
+            drift: vec![Drift {
+                path: HomePath::parse("repository/conf/deployment.toml").unwrap(),
+                kind: DriftKind::Edited,
+                action: DriftAction::TugOfWar,
+                keys: vec!["server.offset".into()],
+                at: Timestamp(8),
+                restored_after: Some(Duration::from_micros(1)),
+                detail: String::new(),
+            }],
+            drift_total: 9,
+            starts_total: 2,
+            vitals: Vitals { rss: 1, cpu_percent: 2.0, threads: 3, open_files: 4, disk_free: 5, logs: 6 },
+            pack: Some("ab".into()),
+            drift_pause: Some(("maintenance".into(), Timestamp(10))),
+        }
+    }
+
+    #[test]
+    fn a_report_says_the_same_on_both_sides() {
+        let states = [
+            ServiceState::Stopped,
+            ServiceState::Starting,
+            ServiceState::Running,
+            ServiceState::Stopping,
+            ServiceState::BackingOff { until: Timestamp(99), exits: 2 },
+            ServiceState::GaveUp { exits: 4 },
+            ServiceState::Foreign,
+            ServiceState::Unknown,
+        ];
+        for service in states {
+            let observed = Observed { service, ..observed() };
+            assert_eq!(Observed::try_from(wire::Report::from(&observed)).unwrap(), observed);
+        }
+    }
+
+    #[test]
+    fn an_assignment_reads_back_and_nothing_unsaid_means_stop() {
+        let assignment = Assignment {
+            applied: Applied { generation: Generation(7), bundle: Digest::of(b"b") },
+            content: Digest::of(b"c"),
+            content_size: 12,
+            revision: Revision(3),
+            run: RunState::Stopped,
+            why: "revision 3".into(),
+        };
+        let message = assign_to_wire(&assignment, 5);
+        assert_eq!(Assignment::try_from(message.clone()).unwrap(), assignment);
+        let unsaid = wire::Assign { run: 0, ..message };
+        assert!(Assignment::try_from(unsaid).is_err());
+    }
+
+    #[test]
+    fn an_acknowledgement_reads_back() {
+        let refusal =
+            Refusal { reason: RefusalReason::DiskFull, detail: "1 GB missing".into(), still_running: None };
+        let ack = ack_to_wire(1, Generation(2), Stage::Staged, Some(&refusal));
+        assert_eq!(ack_from_wire(ack).unwrap(), (Generation(2), Stage::Staged, Some(refusal)));
+    }
+
+    #[test]
+    fn texts_are_cut_at_a_character() {
+        let long = "ä".repeat(TEXT_MAX);
+        assert_eq!(bounded(&long).len(), TEXT_MAX);
+        assert_eq!(bounded(&format!("x{long}")).len(), TEXT_MAX - 1);
+    }
+}
