@@ -36,7 +36,7 @@ pub enum LeaseError {
 impl OffsetLease {
     /// Takes a free block: its lock can be had and no port of it is in use.
     pub fn take() -> Result<OffsetLease, LeaseError> {
-        let directory = std::env::temp_dir().join("convoy-offsets");
+        let directory = std::env::temp_dir().join(format!("convoy-offsets{}", user()));
         fs::create_dir_all(&directory).map_err(LeaseError::Directory)?;
         // Processes start at different blocks, so that they seldom try the same one.
         let start = u16::try_from(std::process::id() % u32::from(BLOCKS.end)).unwrap_or(0);
@@ -65,6 +65,17 @@ impl OffsetLease {
         assert!(index < WIDTH, "a lease holds {WIDTH} offsets");
         self.first + index
     }
+}
+
+/// Users do not share the lock files: one could not open another's. The look at the ports covers the rest.
+#[cfg(unix)]
+fn user() -> String {
+    format!("-{}", rustix::process::getuid().as_raw())
+}
+
+#[cfg(not(unix))]
+fn user() -> String {
+    String::new()
 }
 
 fn is_free(block: u16) -> bool {

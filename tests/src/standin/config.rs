@@ -185,6 +185,10 @@ fn syntax_message(text: &str, error: &toml::de::Error) -> String {
     let (line, column) = position(text, at);
     if error.message().contains("duplicate key") {
         let name = name_at(text, at);
+        // For a table the position is that of its bracket, not of its name.
+        let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+        let header = text[start..].trim_start().starts_with('[').then_some(start);
+        let (line, column) = position(text, header.unwrap_or(at));
         let (first_line, first_column) = position(text, first_definition(text, &name).unwrap_or(0));
         return format!(
             "{name} previously defined at line {first_line}, column {first_column} (line {line}, column {column})"

@@ -15,8 +15,10 @@ pub mod listen;
 mod misbehaviour;
 mod outputs;
 mod server;
+mod shared;
 mod signals;
 mod state;
+mod step;
 
 use std::io::Write;
 use std::path::PathBuf;

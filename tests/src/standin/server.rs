@@ -6,24 +6,21 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use std::{fs, io};
 
-use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::config::{self, Config, ConfigError, Sources, hex};
 use super::descriptor::{Descriptor, Port, PortKind, Role};
-use super::endpoints::{StateView, View};
 use super::journal::{Journal, Level, console};
 use super::launch::Launch;
-use super::misbehaviour::{FirstStart, Misbehaviour};
-use super::outputs::{self, Outcome};
+use super::misbehaviour::Misbehaviour;
+use super::shared::Shared;
 use super::signals::{Signal, Signals};
-use super::state::State;
+use super::step::Step;
 use super::{key_generator, listen};
 
 const CORE: &str = "org.wso2.carbon.core.internal.CarbonCoreActivator";
@@ -35,95 +32,21 @@ const TOMCAT: &str = "org.wso2.carbon.tomcat.internal.CarbonTomcat";
 const TICK: Duration = Duration::from_millis(100);
 const LIFETIME_MAX: Duration = Duration::from_secs(3_600);
 const WAITING_INTERVAL: Duration = Duration::from_secs(60);
-const GATEWAY_READY_AFTER: Duration = Duration::from_millis(200);
 
 /// Exit status of a JVM that SIGTERM ended.
 const TERMINATED: u8 = 143;
 
 /// A server that has read its pack and is about to start.
 pub struct Server {
-    home: PathBuf,
-    launch: Launch,
-    descriptor: Descriptor,
-    journal: Journal,
+    pub(super) home: PathBuf,
+    pub(super) launch: Launch,
+    pub(super) descriptor: Descriptor,
+    pub(super) journal: Journal,
     launched: Instant,
     /// Set once the shutdown hook exists; a SIGTERM before that ends the JVM without a line.
     hooked: AtomicBool,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     listeners: RefCell<JoinSet<()>>,
-}
-
-/// The part that request handlers see.
-struct Shared {
-    home: PathBuf,
-    role: Role,
-    product: String,
-    https_base: u16,
-    faults: Mutex<Misbehaviour>,
-    running: Mutex<Running>,
-}
-
-/// What this launch runs on.
-#[derive(Debug, Clone, Default)]
-struct Running {
-    launches: u64,
-    launches_with_faults: u32,
-    toml: String,
-    toml_digest: String,
-    offset: u16,
-    health_check_enabled: bool,
-    started: Option<Instant>,
-}
-
-impl Shared {
-    /// The faults of this moment. A file that cannot be read at this moment changes nothing.
-    fn faults(&self) -> Misbehaviour {
-        let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(read) = Misbehaviour::read(&self.home) {
-            *faults = read;
-        }
-        faults.clone()
-    }
-
-    fn running(&self) -> Running {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn update(&self, change: impl FnOnce(&mut Running)) {
-        change(&mut self.running.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn view(&self) -> View {
-        let (faults, running) = (self.faults(), self.running());
-        let up = running.started.map(|started| started.elapsed());
-        let since = |span: Duration| up.is_some_and(|up| span <= up);
-        let marker = faults.unhealthy_if_toml_contains.as_deref();
-        View {
-            role: self.role,
-            product: self.product.clone(),
-            https_port: self.https_base + running.offset,
-            health_check_enabled: running.health_check_enabled,
-            unhealthy: faults.unhealthy
-                || faults.unhealthy_after.is_some_and(|span| since(span.0))
-                || marker.is_some_and(|text| running.toml.contains(text)),
-            gateway_ready: since(faults.gateway_ready_after.map_or(GATEWAY_READY_AFTER, |span| span.0)),
-            state: StateView {
-                pid: std::process::id(),
-                launches: running.launches,
-                toml_digest: running.toml_digest,
-                offset: running.offset,
-                started: up.is_some(),
-            },
-        }
-    }
-}
-
-/// What the configuration step ended with.
-enum Step {
-    Accepted,
-    /// Alive, but the start will not end.
-    Hang,
-    Exit(u8),
 }
 
 impl Server {
@@ -199,122 +122,6 @@ impl Server {
             return Ok(121);
         }
         self.leak_errors().await
-    }
-
-    /// The configuration step, from counting the launch to the generated files.
-    fn configure(&self, faults: &Misbehaviour) -> io::Result<Step> {
-        let mut state = State::read(&self.home);
-        let faults_text = toml::to_string(faults).map_err(io::Error::other)?;
-        state.count_launch(hex(&Sha256::digest(faults_text.as_bytes())));
-        self.shared.update(|running| {
-            running.launches = state.launches;
-            running.launches_with_faults = state.launches_with_faults;
-        });
-        state.write(&self.home)?;
-        let environment = |name: &str| std::env::var(name).ok();
-        let sources = Sources { environment: &environment, properties: &self.launch.properties };
-        let config = match Config::read(&self.home, &sources) {
-            Ok(config) => config,
-            Err(error) => return Ok(self.refuse(&error)),
-        };
-        let Some(config) = config else {
-            let path = self.home.join(config::FILE);
-            self.journal.mapper(
-                Level::Warn,
-                "ConfigParser",
-                &format!("deployment.toml not found at {}", path.display()),
-            );
-            self.take_up(None);
-            return Ok(Step::Accepted);
-        };
-        if faults.start_fails_if_toml_contains.as_deref().is_some_and(|text| config.text.contains(text)) {
-            self.journal.configuration_failed("Validation failed for a value that standin.toml forbids");
-            return Ok(Step::Exit(1));
-        }
-        let first = state.read_digest != config.digest;
-        state.read_digest.clone_from(&config.digest);
-        let fault = faults.needs_two_starts.filter(|_| first);
-        if fault != Some(FirstStart::Stale) || state.effective_digest.is_empty() {
-            state.effective_digest.clone_from(&config.digest);
-        }
-        state.write(&self.home)?;
-        if let Some(status) = self.generate(&config) {
-            return Ok(Step::Exit(status));
-        }
-        self.take_up(Some((&config, &state.effective_digest)));
-        Ok(match fault {
-            Some(FirstStart::Exit) => Step::Exit(1),
-            Some(FirstStart::Hang) => Step::Hang,
-            Some(FirstStart::Stale) | None => Step::Accepted,
-        })
-    }
-
-    fn refuse(&self, error: &ConfigError) -> Step {
-        if let ConfigError::Syntax { message } = error {
-            self.journal.mapper(Level::Error, "TomlParser", message);
-        }
-        self.journal.configuration_failed(&error.to_string());
-        Step::Exit(1)
-    }
-
-    fn take_up(&self, config: Option<(&Config, &str)>) {
-        self.shared.update(|running| {
-            if let Some((config, effective_digest)) = config {
-                running.toml.clone_from(&config.text);
-                effective_digest.clone_into(&mut running.toml_digest);
-                running.health_check_enabled = config.is_on("carbon_health_check.enable");
-                running.offset = config.offset();
-            }
-            running.offset = self.launch.port_offset().unwrap_or(running.offset);
-        });
-    }
-
-    /// Writes the generated files; `Some` is the status to exit with.
-    fn generate(&self, config: &Config) -> Option<u8> {
-        let on = |name: &str| self.launch.properties.get(name).is_some_and(|value| value == "true");
-        if on("avoidConfigUpdate") || on("configParseOnly") {
-            return None;
-        }
-        match outputs::generate(&self.home, config, on("forceConfigUpdate")) {
-            Ok(outcome) => {
-                self.tell_outcome(&outcome);
-                None
-            }
-            Err(error) => {
-                self.journal.configuration_failed(&error.to_string());
-                Some(1)
-            }
-        }
-    }
-
-    fn tell_outcome(&self, outcome: &Outcome) {
-        let level = if self.descriptor.mapper_warns { Level::Warn } else { Level::Info };
-        let say = |level, text: &str| self.journal.mapper(level, "ConfigParser", text);
-        match outcome {
-            Outcome::Unchanged => {}
-            Outcome::First => {
-                say(Level::Info, "Initializing configurations with deployment configurations");
-            }
-            Outcome::Changed { outputs, templates, references } => {
-                for path in templates {
-                    say(Level::Warn, &format!("Configurations templates Changed in :{path}"));
-                }
-                if !templates.is_empty() {
-                    say(Level::Info, "Applying Configurations upon new Templates");
-                }
-                for path in outputs {
-                    say(level, &format!("Configurations Changed in :{path}"));
-                }
-                let home = self.home.display();
-                if !outputs.is_empty() {
-                    say(level, &format!("Overriding files in configuration directory {home}"));
-                }
-                if *references {
-                    let text = "Configuration value changed in references, Overriding files in the configuration directory";
-                    say(Level::Warn, &format!("{text}{home}"));
-                }
-            }
-        }
     }
 
     /// The first lines of the running kernel; from `Repository` on, SIGTERM is graceful.

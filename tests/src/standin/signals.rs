@@ -34,8 +34,10 @@ mod imp {
         }
 
         pub async fn next(&mut self) -> Signal {
-            // `recv` is cancel-safe: a signal not taken stays pending.
+            // `recv` is cancel-safe: a signal not taken stays pending. In order, so that a dump asked for after
+            // a TERM is answered after it.
             tokio::select! {
+                biased;
                 _ = self.terminate.recv() => Signal::Terminate,
                 _ = self.interrupt.recv() => Signal::Terminate,
                 _ = self.quit.recv() => Signal::Dump,

@@ -1,0 +1,7 @@
+//! The stand-in server under its start scripts, with real processes: what a supervisor would see.
+
+mod config;
+mod endpoints;
+mod faults;
+mod harness;
+mod scripts;
