@@ -1,1 +1,140 @@
-//! (header to be written)
+//! The operator's command `convoy`. From what is typed ([`args`]) to what is meant ([`request`]), asked of the
+//! coordinator ([`client`]), shown for people or programs ([`render`], [`view`]), ended with a code ([`exit`]).
+
+pub mod args;
+pub mod client;
+mod commands;
+pub mod context;
+pub mod directory;
+pub mod exit;
+mod local;
+mod render;
+pub mod request;
+pub mod screen;
+mod text;
+pub mod view;
+mod wait;
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+use client::Client;
+use context::Context;
+use exit::{Exit, Failure};
+use request::{Remote, Request};
+use screen::{Format, Screen};
+use tokio::sync::watch;
+use view::When;
+
+/// A command's connection, screen and clock.
+pub struct Session {
+    /// To the coordinator.
+    pub client: Client,
+    /// Where output goes.
+    pub screen: Screen,
+    /// Ends what would go on for ever.
+    pub interrupt: Interrupt,
+    /// Wall clock, for the end of a pause.
+    pub now: fn() -> When,
+}
+
+/// Ctrl-C, or what stands for it.
+pub enum Interrupt {
+    /// The terminal's. Until somebody waits for it, Ctrl-C ends the process as usual.
+    CtrlC,
+    /// Another's: true once it happened.
+    Given(watch::Receiver<bool>),
+}
+
+impl Interrupt {
+    /// Returns once it happened.
+    async fn wait(&self) {
+        match self {
+            Interrupt::CtrlC => {
+                if tokio::signal::ctrl_c().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+            Interrupt::Given(receiver) => {
+                let mut receiver = receiver.clone();
+                if receiver.wait_for(|happened| *happened).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+}
+
+/// Runs the command that `words` (program name first) ask for, on the process's own streams.
+pub async fn run(words: impl IntoIterator<Item = OsString>) -> Exit {
+    let typed = args::Typed::command()
+        .try_get_matches_from(words)
+        .and_then(|matches| args::Typed::from_arg_matches(&matches));
+    let typed = match typed {
+        Ok(typed) => typed,
+        Err(error) => {
+            // Help and version are answers, not errors. A closed pipe has nobody to tell.
+            drop(error.print());
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let format = if typed.json { Format::Programs } else { Format::People };
+    let mut screen = Screen::standard(format);
+    let context = typed.context;
+    let outcome = match Request::meant(typed.command) {
+        Ok(Request::Local(local)) => local::execute(local, &mut screen),
+        Ok(Request::Remote(remote)) => return ask(remote, context, screen).await,
+        Err(failure) => Err(failure),
+    };
+    finish(outcome, &mut screen)
+}
+
+async fn ask(remote: Remote, context: Option<PathBuf>, mut screen: Screen) -> Exit {
+    let connected = async {
+        let context = Context::read(&Context::path(context.as_deref()))?;
+        Client::connect(&context).await
+    };
+    let client = match connected.await {
+        Ok(client) => client,
+        Err(failure) => return finish(Err(failure), &mut screen),
+    };
+    let now = || When(jiff::Timestamp::now().as_millisecond());
+    let mut session = Session { client, screen, interrupt: Interrupt::CtrlC, now };
+    execute(remote, &mut session).await
+}
+
+/// Runs a command against a connected coordinator.
+pub async fn execute(remote: Remote, session: &mut Session) -> Exit {
+    let outcome = commands::execute(remote, session).await;
+    finish(outcome, &mut session.screen)
+}
+
+/// Says what went wrong, if something did.
+fn finish(outcome: Result<Exit, Failure>, screen: &mut Screen) -> Exit {
+    let failure = match (outcome, screen.take_failure()) {
+        (Ok(exit), None) => return exit,
+        (Ok(_), Some(error)) => Failure::failed("cannot write the output", "").because(error),
+        (Err(failure), _) => failure,
+    };
+    if screen.format == Format::Programs {
+        screen.programs(&view::Problem {
+            error: failure.what.clone(),
+            causes: failure.causes(),
+            remedy: failure.remedy.clone(),
+            exit: failure.exit.code(),
+        });
+    }
+    let style = wait::style(screen);
+    let mut text = format!("{} {}\n", style.paint(text::Tone::Bad, "error:"), failure.what);
+    for cause in failure.causes() {
+        text.push_str(&format!("  because: {cause}\n"));
+    }
+    if !failure.remedy.is_empty() {
+        text.push_str(&format!("  next: {}\n", failure.remedy));
+    }
+    screen.say(&text);
+    failure.exit
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,304 @@
+//! What people type, exactly as they type it. Nothing here is interpreted: [`crate::request`] says what is meant.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  done
+  1  failed: something went wrong, or what was given has errors
+  2  usage: the command line makes no sense
+  3  refused by a guard: not confirmed, made on a stale revision, or against a budget
+  4  still in progress: the rollout goes on without this command
+
+Start with:
+  convoy lint DIR            check a fleet directory; needs no coordinator
+  convoy plan DIR            what applying it would change, and what restarts
+  convoy apply DIR --wait    change the fleet, and watch it happen
+  convoy status              how the fleet is now";
+
+/// Keeps fleets of WSO2 servers on their declared configuration.
+#[derive(Debug, Parser)]
+#[command(name = "convoy", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
+pub struct Typed {
+    /// Which fleet to talk to: a context file as the coordinator writes it.
+    #[arg(long, global = true, value_name = "FILE", env = "CONVOY_CONTEXT")]
+    pub context: Option<PathBuf>,
+    /// Print JSON for programs instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands, noun first where there is a noun.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a fleet directory without a coordinator.
+    Lint {
+        /// The directory with fleet.toml.
+        dir: PathBuf,
+    },
+    /// Show what applying a fleet directory would change, and which servers would restart and why.
+    Plan {
+        /// The directory with fleet.toml.
+        dir: PathBuf,
+        /// Also show the files that change, line by line.
+        #[arg(long)]
+        diff: bool,
+    },
+    /// Make the fleet be as a fleet directory says.
+    Apply(Apply),
+    /// Show how the fleet is now.
+    Status {
+        /// Stay and show every change, until Ctrl-C.
+        #[arg(long, short)]
+        watch: bool,
+    },
+    /// Look at one node, or act on it.
+    #[command(subcommand)]
+    Node(Node),
+    /// Look at rollouts, or steer one.
+    #[command(subcommand)]
+    Rollout(Rollout),
+    /// Go back to an earlier revision, as a new one.
+    Rollback(Rollback),
+    /// Edits of managed files, and what was done about them.
+    #[command(subcommand)]
+    Drift(Drift),
+    /// What happened, oldest first.
+    Events {
+        /// Stay and print what happens, until Ctrl-C.
+        #[arg(long, short)]
+        follow: bool,
+        /// Only of this node.
+        #[arg(long, value_name = "NAME")]
+        node: Option<String>,
+        /// How many of the newest to begin with.
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        last: u32,
+        /// Only what comes after this event number.
+        #[arg(long, value_name = "SEQ", conflicts_with = "last")]
+        after: Option<u64>,
+    },
+    /// Join tokens for new nodes.
+    #[command(subcommand)]
+    Token(Token),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+    /// Write the manual pages.
+    Man {
+        /// Where to put them.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+}
+
+/// `apply`.
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// The directory with fleet.toml.
+    pub dir: PathBuf,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Stay until the rollout has ended, showing its progress.
+    #[arg(long, short)]
+    pub wait: bool,
+    /// With --wait: stop waiting after this long; the rollout goes on.
+    #[arg(long, value_name = "DURATION", requires = "wait")]
+    pub timeout: Option<String>,
+    /// Why, for those who read the history.
+    #[arg(long, short, value_name = "TEXT", default_value = "")]
+    pub message: String,
+    /// Refuse if anything was applied after this revision. Without it: after the plan that was shown.
+    #[arg(long, value_name = "REVISION")]
+    pub parent: Option<u64>,
+    /// Also show the files that change, line by line.
+    #[arg(long)]
+    pub diff: bool,
+}
+
+/// `rollback`.
+#[derive(Debug, Args)]
+pub struct Rollback {
+    /// Which revision to go back to. Without it: the one before the newest.
+    pub revision: Option<u64>,
+    /// Do not ask.
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Stay until the rollout has ended, showing its progress.
+    #[arg(long, short)]
+    pub wait: bool,
+    /// With --wait: stop waiting after this long; the rollout goes on.
+    #[arg(long, value_name = "DURATION", requires = "wait")]
+    pub timeout: Option<String>,
+    /// Why, for those who read the history.
+    #[arg(long, short, value_name = "TEXT", default_value = "")]
+    pub message: String,
+}
+
+/// `node`.
+#[derive(Debug, Subcommand)]
+pub enum Node {
+    /// All nodes, one line each.
+    List,
+    /// Everything known about one node.
+    Show {
+        /// The node.
+        name: String,
+    },
+    /// Restart a node's server, if its group's budget allows that.
+    Restart {
+        /// The node.
+        name: String,
+        /// Why, for those who read the history.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
+        /// Even if the budget does not allow it.
+        #[arg(long)]
+        now: bool,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Stop a node's server and keep it stopped.
+    Stop {
+        /// The node.
+        name: String,
+        /// Why, for those who read the history.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Start the server of a node that was stopped.
+    Start {
+        /// The node.
+        name: String,
+        /// Why, for those who read the history.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
+    },
+    /// Remove a node that is no longer part of the fleet.
+    Forget {
+        /// The node.
+        name: String,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// `rollout`.
+#[derive(Debug, Subcommand)]
+pub enum Rollout {
+    /// The newest rollouts, one line each.
+    List {
+        /// How many.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        last: u32,
+    },
+    /// One rollout, group by group.
+    Show {
+        /// Its number; without it the newest.
+        rollout: Option<u64>,
+        /// Stay until it has ended.
+        #[arg(long, short)]
+        wait: bool,
+        /// With --wait: stop waiting after this long; the rollout goes on.
+        #[arg(long, value_name = "DURATION", requires = "wait")]
+        timeout: Option<String>,
+    },
+    /// Send nothing further until resumed.
+    Pause {
+        /// Its number; without it the one under way.
+        rollout: Option<u64>,
+        /// Why, for those who read the history.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
+    },
+    /// Go on after a pause.
+    Resume {
+        /// Its number; without it the one under way.
+        rollout: Option<u64>,
+        /// Why, for those who read the history.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
+    },
+    /// End it where it is; nodes already changed stay changed unless told to return.
+    Abort {
+        /// Its number; without it the one under way.
+        rollout: Option<u64>,
+        /// Return the nodes already changed to what they ran before.
+        #[arg(long = "return")]
+        go_back: bool,
+        /// Why, for those who read the history.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
+    },
+    /// Do not wait for the rest of the soak or for a canary's approval.
+    Promote {
+        /// Its number; without it the one under way.
+        rollout: Option<u64>,
+        /// Why, for those who read the history.
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        why: String,
+    },
+}
+
+/// `drift`.
+#[derive(Debug, Subcommand)]
+pub enum Drift {
+    /// All differences between desired and disk, newest first.
+    List,
+    /// One node's differences in full.
+    Show {
+        /// The node.
+        node: String,
+    },
+    /// Put a file's desired content back.
+    Restore {
+        /// The node.
+        node: String,
+        /// The file, below the server's home; without it every file that differs.
+        path: Option<String>,
+    },
+    /// Leave edits on a node alone for a while.
+    Pause {
+        /// The node.
+        node: String,
+        /// Why; shown wherever the node is shown.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// For how long.
+        #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
+        duration: String,
+    },
+    /// Enforce again.
+    Resume {
+        /// The node.
+        node: String,
+    },
+}
+
+/// `token`.
+#[derive(Debug, Subcommand)]
+pub enum Token {
+    /// Make a one-time join token for a node.
+    Create {
+        /// The node that may use it.
+        #[arg(long, value_name = "NAME")]
+        node: String,
+        /// For how long.
+        #[arg(long, value_name = "DURATION", default_value = "1h")]
+        valid: String,
+    },
+}

@@ -1,0 +1,319 @@
+//! The coordinator's operator API, as views. Only this module and its children name generated types; everything above
+//! it sees [`crate::view`] and [`Failure`].
+
+use std::{pin::Pin, time::Duration};
+
+use futures::{Stream, StreamExt as _};
+use proto::wire::{
+    agent::RunState,
+    operator::{self as wire, operator_client::OperatorClient},
+};
+use tonic::{
+    Code, Status,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::{
+    context::Context,
+    directory::Files,
+    exit::Failure,
+    request::{DriftAct, NodeAct, Steer},
+    view,
+};
+
+mod convert;
+#[cfg(test)]
+pub mod fake;
+
+/// Content travels in parts of this size.
+const CHUNK_SIZE: usize = 16 * 1024;
+/// A coordinator that does not accept a connection within this is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls that are not streams end within this.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+/// A plan of a large fleet with key changes and diffs.
+const REPLY_SIZE_MAX: usize = 64 * 1024 * 1024;
+
+/// What comes one after the other until somebody stops it.
+pub type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Failure>> + Send>>;
+
+/// A connection to the coordinator.
+#[derive(Clone)]
+pub struct Client {
+    operator: OperatorClient<Channel>,
+    address: String,
+}
+
+/// What `apply` sends beside the files.
+pub struct Change<'a> {
+    pub message: &'a str,
+    pub parent: Option<u64>,
+}
+
+impl Client {
+    /// Dials the coordinator of a context.
+    ///
+    /// # Errors
+    /// A context whose certificates do not parse, or a coordinator that cannot be reached.
+    pub async fn connect(context: &Context) -> Result<Self, Failure> {
+        let address = context.host_and_port().to_owned();
+        let bad = |error: tonic::transport::Error| {
+            Failure::failed(
+                "the context file does not describe a connection",
+                "copy operator/context.toml from the coordinator's data directory again",
+            )
+            .because(error)
+        };
+        let tls = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(&context.authority_pem))
+            .identity(Identity::from_pem(&context.certificate_pem, &context.key_pem))
+            .domain_name(context.expected_name());
+        let endpoint = Endpoint::from_shared(context.uri())
+            .map_err(bad)?
+            .tls_config(tls)
+            .map_err(bad)?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10));
+        let channel = endpoint.connect().await.map_err(|error| unreachable(&address).because(error))?;
+        Ok(Self::over(channel, address))
+    }
+
+    /// A client over a channel that is already there.
+    pub fn over(channel: Channel, address: String) -> Self {
+        let operator = OperatorClient::new(channel).max_decoding_message_size(REPLY_SIZE_MAX);
+        Self { operator, address }
+    }
+
+    /// What applying these files would change.
+    pub async fn plan(&mut self, files: &Files) -> Result<view::Plan, Failure> {
+        let upload = upload(files, &Change { message: "", parent: None });
+        let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
+        Ok(convert::plan(self.answer("plan", reply)?))
+    }
+
+    /// Makes these files the newest revision. A refusal because of findings is not an error: the findings say it.
+    pub async fn apply(&mut self, files: &Files, change: &Change<'_>) -> Result<view::Applied, Failure> {
+        let upload = upload(files, change);
+        let reply = self.operator.apply(timed(tokio_stream::iter(upload))).await;
+        convert::applied(self.answer("apply", reply)?)
+    }
+
+    /// Goes back to an earlier revision as a new one; 0 is the one before the newest.
+    pub async fn rollback(
+        &mut self,
+        to: u64,
+        why: &str,
+        parent: Option<u64>,
+    ) -> Result<view::Applied, Failure> {
+        let request = wire::RollbackRequest { to_revision: to, why: why.to_owned(), parent };
+        let reply = self.operator.rollback(timed(request)).await;
+        convert::applied(self.answer("rollback", reply)?)
+    }
+
+    /// The fleet as it is now.
+    pub async fn status(&mut self) -> Result<view::Status, Failure> {
+        let reply = self.operator.status(timed(wire::StatusRequest {})).await;
+        Ok(convert::status(self.answer("status", reply)?))
+    }
+
+    /// The fleet as it is now, and again whenever that changed.
+    pub async fn watch_status(&mut self) -> Result<Updates<view::Status>, Failure> {
+        let reply = self.operator.watch_status(wire::StatusRequest {}).await;
+        let address = self.address.clone();
+        let updates = self.answer("status", reply)?;
+        Ok(Box::pin(updates.map(move |update| match update {
+            Ok(status) => Ok(convert::status(status)),
+            Err(status) => Err(failure("status", &address, status)),
+        })))
+    }
+
+    /// One node with its files and newest events.
+    pub async fn node(&mut self, name: &str) -> Result<view::NodeDetail, Failure> {
+        let reply = self.operator.show_node(timed(wire::NodeRequest { node: name.to_owned() })).await;
+        convert::node_detail(self.answer("node show", reply)?)
+    }
+
+    /// Acts on one node.
+    pub async fn act(&mut self, name: &str, act: NodeAct) -> Result<view::Answer, Failure> {
+        let node = name.to_owned();
+        let run =
+            |run: RunState, why| wire::SetNodeRunRequest { node: name.to_owned(), run: run.into(), why };
+        let (what, reply) = match act {
+            NodeAct::Restart { why, now } => {
+                let request = wire::RestartNodeRequest { node, why, now };
+                ("node restart", self.operator.restart_node(timed(request)).await)
+            }
+            NodeAct::Stop { why } => {
+                ("node stop", self.operator.set_node_run(timed(run(RunState::Stopped, why))).await)
+            }
+            NodeAct::Start { why } => {
+                ("node start", self.operator.set_node_run(timed(run(RunState::Running, why))).await)
+            }
+            NodeAct::Forget => {
+                ("node forget", self.operator.forget_node(timed(wire::NodeRequest { node })).await)
+            }
+        };
+        convert::answer(self.answer(what, reply)?)
+    }
+
+    /// The newest rollouts, newest first.
+    pub async fn rollouts(&mut self, most: u32) -> Result<Vec<view::Rollout>, Failure> {
+        let reply = self.operator.list_rollouts(timed(wire::ListRolloutsRequest { most })).await;
+        let reply = self.answer("rollout list", reply)?;
+        Ok(reply.rollouts.into_iter().map(convert::rollout).collect())
+    }
+
+    /// One rollout.
+    pub async fn rollout(&mut self, rollout: u64) -> Result<view::Rollout, Failure> {
+        let reply = self.operator.show_rollout(timed(wire::RolloutRequest { rollout })).await;
+        Ok(convert::rollout(self.answer("rollout show", reply)?))
+    }
+
+    /// Steers one rollout.
+    pub async fn steer(&mut self, rollout: u64, steer: Steer, why: &str) -> Result<view::Rollout, Failure> {
+        let action = match steer {
+            Steer::Pause => "pause",
+            Steer::Resume => "resume",
+            Steer::Abort => "abort",
+            Steer::AbortAndReturn => "abort-and-return",
+            Steer::Promote => "promote",
+        };
+        let request = wire::ControlRolloutRequest { rollout, action: action.to_owned(), why: why.to_owned() };
+        let reply = self.operator.control_rollout(timed(request)).await;
+        Ok(convert::rollout(self.answer("rollout", reply)?))
+    }
+
+    /// Events after `after`, at most `most` of the newest at first; with `follow` also those to come.
+    pub async fn events(&mut self, query: EventQuery) -> Result<Updates<view::Event>, Failure> {
+        let request = wire::EventsRequest {
+            after: query.after,
+            follow: query.follow,
+            most: query.most,
+            node: query.node.unwrap_or_default(),
+        };
+        let reply = self.operator.events(request).await;
+        let address = self.address.clone();
+        let updates = self.answer("events", reply)?;
+        Ok(Box::pin(updates.map(move |update| match update {
+            Ok(event) => Ok(convert::event(event)),
+            Err(status) => Err(failure("events", &address, status)),
+        })))
+    }
+
+    /// A one-time join token.
+    pub async fn create_token(&mut self, node: &str, valid: Duration) -> Result<view::JoinToken, Failure> {
+        let request = wire::CreateTokenRequest { node: node.to_owned(), valid_seconds: valid.as_secs() };
+        let reply = self.operator.create_token(timed(request)).await;
+        let reply = self.answer("token create", reply)?;
+        let expires = view::When(reply.expires_ms);
+        Ok(view::JoinToken { node: node.to_owned(), token: reply.token, expires })
+    }
+
+    /// Acts on the drift of one node. `now` turns a length into an end.
+    pub async fn drift(
+        &mut self,
+        node: &str,
+        act: DriftAct,
+        now: view::When,
+    ) -> Result<view::Answer, Failure> {
+        let mut request = wire::DriftControlRequest { node: node.to_owned(), ..Default::default() };
+        match act {
+            DriftAct::Restore { path } => {
+                "restore".clone_into(&mut request.action);
+                request.path = path.map(|path| path.to_string()).unwrap_or_default();
+            }
+            DriftAct::Pause { reason, duration } => {
+                "pause".clone_into(&mut request.action);
+                request.reason = reason;
+                request.until_ms = fleet::time::Timestamp(now.0).after(duration).0;
+            }
+            DriftAct::Resume => "resume".clone_into(&mut request.action),
+        }
+        let reply = self.operator.drift_control(timed(request)).await;
+        convert::answer(self.answer("drift", reply)?)
+    }
+
+    fn answer<T>(&self, what: &str, reply: Result<tonic::Response<T>, Status>) -> Result<T, Failure> {
+        reply.map(tonic::Response::into_inner).map_err(|status| failure(what, &self.address, status))
+    }
+}
+
+/// Which events are wanted.
+pub struct EventQuery {
+    pub after: u64,
+    pub follow: bool,
+    pub most: u32,
+    pub node: Option<String>,
+}
+
+fn timed<T>(message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(CALL_TIMEOUT);
+    request
+}
+
+fn upload(files: &Files, change: &Change<'_>) -> Vec<wire::Upload> {
+    use wire::upload::Part;
+    let header = wire::UploadHeader {
+        message: change.message.to_owned(),
+        parent: change.parent,
+        ..wire::UploadHeader::default()
+    };
+    let mut parts = vec![Part::Header(header)];
+    for (path, content) in files {
+        let count = content.len().div_ceil(CHUNK_SIZE).max(1);
+        for at in 0..count {
+            let end = content.len().min((at + 1) * CHUNK_SIZE);
+            let data = content[at * CHUNK_SIZE..end].to_vec();
+            parts.push(Part::File(wire::FileChunk { path: path.clone(), data, last: at + 1 == count }));
+        }
+    }
+    parts.into_iter().map(|part| wire::Upload { part: Some(part) }).collect()
+}
+
+fn unreachable(address: &str) -> Failure {
+    Failure::failed(
+        format!("cannot reach the coordinator at {address}"),
+        "check that it runs, and that --context (or CONVOY_CONTEXT) names the context of this fleet",
+    )
+}
+
+/// What the coordinator's refusal means for the person who asked. Exhaustive, so that no code is forgotten.
+fn failure(what: &str, address: &str, status: Status) -> Failure {
+    let text = match status.message() {
+        "" => format!("{what}: {}", status.code().description()),
+        message => message.to_owned(),
+    };
+    match status.code() {
+        Code::Unavailable => Failure { is_transient: true, ..unreachable(address).because(status) },
+        Code::DeadlineExceeded | Code::Cancelled => Failure {
+            is_transient: true,
+            ..Failure::failed(
+                format!("the coordinator at {address} did not answer {what} in time"),
+                "look with `convoy status` whether it was carried out, then try again",
+            )
+        },
+        Code::Unauthenticated | Code::PermissionDenied => Failure::failed(
+            text,
+            "use the operator context of this fleet; a node's certificate may not call the operator API",
+        ),
+        Code::FailedPrecondition | Code::Aborted => {
+            Failure::refused(text, "look with `convoy status` at what is going on, then try again")
+        }
+        Code::ResourceExhausted => {
+            Failure { is_transient: true, ..Failure::failed(text, "wait a moment, then try again") }
+        }
+        Code::NotFound => Failure::failed(text, "`convoy status` shows what there is"),
+        Code::Unimplemented => Failure::failed(
+            format!("the coordinator does not know {what}"),
+            "it is of another version than this command; upgrade the older one",
+        ),
+        Code::Ok | Code::InvalidArgument | Code::AlreadyExists | Code::OutOfRange => {
+            Failure::failed(text, "")
+        }
+        Code::Unknown | Code::Internal | Code::DataLoss => {
+            Failure::failed(text, "the coordinator's log says more")
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Generated messages to views. Nothing is judged here but what the wire cannot express: absent is `None`.
+
+use proto::wire::{agent, operator as wire};
+
+use crate::{
+    exit::{Exit, Failure},
+    view::{self, When},
+};
+
+fn some(text: String) -> Option<String> {
+    if text.is_empty() { None } else { Some(text) }
+}
+
+fn positive(number: u32) -> Option<u32> {
+    if number == 0 { None } else { Some(number) }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn finding(finding: wire::Finding) -> view::Finding {
+    view::Finding {
+        code: finding.code,
+        severity: finding.severity,
+        file: some(finding.file),
+        line: positive(finding.line),
+        column: positive(finding.column),
+        line_text: some(finding.line_text),
+        node: some(finding.node),
+        message: finding.message,
+        remedy: finding.remedy,
+    }
+}
+
+pub(super) fn plan(reply: wire::PlanReply) -> view::Plan {
+    view::Plan {
+        base_revision: reply.base_revision,
+        refused: reply.refused,
+        nodes: reply.nodes.into_iter().map(node_plan).collect(),
+        unchanged: reply.unchanged,
+        waves: reply.waves,
+        findings: reply.findings.into_iter().map(finding).collect(),
+    }
+}
+
+fn node_plan(node: wire::NodePlan) -> view::NodePlan {
+    view::NodePlan {
+        node: node.node,
+        group: node.group,
+        change: node.change,
+        restart: node.restart,
+        restart_why: node.restart_why,
+        keys: node.keys.into_iter().map(key_change).collect(),
+        files: node.files.into_iter().map(file_change).collect(),
+        settings: node.settings,
+    }
+}
+
+fn key_change(change: wire::KeyChange) -> view::KeyChange {
+    view::KeyChange {
+        key: change.key,
+        old: some(change.old),
+        new: some(change.new),
+        place: some(change.place),
+    }
+}
+
+fn file_change(change: wire::FileChange) -> view::FileChange {
+    view::FileChange {
+        path: change.path,
+        change: change.change,
+        old_size: change.old_size,
+        new_size: change.new_size,
+        restart: change.restart,
+        diff: change.diff,
+    }
+}
+
+/// A refusal by a guard is a failure; one because of findings is an answer.
+pub(super) fn applied(reply: wire::ApplyReply) -> Result<view::Applied, Failure> {
+    let findings: Vec<view::Finding> = reply.findings.into_iter().map(finding).collect();
+    if reply.refused || !reply.refusal.is_empty() {
+        let by_findings = findings.iter().any(view::Finding::is_error);
+        let what =
+            if reply.refusal.is_empty() { "the coordinator refused".to_owned() } else { reply.refusal };
+        let mut failure = Failure::refused(what, "look at `convoy plan DIR` again, then apply again");
+        if by_findings {
+            failure.exit = Exit::Failed;
+            "repair what the findings name; `convoy lint DIR` shows them".clone_into(&mut failure.remedy);
+        }
+        return Err(failure);
+    }
+    let rollout = if reply.rollout == 0 { None } else { Some(reply.rollout) };
+    Ok(view::Applied { revision: reply.revision, rollout, findings })
+}
+
+pub(super) fn status(reply: wire::StatusReply) -> view::Status {
+    view::Status {
+        fleet: reply.fleet,
+        revision: reply.revision,
+        at: When(reply.at_ms),
+        coordinator_version: reply.coordinator_version,
+        nodes: reply.nodes.into_iter().map(node).collect(),
+        rollouts: reply.rollouts.into_iter().map(rollout).collect(),
+    }
+}
+
+fn node(node: wire::Node) -> view::Node {
+    view::Node {
+        name: node.name,
+        group: node.group,
+        product: node.product,
+        host: node.host,
+        state: node.state,
+        state_why: node.state_why,
+        enrolled: node.enrolled,
+        connected: node.connected,
+        last_seen: When(node.last_seen_ms),
+        desired_revision: node.desired_revision,
+        desired: node.desired.as_ref().map(generation),
+        report: node.report.map(report),
+        agent_version: node.agent_version,
+        platform: node.platform,
+        certificate_expires: When(node.certificate_expires_ms),
+    }
+}
+
+fn generation(applied: &agent::Applied) -> view::Generation {
+    view::Generation { generation: applied.generation, bundle: hex(&applied.bundle) }
+}
+
+fn report(report: agent::Report) -> view::Report {
+    let service = report.service.unwrap_or_default();
+    let health = report.health.unwrap_or_default();
+    let or_unknown = |word: String| if word.is_empty() { "unknown".to_owned() } else { word };
+    let pause = report.drift_pause.filter(|pause| pause.paused);
+    view::Report {
+        accepted: report.desired.as_ref().map(generation),
+        attempted: report.attempted.map(attempt),
+        written: report.written.as_ref().map(generation),
+        running: report.running.as_ref().map(generation),
+        last_good: report.last_good.as_ref().map(generation),
+        service: view::Service {
+            state: or_unknown(service.state),
+            since: When(service.since_ms),
+            reason: service.reason,
+            exits: service.exits,
+        },
+        health: view::Health {
+            verdict: or_unknown(health.verdict),
+            reason: health.reason,
+            since: When(health.since_ms),
+        },
+        process: report
+            .process
+            .map(|process| view::Process { pid: process.pid, started: When(process.started_ms) }),
+        drift: report.drift.into_iter().map(drift).collect(),
+        drift_total: report.drift_total,
+        drift_pause: pause
+            .map(|pause| view::DriftPause { reason: pause.reason, until: When(pause.until_ms) }),
+        starts_total: report.starts_total,
+        vitals: vitals(report.vitals.unwrap_or_default()),
+    }
+}
+
+fn attempt(attempt: agent::Attempt) -> view::Attempt {
+    let stage = match attempt.stage() {
+        agent::Stage::Unspecified => "none",
+        agent::Stage::Received => "received",
+        agent::Stage::Staged => "staged",
+        agent::Stage::Written => "written",
+        agent::Stage::Restarted => "restarted",
+        agent::Stage::Ready => "ready",
+    };
+    view::Attempt {
+        stage: stage.to_owned(),
+        target: attempt.target.as_ref().map(generation),
+        done: attempt.done,
+        failure: attempt
+            .failure
+            .map(|failure| view::Refusal { reason: failure.reason, detail: failure.detail }),
+    }
+}
+
+fn drift(drift: agent::Drift) -> view::DriftEntry {
+    let restored = drift.action == "restored";
+    // Microseconds to milliseconds: a latency is far below 2^52 of either.
+    #[expect(clippy::cast_precision_loss)]
+    let after = drift.restored_after_us as f64 / 1000.0;
+    view::DriftEntry {
+        path: drift.path,
+        kind: drift.kind,
+        action: drift.action,
+        keys: drift.keys,
+        at: When(drift.at_ms),
+        restored_after_ms: restored.then_some(after),
+        detail: drift.detail,
+    }
+}
+
+fn vitals(vitals: agent::Vitals) -> view::Vitals {
+    view::Vitals {
+        rss_bytes: vitals.rss_bytes,
+        cpu_percent: vitals.cpu_percent,
+        threads: vitals.threads,
+        open_files: vitals.open_files,
+        disk_free_bytes: vitals.disk_free_bytes,
+        logs_bytes: vitals.logs_bytes,
+    }
+}
+
+pub(super) fn node_detail(reply: wire::NodeReply) -> Result<view::NodeDetail, Failure> {
+    let found = reply.node.ok_or_else(|| {
+        Failure::failed("the coordinator knows no such node", "`convoy node list` shows the names")
+    })?;
+    Ok(view::NodeDetail {
+        node: node(found),
+        files: reply.files.into_iter().map(bundle_file).collect(),
+        events: reply.events.into_iter().map(event).collect(),
+    })
+}
+
+fn bundle_file(file: wire::BundleFile) -> view::BundleFile {
+    view::BundleFile {
+        path: file.path,
+        size: file.size,
+        mode: format!("{:04o}", file.mode),
+        drift: file.drift,
+        restart: file.restart,
+        digest: file.digest,
+    }
+}
+
+pub(super) fn rollout(rollout: wire::Rollout) -> view::Rollout {
+    view::Rollout {
+        id: rollout.id,
+        revision: rollout.revision,
+        author: rollout.author,
+        message: rollout.message,
+        started: When(rollout.started_ms),
+        ended: When(rollout.ended_ms),
+        state: rollout.state,
+        groups: rollout.groups.into_iter().map(rollout_group).collect(),
+        waiting: rollout.waiting,
+        rolls_back_to: if rollout.rolls_back_to == 0 { None } else { Some(rollout.rolls_back_to) },
+    }
+}
+
+fn rollout_group(group: wire::RolloutGroup) -> view::RolloutGroup {
+    let node = |node: wire::RolloutNode| view::RolloutNode {
+        node: node.node,
+        state: node.state,
+        detail: node.detail,
+        since: When(node.since_ms),
+        generation: node.generation,
+    };
+    view::RolloutGroup {
+        group: group.group,
+        state: group.state,
+        nodes: group.nodes.into_iter().map(node).collect(),
+    }
+}
+
+pub(super) fn event(event: wire::Event) -> view::Event {
+    view::Event {
+        seq: event.seq,
+        at: When(event.at_ms),
+        kind: event.kind,
+        node: some(event.node),
+        text: event.text,
+        fields: event.fields,
+        actor: some(event.actor),
+    }
+}
+
+/// A command that was refused is a failure: by a guard, or for another reason.
+pub(super) fn answer(reply: wire::CommandReply) -> Result<view::Answer, Failure> {
+    match (reply.ok, reply.guard) {
+        (true, _) => Ok(view::Answer { ok: true, detail: reply.detail }),
+        (false, true) => Err(Failure::refused(
+            reply.detail,
+            "wait until the fleet allows it, or give --now where the command has it",
+        )),
+        (false, false) => Err(Failure::failed(reply.detail, "")),
+    }
+}

@@ -1,0 +1,212 @@
+//! A coordinator made of prepared answers, over a real connection on loopback: what the commands' tests talk to. It
+//! remembers what was asked.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex},
+};
+
+use futures::StreamExt as _;
+use proto::wire::{
+    agent,
+    operator::{self as wire, operator_server},
+};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Response, Status, Streaming, transport::Endpoint};
+
+use super::Client;
+
+pub use proto::wire::operator as message;
+
+/// What the fake answers, and what it was asked.
+#[derive(Default)]
+pub struct Script {
+    pub plan: wire::PlanReply,
+    pub apply: wire::ApplyReply,
+    pub status: wire::StatusReply,
+    /// What a watcher sees one after the other; after the last one the stream stays open.
+    pub watched: VecDeque<wire::StatusReply>,
+    /// The stream ends after the last one instead, once.
+    pub breaks: bool,
+    pub node: wire::NodeReply,
+    pub rollouts: BTreeMap<u64, wire::Rollout>,
+    pub command: wire::CommandReply,
+    pub events: Vec<wire::Event>,
+    pub refusal: Option<Status>,
+    /// One line per call that changes something.
+    pub asked: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Fake(Arc<Mutex<Script>>);
+
+/// Serves a script for as long as the test's runtime lives.
+pub async fn serve(script: Script) -> (Client, Arc<Mutex<Script>>) {
+    let script = Arc::new(Mutex::new(script));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = operator_server::OperatorServer::new(Fake(script.clone()));
+    let serving = tonic::transport::Server::builder()
+        .add_service(service)
+        .serve_with_incoming(TcpListenerStream::new(listener));
+    tokio::spawn(serving);
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    (Client::over(channel, address.to_string()), script)
+}
+
+impl Fake {
+    fn answer<T>(
+        &self,
+        asked: Option<String>,
+        take: impl FnOnce(&mut Script) -> T,
+    ) -> Result<Response<T>, Status> {
+        let mut script = self.0.lock().unwrap();
+        script.asked.extend(asked);
+        match &script.refusal {
+            Some(refusal) => Err(refusal.clone()),
+            None => Ok(Response::new(take(&mut script))),
+        }
+    }
+}
+
+async fn received(request: Request<Streaming<wire::Upload>>) -> String {
+    let mut stream = request.into_inner();
+    let mut header = wire::UploadHeader::default();
+    let mut files: BTreeMap<String, usize> = BTreeMap::new();
+    while let Some(part) = stream.next().await {
+        match part.unwrap().part.unwrap() {
+            wire::upload::Part::Header(it) => header = it,
+            wire::upload::Part::File(chunk) => {
+                assert!(chunk.data.len() <= super::CHUNK_SIZE, "{} bytes in one chunk", chunk.data.len());
+                *files.entry(chunk.path).or_default() += chunk.data.len();
+            }
+        }
+    }
+    format!("parent {:?}, message {:?}, files {files:?}", header.parent, header.message)
+}
+
+#[tonic::async_trait]
+impl operator_server::Operator for Fake {
+    type WatchStatusStream =
+        std::pin::Pin<Box<dyn futures::Stream<Item = Result<wire::StatusReply, Status>> + Send>>;
+    type EventsStream = std::pin::Pin<Box<dyn futures::Stream<Item = Result<wire::Event, Status>> + Send>>;
+
+    async fn plan(
+        &self,
+        request: Request<Streaming<wire::Upload>>,
+    ) -> Result<Response<wire::PlanReply>, Status> {
+        received(request).await;
+        self.answer(None, |script| script.plan.clone())
+    }
+    async fn apply(
+        &self,
+        request: Request<Streaming<wire::Upload>>,
+    ) -> Result<Response<wire::ApplyReply>, Status> {
+        let asked = format!("apply: {}", received(request).await);
+        self.answer(Some(asked), |script| script.apply.clone())
+    }
+    async fn status(&self, _: Request<wire::StatusRequest>) -> Result<Response<wire::StatusReply>, Status> {
+        self.answer(None, |script| script.status.clone())
+    }
+    async fn watch_status(
+        &self,
+        _: Request<wire::StatusRequest>,
+    ) -> Result<Response<Self::WatchStatusStream>, Status> {
+        self.answer(None, |script| {
+            let updates = futures::stream::iter(std::mem::take(&mut script.watched).into_iter().map(Ok));
+            let stream: Self::WatchStatusStream = if std::mem::take(&mut script.breaks) {
+                Box::pin(updates)
+            } else {
+                Box::pin(updates.chain(futures::stream::pending()))
+            };
+            stream
+        })
+    }
+    async fn show_node(&self, _: Request<wire::NodeRequest>) -> Result<Response<wire::NodeReply>, Status> {
+        self.answer(None, |script| script.node.clone())
+    }
+    async fn restart_node(
+        &self,
+        request: Request<wire::RestartNodeRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let it = request.into_inner();
+        let asked = format!("restart {} now={} {:?}", it.node, it.now, it.why);
+        self.answer(Some(asked), |script| script.command.clone())
+    }
+    async fn set_node_run(
+        &self,
+        request: Request<wire::SetNodeRunRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let it = request.into_inner();
+        let word = if it.run() == agent::RunState::Stopped { "stop" } else { "start" };
+        self.answer(Some(format!("{word} {} {:?}", it.node, it.why)), |script| script.command.clone())
+    }
+    async fn forget_node(
+        &self,
+        request: Request<wire::NodeRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        self.answer(Some(format!("forget {}", request.into_inner().node)), |script| script.command.clone())
+    }
+    async fn list_rollouts(
+        &self,
+        _: Request<wire::ListRolloutsRequest>,
+    ) -> Result<Response<wire::ListRolloutsReply>, Status> {
+        self.answer(None, |script| {
+            let rollouts = script.rollouts.values().rev().cloned().collect();
+            wire::ListRolloutsReply { rollouts }
+        })
+    }
+    async fn show_rollout(
+        &self,
+        request: Request<wire::RolloutRequest>,
+    ) -> Result<Response<wire::Rollout>, Status> {
+        let id = request.into_inner().rollout;
+        let found = self.answer(None, |script| script.rollouts.get(&id).cloned())?;
+        let missing = || Status::not_found(format!("there is no rollout {id}"));
+        found.into_inner().map(Response::new).ok_or_else(missing)
+    }
+    async fn control_rollout(
+        &self,
+        request: Request<wire::ControlRolloutRequest>,
+    ) -> Result<Response<wire::Rollout>, Status> {
+        let it = request.into_inner();
+        let asked = format!("{} rollout {} {:?}", it.action, it.rollout, it.why);
+        self.answer(Some(asked), |script| script.rollouts.get(&it.rollout).cloned().unwrap_or_default())
+    }
+    async fn rollback(
+        &self,
+        request: Request<wire::RollbackRequest>,
+    ) -> Result<Response<wire::ApplyReply>, Status> {
+        let it = request.into_inner();
+        let asked = format!("rollback to {} parent {:?}", it.to_revision, it.parent);
+        self.answer(Some(asked), |script| script.apply.clone())
+    }
+    async fn events(&self, _: Request<wire::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
+        self.answer(None, |script| {
+            let events: Self::EventsStream =
+                Box::pin(futures::stream::iter(script.events.clone().into_iter().map(Ok)));
+            events
+        })
+    }
+    async fn create_token(
+        &self,
+        request: Request<wire::CreateTokenRequest>,
+    ) -> Result<Response<wire::CreateTokenReply>, Status> {
+        let it = request.into_inner();
+        let asked = format!("token for {} valid {} s", it.node, it.valid_seconds);
+        self.answer(Some(asked), |_| wire::CreateTokenReply {
+            token: "convoy-join-x".to_owned(),
+            expires_ms: 5,
+        })
+    }
+    async fn drift_control(
+        &self,
+        request: Request<wire::DriftControlRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let it = request.into_inner();
+        let asked =
+            format!("drift {} {} {:?} {:?} until {}", it.action, it.node, it.path, it.reason, it.until_ms);
+        self.answer(Some(asked), |script| script.command.clone())
+    }
+}

@@ -1,0 +1,366 @@
+//! Commands that ask the coordinator: what is asked, in which order, and what of the answer is shown.
+
+use futures::StreamExt as _;
+
+use crate::{
+    Session,
+    client::{Change, EventQuery},
+    directory,
+    exit::{Exit, Failure},
+    render,
+    request::{Apply, Confirm, Detail, DriftAct, Events, NodeAct, Remote, Rollback, Steer, Wait},
+    screen::Format,
+    text::{Style, Tone},
+    view, wait,
+};
+
+/// How many events one answer may hold before it has to be asked again.
+const EVENTS_MAX: u32 = 10_000;
+
+/// Runs one command.
+///
+/// # Errors
+/// With what to do next.
+pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Failure> {
+    match remote {
+        Remote::Plan { dir, diff } => {
+            let files = directory::read(&dir)?;
+            let plan = session.client.plan(&files).await?;
+            Ok(show_plan(session, &plan, diff))
+        }
+        Remote::Apply(request) => apply(session, request).await,
+        Remote::Rollback(request) => rollback(session, request).await,
+        Remote::Status { watch: false } => {
+            let status = session.client.status().await?;
+            session.screen.programs(&status);
+            let text = render::status(&status, style(session));
+            session.screen.people(&text);
+            Ok(Exit::Done)
+        }
+        Remote::Status { watch: true } => watch_status(session).await,
+        Remote::Nodes => nodes(session).await,
+        Remote::Node { node } => {
+            let detail = session.client.node(node.as_str()).await?;
+            session.screen.programs(&detail);
+            let text = render::node_detail(&detail, (session.now)(), style(session));
+            session.screen.people(&text);
+            Ok(Exit::Done)
+        }
+        Remote::Act { node, act, confirm } => act_on_node(session, node.as_str(), act, confirm).await,
+        Remote::Rollouts { most } => {
+            let rollouts = session.client.rollouts(most).await?;
+            session.screen.programs(&rollouts);
+            let text = render::rollout_list(&rollouts, (session.now)(), style(session));
+            session.screen.people(&text);
+            Ok(Exit::Done)
+        }
+        Remote::Rollout { rollout, wait } => show_rollout(session, rollout, wait).await,
+        Remote::Steer { rollout, steer, why } => steer_rollout(session, rollout, steer, &why).await,
+        Remote::DriftList { node } => drift_list(session, node.as_ref().map(|node| node.as_str())).await,
+        Remote::Drift { node, act } => drift_act(session, node.as_str(), act).await,
+        Remote::Events(request) => events(session, request).await,
+        Remote::Token { node, valid } => {
+            let token = session.client.create_token(node.as_str(), valid).await?;
+            session.screen.programs(&token);
+            let (hint, token) = render::token(&token);
+            if session.screen.format == Format::People {
+                session.screen.say(&hint);
+            }
+            session.screen.people(&token);
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn style(session: &Session) -> Style {
+    wait::style(&session.screen)
+}
+
+fn show_plan(session: &mut Session, plan: &view::Plan, diff: Detail) -> Exit {
+    session.screen.programs(plan);
+    let text = render::plan(plan, diff, style(session));
+    session.screen.people(&text);
+    if plan.refused { Exit::Failed } else { Exit::Done }
+}
+
+async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
+    let files = directory::read(&request.dir)?;
+    let plan = session.client.plan(&files).await?;
+    let text = render::plan(&plan, request.diff, style(session));
+    session.screen.people(&text);
+    if plan.refused {
+        session.screen.programs(&view::Outcome { plan: Some(plan), applied: None, rollout: None });
+        return Ok(Exit::Failed);
+    }
+    if plan.nodes.iter().any(view::NodePlan::changes) {
+        confirm(session, request.confirm, "Apply this?")?;
+    }
+    // What was shown is what is applied: if anything was applied in between, the coordinator refuses.
+    let parent = request.parent.unwrap_or(plan.base_revision);
+    let change = Change { message: &request.message, parent: Some(parent) };
+    let applied = session.client.apply(&files, &change).await?;
+    finish_apply(session, Some(plan), applied, request.wait).await
+}
+
+async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Failure> {
+    let status = session.client.status().await?;
+    let to = match request.revision {
+        Some(revision) => revision,
+        None if status.revision < 2 => {
+            return Err(Failure::refused(
+                format!("revision {} has none before it", status.revision),
+                "there is nothing to go back to; apply a fleet directory instead",
+            ));
+        }
+        None => status.revision - 1,
+    };
+    let now = status.revision;
+    session.screen.people(&format!(
+        "{}: revision {now} is in force; the content of revision {to} becomes revision {}.\n",
+        status.fleet,
+        now + 1
+    ));
+    confirm(session, request.confirm, &format!("Go back to revision {to}?"))?;
+    let applied = session.client.rollback(to, &request.message, Some(now)).await?;
+    finish_apply(session, None, applied, request.wait).await
+}
+
+async fn finish_apply(
+    session: &mut Session,
+    plan: Option<view::Plan>,
+    applied: view::Applied,
+    wait: Option<Wait>,
+) -> Result<Exit, Failure> {
+    let (rollout, exit) = match (applied.rollout, wait) {
+        (None, _) => {
+            session.screen.people(&format!("Revision {}: nothing to do on any node.\n", applied.revision));
+            (None, Exit::Done)
+        }
+        (Some(id), None) => {
+            session.screen.people(&format!(
+                "Revision {} is applied by rollout {id}, which goes on by itself.\n  follow it: convoy rollout show {id} --wait\n",
+                applied.revision
+            ));
+            (None, Exit::Done)
+        }
+        (Some(id), Some(stay)) => {
+            session.screen.people(&format!("Revision {}, rollout {id}\n", applied.revision));
+            wait::follow(session, id, stay).await?
+        }
+    };
+    session.screen.programs(&view::Outcome { plan, applied: Some(applied), rollout });
+    Ok(exit)
+}
+
+/// Goes on only after a yes.
+fn confirm(session: &mut Session, confirm: Confirm, question: &str) -> Result<(), Failure> {
+    match confirm {
+        Confirm::Given => Ok(()),
+        Confirm::Ask if !session.screen.terminal.can_ask || session.screen.format == Format::Programs => Err(
+            Failure::refused("nobody is there to ask, and --yes was not given", "add --yes if you mean it"),
+        ),
+        Confirm::Ask if session.screen.ask(question) => Ok(()),
+        Confirm::Ask => Err(Failure::refused("not confirmed; nothing was changed", "")),
+    }
+}
+
+async fn watch_status(session: &mut Session) -> Result<Exit, Failure> {
+    let mut updates = session.client.watch_status().await?;
+    let interrupt = session.interrupt.wait();
+    tokio::pin!(interrupt);
+    loop {
+        let update = tokio::select! {
+            // Cancel-safe: the stream keeps what was not taken.
+            update = updates.next() => update,
+            () = &mut interrupt => return Ok(Exit::Done),
+        };
+        let Some(update) = update else {
+            return Err(Failure::failed("the coordinator closed the stream", "start the command again"));
+        };
+        let status = update?;
+        session.screen.programs_line(&status);
+        let text = render::status(&status, wait::style(&session.screen));
+        if session.screen.terminal.is_live {
+            let clock = wait::style(&session.screen).paint(Tone::Faint, &render::clock(status.at));
+            // Home, clear to the end: the screen does not flicker, and the scroll-back stays.
+            session.screen.people(&format!("\x1b[H\x1b[J{text}\n{clock}  Ctrl-C ends this\n"));
+        } else {
+            session.screen.people(&format!("{text}\n"));
+        }
+        if session.screen.is_closed() {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+async fn nodes(session: &mut Session) -> Result<Exit, Failure> {
+    let status = session.client.status().await?;
+    session.screen.programs(&status.nodes);
+    let text = if status.nodes.is_empty() {
+        "No nodes yet: `convoy apply DIR` makes some.\n".to_owned()
+    } else {
+        render::node_table(&status.nodes, status.at, style(session))
+    };
+    session.screen.people(&text);
+    Ok(Exit::Done)
+}
+
+async fn act_on_node(
+    session: &mut Session,
+    node: &str,
+    act: NodeAct,
+    given: Confirm,
+) -> Result<Exit, Failure> {
+    let question = match &act {
+        NodeAct::Restart { now: false, .. } => format!("Restart the server of {node}?"),
+        NodeAct::Restart { now: true, .. } => {
+            format!("Restart the server of {node}, whatever its group's budget says?")
+        }
+        NodeAct::Stop { .. } => format!("Stop the server of {node} and keep it stopped?"),
+        NodeAct::Start { .. } => format!("Start the server of {node}?"),
+        NodeAct::Forget => format!("Forget {node}? Its certificate stops working; its server is left alone."),
+    };
+    confirm(session, given, &question)?;
+    let answer = session.client.act(node, act).await?;
+    session.screen.programs(&answer);
+    session.screen.people(&render::answer(&answer));
+    Ok(Exit::Done)
+}
+
+/// The rollout that is meant when no number was typed.
+async fn meant_rollout(session: &mut Session, typed: Option<u64>, is_steered: bool) -> Result<u64, Failure> {
+    if let Some(id) = typed {
+        return Ok(id);
+    }
+    let status = session.client.status().await?;
+    let unfinished: Vec<u64> =
+        status.rollouts.iter().filter(|rollout| !rollout.has_ended()).map(|rollout| rollout.id).collect();
+    match (unfinished.as_slice(), is_steered) {
+        ([one], _) => Ok(*one),
+        ([], true) => {
+            Err(Failure::refused("no rollout is under way", "`convoy rollout list` shows those that ended"))
+        }
+        ([], false) => status
+            .rollouts
+            .iter()
+            .map(|rollout| rollout.id)
+            .max()
+            .ok_or_else(|| Failure::failed("there is no rollout yet", "`convoy apply DIR` starts one")),
+        (several, _) => {
+            let names: Vec<String> = several.iter().map(u64::to_string).collect();
+            Err(Failure::usage(
+                format!("rollouts {} are under way", names.join(" and ")),
+                "name the one you mean",
+            ))
+        }
+    }
+}
+
+async fn show_rollout(
+    session: &mut Session,
+    typed: Option<u64>,
+    stay: Option<Wait>,
+) -> Result<Exit, Failure> {
+    let id = meant_rollout(session, typed, false).await?;
+    if let Some(stay) = stay {
+        let (rollout, exit) = wait::follow(session, id, stay).await?;
+        session.screen.programs(&rollout);
+        return Ok(exit);
+    }
+    let rollout = session.client.rollout(id).await?;
+    session.screen.programs(&rollout);
+    let mut text = render::rollout(&rollout, (session.now)(), style(session));
+    if rollout.has_ended() && !rollout.is_done() {
+        text.push_str(&render::verdict(&rollout, style(session)));
+    }
+    session.screen.people(&text);
+    Ok(Exit::Done)
+}
+
+async fn steer_rollout(
+    session: &mut Session,
+    typed: Option<u64>,
+    steer: Steer,
+    why: &str,
+) -> Result<Exit, Failure> {
+    let id = meant_rollout(session, typed, true).await?;
+    let rollout = session.client.steer(id, steer, why).await?;
+    session.screen.programs(&rollout);
+    let text = render::rollout(&rollout, (session.now)(), style(session));
+    session.screen.people(&text);
+    Ok(Exit::Done)
+}
+
+async fn drift_list(session: &mut Session, only: Option<&str>) -> Result<Exit, Failure> {
+    let status = session.client.status().await?;
+    let wanted = |node: &view::Node| only.is_none_or(|only| only == node.name);
+    let nodes: Vec<view::NodeDrift> = status
+        .nodes
+        .into_iter()
+        .filter(wanted)
+        .map(|node| {
+            let report = node.report;
+            view::NodeDrift {
+                node: node.name,
+                total: report.as_ref().map_or(0, |report| report.drift_total),
+                pause: report.as_ref().and_then(|report| report.drift_pause.clone()),
+                entries: report.map(|report| report.drift).unwrap_or_default(),
+            }
+        })
+        .collect();
+    let Some(only) = only else {
+        session.screen.programs(&nodes);
+        let text = render::drift_list(&nodes, status.at, style(session));
+        session.screen.people(&text);
+        return Ok(Exit::Done);
+    };
+    let node = nodes.first().ok_or_else(|| {
+        Failure::failed(format!("there is no node {only}"), "`convoy node list` shows the names")
+    })?;
+    session.screen.programs(node);
+    let text = render::drift_detail(node, status.at, style(session));
+    session.screen.people(&text);
+    Ok(Exit::Done)
+}
+
+async fn drift_act(session: &mut Session, node: &str, act: DriftAct) -> Result<Exit, Failure> {
+    let answer = session.client.drift(node, act, (session.now)()).await?;
+    session.screen.programs(&answer);
+    session.screen.people(&render::answer(&answer));
+    Ok(Exit::Done)
+}
+
+async fn events(session: &mut Session, request: Events) -> Result<Exit, Failure> {
+    let query = EventQuery {
+        after: request.after.unwrap_or(0),
+        follow: request.follow,
+        // After a given event everything is wanted, though not without bound.
+        most: if request.after.is_some() { EVENTS_MAX } else { request.last },
+        node: request.node.map(|node| node.to_string()),
+    };
+    let mut events = session.client.events(query).await?;
+    let interrupt = session.interrupt.wait();
+    tokio::pin!(interrupt);
+    loop {
+        let event = tokio::select! {
+            // Cancel-safe: the stream keeps what was not taken.
+            event = events.next() => event,
+            () = &mut interrupt => return Ok(Exit::Done),
+        };
+        match event {
+            Some(event) => {
+                let event = event?;
+                session.screen.programs_line(&event);
+                let text = render::event(&event, wait::style(&session.screen));
+                session.screen.people(&text);
+            }
+            None if request.follow => {
+                return Err(Failure::failed("the coordinator closed the stream", "start the command again"));
+            }
+            None => return Ok(Exit::Done),
+        }
+        if session.screen.is_closed() {
+            return Ok(Exit::Done);
+        }
+    }
+}

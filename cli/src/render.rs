@@ -1,0 +1,102 @@
+//! Views as text for people. Pure: no stream, no clock; every function returns what to print.
+
+use crate::{
+    text::{Cell, Style, Table, Tone, count, cut, local},
+    view::{Answer, Event, Finding, JoinToken, When},
+};
+
+mod node;
+mod plan;
+mod rollout;
+mod status;
+
+pub use node::{drift_detail, drift_list, node_detail};
+pub use plan::plan;
+pub use rollout::{rollout, rollout_headline, rollout_list, verdict};
+pub use status::{node_table, status};
+
+/// Findings, each with its place, its line and what to do.
+pub fn findings(findings: &[Finding], style: Style) -> String {
+    let mut out = String::new();
+    for finding in findings {
+        let label = format!("{}[{}]", finding.severity, finding.code);
+        out.push_str(&style.paint(Tone::of_state(&finding.severity), &label));
+        out.push_str(&format!(": {}\n", finding.message));
+        if let (Some(file), Some(line)) = (&finding.file, finding.line) {
+            let column = finding.column.unwrap_or(1);
+            out.push_str(&style.paint(Tone::Faint, &format!("  --> {file}:{line}:{column}\n")));
+            if let Some(text) = &finding.line_text {
+                out.push_str(&format!("{line:>5} | {text}\n"));
+                let pad: String =
+                    text.chars().take(column as usize - 1).map(|c| if c == '\t' { c } else { ' ' }).collect();
+                out.push_str(&format!("      | {pad}{}\n", style.paint(Tone::Bad, "^")));
+            }
+        } else if let Some(file) = &finding.file {
+            out.push_str(&style.paint(Tone::Faint, &format!("  --> {file}\n")));
+        }
+        if let Some(node) = &finding.node {
+            out.push_str(&format!("  node: {node}\n"));
+        }
+        if !finding.remedy.is_empty() {
+            out.push_str(&format!("  help: {}\n", finding.remedy));
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// `2 errors, 1 warning`, or nothing.
+pub fn findings_summary(findings: &[Finding]) -> String {
+    let of = |severity: &str| findings.iter().filter(|finding| finding.severity == severity).count();
+    let parts = [(of("error"), "error"), (of("warning"), "warning"), (of("info"), "hint")];
+    let parts: Vec<String> =
+        parts.iter().filter(|(number, _)| *number != 0).map(|(number, noun)| count(*number, noun)).collect();
+    parts.join(", ")
+}
+
+/// One event on one line.
+pub fn event(event: &Event, style: Style) -> String {
+    let node = event.node.as_deref().unwrap_or("-");
+    let mut text = event.text.clone();
+    if let Some(actor) = &event.actor {
+        text.push_str(&format!(" (by {actor})"));
+    }
+    let used = 21 + 14 + 20;
+    let text =
+        style.width.map_or_else(|| text.clone(), |width| cut(&text, width.saturating_sub(used).max(30)));
+    let time = style.paint(Tone::Faint, &local(event.at));
+    format!("{time}  {node:<12}  {:<18}  {text}\n", event.kind)
+}
+
+/// What an act on a node led to.
+pub fn answer(answer: &Answer) -> String {
+    if answer.detail.is_empty() { "done\n".to_owned() } else { format!("{}\n", answer.detail) }
+}
+
+/// A new join token and how to use it. The token alone is on the last line, for `| tail -1`.
+pub fn token(token: &JoinToken) -> (String, String) {
+    let hint = format!(
+        "Join token for {}, for one use until {}. On the node, give it to `convoy-agent enroll`:\n",
+        token.node,
+        local(token.expires)
+    );
+    (hint, format!("{}\n", token.token))
+}
+
+/// `12:01:05`, for screens that are redrawn.
+pub fn clock(time: When) -> String {
+    let text = local(time);
+    text.split(' ').next_back().unwrap_or("").to_owned()
+}
+
+/// Key and value on lines that line up.
+fn facts(rows: &[(&str, String)], style: Style) -> String {
+    let mut table = Table::indented(2);
+    for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+        table.row([Cell::toned(Tone::Faint, *name), Cell::plain(value.clone())]);
+    }
+    table.render(style)
+}
+
+#[cfg(test)]
+mod tests;

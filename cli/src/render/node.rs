@@ -1,0 +1,218 @@
+//! One node in full, and drift.
+
+use crate::{
+    text::{Cell, Style, Table, Tone, ago, bytes, lasting, local},
+    view::{DriftEntry, Generation, Node, NodeDetail, NodeDrift, Report, When},
+};
+
+/// Everything known about one node: what is wanted, tried, written, running and was good, kept apart.
+pub fn node_detail(detail: &NodeDetail, now: When, style: Style) -> String {
+    let node = &detail.node;
+    let mut out =
+        format!("{} ({})  {}", style.paint(Tone::Strong, &node.name), node.group, style.state(&node.state));
+    if !node.state_why.is_empty() {
+        out.push_str(&format!(": {}", node.state_why));
+    }
+    out.push('\n');
+    out.push_str(&super::facts(&identity(node, now), style));
+    match &node.report {
+        Some(report) => {
+            out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Configuration")));
+            out.push_str(&super::facts(&configuration(node, report), style));
+            out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Server")));
+            out.push_str(&super::facts(&server(report, now), style));
+            if !report.drift.is_empty() {
+                out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Drift")));
+                out.push_str(&entries(None, &report.drift, now, style));
+            }
+        }
+        None => out.push_str("\n  its agent has not reported yet\n"),
+    }
+    if !detail.files.is_empty() {
+        out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Files")));
+        out.push_str(&files(detail, style));
+    }
+    if !detail.events.is_empty() {
+        out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Newest events")));
+        for event in &detail.events {
+            let time = style.paint(Tone::Faint, &local(event.at));
+            out.push_str(&format!("  {time}  {:<18}  {}\n", event.kind, event.text));
+        }
+    }
+    out
+}
+
+fn identity(node: &Node, now: When) -> Vec<(&'static str, String)> {
+    let agent = match (node.connected, node.enrolled) {
+        (true, _) => format!("{} on {}, connected", node.agent_version, node.platform),
+        (false, true) => {
+            format!("{} on {}, last seen {}", node.agent_version, node.platform, ago(now, node.last_seen))
+        }
+        (false, false) => {
+            format!("not enrolled; `convoy token create --node {}` makes a join token", node.name)
+        }
+    };
+    let certificate = if node.certificate_expires.0 == 0 {
+        String::new()
+    } else {
+        format!("valid until {}", local(node.certificate_expires))
+    };
+    vec![
+        ("product", node.product.clone()),
+        ("host", node.host.clone()),
+        ("agent", agent),
+        ("certificate", certificate),
+    ]
+}
+
+fn configuration(node: &Node, report: &Report) -> Vec<(&'static str, String)> {
+    let attempted = report.attempted.as_ref().map(|attempt| {
+        let end = match (&attempt.failure, attempt.done) {
+            (Some(failure), _) => {
+                format!("failed after {}: {}: {}", attempt.stage, failure.reason, failure.detail)
+            }
+            (None, true) => "carried out".to_owned(),
+            (None, false) => format!("{}, under way", attempt.stage),
+        };
+        format!("{}, {end}", generation(attempt.target.as_ref()))
+    });
+    let revision = format!("{} (revision {})", generation(node.desired.as_ref()), node.desired_revision);
+    vec![
+        ("desired", revision),
+        ("attempted", attempted.unwrap_or_default()),
+        ("written", generation(report.written.as_ref())),
+        ("running", generation(report.running.as_ref())),
+        ("last good", generation(report.last_good.as_ref())),
+    ]
+}
+
+fn generation(it: Option<&Generation>) -> String {
+    it.map_or_else(
+        || "none".to_owned(),
+        |it| format!("generation {}, bundle {}", it.generation, it.bundle.get(..12).unwrap_or(&it.bundle)),
+    )
+}
+
+fn server(report: &Report, now: When) -> Vec<(&'static str, String)> {
+    let with = |word: &str, since: When, reason: &str| {
+        let since = lasting(now, since);
+        let since = if since.is_empty() { since } else { format!(" for {since}") };
+        if reason.is_empty() { format!("{word}{since}") } else { format!("{word}{since}: {reason}") }
+    };
+    let vitals = &report.vitals;
+    let process = report.process.as_ref().map(|process| {
+        format!(
+            "pid {}, started {}, {}, {:.0} % of a core, {} threads, {} open files",
+            process.pid,
+            local(process.started),
+            bytes(vitals.rss_bytes),
+            vitals.cpu_percent,
+            vitals.threads,
+            vitals.open_files
+        )
+    });
+    let disk = if vitals.disk_free_bytes == 0 {
+        String::new()
+    } else {
+        format!("{} free, logs {}", bytes(vitals.disk_free_bytes), bytes(vitals.logs_bytes))
+    };
+    let pause = report.drift_pause.as_ref();
+    vec![
+        ("state", with(&report.service.state, report.service.since, &report.service.reason)),
+        ("health", with(&report.health.verdict, report.health.since, &report.health.reason)),
+        ("process", process.unwrap_or_else(|| "none".to_owned())),
+        ("starts", report.starts_total.to_string()),
+        ("disk", disk),
+        (
+            "edits",
+            pause
+                .map(|pause| format!("left alone until {}: {}", local(pause.until), pause.reason))
+                .unwrap_or_default(),
+        ),
+    ]
+}
+
+fn files(detail: &NodeDetail, style: Style) -> String {
+    let mut table = Table::indented(2);
+    for file in &detail.files {
+        table.row([
+            Cell::plain(file.path.clone()),
+            Cell::plain(bytes(file.size)),
+            Cell::plain(file.mode.clone()),
+            Cell::plain(file.drift.clone()),
+            Cell::plain(match file.restart.as_str() {
+                "none" => "no restart",
+                other => other,
+            }),
+        ]);
+    }
+    table.render(style)
+}
+
+/// Drift of all nodes, one line per difference.
+pub fn drift_list(nodes: &[NodeDrift], now: When, style: Style) -> String {
+    let rows: Vec<(&str, &DriftEntry)> =
+        nodes.iter().flat_map(|node| node.entries.iter().map(|entry| (node.node.as_str(), entry))).collect();
+    let mut out = String::new();
+    for node in nodes {
+        if let Some(pause) = &node.pause {
+            out.push_str(&format!(
+                "{}: edits are left alone until {}: {}\n",
+                node.node,
+                local(pause.until),
+                pause.reason
+            ));
+        }
+    }
+    if rows.is_empty() {
+        out.push_str("No drift: every managed file is as desired.\n");
+        return out;
+    }
+    let mut table = Table::headed(["NODE", "WHEN", "FILE", "WHAT", "ACTION", "KEYS"]);
+    for (node, entry) in rows {
+        table.row(row(Some(node), entry, now));
+    }
+    out + &table.render(style)
+}
+
+/// One node's differences in full.
+pub fn drift_detail(node: &NodeDrift, now: When, style: Style) -> String {
+    let mut out = String::new();
+    if let Some(pause) = &node.pause {
+        out.push_str(&format!("Edits are left alone until {}: {}\n", local(pause.until), pause.reason));
+    }
+    if node.entries.is_empty() {
+        out.push_str("No drift: every managed file is as desired.\n");
+        return out;
+    }
+    out.push_str(&entries(None, &node.entries, now, style));
+    for entry in node.entries.iter().filter(|entry| !entry.detail.is_empty()) {
+        out.push_str(&format!("  {}: {}\n", entry.path, entry.detail));
+    }
+    out
+}
+
+fn entries(node: Option<&str>, entries: &[DriftEntry], now: When, style: Style) -> String {
+    let mut table = Table::indented(2);
+    for entry in entries {
+        table.row(row(node, entry, now));
+    }
+    table.render(style)
+}
+
+fn row(node: Option<&str>, entry: &DriftEntry, now: When) -> Vec<Cell> {
+    let action = match entry.restored_after_ms {
+        Some(after) => format!("{} after {after:.1} ms", entry.action),
+        None => entry.action.clone(),
+    };
+    let tone = if entry.action == "restored" { Tone::Good } else { Tone::Doubtful };
+    let mut cells: Vec<Cell> = node.into_iter().map(Cell::plain).collect();
+    cells.extend([
+        Cell::toned(Tone::Faint, ago(now, entry.at)),
+        Cell::plain(entry.path.clone()),
+        Cell::plain(entry.kind.clone()),
+        Cell::toned(tone, action),
+        Cell::plain(entry.keys.join(", ")),
+    ]);
+    cells
+}

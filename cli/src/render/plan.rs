@@ -1,0 +1,138 @@
+//! A plan as text: per node what changes key by key, what restarts and why, and in which order.
+
+use crate::{
+    request::Detail,
+    text::{Cell, Style, Table, Tone, bytes, count},
+    view::{FileChange, KeyChange, NodePlan, Plan},
+};
+
+/// Everything a person needs before saying yes.
+pub fn plan(plan: &Plan, detail: Detail, style: Style) -> String {
+    let mut out = super::findings(&plan.findings, style);
+    if plan.refused {
+        let summary = super::findings_summary(&plan.findings);
+        out.push_str(&style.paint(Tone::Bad, &format!("Nothing can be applied: {summary}.\n")));
+        return out;
+    }
+    let changing: Vec<&NodePlan> = plan.nodes.iter().filter(|node| node.changes()).collect();
+    for node in &changing {
+        out.push_str(&node_plan(node, detail, style));
+        out.push('\n');
+    }
+    if !changing.is_empty() && !plan.waves.is_empty() {
+        out.push_str(&style.paint(Tone::Strong, "Order\n"));
+        for wave in &plan.waves {
+            out.push_str(&format!("  {wave}\n"));
+        }
+        out.push('\n');
+    }
+    out.push_str(&summary(plan, &changing, style));
+    out
+}
+
+fn summary(plan: &Plan, changing: &[&NodePlan], style: Style) -> String {
+    let against = match plan.base_revision {
+        0 => "nothing was applied before".to_owned(),
+        base => format!("against revision {base}"),
+    };
+    if changing.is_empty() {
+        return format!("Nothing changes on any node ({against}).\n");
+    }
+    let restarts = changing.iter().filter(|node| node.restarts()).count();
+    let verb = if changing.len() == 1 { "changes" } else { "change" };
+    let restarts = match restarts {
+        0 => "no server restarts".to_owned(),
+        1 => "1 server restarts".to_owned(),
+        more => format!("{more} servers restart"),
+    };
+    let unchanged = match plan.unchanged {
+        0 => String::new(),
+        1 => ", 1 stays as it is".to_owned(),
+        more => format!(", {more} stay as they are"),
+    };
+    let nodes = count(changing.len(), "node");
+    style.paint(Tone::Strong, &format!("{nodes} {verb}{unchanged}; {restarts}")) + &format!(" ({against}).\n")
+}
+
+fn node_plan(node: &NodePlan, detail: Detail, style: Style) -> String {
+    let (sign, tone) = sign(&node.change);
+    let restart = match node.restart.as_str() {
+        "none" | "" => style.paint(Tone::Good, "no restart"),
+        "hot" => style.paint(Tone::Good, "no restart: the server picks it up by itself"),
+        "phased" => style.paint(Tone::Bad, "restarts, in phases over the fleet"),
+        _ => style.paint(Tone::Doubtful, "restarts"),
+    };
+    let why = if node.restart_why.is_empty() { String::new() } else { format!(": {}", node.restart_why) };
+    let name = style.paint(Tone::Strong, &node.node);
+    let mut out = format!("{} {name} ({}) {restart}{why}\n", style.paint(tone, sign), node.group);
+    out.push_str(&keys(&node.keys, style));
+    for setting in &node.settings {
+        out.push_str(&format!("    ~ service: {setting}\n"));
+    }
+    out.push_str(&files(&node.files, detail, style));
+    out
+}
+
+fn keys(changes: &[KeyChange], style: Style) -> String {
+    let mut table = Table::indented(4);
+    for change in changes {
+        let (sign, tone, value) = match (&change.old, &change.new) {
+            (Some(old), Some(new)) => ("~", Tone::Doubtful, format!("{old} → {new}")),
+            (None, Some(new)) => ("+", Tone::Good, new.clone()),
+            (Some(old), None) => ("-", Tone::Bad, old.clone()),
+            (None, None) => ("~", Tone::Doubtful, String::new()),
+        };
+        let place = change.place.clone().unwrap_or_default();
+        // One column for sign and key: two spaces after a one-letter sign would tear them apart.
+        table.row([
+            Cell::toned(tone, format!("{sign} {}", change.key)),
+            Cell::plain(value),
+            Cell::toned(Tone::Faint, place),
+        ]);
+    }
+    table.render(Style { width: None, ..style })
+}
+
+fn files(changes: &[FileChange], detail: Detail, style: Style) -> String {
+    let mut table = Table::indented(4);
+    for change in changes {
+        let (sign, tone) = sign(&change.change);
+        let (size, note) = match change.change.as_str() {
+            "added" => (bytes(change.new_size), String::new()),
+            "removed" => (bytes(change.old_size), String::new()),
+            "same-meaning" => (bytes(change.new_size), "the server reads the same as before".to_owned()),
+            _ if change.old_size == change.new_size => (bytes(change.new_size), String::new()),
+            _ => (format!("{} → {}", bytes(change.old_size), bytes(change.new_size)), String::new()),
+        };
+        table.row([
+            Cell::toned(tone, format!("{sign} {}", change.path)),
+            Cell::plain(size),
+            Cell::toned(Tone::Faint, note),
+        ]);
+    }
+    let mut out = table.render(Style { width: None, ..style });
+    if detail == Detail::Lines {
+        for change in changes.iter().filter(|change| !change.diff.is_empty()) {
+            out.push_str(&format!("      {}\n", style.paint(Tone::Faint, &change.path)));
+            for line in change.diff.lines() {
+                let tone = match line.as_bytes().first() {
+                    Some(b'+') => Tone::Good,
+                    Some(b'-') => Tone::Bad,
+                    Some(b'@') => Tone::Faint,
+                    _ => Tone::Plain,
+                };
+                out.push_str(&format!("      {}\n", style.paint(tone, line)));
+            }
+        }
+    }
+    out
+}
+
+fn sign(change: &str) -> (&'static str, Tone) {
+    match change {
+        "create" | "added" => ("+", Tone::Good),
+        "remove" | "removed" => ("-", Tone::Bad),
+        "same-meaning" | "none" => ("=", Tone::Faint),
+        _ => ("~", Tone::Doubtful),
+    }
+}

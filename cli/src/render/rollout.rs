@@ -1,0 +1,125 @@
+//! Rollouts as text.
+
+use crate::{
+    text::{Cell, Style, Table, Tone, count, lasting, local},
+    view::{Rollout, RolloutGroup, When},
+};
+
+/// Number, revision, state and how long.
+pub fn rollout_headline(rollout: &Rollout, now: When, style: Style) -> String {
+    let end = if rollout.ended.0 == 0 { now } else { rollout.ended };
+    let took = lasting(end, rollout.started);
+    let when = match (rollout.has_ended(), rollout.ended.0) {
+        (false, _) => format!(" for {took}"),
+        (true, 0) => String::new(),
+        (true, _) => format!(" after {took}, at {}", local(rollout.ended)),
+    };
+    let message =
+        if rollout.message.is_empty() { String::new() } else { format!(", \"{}\"", rollout.message) };
+    let author = if rollout.author.is_empty() { String::new() } else { format!(", by {}", rollout.author) };
+    let back = rollout.rolls_back_to.map(|to| format!(", back to revision {to}")).unwrap_or_default();
+    let state = style.paint(tone(rollout), &rollout.state);
+    format!("rollout {} of revision {}{message}{author}{back}: {state}{when}\n", rollout.id, rollout.revision)
+}
+
+fn tone(rollout: &Rollout) -> Tone {
+    match rollout.state.as_str() {
+        "running" => Tone::Doubtful,
+        state => Tone::of_state(state),
+    }
+}
+
+/// The headline, its groups with their nodes, and why it does not go on just now.
+pub fn rollout(rollout: &Rollout, now: When, style: Style) -> String {
+    let mut out = rollout_headline(rollout, now, style);
+    let mut table = Table::indented(2);
+    for group in &rollout.groups {
+        let ready = group.nodes.iter().filter(|node| node.state == "ready").count();
+        let progress = format!("{ready} of {}", group.nodes.len());
+        table.row([
+            Cell::toned(Tone::Strong, group.group.clone()),
+            group_state(group),
+            Cell::plain(progress),
+        ]);
+        for node in &group.nodes {
+            let since = if node.has_ended() { String::new() } else { lasting(now, node.since) };
+            let detail = match (since.as_str(), node.detail.as_str()) {
+                ("", detail) => detail.to_owned(),
+                (since, "") => since.to_owned(),
+                (since, detail) => format!("{since}, {detail}"),
+            };
+            table.row([
+                Cell::plain(format!("  {}", node.node)),
+                Cell::state(&node.state),
+                Cell::toned(if node.state == "failed" { Tone::Bad } else { Tone::Plain }, detail),
+            ]);
+        }
+    }
+    out.push_str(&table.render(style));
+    for reason in &rollout.waiting {
+        out.push_str(&format!("  {} {reason}\n", style.paint(Tone::Doubtful, "waits:")));
+    }
+    out
+}
+
+fn group_state(group: &RolloutGroup) -> Cell {
+    match group.state.as_str() {
+        "running" => Cell::toned(Tone::Doubtful, "running"),
+        state => Cell::state(state),
+    }
+}
+
+/// Rollouts, one line each.
+pub fn rollout_list(rollouts: &[Rollout], now: When, style: Style) -> String {
+    if rollouts.is_empty() {
+        return "No rollout yet: `convoy apply DIR` starts one.\n".to_owned();
+    }
+    let mut table =
+        Table::headed(["ROLLOUT", "REVISION", "STATE", "NODES", "STARTED", "TOOK", "BY", "MESSAGE"]);
+    for rollout in rollouts {
+        let total = rollout.nodes().count();
+        let ready = rollout.nodes().filter(|(_, node)| node.state == "ready").count();
+        let end = if rollout.ended.0 == 0 { now } else { rollout.ended };
+        table.row([
+            Cell::plain(rollout.id.to_string()),
+            Cell::plain(rollout.revision.to_string()),
+            Cell::toned(tone(rollout), rollout.state.clone()),
+            Cell::plain(format!("{ready} of {total}")),
+            Cell::plain(local(rollout.started)),
+            Cell::plain(lasting(end, rollout.started)),
+            Cell::plain(rollout.author.clone()),
+            Cell::plain(rollout.message.clone()),
+        ]);
+    }
+    table.render(style)
+}
+
+/// How a rollout ended, why, and what to do next.
+pub fn verdict(rollout: &Rollout, style: Style) -> String {
+    let total = rollout.nodes().count();
+    let took = lasting(rollout.ended, rollout.started);
+    if rollout.is_done() {
+        let text = format!("Rollout {} is done: {} ready after {took}.\n", rollout.id, count(total, "node"));
+        return style.paint(Tone::Good, &text);
+    }
+    let mut out = style.paint(Tone::Bad, &format!("Rollout {} ended as {}.\n", rollout.id, rollout.state));
+    for (group, node) in rollout.nodes().filter(|(_, node)| node.state == "failed") {
+        let detail = if node.detail.is_empty() { "no reason was given" } else { &node.detail };
+        out.push_str(&format!("  {} ({}) failed: {detail}\n", node.node, group.group));
+    }
+    for reason in &rollout.waiting {
+        out.push_str(&format!("  {reason}\n"));
+    }
+    let next = match rollout.state.as_str() {
+        "rolled-back" => {
+            "every changed node is back on what it ran before; repair the cause, then apply again"
+        }
+        "superseded" => "a newer revision took over; look at `convoy rollout list`",
+        "aborted" => {
+            "nodes already changed stay changed; go on with `convoy apply`, or back with `convoy rollback`"
+        }
+        _ => "look at `convoy status`, repair the cause and apply again, or go back with `convoy rollback`",
+    };
+    out.push_str(&format!("  next: {next}\n"));
+    out
+}

@@ -1,0 +1,135 @@
+use super::*;
+use crate::view::*;
+
+const PLAIN: Style = Style { colour: false, width: None };
+const NOW: When = When(1_800_000_060_000);
+
+fn ready(name: &str) -> Node {
+    let generation = Some(Generation { generation: 9, bundle: "ab".repeat(32) });
+    Node {
+        name: name.into(),
+        group: "key-manager".into(),
+        product: "wso2is-7.2".into(),
+        host: format!("{name}.acme"),
+        state: "ready".into(),
+        state_why: String::new(),
+        enrolled: true,
+        connected: true,
+        last_seen: NOW,
+        desired_revision: 7,
+        desired: generation.clone(),
+        report: Some(Report {
+            accepted: generation.clone(),
+            attempted: None,
+            written: generation.clone(),
+            running: generation.clone(),
+            last_good: generation,
+            service: Service {
+                state: "running".into(),
+                since: When(NOW.0 - 300_000_000),
+                reason: String::new(),
+                exits: 0,
+            },
+            health: Health { verdict: "healthy".into(), reason: String::new(), since: NOW },
+            process: None,
+            drift: Vec::new(),
+            drift_total: 0,
+            drift_pause: None,
+            starts_total: 3,
+            vitals: Vitals {
+                rss_bytes: 0,
+                cpu_percent: 0.0,
+                threads: 0,
+                open_files: 0,
+                disk_free_bytes: 0,
+                logs_bytes: 0,
+            },
+        }),
+        agent_version: "0.1.0".into(),
+        platform: "linux-x86_64".into(),
+        certificate_expires: When(0),
+    }
+}
+
+fn status_of(nodes: Vec<Node>) -> Status {
+    Status {
+        fleet: "acme".into(),
+        revision: 7,
+        at: NOW,
+        coordinator_version: "0.1.0".into(),
+        nodes,
+        rollouts: Vec::new(),
+    }
+}
+
+fn check(text: &str, expected: &str) {
+    assert!(text == expected, "expected:\n{expected}\ngot:\n{text}");
+}
+
+#[test]
+fn a_quiet_fleet_is_a_quiet_screen() {
+    check(
+        &status(&status_of(vec![ready("is-1"), ready("is-2")]), PLAIN),
+        "acme, revision 7, all 2 nodes ready
+
+NODE  GROUP        STATE  SERVER         HEALTH   REVISION  GENERATION  DRIFT  SEEN
+is-1  key-manager  ready  running 3d11h  healthy  7         9           none   now
+is-2  key-manager  ready  running 3d11h  healthy  7         9           none   now
+",
+    );
+}
+
+#[test]
+fn what_is_wrong_comes_with_its_reason_and_is_never_cut() {
+    let mut gone = ready("is-2");
+    gone.state = "unreachable".into();
+    gone.state_why = "no heartbeat for 45s; the server was last seen running".into();
+    gone.connected = false;
+    gone.last_seen = When(NOW.0 - 45_000);
+    let mut edited = ready("is-1");
+    let report = edited.report.as_mut().unwrap();
+    report.drift_total = 2;
+    report.drift = vec![DriftEntry {
+        path: "repository/conf/deployment.toml".into(),
+        kind: "edited".into(),
+        action: "reported".into(),
+        keys: vec!["server.hostname".into()],
+        at: When(NOW.0 - 90_000),
+        restored_after_ms: None,
+        detail: String::new(),
+    }];
+    let narrow = Style { colour: false, width: Some(60) };
+    let text = status(&status_of(vec![edited, gone]), narrow);
+    assert!(text.starts_with("acme, revision 7, 2 nodes: 1 ready, 1 unreachable\n"), "{text}");
+    let needs = text.split_once("Needs a look\n").map(|(_, rest)| rest).unwrap();
+    check(
+        needs,
+        "  is-1  repository/conf/deployment.toml edited 1m30s ago, reported
+  is-2  unreachable: no heartbeat for 45s; the server was last seen running
+  more: convoy node show is-1
+",
+    );
+}
+
+#[test]
+fn desired_and_running_are_both_shown_where_they_differ() {
+    let mut node = ready("is-1");
+    node.desired = Some(Generation { generation: 10, bundle: String::new() });
+    let text = node_table(&[node], NOW, PLAIN);
+    assert!(text.contains("9 → 10"), "{text}");
+}
+
+#[test]
+fn a_node_without_agent_says_how_to_get_one() {
+    let mut node = ready("is-1");
+    (node.state, node.enrolled, node.connected, node.report) = ("unknown".into(), false, false, None);
+    let text = status(&status_of(vec![node]), PLAIN);
+    assert!(text.contains("`convoy token create` makes a join token"), "{text}");
+}
+
+#[test]
+fn json_times_are_rfc_3339_and_never_is_null() {
+    let json = serde_json::to_value(ready("is-1")).unwrap();
+    assert_eq!(json["last_seen"], "2027-01-15T08:01:00.000Z");
+    assert!(json["certificate_expires"].is_null());
+}

@@ -1,0 +1,314 @@
+//! What is meant by what was typed: names parsed, durations read, defaults filled in, before anything is sent.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap_complete::Shell;
+use fleet::{
+    bundle::HomePath,
+    ids::NodeName,
+    time::{Human, parse_duration},
+};
+
+use crate::{
+    args::{self, Command},
+    exit::Failure,
+};
+
+/// One command, meant.
+#[derive(Debug)]
+pub enum Request {
+    /// Needs no coordinator.
+    Local(Local),
+    /// Asks the coordinator.
+    Remote(Remote),
+}
+
+/// Commands that need no coordinator.
+#[derive(Debug)]
+pub enum Local {
+    Lint { dir: PathBuf },
+    Completions { shell: Shell },
+    Man { out: PathBuf },
+}
+
+/// Commands that ask the coordinator.
+#[derive(Debug)]
+pub enum Remote {
+    Plan { dir: PathBuf, diff: Detail },
+    Apply(Apply),
+    Rollback(Rollback),
+    Status { watch: bool },
+    Nodes,
+    Node { node: NodeName },
+    Act { node: NodeName, act: NodeAct, confirm: Confirm },
+    Rollouts { most: u32 },
+    Rollout { rollout: Option<u64>, wait: Option<Wait> },
+    Steer { rollout: Option<u64>, steer: Steer, why: String },
+    DriftList { node: Option<NodeName> },
+    Drift { node: NodeName, act: DriftAct },
+    Events(Events),
+    Token { node: NodeName, valid: Duration },
+}
+
+/// How much of a plan is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Keys and files.
+    Keys,
+    /// Also lines.
+    Lines,
+}
+
+/// Whether to ask before changing anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirm {
+    /// On a terminal; refused without one.
+    Ask,
+    /// `--yes`.
+    Given,
+}
+
+/// How long to stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// Give up waiting after this; the rollout goes on.
+    pub timeout: Option<Duration>,
+}
+
+/// `apply`.
+#[derive(Debug)]
+pub struct Apply {
+    pub dir: PathBuf,
+    pub diff: Detail,
+    pub confirm: Confirm,
+    pub wait: Option<Wait>,
+    pub message: String,
+    /// As typed; the plan's base otherwise.
+    pub parent: Option<u64>,
+}
+
+/// `rollback`.
+#[derive(Debug)]
+pub struct Rollback {
+    /// As typed; the one before the newest otherwise.
+    pub revision: Option<u64>,
+    pub confirm: Confirm,
+    pub wait: Option<Wait>,
+    pub message: String,
+}
+
+/// What to do to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeAct {
+    Restart { why: String, now: bool },
+    Stop { why: String },
+    Start { why: String },
+    Forget,
+}
+
+/// How to steer a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Steer {
+    Pause,
+    Resume,
+    Abort,
+    AbortAndReturn,
+    Promote,
+}
+
+/// What to do about drift on a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DriftAct {
+    Restore { path: Option<HomePath> },
+    Pause { reason: String, duration: Duration },
+    Resume,
+}
+
+/// `events`.
+#[derive(Debug)]
+pub struct Events {
+    pub follow: bool,
+    pub node: Option<NodeName>,
+    pub last: u32,
+    pub after: Option<u64>,
+}
+
+impl Request {
+    /// What is meant.
+    ///
+    /// # Errors
+    /// Usage: names and durations that are none.
+    pub fn meant(command: Command) -> Result<Self, Failure> {
+        Ok(match command {
+            Command::Lint { dir } => Request::Local(Local::Lint { dir }),
+            Command::Completions { shell } => Request::Local(Local::Completions { shell }),
+            Command::Man { out } => Request::Local(Local::Man { out }),
+            other => Request::Remote(remote(other)?),
+        })
+    }
+}
+
+fn remote(command: Command) -> Result<Remote, Failure> {
+    Ok(match command {
+        Command::Plan { dir, diff } => Remote::Plan { dir, diff: detail(diff) },
+        Command::Apply(apply) => Remote::Apply(Apply {
+            wait: wait(apply.wait, apply.timeout.as_deref())?,
+            dir: apply.dir,
+            diff: detail(apply.diff),
+            confirm: confirm(apply.yes),
+            message: apply.message,
+            parent: apply.parent,
+        }),
+        Command::Rollback(back) => Remote::Rollback(Rollback {
+            wait: wait(back.wait, back.timeout.as_deref())?,
+            revision: back.revision,
+            confirm: confirm(back.yes),
+            message: back.message,
+        }),
+        Command::Status { watch } => Remote::Status { watch },
+        Command::Node(typed) => node_request(typed)?,
+        Command::Rollout(typed) => rollout_request(typed)?,
+        Command::Drift(typed) => drift_request(typed)?,
+        Command::Events { follow, node: name, last, after } => {
+            let node = name.as_deref().map(node).transpose()?;
+            Remote::Events(Events { follow, node, last, after })
+        }
+        Command::Token(args::Token::Create { node: name, valid }) => {
+            Remote::Token { node: node(&name)?, valid: duration("--valid", &valid)? }
+        }
+        Command::Lint { .. } | Command::Completions { .. } | Command::Man { .. } => {
+            return Err(Failure::usage("this command needs no coordinator", ""));
+        }
+    })
+}
+
+fn node_request(typed: args::Node) -> Result<Remote, Failure> {
+    Ok(match typed {
+        args::Node::List => Remote::Nodes,
+        args::Node::Show { name } => Remote::Node { node: node(&name)? },
+        args::Node::Restart { name, why, now, yes } => {
+            Remote::Act { node: node(&name)?, act: NodeAct::Restart { why, now }, confirm: confirm(yes) }
+        }
+        args::Node::Stop { name, why, yes } => {
+            Remote::Act { node: node(&name)?, act: NodeAct::Stop { why }, confirm: confirm(yes) }
+        }
+        args::Node::Start { name, why } => {
+            Remote::Act { node: node(&name)?, act: NodeAct::Start { why }, confirm: Confirm::Given }
+        }
+        args::Node::Forget { name, yes } => {
+            Remote::Act { node: node(&name)?, act: NodeAct::Forget, confirm: confirm(yes) }
+        }
+    })
+}
+
+fn rollout_request(typed: args::Rollout) -> Result<Remote, Failure> {
+    let steer = |rollout, steer, why| Remote::Steer { rollout, steer, why };
+    Ok(match typed {
+        args::Rollout::List { last } => Remote::Rollouts { most: last },
+        args::Rollout::Show { rollout, wait: stay, timeout } => {
+            Remote::Rollout { rollout, wait: wait(stay, timeout.as_deref())? }
+        }
+        args::Rollout::Pause { rollout, why } => steer(rollout, Steer::Pause, why),
+        args::Rollout::Resume { rollout, why } => steer(rollout, Steer::Resume, why),
+        args::Rollout::Abort { rollout, go_back: false, why } => steer(rollout, Steer::Abort, why),
+        args::Rollout::Abort { rollout, go_back: true, why } => steer(rollout, Steer::AbortAndReturn, why),
+        args::Rollout::Promote { rollout, why } => steer(rollout, Steer::Promote, why),
+    })
+}
+
+fn drift_request(typed: args::Drift) -> Result<Remote, Failure> {
+    Ok(match typed {
+        args::Drift::List => Remote::DriftList { node: None },
+        args::Drift::Show { node: name } => Remote::DriftList { node: Some(node(&name)?) },
+        args::Drift::Restore { node: name, path } => {
+            let path = path.as_deref().map(home_path).transpose()?;
+            Remote::Drift { node: node(&name)?, act: DriftAct::Restore { path } }
+        }
+        args::Drift::Pause { node: name, reason, duration: length } => {
+            let act = DriftAct::Pause { reason, duration: duration("--for", &length)? };
+            Remote::Drift { node: node(&name)?, act }
+        }
+        args::Drift::Resume { node: name } => Remote::Drift { node: node(&name)?, act: DriftAct::Resume },
+    })
+}
+
+const fn detail(lines: bool) -> Detail {
+    if lines { Detail::Lines } else { Detail::Keys }
+}
+
+const fn confirm(yes: bool) -> Confirm {
+    if yes { Confirm::Given } else { Confirm::Ask }
+}
+
+fn wait(stay: bool, timeout: Option<&str>) -> Result<Option<Wait>, Failure> {
+    let timeout = timeout.map(|text| duration("--timeout", text)).transpose()?;
+    Ok(stay.then_some(Wait { timeout }))
+}
+
+fn node(text: &str) -> Result<NodeName, Failure> {
+    NodeName::parse(text).map_err(|error| {
+        Failure::usage(format!("this is not a node's name: {error}"), "`convoy node list` shows the names")
+    })
+}
+
+fn home_path(text: &str) -> Result<HomePath, Failure> {
+    HomePath::parse(text).map_err(|error| {
+        Failure::usage(error.to_string(), "`convoy drift list` shows the paths as they are written here")
+    })
+}
+
+fn duration(option: &str, text: &str) -> Result<Duration, Failure> {
+    let duration = parse_duration(text)
+        .map_err(|error| Failure::usage(format!("{option}: {error}"), format!("for example {option} 30m")))?;
+    if duration < Duration::from_secs(1) || Duration::from_hours(24 * 366) < duration {
+        let shown = Human(duration);
+        return Err(Failure::usage(format!("{option} {shown} is not between 1s and a year"), ""));
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::{args::Typed, exit::Exit};
+
+    fn meant(line: &str) -> Result<Request, Failure> {
+        let words = std::iter::once("convoy").chain(line.split(' '));
+        Request::meant(Typed::try_parse_from(words).expect("clap accepts it").command)
+    }
+
+    #[test]
+    fn what_is_typed_is_checked_before_anything_is_sent() {
+        for (line, complaint) in [
+            ("token create --node IS-1", "holds 'I'"),
+            ("token create --node is-1 --valid 5", "is not a duration"),
+            ("token create --node is-1 --valid 0s", "is not between 1s and a year"),
+            ("apply d --wait --timeout soon", "--timeout: \"soon\" is not a duration"),
+            ("drift restore is-1 ../etc/passwd", "leaves home"),
+        ] {
+            let failure = meant(line).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{line}");
+            assert!(failure.what.contains(complaint), "{line}: {failure}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_without_waiting_is_a_usage_error() {
+        let typed = Typed::try_parse_from(["convoy", "apply", "d", "--timeout", "5m"]);
+        assert_eq!(typed.unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn starting_a_stopped_node_is_never_asked_about() {
+        assert!(matches!(
+            meant("node start is-1").unwrap(),
+            Request::Remote(Remote::Act { confirm: Confirm::Given, .. })
+        ));
+        assert!(matches!(
+            meant("node stop is-1").unwrap(),
+            Request::Remote(Remote::Act { confirm: Confirm::Ask, .. })
+        ));
+    }
+}

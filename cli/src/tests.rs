@@ -1,0 +1,466 @@
+//! Commands against a fake coordinator, as transcripts: what was typed, what was shown, how it ended, what was asked.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write},
+    sync::{Arc, Mutex},
+};
+
+use clap::Parser as _;
+
+use super::*;
+use crate::{
+    client::fake::{self, Script, message},
+    screen::Terminal,
+};
+
+const NOBODY: Terminal = Terminal { can_ask: false, is_live: false, colour: false, width: None };
+const SOMEBODY: Terminal = Terminal { can_ask: true, ..NOBODY };
+
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Buffer {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+struct Run {
+    exit: Exit,
+    out: String,
+    said: String,
+    asked: Vec<String>,
+}
+
+impl Run {
+    /// All of it, as a reviewer would read it.
+    fn transcript(&self) -> String {
+        let mut text = format!("{:?}\n", self.exit);
+        for (label, part) in [("out", &self.out), ("said", &self.said)] {
+            for line in part.lines() {
+                writeln!(text, "{label}| {line}").unwrap();
+            }
+        }
+        for asked in &self.asked {
+            writeln!(text, "asked| {asked}").unwrap();
+        }
+        text
+    }
+}
+
+struct Stage {
+    script: Script,
+    terminal: Terminal,
+    typed_answer: &'static str,
+    interrupt: watch::Receiver<bool>,
+}
+
+impl Stage {
+    fn new(script: Script) -> Self {
+        let (sender, interrupt) = watch::channel(false);
+        drop(sender);
+        Self { script, terminal: NOBODY, typed_answer: "", interrupt }
+    }
+
+    async fn run(self, line: &str) -> Run {
+        let (client, script) = fake::serve(self.script).await;
+        let words = std::iter::once("convoy").chain(line.split(' '));
+        let typed = args::Typed::try_parse_from(words).expect("clap accepts it");
+        let format = if typed.json { Format::Programs } else { Format::People };
+        let (out, said) = (Buffer::default(), Buffer::default());
+        let input = Box::new(io::Cursor::new(self.typed_answer));
+        let screen =
+            Screen::over(Box::new(out.clone()), Box::new(said.clone()), input, self.terminal, format);
+        let Ok(Request::Remote(remote)) = Request::meant(typed.command) else {
+            panic!("{line} is not remote")
+        };
+        let now = || When(1_800_000_060_000);
+        let mut session = Session { client, screen, interrupt: Interrupt::Given(self.interrupt), now };
+        let exit = execute(remote, &mut session).await;
+        let asked = script.lock().unwrap().asked.clone();
+        Run { exit, out: out.text(), said: said.text(), asked }
+    }
+}
+
+fn fleet_dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("fleet.toml"), "name = 'acme'\n").unwrap();
+    std::fs::write(dir.path().join("large.bin"), vec![7; 40_000]).unwrap();
+    dir
+}
+
+fn changing_plan() -> message::PlanReply {
+    let key = |key: &str, old: &str, new: &str, place: &str| message::KeyChange {
+        key: key.into(),
+        old: old.into(),
+        new: new.into(),
+        place: place.into(),
+    };
+    let node = |name: &str| message::NodePlan {
+        node: name.into(),
+        group: "key-manager".into(),
+        change: "update".into(),
+        keys: vec![
+            key("server.hostname", "\"a\"", "\"b\"", "config/common.toml:3"),
+            key("super_admin.password", "********", "********", "config/common.toml:9"),
+            key("transport.https.properties.proxyPort", "", "443", "config/key-manager.toml:12"),
+        ],
+        files: vec![message::FileChange {
+            path: "repository/conf/deployment.toml".into(),
+            change: "changed".into(),
+            old_size: 1200,
+            new_size: 1300,
+            restart: "restart".into(),
+            diff: "@@ -1 +1 @@\n-hostname = \"a\"\n+hostname = \"b\"\n".into(),
+        }],
+        restart: "restart".into(),
+        restart_why: "deployment.toml is read at start".into(),
+        ..message::NodePlan::default()
+    };
+    message::PlanReply {
+        base_revision: 6,
+        nodes: vec![node("is-1"), node("is-2")],
+        waves: vec!["1. key-manager: is-1, then is-2".into()],
+        unchanged: 1,
+        ..message::PlanReply::default()
+    }
+}
+
+fn rollout(state: &str, second: &str, detail: &str) -> message::Rollout {
+    let node = |name: &str, state: &str, detail: &str| message::RolloutNode {
+        node: name.into(),
+        state: state.into(),
+        detail: detail.into(),
+        since_ms: 1_800_000_030_000,
+        generation: 9,
+    };
+    message::Rollout {
+        id: 3,
+        revision: 7,
+        author: "ops".into(),
+        message: "bigger pool".into(),
+        started_ms: 1_800_000_000_000,
+        ended_ms: if state == "running" { 0 } else { 1_800_000_042_000 },
+        state: state.into(),
+        groups: vec![message::RolloutGroup {
+            group: "key-manager".into(),
+            state: if state == "running" { "running" } else { state }.into(),
+            nodes: vec![node("is-1", "ready", ""), node("is-2", second, detail)],
+        }],
+        ..message::Rollout::default()
+    }
+}
+
+fn status_with(rollout: message::Rollout) -> message::StatusReply {
+    message::StatusReply {
+        fleet: "acme".into(),
+        revision: 7,
+        at_ms: 1_800_000_060_000,
+        rollouts: vec![rollout],
+        ..message::StatusReply::default()
+    }
+}
+
+fn applying() -> Script {
+    Script {
+        plan: changing_plan(),
+        apply: message::ApplyReply { revision: 7, rollout: 3, ..message::ApplyReply::default() },
+        rollouts: [(3, rollout("running", "pending", ""))].into(),
+        ..Script::default()
+    }
+}
+
+fn check(run: &Run, expected: &str) {
+    let transcript = run.transcript();
+    assert!(transcript == expected, "expected:\n{expected}\ngot:\n{transcript}");
+}
+
+#[tokio::test]
+async fn a_plan_shows_keys_restarts_and_order() {
+    let dir = fleet_dir();
+    let run = Stage::new(applying()).run(&format!("plan {}", dir.path().display())).await;
+    check(
+        &run,
+        "Done
+out| ~ is-1 (key-manager) restarts: deployment.toml is read at start
+out|     ~ server.hostname                       \"a\" → \"b\"            config/common.toml:3
+out|     ~ super_admin.password                  ******** → ********  config/common.toml:9
+out|     + transport.https.properties.proxyPort  443                  config/key-manager.toml:12
+out|     ~ repository/conf/deployment.toml  1.2 kB → 1.3 kB
+out| 
+out| ~ is-2 (key-manager) restarts: deployment.toml is read at start
+out|     ~ server.hostname                       \"a\" → \"b\"            config/common.toml:3
+out|     ~ super_admin.password                  ******** → ********  config/common.toml:9
+out|     + transport.https.properties.proxyPort  443                  config/key-manager.toml:12
+out|     ~ repository/conf/deployment.toml  1.2 kB → 1.3 kB
+out| 
+out| Order
+out|   1. key-manager: is-1, then is-2
+out| 
+out| 2 nodes change, 1 stays as it is; 2 servers restart (against revision 6).
+",
+    );
+}
+
+#[tokio::test]
+async fn without_a_terminal_nothing_is_applied_unless_told_to() {
+    let dir = fleet_dir();
+    let run = Stage::new(applying()).run(&format!("apply {}", dir.path().display())).await;
+    assert_eq!((run.exit, run.asked.len()), (Exit::Refused, 0), "{}", run.transcript());
+    assert!(run.out.contains("2 nodes change") && run.said.contains("--yes was not given"));
+}
+
+#[tokio::test]
+async fn a_person_is_asked_after_the_plan_and_only_yes_is_a_yes() {
+    for (answer, exit, applied) in [
+        ("y\n", Exit::Done, 1),
+        ("yes\n", Exit::Done, 1),
+        ("\n", Exit::Refused, 0),
+        ("j\n", Exit::Refused, 0),
+    ] {
+        let dir = fleet_dir();
+        let stage = Stage { terminal: SOMEBODY, typed_answer: answer, ..Stage::new(applying()) };
+        let run = stage.run(&format!("apply {}", dir.path().display())).await;
+        assert_eq!((run.exit, run.asked.len()), (exit, applied), "{answer:?} {}", run.transcript());
+        assert!(run.said.starts_with("Apply this? [y/N] "), "{}", run.said);
+    }
+}
+
+#[tokio::test]
+async fn what_was_shown_is_what_is_applied() {
+    let dir = fleet_dir();
+    let run = Stage::new(applying()).run(&format!("apply {} --yes -m because", dir.path().display())).await;
+    let files = r#"files {"fleet.toml": 14, "large.bin": 40000}"#;
+    assert_eq!(run.asked, [format!("apply: parent Some(6), message \"because\", {files}")]);
+    assert!(run.out.ends_with("follow it: convoy rollout show 3 --wait\n"), "{}", run.out);
+
+    let run = Stage::new(applying()).run(&format!("apply {} --yes --parent 4", dir.path().display())).await;
+    assert!(run.asked[0].starts_with("apply: parent Some(4)"), "{:?}", run.asked);
+}
+
+#[tokio::test]
+async fn errors_in_the_directory_end_before_anything_is_applied() {
+    let finding = message::Finding {
+        code: "CV101".into(),
+        severity: "error".into(),
+        file: "config/common.toml".into(),
+        line: 3,
+        column: 5,
+        line_text: "x = = 1".into(),
+        message: "expected a value".into(),
+        remedy: "write a value".into(),
+        ..message::Finding::default()
+    };
+    let plan = message::PlanReply { refused: true, findings: vec![finding], ..changing_plan() };
+    let dir = fleet_dir();
+    let run =
+        Stage::new(Script { plan, ..applying() }).run(&format!("apply {} --yes", dir.path().display())).await;
+    check(
+        &run,
+        "Failed
+out| error[CV101]: expected a value
+out|   --> config/common.toml:3:5
+out|     3 | x = = 1
+out|       |     ^
+out|   help: write a value
+out| 
+out| Nothing can be applied: 1 error.
+",
+    );
+}
+
+#[tokio::test]
+async fn a_stale_parent_is_a_guards_refusal() {
+    let refusal = "revision 7 by eve was applied after revision 6";
+    let apply =
+        message::ApplyReply { refused: true, refusal: refusal.into(), ..message::ApplyReply::default() };
+    let dir = fleet_dir();
+    let run = Stage::new(Script { apply, ..applying() })
+        .run(&format!("apply {} --yes", dir.path().display()))
+        .await;
+    assert_eq!(run.exit, Exit::Refused);
+    assert!(run.said.starts_with(&format!("error: {refusal}\n  next: ")), "{}", run.said);
+}
+
+#[tokio::test]
+async fn waiting_prints_each_change_once_and_the_end() {
+    let mut waiting = rollout("running", "pending", "");
+    waiting.waiting = vec!["is-1 soaks for another 20s".into()];
+    let watched = [
+        waiting.clone(),
+        waiting,
+        rollout("running", "restarting", "generation 9"),
+        rollout("done", "ready", ""),
+    ];
+    let script = Script { watched: watched.map(status_with).into(), ..applying() };
+    let dir = fleet_dir();
+    let run = Stage::new(script).run(&format!("apply {} --yes --wait", dir.path().display())).await;
+    // Elapsed times differ from run to run.
+    let lines: Vec<&str> = run.out.lines().skip_while(|line| !line.starts_with("Revision")).collect();
+    let lines: Vec<&str> =
+        lines.iter().map(|line| line.split_once("s  ").map_or(*line, |(_, rest)| rest)).collect();
+    assert_eq!(
+        lines,
+        [
+            "Revision 7, rollout 3",
+            "is-1 (key-manager): ready",
+            "rollout 3: waits: is-1 soaks for another 20s",
+            "is-2 (key-manager): restarting, generation 9",
+            "is-2 (key-manager): ready",
+            "Rollout 3 is done: 2 nodes ready after 42s.",
+        ]
+    );
+    assert_eq!(run.exit, Exit::Done);
+}
+
+#[tokio::test]
+async fn a_failed_rollout_ends_with_why_and_what_next() {
+    let failed = rollout("rolled-back", "failed", "start-deadline: not ready within 5m");
+    let script = Script { watched: [status_with(failed)].into(), ..applying() };
+    let run = Stage::new(script).run("rollout show 3 --wait").await;
+    assert_eq!(run.exit, Exit::Failed);
+    let end = "Rollout 3 ended as rolled-back.
+  is-2 (key-manager) failed: start-deadline: not ready within 5m
+  next: every changed node is back on what it ran before; repair the cause, then apply again
+";
+    assert!(run.out.ends_with(end), "{}", run.out);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_goes_away_is_waited_for() {
+    let script = Script { breaks: true, ..applying() };
+    let (client, shared) = fake::serve(script).await;
+    let out = Buffer::default();
+    let input = Box::new(io::empty());
+    let screen = Screen::over(Box::new(out.clone()), Box::new(io::sink()), input, NOBODY, Format::People);
+    let interrupt = Interrupt::Given(watch::channel(false).1);
+    let mut session = Session { client, screen, interrupt, now: || When(1_800_000_060_000) };
+    // By the second look the rollout has ended.
+    let ending = tokio::spawn(async move {
+        while shared.lock().unwrap().breaks {
+            tokio::task::yield_now().await;
+        }
+        shared.lock().unwrap().rollouts.insert(3, rollout("done", "ready", ""));
+    });
+    let exit = execute(
+        Remote::Rollout { rollout: Some(3), wait: Some(request::Wait { timeout: None }) },
+        &mut session,
+    );
+    assert_eq!(exit.await, Exit::Done);
+    ending.await.unwrap();
+    assert!(out.text().contains("coordinator: the coordinator does not answer just now"), "{}", out.text());
+}
+
+#[tokio::test]
+async fn a_timeout_and_ctrl_c_leave_the_rollout_alone() {
+    let run = Stage::new(applying()).run("rollout show 3 --wait --timeout 1s").await;
+    assert_eq!(run.exit, Exit::InProgress);
+    assert!(run.said.contains("Rollout 3 has not ended yet; it goes on."), "{}", run.said);
+
+    let (sender, interrupt) = watch::channel(true);
+    let run = Stage { interrupt, ..Stage::new(applying()) }.run("rollout show 3 --wait").await;
+    drop(sender);
+    assert_eq!(run.exit, Exit::InProgress);
+    assert!(run.said.contains("follow it: convoy rollout show 3 --wait"), "{}", run.said);
+    assert!(run.asked.is_empty());
+}
+
+#[tokio::test]
+async fn acts_on_nodes_say_what_they_mean() {
+    let command = message::CommandReply { ok: true, detail: "restarting".into(), guard: false };
+    for (line, asked) in [
+        ("node restart is-1 --yes --why test", "restart is-1 now=false \"test\""),
+        ("node restart is-1 --yes --now", "restart is-1 now=true \"\""),
+        ("node stop is-1 --yes", "stop is-1 \"\""),
+        ("node start is-1", "start is-1 \"\""),
+        ("node forget is-1 --yes", "forget is-1"),
+        ("drift restore is-1 bin/x.sh", "drift restore is-1 \"bin/x.sh\" \"\" until 0"),
+        ("drift pause is-1 --reason trial --for 2m", "drift pause is-1 \"\" \"trial\" until 1800000180000"),
+        ("drift resume is-1", "drift resume is-1 \"\" \"\" until 0"),
+        ("rollout abort 3 --return", "abort-and-return rollout 3 \"\""),
+        ("rollout pause 3 --why lunch", "pause rollout 3 \"lunch\""),
+        ("token create --node is-1", "token for is-1 valid 3600 s"),
+    ] {
+        let run = Stage::new(Script { command: command.clone(), ..Script::default() }).run(line).await;
+        assert_eq!((run.exit, run.asked), (Exit::Done, vec![asked.to_owned()]), "{line}: {}", run.said);
+    }
+}
+
+#[tokio::test]
+async fn a_budgets_refusal_ends_with_3_and_says_so_to_programs_too() {
+    let command = message::CommandReply { ok: false, detail: "is-2 is down".into(), guard: true };
+    let run = Stage::new(Script { command, ..Script::default() }).run("--json node restart is-1 --yes").await;
+    assert_eq!(run.exit, Exit::Refused);
+    let problem: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((problem["error"].as_str(), problem["exit"].as_u64()), (Some("is-2 is down"), Some(3)));
+}
+
+#[tokio::test]
+async fn refusals_of_the_coordinator_end_with_what_to_do_next() {
+    use tonic::Status;
+    for (status, exit, next) in [
+        (Status::unauthenticated("the certificate has expired"), Exit::Failed, "operator context"),
+        (Status::failed_precondition("a rollout is under way"), Exit::Refused, "convoy status"),
+        (Status::unavailable("stopping"), Exit::Failed, "check that it runs"),
+        (Status::internal("store"), Exit::Failed, "coordinator's log"),
+    ] {
+        let script = Script { refusal: Some(status.clone()), ..Script::default() };
+        let run = Stage::new(script).run("status").await;
+        assert_eq!(run.exit, exit, "{status}");
+        assert!(run.said.contains("next: ") && run.said.contains(next), "{status}: {}", run.said);
+    }
+}
+
+#[tokio::test]
+async fn a_rollback_names_what_it_goes_back_to_and_from_where() {
+    let script = Script { status: status_with(rollout("done", "ready", "")), ..applying() };
+    let run = Stage::new(script).run("rollback --yes").await;
+    assert_eq!(run.asked, ["rollback to 6 parent Some(7)"]);
+    assert!(
+        run.out.starts_with("acme: revision 7 is in force; the content of revision 6 becomes revision 8.\n")
+    );
+    let nothing = message::StatusReply { revision: 1, ..message::StatusReply::default() };
+    let run = Stage::new(Script { status: nothing, ..Script::default() }).run("rollback --yes").await;
+    assert_eq!((run.exit, run.asked.len()), (Exit::Refused, 0));
+}
+
+#[tokio::test]
+async fn steering_without_a_number_means_the_one_under_way() {
+    let script = Script { status: status_with(rollout("running", "pending", "")), ..applying() };
+    assert_eq!(Stage::new(script).run("rollout pause").await.asked, ["pause rollout 3 \"\""]);
+    let script = Script { status: status_with(rollout("done", "ready", "")), ..applying() };
+    let run = Stage::new(script).run("rollout pause").await;
+    assert_eq!((run.exit, run.asked.len()), (Exit::Refused, 0));
+}
+
+#[tokio::test]
+async fn a_closed_pipe_is_not_a_failure_and_a_full_disk_is() {
+    struct Broken(io::ErrorKind);
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    for (kind, exit) in [(io::ErrorKind::BrokenPipe, Exit::Done), (io::ErrorKind::StorageFull, Exit::Failed)]
+    {
+        let (client, _) = fake::serve(Script::default()).await;
+        let out = Box::new(Broken(kind));
+        let screen = Screen::over(out, Box::new(io::sink()), Box::new(io::empty()), NOBODY, Format::People);
+        let interrupt = Interrupt::Given(watch::channel(false).1);
+        let mut session = Session { client, screen, interrupt, now: || When(0) };
+        assert_eq!(execute(Remote::Nodes, &mut session).await, exit);
+    }
+}

@@ -1,0 +1,258 @@
+//! Text for people: columns that line up, colour that says the same as the words, times as people say them.
+
+use std::{fmt::Write as _, time::Duration};
+
+use fleet::time::{Human, Timestamp};
+
+use crate::view::When;
+
+/// What a colour stands for. The words beside it always say it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    Good,
+    Doubtful,
+    Bad,
+    Faint,
+    Strong,
+}
+
+impl Tone {
+    const fn code(self) -> &'static str {
+        match self {
+            Tone::Plain => "",
+            Tone::Good => "32",
+            Tone::Doubtful => "33",
+            Tone::Bad => "31",
+            Tone::Faint => "2",
+            Tone::Strong => "1",
+        }
+    }
+
+    /// The tone of a state word of nodes, services, verdicts and rollouts.
+    pub fn of_state(word: &str) -> Self {
+        match word {
+            "ready" | "healthy" | "running" | "done" => Tone::Good,
+            "unreachable" | "unhealthy" | "failed" | "gave-up" | "refused" | "aborted" | "rolled-back"
+            | "foreign" | "backing-off" | "error" | "expired" => Tone::Bad,
+            "pending" | "skipped" | "superseded" | "info" => Tone::Faint,
+            _ => Tone::Doubtful,
+        }
+    }
+}
+
+/// Colours, or not.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    /// Terminals only.
+    pub colour: bool,
+    /// Columns to keep to, if known.
+    pub width: Option<usize>,
+}
+
+impl Style {
+    /// The text in its tone.
+    pub fn paint(self, tone: Tone, text: &str) -> String {
+        if self.colour && tone != Tone::Plain && !text.is_empty() {
+            format!("\x1b[{}m{text}\x1b[0m", tone.code())
+        } else {
+            text.to_owned()
+        }
+    }
+
+    /// The word in the tone of its state.
+    pub fn state(self, word: &str) -> String {
+        self.paint(Tone::of_state(word), word)
+    }
+}
+
+/// One field of a table.
+#[derive(Debug, Clone)]
+pub struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl Cell {
+    /// In no particular tone.
+    pub fn plain(text: impl Into<String>) -> Self {
+        Self { text: text.into(), tone: Tone::Plain }
+    }
+
+    /// In this tone.
+    pub fn toned(tone: Tone, text: impl Into<String>) -> Self {
+        Self { text: text.into(), tone }
+    }
+
+    /// A state word in its tone.
+    pub fn state(word: &str) -> Self {
+        Self { text: word.to_owned(), tone: Tone::of_state(word) }
+    }
+}
+
+/// Rows under a heading. Columns are as wide as their widest field; the last one is cut at the terminal's edge.
+pub struct Table {
+    indent: usize,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// A table with a heading.
+    pub fn headed<const N: usize>(titles: [&str; N]) -> Self {
+        Self { indent: 0, rows: vec![titles.map(|title| Cell::toned(Tone::Faint, title)).into()] }
+    }
+
+    /// A table without one, moved to the right.
+    pub fn indented(indent: usize) -> Self {
+        Self { indent, rows: Vec::new() }
+    }
+
+    /// One more row.
+    pub fn row(&mut self, cells: impl Into<Vec<Cell>>) {
+        self.rows.push(cells.into());
+    }
+
+    /// The table as text, ending with a newline unless it is empty.
+    pub fn render(&self, style: Style) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut out = String::new();
+        for row in &self.rows {
+            let mut line = " ".repeat(self.indent);
+            let mut used = self.indent;
+            let filled = row.iter().rposition(|cell| !cell.text.is_empty()).map_or(0, |last| last + 1);
+            for (column, cell) in row.iter().take(filled).enumerate() {
+                if column + 1 == filled {
+                    let room = style.width.map_or(usize::MAX, |width| width.saturating_sub(used).max(10));
+                    line.push_str(&style.paint(cell.tone, &cut(&cell.text, room)));
+                } else {
+                    let gap = widths[column] - cell.text.chars().count() + 2;
+                    line.push_str(&style.paint(cell.tone, &cell.text));
+                    line.extend(std::iter::repeat_n(' ', gap));
+                    used += widths[column] + 2;
+                }
+            }
+            out.push_str(&line);
+            out.push('\n');
+        }
+        out
+    }
+}
+
+/// At most `room` characters, with a sign where something is missing.
+pub fn cut(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.to_owned();
+    }
+    let mut short: String = text.chars().take(room.saturating_sub(1)).collect();
+    short.push('…');
+    short
+}
+
+/// How long ago, as people say it; whole units only, so that columns stay quiet.
+pub fn ago(now: When, then: When) -> String {
+    if then.0 == 0 {
+        return "never".to_owned();
+    }
+    let gone = Timestamp(now.0).since(Timestamp(then.0));
+    format!("{} ago", coarse(gone))
+}
+
+/// For how long, as people say it.
+pub fn lasting(now: When, since: When) -> String {
+    if since.0 == 0 {
+        return String::new();
+    }
+    coarse(Timestamp(now.0).since(Timestamp(since.0)))
+}
+
+/// Two units at most, nothing below a second.
+pub fn coarse(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..86_400 => Human(Duration::from_secs(seconds)).to_string().replace("0ms", "0s"),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+/// In the reader's own time zone.
+pub fn local(time: When) -> String {
+    match time.known() {
+        Some(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        None => "never".to_owned(),
+    }
+}
+
+/// Bytes as people say them.
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
+pub fn bytes(count: u64) -> String {
+    match count {
+        0..1_000 => format!("{count} B"),
+        1_000..1_000_000 => format!("{:.1} kB", count as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", count as f64 / 1e6),
+        _ => format!("{:.1} GB", count as f64 / 1e9),
+    }
+}
+
+/// `1 node`, `2 nodes`.
+pub fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// Counts per word in order of first appearance: `2 ready, 1 updating`.
+pub fn tally<'a>(words: impl Iterator<Item = &'a str>) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for word in words {
+        match counts.iter_mut().find(|(known, _)| *known == word) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((word, 1)),
+        }
+    }
+    let mut out = String::new();
+    for (word, count) in counts {
+        let comma = if out.is_empty() { "" } else { ", " };
+        write!(out, "{comma}{count} {word}").expect("a String takes any text");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Style = Style { colour: false, width: None };
+
+    #[test]
+    fn columns_line_up_and_lines_have_no_trailing_space() {
+        let mut table = Table::headed(["NODE", "STATE", "WHY"]);
+        table.row([Cell::plain("is-1"), Cell::state("ready"), Cell::plain("")]);
+        table.row([Cell::plain("gateway-1"), Cell::state("updating"), Cell::plain("restarting since 3s")]);
+        assert_eq!(
+            table.render(PLAIN),
+            "NODE       STATE     WHY\nis-1       ready\ngateway-1  updating  restarting since 3s\n"
+        );
+        let narrow = Style { colour: false, width: Some(35) };
+        assert!(table.render(narrow).contains("updating  restarting si…\n"), "{}", table.render(narrow));
+    }
+
+    #[test]
+    fn colour_changes_no_column() {
+        let mut table = Table::indented(2);
+        table.row([Cell::state("ready"), Cell::plain("x")]);
+        let coloured = table.render(Style { colour: true, width: None });
+        assert_eq!(coloured, "  \x1b[32mready\x1b[0m  x\n");
+    }
+
+    #[test]
+    fn times_are_said_in_whole_units() {
+        let at = |seconds: i64| When(1_000_000 + seconds * 1000);
+        assert_eq!(ago(at(0), at(0)), "0s ago");
+        assert_eq!(ago(at(90), at(0)), "1m30s ago");
+        assert_eq!(ago(at(200_000), at(0)), "2d7h ago");
+        assert_eq!(ago(at(0), When(0)), "never");
+    }
+}

@@ -1,0 +1,413 @@
+//! What every output shows, for people and, serialised, for programs. Fields are added, never renamed or removed:
+//! `docs/cli.md` documents them. Times are RFC 3339 in UTC, durations milliseconds, absent facts `null`.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, Serializer};
+
+/// A wall-clock time, milliseconds since 1970; zero means never.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct When(pub i64);
+
+impl When {
+    /// The time, unless it is never.
+    pub fn known(self) -> Option<jiff::Timestamp> {
+        if self.0 == 0 { None } else { jiff::Timestamp::from_millisecond(self.0).ok() }
+    }
+}
+
+impl Serialize for When {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.known() {
+            Some(time) => serializer.collect_str(&format_args!("{time:.3}")),
+            None => serializer.serialize_none(),
+        }
+    }
+}
+
+/// One finding of `lint`, `plan` and `apply`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Finding {
+    pub code: String,
+    /// `error`, `warning` or `info`.
+    pub severity: String,
+    pub file: Option<String>,
+    pub line: Option<u32>,
+    pub column: Option<u32>,
+    /// The line itself, secrets masked.
+    pub line_text: Option<String>,
+    pub node: Option<String>,
+    pub message: String,
+    pub remedy: String,
+}
+
+impl Finding {
+    /// Whether nothing may be sent while it stands.
+    pub fn is_error(&self) -> bool {
+        self.severity == "error"
+    }
+}
+
+/// Output of `lint`.
+#[derive(Debug, Serialize)]
+pub struct Lint {
+    pub fleet: Option<String>,
+    pub nodes: usize,
+    pub findings: Vec<Finding>,
+}
+
+/// Output of `plan`, and part of `apply`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Plan {
+    /// What the changes are against; 0 if nothing was applied yet.
+    pub base_revision: u64,
+    /// Findings hold at least one error: nothing would be applied.
+    pub refused: bool,
+    pub nodes: Vec<NodePlan>,
+    pub unchanged: u64,
+    /// The order, for people.
+    pub waves: Vec<String>,
+    pub findings: Vec<Finding>,
+}
+
+/// What changes on one node.
+#[derive(Debug, Clone, Serialize)]
+pub struct NodePlan {
+    pub node: String,
+    pub group: String,
+    /// `create`, `update`, `remove` or `none`.
+    pub change: String,
+    /// `none`, `hot`, `restart` or `phased`.
+    pub restart: String,
+    pub restart_why: String,
+    pub keys: Vec<KeyChange>,
+    pub files: Vec<FileChange>,
+    /// Service settings that change, for people.
+    pub settings: Vec<String>,
+}
+
+impl NodePlan {
+    /// Whether anything changes.
+    pub fn changes(&self) -> bool {
+        self.change != "none" && !self.change.is_empty()
+    }
+
+    /// Whether the server goes down for it.
+    pub fn restarts(&self) -> bool {
+        matches!(self.restart.as_str(), "restart" | "phased")
+    }
+}
+
+/// A configuration key whose value changes. Secrets are masked.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeyChange {
+    pub key: String,
+    pub old: Option<String>,
+    pub new: Option<String>,
+    /// `file:line` of the new value.
+    pub place: Option<String>,
+}
+
+/// A file that changes.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileChange {
+    pub path: String,
+    /// `added`, `removed`, `changed` or `same-meaning`.
+    pub change: String,
+    pub old_size: u64,
+    pub new_size: u64,
+    pub restart: String,
+    /// Unified, secrets masked; empty for binary and secret files.
+    pub diff: String,
+}
+
+/// What became of an `apply` or `rollback`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Applied {
+    pub revision: u64,
+    /// `null`: nothing had to change on any node.
+    pub rollout: Option<u64>,
+    pub findings: Vec<Finding>,
+}
+
+/// Output of `apply` and `rollback`.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    pub applied: Option<Applied>,
+    /// The rollout as last seen; only with `--wait`.
+    pub rollout: Option<Rollout>,
+}
+
+/// Output of `status`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    pub fleet: String,
+    pub revision: u64,
+    pub at: When,
+    pub coordinator_version: String,
+    pub nodes: Vec<Node>,
+    /// Unfinished ones, and the newest finished one.
+    pub rollouts: Vec<Rollout>,
+}
+
+/// One node: what is wanted, what was tried, what is on disk, what runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Node {
+    pub name: String,
+    pub group: String,
+    pub product: String,
+    pub host: String,
+    /// One word: `ready`, `updating`, `unreachable`, ...
+    pub state: String,
+    pub state_why: String,
+    pub enrolled: bool,
+    pub connected: bool,
+    pub last_seen: When,
+    pub desired_revision: u64,
+    pub desired: Option<Generation>,
+    /// The agent's last report; `null` if there never was one.
+    pub report: Option<Report>,
+    pub agent_version: String,
+    pub platform: String,
+    pub certificate_expires: When,
+}
+
+/// A bundle at its place in a node's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Generation {
+    pub generation: u64,
+    /// Digest of the bundle, hexadecimal.
+    pub bundle: String,
+}
+
+/// What a node's agent said last.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    pub accepted: Option<Generation>,
+    pub attempted: Option<Attempt>,
+    pub written: Option<Generation>,
+    pub running: Option<Generation>,
+    pub last_good: Option<Generation>,
+    pub service: Service,
+    pub health: Health,
+    pub process: Option<Process>,
+    pub drift: Vec<DriftEntry>,
+    /// All differences seen since the agent's start; `drift` holds the newest.
+    pub drift_total: u32,
+    pub drift_pause: Option<DriftPause>,
+    pub starts_total: u64,
+    pub vitals: Vitals,
+}
+
+/// The last assignment tried.
+#[derive(Debug, Clone, Serialize)]
+pub struct Attempt {
+    pub target: Option<Generation>,
+    /// The furthest of `received`, `staged`, `written`, `restarted`, `ready`.
+    pub stage: String,
+    pub done: bool,
+    /// Set when it ended badly.
+    pub failure: Option<Refusal>,
+}
+
+/// Why an assignment was not carried out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refusal {
+    /// A stable word; `docs/cli.md` lists them.
+    pub reason: String,
+    pub detail: String,
+}
+
+/// What the server does.
+#[derive(Debug, Clone, Serialize)]
+pub struct Service {
+    /// `stopped`, `starting`, `running`, `stopping`, `backing-off`, `gave-up`, `foreign` or `unknown`.
+    pub state: String,
+    pub since: When,
+    pub reason: String,
+    /// Exits that count against the restart policy.
+    pub exits: u32,
+}
+
+/// Whether the server does its job. Unknown is never healthy.
+#[derive(Debug, Clone, Serialize)]
+pub struct Health {
+    /// `healthy`, `unhealthy` or `unknown`.
+    pub verdict: String,
+    pub reason: String,
+    pub since: When,
+}
+
+/// The java process.
+#[derive(Debug, Clone, Serialize)]
+pub struct Process {
+    pub pid: u32,
+    pub started: When,
+}
+
+/// One difference between desired and disk.
+#[derive(Debug, Clone, Serialize)]
+pub struct DriftEntry {
+    pub path: String,
+    /// `edited`, `deleted`, `mode`, `owner`, `product-owned`, `generated-edited` or `generated-deleted`.
+    pub kind: String,
+    /// `restored`, `reported`, `paused` or `tug-of-war`.
+    pub action: String,
+    /// deployment.toml keys that differ; never values.
+    pub keys: Vec<String>,
+    pub at: When,
+    /// From noticed to durable, milliseconds; `null` unless restored.
+    pub restored_after_ms: Option<f64>,
+    pub detail: String,
+}
+
+/// Edits are left alone for a while.
+#[derive(Debug, Clone, Serialize)]
+pub struct DriftPause {
+    pub reason: String,
+    pub until: When,
+}
+
+/// Measurements of the server and its host.
+#[derive(Debug, Clone, Serialize)]
+pub struct Vitals {
+    pub rss_bytes: u64,
+    pub cpu_percent: f32,
+    pub threads: u32,
+    pub open_files: u32,
+    pub disk_free_bytes: u64,
+    pub logs_bytes: u64,
+}
+
+/// Output of `node show`.
+#[derive(Debug, Serialize)]
+pub struct NodeDetail {
+    pub node: Node,
+    pub files: Vec<BundleFile>,
+    pub events: Vec<Event>,
+}
+
+/// One file that the node should have.
+#[derive(Debug, Clone, Serialize)]
+pub struct BundleFile {
+    pub path: String,
+    pub size: u64,
+    /// Permission bits, octal.
+    pub mode: String,
+    /// `enforce`, `report` or `ignore`.
+    pub drift: String,
+    /// `none`, `hot`, `restart` or `phased`.
+    pub restart: String,
+    pub digest: String,
+}
+
+/// One rollout.
+#[derive(Debug, Clone, Serialize)]
+pub struct Rollout {
+    pub id: u64,
+    pub revision: u64,
+    pub author: String,
+    pub message: String,
+    pub started: When,
+    pub ended: When,
+    /// `running`, `paused`, `done`, `failed`, `aborted`, `rolling-back`, `rolled-back` or `superseded`.
+    pub state: String,
+    pub groups: Vec<RolloutGroup>,
+    /// Why it does not go on just now, as data that people can read.
+    pub waiting: Vec<String>,
+    /// The revision it goes back to, if it does.
+    pub rolls_back_to: Option<u64>,
+}
+
+impl Rollout {
+    /// Nothing more will happen.
+    pub fn has_ended(&self) -> bool {
+        !matches!(self.state.as_str(), "running" | "paused" | "rolling-back" | "pending")
+    }
+
+    /// It ended, and every node is as it should be.
+    pub fn is_done(&self) -> bool {
+        self.state == "done"
+    }
+
+    /// All its nodes, with their group.
+    pub fn nodes(&self) -> impl Iterator<Item = (&RolloutGroup, &RolloutNode)> {
+        self.groups.iter().flat_map(|group| group.nodes.iter().map(move |node| (group, node)))
+    }
+}
+
+/// One group of a rollout.
+#[derive(Debug, Clone, Serialize)]
+pub struct RolloutGroup {
+    pub group: String,
+    /// `pending`, `running`, `done` or `failed`.
+    pub state: String,
+    pub nodes: Vec<RolloutNode>,
+}
+
+/// One node of a rollout.
+#[derive(Debug, Clone, Serialize)]
+pub struct RolloutNode {
+    pub node: String,
+    /// `pending`, `sent`, `written`, `restarting`, `soaking`, `ready`, `failed`, `rolled-back` or `skipped`.
+    pub state: String,
+    pub detail: String,
+    pub since: When,
+    pub generation: u64,
+}
+
+impl RolloutNode {
+    /// Nothing more will happen to it.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state.as_str(), "ready" | "failed" | "rolled-back" | "skipped")
+    }
+}
+
+/// One event.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    pub seq: u64,
+    pub at: When,
+    pub kind: String,
+    /// `null`: the coordinator's own.
+    pub node: Option<String>,
+    pub text: String,
+    pub fields: BTreeMap<String, String>,
+    /// Who caused it, if somebody did.
+    pub actor: Option<String>,
+}
+
+/// Output of commands that act on one node.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    pub ok: bool,
+    pub detail: String,
+}
+
+/// Output of `token create`.
+#[derive(Debug, Serialize)]
+pub struct JoinToken {
+    pub node: String,
+    pub token: String,
+    pub expires: When,
+}
+
+/// One line of `drift list`.
+#[derive(Debug, Serialize)]
+pub struct NodeDrift {
+    pub node: String,
+    pub total: u32,
+    pub pause: Option<DriftPause>,
+    pub entries: Vec<DriftEntry>,
+}
+
+/// What a failed command prints with `--json`.
+#[derive(Debug, Serialize)]
+pub struct Problem {
+    pub error: String,
+    pub causes: Vec<String>,
+    pub remedy: String,
+    pub exit: u8,
+}
