@@ -22,7 +22,7 @@ struct Args {
 enum Command {
     /// Makes a pack `DIR/<pack name>` and a JAVA_HOME `DIR/jdk`, and prints both.
     Pack {
-        /// For example wso2is-7.2, wso2am-4.5.0 or wso2am-universal-gw-4.6.
+        /// For example wso2is-7.2, wso2am-4.5.0, wso2am-universal-gw-4.6 or wso2am-4.2-gateway-worker.
         #[arg(long)]
         product: Product,
         /// Where to; made if missing.
@@ -31,9 +31,9 @@ enum Command {
         /// `[server] offset` of the shipped deployment.toml.
         #[arg(long, default_value_t = 0)]
         offset: u16,
-        /// What `java -version` says.
-        #[arg(long, default_value = pack::JDK_VERSION)]
-        jdk: String,
+        /// What `java -version` says; a version that the product takes by default.
+        #[arg(long)]
+        jdk: Option<String>,
         /// A misbehaviour file to put into the home.
         #[arg(long)]
         misbehaviour: Option<PathBuf>,
@@ -66,7 +66,7 @@ fn run(command: Command) -> anyhow::Result<String> {
             let java = std::env::current_exe().context("cannot find this program's own file")?;
             let mut spec = PackSpec::new(product, java);
             spec.offset = offset;
-            spec.jdk_version = jdk;
+            spec.jdk_version = jdk.unwrap_or(spec.jdk_version);
             if let Some(path) = misbehaviour {
                 let text = std::fs::read_to_string(&path)
                     .with_context(|| format!("cannot read {}", path.display()))?;

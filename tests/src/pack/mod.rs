@@ -19,9 +19,6 @@ pub use self::teardown::Teardown;
 
 use crate::standin::{self, Misbehaviour};
 
-/// The JDK that a pack's JAVA_HOME pretends to be unless told otherwise; every product but the oldest takes it.
-pub const JDK_VERSION: &str = "21.0.5";
-
 /// What to make.
 #[derive(Debug, Clone)]
 pub struct PackSpec {
@@ -30,7 +27,7 @@ pub struct PackSpec {
     pub java: PathBuf,
     /// `[server] offset` of the shipped deployment.toml.
     pub offset: u16,
-    /// What `java -version` says.
+    /// What `java -version` says; one that the product takes unless told otherwise.
     pub jdk_version: String,
     /// Written to the home unless it is the default.
     pub misbehaviour: Misbehaviour,
@@ -43,7 +40,7 @@ impl PackSpec {
             product,
             java: java.into(),
             offset: 0,
-            jdk_version: JDK_VERSION.to_owned(),
+            jdk_version: product.jdk_version().to_owned(),
             misbehaviour: Misbehaviour::default(),
         }
     }

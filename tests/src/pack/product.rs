@@ -1,4 +1,4 @@
-//! The packs that can be imitated: every Identity Server from 5.9 and API Manager from 3.2, with its components.
+//! The packs that can be imitated: every Identity Server from 5.9 and API Manager from 3.0, with their components.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +9,8 @@ use crate::standin::descriptor::{Descriptor, Port, PortKind, Role};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Distribution {
     IdentityServer,
+    /// Identity Server with the key manager built in, of the API Manager 3.0 and 3.1 generation.
+    KeyManager,
     ApiManager,
     ControlPlane,
     Gateway,
@@ -20,6 +22,7 @@ impl Distribution {
     pub fn prefix(self) -> &'static str {
         match self {
             Distribution::IdentityServer => "wso2is",
+            Distribution::KeyManager => "wso2is-km",
             Distribution::ApiManager => "wso2am",
             Distribution::ControlPlane => "wso2am-acp",
             Distribution::Gateway => "wso2am-universal-gw",
@@ -29,7 +32,7 @@ impl Distribution {
 
     fn role(self) -> Role {
         match self {
-            Distribution::IdentityServer => Role::IdentityServer,
+            Distribution::IdentityServer | Distribution::KeyManager => Role::IdentityServer,
             Distribution::ApiManager => Role::AllInOne,
             Distribution::ControlPlane => Role::ControlPlane,
             Distribution::Gateway => Role::Gateway,
@@ -40,6 +43,7 @@ impl Distribution {
     fn title(self) -> &'static str {
         match self {
             Distribution::IdentityServer => "WSO2 Identity Server",
+            Distribution::KeyManager => "WSO2 Identity Server as Key Manager",
             Distribution::ApiManager => "WSO2 API Manager",
             Distribution::ControlPlane => "WSO2 API Control Plane",
             Distribution::Gateway => "WSO2 Universal Gateway",
@@ -63,7 +67,9 @@ const IDENTITY_SERVERS: [Release; 9] = [
     ((7, 3), "4.12.34", 22),
 ];
 
-const API_MANAGERS: [Release; 9] = [
+const API_MANAGERS: [Release; 11] = [
+    ((3, 0), "4.5.1", 2),
+    ((3, 1), "4.6.0", 2),
     ((3, 2), "4.6.0", 2),
     ((4, 0), "4.6.2", 18),
     ((4, 1), "4.6.3", 20),
@@ -100,13 +106,15 @@ impl Product {
             mapper,
         };
         let identity = IDENTITY_SERVERS.map(|release| with(Distribution::IdentityServer, release));
+        let key_managers =
+            IDENTITY_SERVERS.into_iter().take(2).map(move |release| with(Distribution::KeyManager, release));
         let all_in_one = API_MANAGERS.map(|release| with(Distribution::ApiManager, release));
         let components = [Distribution::ControlPlane, Distribution::Gateway, Distribution::TrafficManager];
         let components = components.into_iter().flat_map(move |distribution| {
             let split = API_MANAGERS.into_iter().filter(|release| (4, 5) <= release.0);
             split.map(move |release| with(distribution, release))
         });
-        identity.into_iter().chain(all_in_one).chain(components)
+        identity.into_iter().chain(key_managers).chain(all_in_one).chain(components)
     }
 
     /// Name of the pack's folder, e.g. `wso2is-7.2.0`.
@@ -120,13 +128,13 @@ impl Product {
     }
 
     pub fn is_apim(self) -> bool {
-        self.distribution != Distribution::IdentityServer
+        !matches!(self.distribution, Distribution::IdentityServer | Distribution::KeyManager)
     }
 
     /// Start scripts in `bin/` without their ending; the first is the one to use.
     pub fn scripts(self) -> &'static [&'static str] {
         match self.distribution {
-            Distribution::IdentityServer => &["wso2server"],
+            Distribution::IdentityServer | Distribution::KeyManager => &["wso2server"],
             Distribution::ApiManager if self.version < (4, 0) => &["wso2server"],
             Distribution::ApiManager => &["api-manager"],
             Distribution::ControlPlane => &["api-cp", "key-manager"],
@@ -158,6 +166,13 @@ impl Product {
             }
             _ => &[],
         }
+    }
+
+    /// The profile by its full name, or by `key-manager` whatever suffix that one has in this version.
+    fn has_profile(self, name: &str) -> bool {
+        self.profiles().iter().any(|profile| {
+            *profile == name || profile.strip_prefix("api-").is_some_and(|profile| profile.starts_with(name))
+        })
     }
 
     /// Whether the script starts the diagnostics tool beside the server.
@@ -201,6 +216,15 @@ impl Product {
                 unsupported(11, 17, " [ERROR] CARBON is supported only between JDK 11 and JDK 17")
             }
             _ => unsupported(7, 11, " [ERROR] CARBON is supported only on JDK 1.7, 1.8, 9, 10 and 11"),
+        }
+    }
+
+    /// A JDK that the product takes.
+    pub fn jdk_version(self) -> &'static str {
+        match self.jdk_rule().high {
+            ..17 => "11.0.24",
+            17..21 => "17.0.12",
+            21.. => "21.0.5",
         }
     }
 
@@ -265,10 +289,17 @@ impl fmt::Display for Product {
 impl FromStr for Product {
     type Err = UnknownProduct;
 
-    /// Takes `wso2is-7.2` as well as the pack's name `wso2is-7.2.0`.
+    /// Takes `wso2is-7.2` as well as the pack's name `wso2is-7.2.0`, and a pack with a profile such as
+    /// `wso2am-4.2-gateway-worker`: the pack is the same, the profile comes with the start's arguments.
     fn from_str(text: &str) -> Result<Product, UnknownProduct> {
+        let is_profile_of = |product: &Product| {
+            let profile = text.strip_prefix(&product.to_string()).and_then(|rest| rest.strip_prefix('-'));
+            profile.is_some_and(|profile| product.has_profile(profile))
+        };
         Product::all()
-            .find(|product| product.to_string() == text || product.pack_name() == text)
+            .find(|product| {
+                product.to_string() == text || product.pack_name() == text || is_profile_of(product)
+            })
             .ok_or_else(|| UnknownProduct(text.to_owned()))
     }
 }
@@ -283,7 +314,32 @@ mod tests {
             assert_eq!(product.to_string().parse(), Ok(product));
             assert_eq!(product.pack_name().parse(), Ok(product));
         }
-        assert_eq!(Product::all().count(), 9 + 9 + 3 * 3);
+        assert_eq!(Product::all().count(), 9 + 2 + 11 + 3 * 3);
         assert!("wso2is-9.9".parse::<Product>().is_err());
+    }
+
+    #[test]
+    fn a_profile_names_its_pack() {
+        for name in
+            ["wso2am-4.2-gateway-worker", "wso2am-4.2-key-manager", "wso2am-4.2-api-key-manager-deprecated"]
+        {
+            assert_eq!(
+                name.parse::<Product>().map(Product::pack_name).as_deref(),
+                Ok("wso2am-4.2.0"),
+                "{name}"
+            );
+        }
+        assert!("wso2am-4.2-nonsense".parse::<Product>().is_err());
+        assert!("wso2is-7.2-gateway-worker".parse::<Product>().is_err());
+    }
+
+    #[test]
+    fn every_pack_comes_with_a_jdk_that_it_takes() {
+        for product in Product::all() {
+            let (rule, version) = (product.jdk_rule(), product.jdk_version());
+            let feature: u16 =
+                version.split('.').next().and_then(|feature| feature.parse().ok()).expect("a number");
+            assert!((rule.low..=rule.high).contains(&feature), "{product}: {version}");
+        }
     }
 }

@@ -84,6 +84,15 @@ impl Config {
         self.text_of(key).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
+    /// Whether any value is a secret, which the server looks up in its vault while it runs.
+    pub fn has_secrets(&self) -> bool {
+        let mut found = false;
+        for value in self.flat.values() {
+            each_text(value, &mut |text| found |= text.contains("$secret{"));
+        }
+        found
+    }
+
     /// A value as the generated files would print it.
     pub fn text_of(&self, key: &str) -> Option<String> {
         self.flat.get(key).map(|value| match value {

@@ -33,6 +33,8 @@ pub enum Role {
     ControlPlane,
     Gateway,
     TrafficManager,
+    /// Web applications only: key manager, publisher and developer portal of API Manager 3.
+    WebApplications,
 }
 
 impl Role {
@@ -92,6 +94,31 @@ impl PortKind {
 }
 
 impl Descriptor {
+    /// The pack as `-Dprofile=` narrows it; an unknown profile changes nothing.
+    pub fn for_profile(mut self, profile: &str) -> Descriptor {
+        let third = self.version.starts_with("3.");
+        self.role = match profile {
+            "gateway-worker" => Role::Gateway,
+            "traffic-manager" => Role::TrafficManager,
+            "control-plane" => Role::ControlPlane,
+            "api-publisher" | "api-devportal" | "api-key-manager" if third => Role::WebApplications,
+            other if other.starts_with("api-") => Role::ControlPlane,
+            _ => return self,
+        };
+        let role = self.role;
+        self.ports.retain(|port| match port.kind {
+            PortKind::ServletHttps | PortKind::ServletHttp => true,
+            PortKind::Broker | PortKind::Plain => matches!(role, Role::ControlPlane | Role::TrafficManager),
+            PortKind::PassthroughHttps
+            | PortKind::PassthroughHttp
+            | PortKind::WebSocketTls
+            | PortKind::WebSocket
+            | PortKind::WebhookTls
+            | PortKind::Webhook => role.is_gateway(),
+        });
+        self
+    }
+
     /// Reads the descriptor of the pack at `home`.
     pub fn read(home: &Path) -> io::Result<Descriptor> {
         let text = fs::read_to_string(home.join(FILE))?;

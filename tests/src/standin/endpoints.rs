@@ -1,5 +1,7 @@
 //! What the server answers, as a function of what it is and how it feels. No sockets here.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::json;
 
@@ -16,6 +18,8 @@ pub struct View {
     pub unhealthy: bool,
     /// The gateway has loaded everything.
     pub gateway_ready: bool,
+    /// How long each answer takes.
+    pub delay: Duration,
     pub state: StateView,
 }
 
@@ -163,6 +167,7 @@ mod tests {
             health_check_enabled: false,
             unhealthy: false,
             gateway_ready: false,
+            delay: Duration::ZERO,
             state: StateView { pid: 1, launches: 1, toml_digest: String::new(), offset: 0, started: true },
         }
     }

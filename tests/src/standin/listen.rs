@@ -87,8 +87,11 @@ async fn converse(
         return hold(stream).await;
     }
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = endpoints::answer(kind, request.uri().path(), &viewer());
-        async move { Ok::<_, Infallible>(response(answer)) }
+        let view = viewer();
+        async move {
+            tokio::time::sleep(view.delay).await;
+            Ok::<_, Infallible>(response(endpoints::answer(kind, request.uri().path(), &view)))
+        }
     });
     // A client that hangs up mid-way is no concern of ours.
     drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);

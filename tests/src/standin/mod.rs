@@ -19,6 +19,7 @@ mod shared;
 mod signals;
 mod state;
 mod step;
+mod vault;
 
 use std::io::Write;
 use std::path::PathBuf;

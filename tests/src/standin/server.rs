@@ -21,7 +21,7 @@ use super::misbehaviour::Misbehaviour;
 use super::shared::Shared;
 use super::signals::{Signal, Signals};
 use super::step::Step;
-use super::{key_generator, listen};
+use super::{key_generator, listen, vault};
 
 const CORE: &str = "org.wso2.carbon.core.internal.CarbonCoreActivator";
 const MANAGER: &str = "org.wso2.carbon.core.init.CarbonServerManager";
@@ -52,7 +52,8 @@ pub struct Server {
 impl Server {
     /// Reads the pack at `home`; nothing is changed yet.
     pub fn open(home: PathBuf, launch: Launch, faults: Misbehaviour) -> io::Result<Server> {
-        let descriptor = Descriptor::read(&home)?;
+        let profile = launch.properties.get("profile").map_or("", String::as_str);
+        let descriptor = Descriptor::read(&home)?.for_profile(profile);
         let journal = Journal::open(&home, descriptor.role)?;
         let servlet = descriptor.ports.iter().find(|port| port.kind == PortKind::ServletHttps);
         let shared = Shared {
@@ -106,6 +107,9 @@ impl Server {
             Step::Accepted => {}
         }
         self.introduce();
+        if !self.unlock() {
+            return self.wait_for_services(&faults).await;
+        }
         if let Some(delay) = faults.start_delay {
             tokio::time::sleep(delay.0).await;
         }
@@ -136,6 +140,25 @@ impl Server {
         self.hooked.store(true, Ordering::SeqCst);
         let repository = self.home.join("repository/deployment/server/");
         self.journal.info(MANAGER, &format!("Repository       : {}", repository.display()));
+    }
+
+    /// Opens the secure vault if the configuration needs it. Without the password the server lives on, useless.
+    fn unlock(&self) -> bool {
+        if !self.shared.running().needs_vault {
+            return true;
+        }
+        let keep = self.launch.properties.get("persist.password").is_some_and(|value| value == "true");
+        let failure = match vault::take_password(&self.home, keep) {
+            Ok(true) => return true,
+            Ok(false) => {
+                console("[Enter KeyStore and Private Key Password :]");
+                "java.io.IOException: Keystore was tampered with, or password was incorrect".to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
+        let class = "org.wso2.carbon.securevault.keystore.JKSKeyStoreLoader";
+        self.journal.line(Level::Error, class, &failure);
+        false
     }
 
     async fn hang(&self, faults: &Misbehaviour) -> io::Result<u8> {

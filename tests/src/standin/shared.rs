@@ -31,6 +31,8 @@ pub struct Running {
     pub toml_digest: String,
     pub offset: u16,
     pub health_check_enabled: bool,
+    /// A `$secret{}` is used, so the server must read the keystore password.
+    pub needs_vault: bool,
     pub started: Option<Instant>,
 }
 
@@ -66,6 +68,7 @@ impl Shared {
                 || faults.unhealthy_after.is_some_and(|span| since(span.0))
                 || marker.is_some_and(|text| running.toml.contains(text)),
             gateway_ready: since(faults.gateway_ready_after.map_or(GATEWAY_READY_AFTER, |span| span.0)),
+            delay: faults.answer_delay.map_or(Duration::ZERO, |span| span.0),
             state: StateView {
                 pid: std::process::id(),
                 launches: running.launches,

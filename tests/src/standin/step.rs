@@ -83,6 +83,7 @@ impl Server {
                 effective_digest.clone_into(&mut running.toml_digest);
                 running.health_check_enabled = config.is_on("carbon_health_check.enable");
                 running.offset = config.offset();
+                running.needs_vault = config.has_secrets();
             }
             running.offset = self.launch.port_offset().unwrap_or(running.offset);
         });

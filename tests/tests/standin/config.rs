@@ -121,6 +121,35 @@ async fn the_command_line_offset_beats_the_file() {
 }
 
 #[tokio::test]
+async fn a_temporary_password_serves_one_launch_and_without_it_the_server_is_up_but_useless() {
+    let bench = Bench::new("wso2is-7.1");
+    bench.append_toml("[custom]\nvalue = \"$secret{db}\"\n[secrets]\ndb = \"Y2lwaGVydGV4dA==\"");
+    bench.write("password-tmp", "wso2carbon");
+    let script = bench.start_ready().await;
+    assert!(!bench.pack.home.join("password-tmp").exists());
+    bench.terminate(bench.pid());
+    status_of(script).await;
+    let _script = bench.start(&[]);
+    bench.until_logged("Keystore was tampered with, or password was incorrect").await;
+    assert_eq!(bench.alive().len(), 2, "alive");
+    assert_eq!(bench.log().matches("WSO2 Carbon started in").count(), 1);
+}
+
+#[tokio::test]
+async fn a_password_file_without_suffix_serves_two_launches() {
+    let bench = Bench::new("wso2is-7.1");
+    bench.append_toml("[custom]\nvalue = \"$secret{db}\"\n[secrets]\ndb = \"Y2lwaGVydGV4dA==\"");
+    bench.write("password", "wso2carbon");
+    for launch in 1..=2 {
+        let script = bench.start(&[]);
+        bench.until_logged_times("WSO2 Carbon started in", launch).await;
+        bench.terminate(bench.pid());
+        status_of(script).await;
+    }
+    assert!(!bench.pack.home.join("password").exists() && !bench.pack.home.join("password-tmp").exists());
+}
+
+#[tokio::test]
 async fn a_fault_file_with_an_unknown_key_is_refused() {
     let bench = Bench::misbehaving("wso2is-7.1", Misbehaviour::default());
     bench.write("standin.toml", "never_redy = true\n");

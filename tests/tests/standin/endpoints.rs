@@ -48,6 +48,26 @@ async fn api_manager_listens_on_all_ports_of_its_role() {
 }
 
 #[tokio::test]
+async fn a_profile_opens_only_its_own_ports() {
+    let cases = [
+        ("wso2am-4.2", "gateway-worker", [8243, 9443], [5672, 9611]),
+        ("wso2am-4.2", "traffic-manager", [5672, 9443], [8243, 9099]),
+        ("wso2am-3.2", "api-publisher", [9443, 9763], [5672, 8243]),
+    ];
+    for (product, profile, open, closed) in cases {
+        let bench = Bench::new(product);
+        let _script = bench.start(&[&format!("-Dprofile={profile}")]);
+        bench.until_logged("WSO2 Carbon started in").await;
+        for (ports, is_open) in [(open, true), (closed, false)] {
+            for port in ports {
+                let stream = tokio::net::TcpStream::connect(("127.0.0.1", bench.port(port))).await;
+                assert_eq!(stream.is_ok(), is_open, "{product} {profile} {port}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_is_500_until_everything_is_deployed() {
     let bench = Bench::new("wso2am-universal-gw-4.6");
     bench.write("standin.toml", "gateway_ready_after = \"1h\"\n");

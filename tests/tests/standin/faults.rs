@@ -209,6 +209,16 @@ async fn health_can_turn_while_the_server_runs() {
 }
 
 #[tokio::test]
+async fn an_answer_can_be_made_to_hang() {
+    let bench = Bench::new(IS);
+    let _script = bench.start_ready().await;
+    bench.pack.misbehave(&Misbehaviour { answer_delay: Some(Span::secs(600)), ..none() }).expect("written");
+    let mut waiting = std::pin::pin!(openid(&bench));
+    let waited = tokio::time::timeout(std::time::Duration::from_millis(200), &mut waiting).await;
+    assert!(waited.is_err(), "{waited:?}");
+}
+
+#[tokio::test]
 async fn content_of_the_configuration_can_fail_a_start_or_make_it_ill() {
     let fault = Misbehaviour {
         start_fails_if_toml_contains: Some("poison".to_owned()),
