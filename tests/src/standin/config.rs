@@ -303,6 +303,38 @@ mod tests {
         }
     }
 
+    /// The product's own verdicts are kept beside the project where it is developed.
+    #[test]
+    fn what_the_products_mapper_accepted_is_accepted() {
+        let facts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/wso2");
+        let Ok(variables) = fs::read_to_string(facts.join("golden/env.txt")) else {
+            println!("skipped: no recorded verdicts at {}", facts.display());
+            return;
+        };
+        let variables: BTreeMap<&str, &str> =
+            variables.lines().filter_map(|line| line.split_once('=')).collect();
+        let environment = |name: &str| variables.get(name).map(|value| (*value).to_owned());
+        let properties = BTreeMap::from([("carbon.home".to_owned(), "/opt/wso2".to_owned())]);
+        let mut accepted = 0;
+        for pack in ["apim-4.2.0", "apim-4.5.0", "is-6.0.0", "is-7.2.0"] {
+            let verdicts = facts.join("golden").join(pack).join("results.tsv");
+            let verdicts = fs::read_to_string(verdicts).expect("verdicts");
+            for sample in verdicts.lines().filter_map(|line| line.strip_suffix("\tok")) {
+                let path = match sample {
+                    "default" => facts.join("packs").join(pack).join(FILE),
+                    sample => facts.join("samples").join(format!("{sample}.toml")),
+                };
+                let text =
+                    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let sources = Sources { environment: &environment, properties: &properties };
+                let verdict = Config::parse(text, &sources);
+                assert!(verdict.is_ok(), "{pack} {sample}: {:?}", verdict.err());
+                accepted += 1;
+            }
+        }
+        assert!(50 < accepted, "{accepted}");
+    }
+
     #[test]
     fn an_offset_that_is_no_number_counts_as_none() {
         assert_eq!(parse("[server]\noffset = \"abc\"").expect("accepted").offset(), 0);

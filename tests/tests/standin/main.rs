@@ -4,4 +4,5 @@ mod config;
 mod endpoints;
 mod faults;
 mod harness;
+mod real;
 mod scripts;
