@@ -17,6 +17,11 @@ pub fn start_script(product: Product) -> String {
         .replace('\n', "\r\n")
 }
 
+/// The text of `bin/profileSetup.bat`. cmd.exe splits words at `=`, so the profile is the word after `-Dprofile`.
+pub fn profile_setup(product: Product) -> String {
+    PROFILE_SETUP.replace("@PROFILES@", &product.profiles().join(" ")).replace('\n', "\r\n")
+}
+
 /// Kernels from 4.10 look before they enter the directory; the others delete wherever they are.
 fn checks_tmp(product: Product) -> bool {
     !product.is_apim() && (7, 0) <= product.version
@@ -28,6 +33,32 @@ const WIPE_IF_THERE: &str =
 const OPTIMIZE: &str = "if \"%~1\"==\"--optimize\" call \"%CARBON_HOME%\\bin\\profileSetup.bat\" %*\n";
 const KEY_GENERATOR: &str = "\"%JAVA_HOME%\\bin\\java\" -cp \"%CARBON_HOME%\\bin\\*\" \
      org.wso2.carbon.apimgt.encryption.key.generator.EncryptionKeyGenerator \"%CARBON_HOME%\\repository\\conf\"\n";
+
+const PROFILE_SETUP: &str = r#"@echo off
+rem Turns a stand-in pack into one profile, for good: deployment.toml is replaced by the profile's own.
+if "%CARBON_HOME%"=="" set CARBON_HOME=%~dp0..
+set PROFILE=
+set SKIP=
+:nextWord
+if "%~1"=="" goto check
+if "%~1"=="-Dprofile" set PROFILE=%~2
+if "%~1"=="--skipConfigOptimization" set SKIP=yes
+shift
+goto nextWord
+
+:check
+for %%p in (@PROFILES@) do if "%%p"=="%PROFILE%" goto optimize
+echo Invalid profile: %PROFILE%
+exit /b 1
+
+:optimize
+echo Starting to optimize API Manager for the profile %PROFILE%
+if not "%SKIP%"=="" goto end
+set CONF=%CARBON_HOME%\repository\conf
+move /y "%CONF%\deployment.toml" "%CONF%\deployment.toml.backup" > nul
+copy /y "%CARBON_HOME%\repository\resources\conf\deployment-templates\%PROFILE%.toml" "%CONF%\deployment.toml" > nul
+:end
+"#;
 
 const BATCH: &str = r#"@echo off
 rem Start script of a stand-in pack. It behaves towards the host as the product's own script does.

@@ -130,6 +130,7 @@ fn write_bin(pack: &Pack) -> Result<(), PackError> {
     }
     if !product.profiles().is_empty() {
         write(&bin.join("profileSetup.sh"), &script::profile_setup(product), Mode::Program)?;
+        write(&bin.join("profileSetup.bat"), &batch::profile_setup(product), Mode::Plain)?;
     }
     if product.has_diagnostics() {
         let path = pack.home.join("diagnostics-tool/bin/diagnostics.sh");
