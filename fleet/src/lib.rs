@@ -6,11 +6,15 @@
 #![deny(missing_docs)]
 
 pub mod bundle;
+pub mod drift;
 pub mod finding;
+pub mod health;
 pub mod ids;
+pub mod node;
 pub mod observed;
-pub mod rollout;
 pub mod restart;
+pub mod rollout;
+pub mod service;
 pub mod spec;
 pub mod time;
 pub mod token;

@@ -1,0 +1,410 @@
+//! From an assignment to files in force, a server that read them, and ready: forward, and back when it fails.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    bundle::{Applied, Assignment, Bundle, RestartClass},
+    ids::{Digest, FleetEpoch},
+    node::{Action, Clock, Engine, Failure, Memory, Move, Out, Phase, Placed, Purpose, StagedFacts},
+    observed::{Attempt, Refusal, RefusalReason, Stage, Verdict},
+    restart,
+    service::Service,
+};
+
+/// After content could not be had.
+const OBTAIN_AGAIN: Duration = Duration::from_secs(30);
+/// After the journal could not be written.
+const JOURNAL_AGAIN: Duration = Duration::from_secs(5);
+
+fn journal_failure(detail: &str) -> Failure {
+    Failure { reason: RefusalReason::IoFailed, detail: format!("the journal cannot be written: {detail}") }
+}
+
+impl Engine {
+    pub(super) fn on_assigned(&mut self, clock: Clock, epoch: FleetEpoch, new: Assignment, out: &mut Out) {
+        let refusal = |reason, detail: String| Failure { reason, detail };
+        if let Some(known) = self.memory.epoch
+            && known != epoch
+        {
+            let why = refusal(
+                RefusalReason::OtherEpoch,
+                format!("the coordinator's store is {epoch}, this agent obeys {known}"),
+            );
+            return self.refuse(&new, why, out);
+        }
+        if let Some(old) = &self.memory.assignment {
+            if new.applied.generation < old.applied.generation {
+                let detail = format!("{} is older than {}", new.applied.generation, old.applied.generation);
+                return self.refuse(&new, refusal(RefusalReason::OlderGeneration, detail), out);
+            }
+            if new.applied.generation == old.applied.generation {
+                if new.applied != old.applied || new.run != old.run {
+                    let detail = format!("{} is taken by another assignment", new.applied.generation);
+                    return self.refuse(&new, refusal(RefusalReason::OlderGeneration, detail), out);
+                }
+                // Said again after a reconnect: so is the answer.
+                return self.answer_again(out);
+            }
+        }
+        self.memory.epoch = Some(epoch);
+        self.exits.forgive();
+        self.facts.failed_starts = 0;
+        let fields = [("generation", new.applied.generation.to_string()), ("why", new.why.clone())];
+        self.notice(clock, "assigned", &format!("generation {} accepted", new.applied.generation), &fields);
+        out.push(Action::Ack { generation: new.applied.generation, stage: Stage::Received, refusal: None });
+        self.memory.assignment = Some(new);
+        if let Service::GaveUp { .. } = self.service {
+            self.set_service(clock, Service::Stopped, "a new assignment came");
+        }
+        // What is not past its switch makes way for the newer.
+        if let Phase::Obtaining(_) | Phase::Staging(_) | Phase::Halting(_) = self.phase {
+            self.phase = Phase::Idle;
+        }
+    }
+
+    fn refuse(&self, assignment: &Assignment, failure: Failure, out: &mut Out) {
+        let still_running = self.memory.running.map(|placed| placed.applied);
+        let refusal = Refusal { reason: failure.reason, detail: failure.detail, still_running };
+        let generation = assignment.applied.generation;
+        out.push(Action::Ack { generation, stage: Stage::Received, refusal: Some(refusal) });
+    }
+
+    fn answer_again(&self, out: &mut Out) {
+        let Some(assignment) = &self.memory.assignment else { return };
+        let generation = assignment.applied.generation;
+        let attempt = self.memory.attempted.as_ref().filter(|attempt| attempt.target == assignment.applied);
+        let (stage, refusal) =
+            attempt.map_or((Stage::Received, None), |attempt| (attempt.stage, attempt.failure.clone()));
+        out.push(Action::Ack { generation, stage, refusal });
+    }
+
+    /// Starts, or starts again, on the way to the assignment.
+    pub(super) fn settle_apply(&mut self, clock: Clock, out: &mut Out) {
+        if self.timers.obtain.is_some_and(|due| due <= clock.now) {
+            self.timers.obtain = None;
+        }
+        match self.phase {
+            Phase::Idle => self.settle_idle(clock, out),
+            Phase::Halting(step) => self.settle_halting(clock, step, out),
+            Phase::Obtaining(_) | Phase::Staging(_) | Phase::Switching(_) => {}
+        }
+    }
+
+    fn settle_idle(&mut self, clock: Clock, out: &mut Out) {
+        let Some(assignment) = self.memory.assignment.clone() else { return };
+        let attempt = self.memory.attempted.as_ref().filter(|attempt| attempt.target == assignment.applied);
+        let in_force = self.memory.written.is_some_and(|placed| placed.applied == assignment.applied);
+        let to = Placed::from(&assignment);
+        match attempt {
+            Some(attempt) if attempt.done || in_force => return,
+            Some(_) => {}
+            None => {
+                let attempt =
+                    Attempt { target: to.applied, stage: Stage::Received, failure: None, done: false };
+                self.memory.attempted = Some(attempt);
+            }
+        }
+        if self.timers.obtain.is_some() {
+            return;
+        }
+        let same = self.memory.written.filter(|placed| placed.content == to.content);
+        if same.is_some() && self.bundles.contains_key(&to.content) {
+            return self.renumber(clock, to, out);
+        }
+        self.begin(Move { to, purpose: Purpose::Forward }, assignment.content_size, out);
+    }
+
+    /// A new number for the files that are in force already: nothing to write.
+    fn renumber(&mut self, clock: Clock, to: Placed, out: &mut Out) {
+        self.memory.written = Some(to);
+        self.reach(Stage::Written, out);
+        self.drifts.reset();
+        if let Some((written, bundle)) = self.written() {
+            out.push(Action::Watch { target: written.applied, bundle });
+        }
+        let text = format!("generation {}: the files in force are already these", to.applied.generation);
+        self.notice(clock, "written", &text, &[]);
+    }
+
+    fn begin(&mut self, step: Move, size: u64, out: &mut Out) {
+        match self.bundles.get(&step.to.content).cloned() {
+            Some(bundle) if step.purpose != Purpose::Forward => self.stage(step, bundle, out),
+            Some(_) | None => {
+                self.phase = Phase::Obtaining(step);
+                out.push(Action::Obtain { target: step.to, size });
+            }
+        }
+    }
+
+    pub(super) fn begin_recovery(&mut self, to: Placed, out: &mut Out) {
+        self.begin(Move { to, purpose: Purpose::Recover }, 0, out);
+    }
+
+    fn stage(&mut self, step: Move, bundle: Arc<Bundle>, out: &mut Out) {
+        self.phase = Phase::Staging(step);
+        out.push(Action::Stage { target: step.to.applied, bundle });
+    }
+
+    pub(super) fn on_obtained(&mut self, content: Digest, bundle: Arc<Bundle>, out: &mut Out) {
+        let Phase::Obtaining(step) = self.phase else { return };
+        if step.to.content != content {
+            return;
+        }
+        self.bundles.insert(content, Arc::clone(&bundle));
+        let checked = if bundle.digest() == step.to.applied.bundle {
+            self.limits.check(&bundle.service)
+        } else {
+            let detail = "the bundle is not the one that was assigned: its digest differs".to_owned();
+            Err(Failure { reason: RefusalReason::BundleInvalid, detail })
+        };
+        match checked {
+            Ok(()) => self.stage(step, bundle, out),
+            Err(failure) => {
+                self.phase = Phase::Idle;
+                self.fail_attempt(failure, Stage::Staged, out);
+            }
+        }
+    }
+
+    pub(super) fn on_obtain_failed(
+        &mut self,
+        clock: Clock,
+        content: Digest,
+        failure: Failure,
+        out: &mut Out,
+    ) {
+        let Phase::Obtaining(step) = self.phase else { return };
+        if step.to.content != content {
+            return;
+        }
+        self.phase = Phase::Idle;
+        if step.purpose == Purpose::Forward {
+            self.timers.obtain = Some(clock.now.after(OBTAIN_AGAIN));
+        }
+        self.fail_attempt(failure, Stage::Staged, out);
+    }
+
+    pub(super) fn on_staged(&mut self, target: Applied, facts: StagedFacts, out: &mut Out) {
+        let Phase::Staging(step) = self.phase else { return };
+        if step.to.applied != target {
+            return;
+        }
+        if facts.pack.is_some() {
+            self.pack = facts.pack;
+        }
+        let Some((_, bundle)) = self.bundle(Some(step.to)) else { return };
+        if self.memory.running.is_none() {
+            let restarts = |path| bundle.files.get(path).is_some_and(|f| RestartClass::Restart <= f.restart);
+            self.facts.foreign_reads_old |= facts.differing.iter().any(restarts);
+        }
+        if step.purpose == Purpose::Forward {
+            self.reach(Stage::Staged, out);
+        }
+        self.phase = Phase::Halting(step);
+    }
+
+    /// Switches, unless a server is just reading its files: that one is stopped first, since half of the old and half
+    /// of the new would be a mix that nobody declared.
+    fn settle_halting(&mut self, clock: Clock, step: Move, out: &mut Out) {
+        let Some((_, bundle)) = self.bundle(Some(step.to)) else { return };
+        if matches!(self.service, Service::Unknown) {
+            return;
+        }
+        if self.timers.journal.is_some() {
+            self.phase = Phase::Idle;
+            let detail = self.facts.journal_error.clone().unwrap_or_default();
+            return self.fail_move(clock, step, journal_failure(&detail), Stage::Written, out);
+        }
+        let reading = matches!(self.service, Service::Starting { .. } | Service::Stopping { .. });
+        if reading && self.asks_restart(&bundle) {
+            return;
+        }
+        self.phase = Phase::Switching(step);
+        self.memory.switching = Some(step.to);
+        out.push(Action::Switch { target: step.to.applied, bundle });
+    }
+
+    /// Whether a server that starts must stop before the switch that waits for it.
+    pub(super) fn halts_start(&self) -> bool {
+        match self.phase {
+            Phase::Halting(step) => {
+                self.bundle(Some(step.to)).is_some_and(|(_, bundle)| self.asks_restart(&bundle))
+            }
+            Phase::Idle | Phase::Obtaining(_) | Phase::Staging(_) | Phase::Switching(_) => false,
+        }
+    }
+
+    fn asks_restart(&self, new: &Bundle) -> bool {
+        match self.bundle(self.memory.running) {
+            Some((_, old)) => restart::decide(&old, new).restarts(),
+            None => true,
+        }
+    }
+
+    pub(super) fn on_stage_failed(&mut self, clock: Clock, target: Applied, failure: Failure, out: &mut Out) {
+        let Phase::Staging(step) = self.phase else { return };
+        if step.to.applied != target {
+            return;
+        }
+        self.phase = Phase::Idle;
+        self.fail_move(clock, step, failure, Stage::Staged, out);
+    }
+
+    pub(super) fn on_switched(&mut self, clock: Clock, target: Applied, out: &mut Out) {
+        let Phase::Switching(step) = self.phase else { return };
+        if step.to.applied != target {
+            return;
+        }
+        self.phase = Phase::Idle;
+        self.memory.switching = None;
+        self.memory.written = Some(step.to);
+        self.memory.written_at = clock.wall;
+        self.drifts.reset();
+        self.facts.failed_starts = 0;
+        self.facts.config_error = None;
+        if let Some((written, bundle)) = self.written() {
+            out.push(Action::Watch { target: written.applied, bundle });
+        }
+        let attempted = self.memory.attempted.as_ref().is_some_and(|attempt| attempt.target == target);
+        if attempted {
+            self.reach(Stage::Written, out);
+        }
+        out.push(Action::Keep(self.memory.contents()));
+        let contents = self.memory.contents();
+        self.bundles.retain(|content, _| contents.contains(content));
+        self.notice(
+            clock,
+            "written",
+            &format!("files of generation {} are in force", target.generation),
+            &[],
+        );
+    }
+
+    pub(super) fn on_switch_failed(
+        &mut self,
+        clock: Clock,
+        target: Applied,
+        failure: Failure,
+        out: &mut Out,
+    ) {
+        let Phase::Switching(step) = self.phase else { return };
+        if step.to.applied != target {
+            return;
+        }
+        self.phase = Phase::Idle;
+        self.memory.switching = None;
+        self.fail_move(clock, step, failure, Stage::Written, out);
+    }
+
+    pub(super) fn on_journal_failed(&mut self, clock: Clock, detail: &str, out: &mut Out) {
+        // What the journal holds is not what was handed to it, and what waited for it was dropped.
+        self.journaled = Memory::default();
+        self.told.observed = None;
+        self.told.notice = 0;
+        self.timers.journal = Some(clock.now.after(JOURNAL_AGAIN));
+        self.facts.journal_error = Some(detail.to_owned());
+        if let Phase::Switching(step) = self.phase {
+            // The switch waited for that write, so it has not begun.
+            self.phase = Phase::Idle;
+            self.memory.switching = None;
+            self.fail_move(clock, step, journal_failure(detail), Stage::Written, out);
+        }
+    }
+
+    fn fail_move(&mut self, clock: Clock, step: Move, failure: Failure, at: Stage, out: &mut Out) {
+        match step.purpose {
+            Purpose::Forward => self.fail_attempt(failure, at, out),
+            Purpose::Back | Purpose::Recover => {
+                let text = format!("could not put back generation {}", step.to.applied.generation);
+                let fields = [("reason", failure.reason.to_string()), ("detail", failure.detail)];
+                self.notice(clock, "back-failed", &text, &fields);
+            }
+        }
+    }
+
+    /// The current attempt reached `stage`: recorded, and told once durable.
+    pub(super) fn reach(&mut self, stage: Stage, out: &mut Out) {
+        let Some(attempt) = &mut self.memory.attempted else { return };
+        if attempt.done || stage <= attempt.stage {
+            return;
+        }
+        attempt.stage = stage;
+        attempt.failure = None;
+        out.push(Action::Ack { generation: attempt.target.generation, stage, refusal: None });
+    }
+
+    /// The current attempt has failed at `at`.
+    pub(super) fn fail_attempt(&mut self, failure: Failure, at: Stage, out: &mut Out) {
+        let still_running = self.service.process().and(self.memory.running).map(|placed| placed.applied);
+        let Some(attempt) = &mut self.memory.attempted else { return };
+        if attempt.done {
+            return;
+        }
+        let refusal = Refusal { reason: failure.reason, detail: failure.detail, still_running };
+        // Content may turn up later: that attempt is not over, only told.
+        attempt.done = failure.reason != RefusalReason::ContentUnavailable;
+        let known = attempt.failure.replace(refusal.clone()).is_some_and(|known| known == refusal);
+        if !known {
+            let generation = attempt.target.generation;
+            out.push(Action::Ack { generation, stage: at, refusal: Some(refusal) });
+        }
+    }
+
+    /// The server did not come up with the new files: back to the last good ones, once.
+    pub(super) fn fail_start(&mut self, clock: Clock, failure: Failure, out: &mut Out) {
+        let Some(attempt) = self.memory.attempted.clone() else { return };
+        let text = format!("generation {} did not start: {}", attempt.target.generation, failure.detail);
+        self.notice(clock, "start-failed", &text, &[("reason", failure.reason.to_string())]);
+        self.fail_attempt(failure, Stage::Ready, out);
+        let Some(good) = self.memory.last_good else { return };
+        if self.memory.written.is_some_and(|written| written.content == good.content) {
+            return;
+        }
+        self.exits.forgive();
+        let text = format!("going back to generation {}", good.applied.generation);
+        self.notice(clock, "going-back", &text, &[]);
+        self.begin(Move { to: good, purpose: Purpose::Back }, 0, out);
+    }
+
+    /// Whether the attempt for the files in force still waits for its server.
+    pub(super) fn is_attempting(&self) -> bool {
+        let written = self.memory.written.map(|placed| placed.applied);
+        let attempt = self.memory.attempted.as_ref();
+        attempt.is_some_and(|attempt| !attempt.done && Some(attempt.target) == written)
+    }
+
+    /// Moves the attempt on as the server does.
+    pub(super) fn settle_attempt(&mut self, clock: Clock, out: &mut Out) {
+        if self.phase != Phase::Idle {
+            return;
+        }
+        let running = self.memory.running.filter(|placed| Some(*placed) == self.memory.written);
+        if let (Some(placed), Service::Running { .. }) = (running, &self.service)
+            && *self.health.verdict() == Verdict::Healthy
+            && self.memory.last_good != Some(placed)
+        {
+            self.memory.good(placed);
+        }
+        if !self.is_attempting() {
+            return;
+        }
+        if self.wants_stopped() && matches!(self.service, Service::Stopped) {
+            if let Some(attempt) = &mut self.memory.attempted {
+                attempt.done = true;
+            }
+            return;
+        }
+        if running.is_none() || self.service.process().is_none() {
+            return;
+        }
+        self.reach(Stage::Restarted, out);
+        if matches!(self.service, Service::Running { .. }) && *self.health.verdict() == Verdict::Healthy {
+            self.reach(Stage::Ready, out);
+            if let Some(attempt) = &mut self.memory.attempted {
+                attempt.done = true;
+                let text = format!("generation {} is ready", attempt.target.generation);
+                self.notice(clock, "ready", &text, &[]);
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What operators want done once.
+
+use crate::{
+    bundle::HomePath,
+    node::{Action, COMMANDS_MAX, Clock, Command, Engine, Out},
+    service::Service,
+};
+
+impl Engine {
+    pub(super) fn on_command(&mut self, clock: Clock, id: u64, command: Command, out: &mut Out) {
+        if self.memory.commands.contains(&id) {
+            let detail = "done before".to_owned();
+            return out.push(Action::CommandDone { id, done: true, detail });
+        }
+        let answer = match command {
+            Command::Restart { why } => self.restart(clock, why),
+            Command::PauseDrift { reason, until } => {
+                self.notice(clock, "drift-paused", &format!("enforcement is paused: {reason}"), &[]);
+                self.memory.pause = Some((reason, until));
+                Ok("enforcement is paused".to_owned())
+            }
+            Command::ResumeDrift => {
+                if self.memory.pause.take().is_some() {
+                    self.notice(clock, "drift-resumed", "enforcement is resumed", &[]);
+                }
+                out.push(Action::Scan);
+                Ok("enforcement is on".to_owned())
+            }
+            Command::RestoreDrift { path } => self.restore(&path, out),
+        };
+        self.memory.commands.push_back(id);
+        if COMMANDS_MAX < self.memory.commands.len() {
+            self.memory.commands.pop_front();
+        }
+        let (done, detail) = match answer {
+            Ok(detail) => (true, detail),
+            Err(detail) => (false, detail),
+        };
+        out.push(Action::CommandDone { id, done, detail });
+    }
+
+    fn restart(&mut self, clock: Clock, why: String) -> Result<String, String> {
+        if !self.wants_server() {
+            return Err("this server is not meant to run; start it first".to_owned());
+        }
+        match self.service {
+            Service::Unknown | Service::Foreign { .. } => {
+                return Err(format!("the server's state is {}", self.service.state()));
+            }
+            Service::BackingOff { .. } | Service::GaveUp { .. } => {
+                self.exits.forgive();
+                self.facts.failed_starts = 0;
+                self.set_service(clock, Service::Stopped, "an operator asked for another try");
+            }
+            Service::Stopped | Service::Starting { .. } | Service::Running { .. } => {
+                self.facts.restart_wanted = Some(format!("an operator asked for a restart: {why}"));
+            }
+            Service::Stopping { .. } => {}
+        }
+        Ok("the server restarts".to_owned())
+    }
+
+    fn restore(&mut self, path: &HomePath, out: &mut Out) -> Result<String, String> {
+        let (_, bundle) = self.written().ok_or("no files are in force yet")?;
+        if !bundle.files.contains_key(path) {
+            return Err(format!("{path} is not a file of this node"));
+        }
+        self.drifts.forgive(path);
+        self.drifts.restoring(path);
+        out.push(Action::Restore { path: path.clone(), bundle });
+        Ok(format!("{path} is being restored"))
+    }
+}

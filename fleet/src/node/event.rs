@@ -1,0 +1,309 @@
+//! What can happen to an agent, and what its engine can ask of the world.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use crate::{
+    bundle::{Applied, Assignment, Bundle, HomePath, Probe},
+    drift::Found,
+    health::ProbeResult,
+    ids::{Digest, FleetEpoch, Generation},
+    node::memory::{Memory, Placed},
+    observed::{Notice, Observed, ProcessIdentity, Refusal, RefusalReason, Stage, Vitals},
+    time::Timestamp,
+};
+
+/// Something an operator wants done once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Stop and start the server.
+    Restart {
+        /// For people.
+        why: String,
+    },
+    /// Report edits but restore nothing.
+    PauseDrift {
+        /// For people.
+        reason: String,
+        /// When enforcement resumes by itself.
+        until: Timestamp,
+    },
+    /// End the pause.
+    ResumeDrift,
+    /// Restore one file now, whatever its policy.
+    RestoreDrift {
+        /// Which.
+        path: HomePath,
+    },
+}
+
+/// Why something could not be done: the word for programs and the sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// For programs.
+    pub reason: RefusalReason,
+    /// For people; never holds a secret.
+    pub detail: String,
+}
+
+/// What a staging found out on its way.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct StagedFacts {
+    /// Files whose content on disk means something else than the staged one.
+    pub differing: Vec<HomePath>,
+    /// Digest of the pack's configuration resources, hexadecimal, if readable.
+    pub pack: Option<String>,
+}
+
+/// A line of the server's output that says something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogSign {
+    /// It has started.
+    Ready,
+    /// It will not: the line, secrets masked.
+    ConfigError(String),
+}
+
+/// Everything that an engine reacts to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// The stream to the coordinator is up.
+    Connected,
+    /// It is down.
+    Disconnected,
+    /// The coordinator's newest desired state.
+    Assigned {
+        /// Of the coordinator's store.
+        epoch: FleetEpoch,
+        /// What to be.
+        assignment: Assignment,
+    },
+    /// An operator's command.
+    Commanded {
+        /// The same id is the same command.
+        id: u64,
+        /// What to do.
+        command: Command,
+    },
+    /// The coordinator has every notice up to this number.
+    NoticesReceived(u64),
+    /// A bundle and all its content are in the cache, checked.
+    Obtained {
+        /// Key of the encoded bundle.
+        content: Digest,
+        /// The bundle.
+        bundle: Arc<Bundle>,
+    },
+    /// It cannot be had.
+    ObtainFailed {
+        /// Key of the encoded bundle.
+        content: Digest,
+        /// Why.
+        failure: Failure,
+    },
+    /// All files are beside their targets, durable.
+    Staged {
+        /// Which bundle.
+        target: Applied,
+        /// What was seen.
+        facts: StagedFacts,
+    },
+    /// Checks or staging failed; nothing was changed.
+    StageFailed {
+        /// Which bundle.
+        target: Applied,
+        /// Why.
+        failure: Failure,
+    },
+    /// All files are in force, durable.
+    Switched {
+        /// Which bundle.
+        target: Applied,
+    },
+    /// The switch failed; the files before it are back in force.
+    SwitchFailed {
+        /// Which bundle.
+        target: Applied,
+        /// Why.
+        failure: Failure,
+    },
+    /// The journal could not be written: nothing that waited for it has happened.
+    JournalFailed(String),
+    /// Something happened to these files: a hint to look, never data.
+    FileHint,
+    /// What differs on disk from the bundle in force. Files that are as desired are not in it.
+    Scanned {
+        /// The bundle it was compared with.
+        target: Applied,
+        /// By path.
+        found: BTreeMap<HomePath, Found>,
+    },
+    /// A file is as desired again, durable.
+    Restored {
+        /// Which.
+        path: HomePath,
+        /// Since the first hint of the edit.
+        took: Duration,
+    },
+    /// It could not be restored.
+    RestoreFailed {
+        /// Which.
+        path: HomePath,
+        /// Why.
+        detail: String,
+    },
+    /// All live servers of the home.
+    Found(Vec<ProcessIdentity>),
+    /// The server's java process is there.
+    Launched(ProcessIdentity),
+    /// The script could not be started or ended without java.
+    LaunchFailed(Failure),
+    /// The script started java again by itself (exit 121).
+    Replaced(ProcessIdentity),
+    /// java is gone, and so is its script.
+    Exited {
+        /// Which.
+        process: ProcessIdentity,
+        /// How, as far as known.
+        how: String,
+    },
+    /// A telling line in the server's output.
+    Logged(LogSign),
+    /// Answers of one round of probes.
+    Probed(Vec<ProbeResult>),
+    /// Measurements.
+    Measured(Vitals),
+    /// A deadline has passed.
+    Timer,
+}
+
+/// Everything that an engine asks for. The outcome comes back as an event.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make this durable. What waits for the journal waits for this.
+    Journal(Box<Memory>),
+    /// Tell the coordinator how far an assignment got, or why not further.
+    Ack {
+        /// Which assignment.
+        generation: Generation,
+        /// The stage reached, or tried when refused.
+        stage: Stage,
+        /// Why not.
+        refusal: Option<Refusal>,
+    },
+    /// Tell the coordinator the node's state; only the newest matters.
+    Report(Box<Observed>),
+    /// Tell the coordinator what happened, until it says it has it.
+    Tell(Vec<Notice>),
+    /// Answer a command.
+    CommandDone {
+        /// Which.
+        id: u64,
+        /// Done or not.
+        done: bool,
+        /// For people.
+        detail: String,
+    },
+    /// Get an encoded bundle and its content into the cache.
+    Obtain {
+        /// Its key and place in history.
+        target: Placed,
+        /// Bytes of the encoding.
+        size: u64,
+    },
+    /// Drop cached content that these bundles do not need.
+    Keep(Vec<Digest>),
+    /// Check everything that can be checked, then put all files beside their targets, durable.
+    Stage {
+        /// Which.
+        target: Applied,
+        /// What.
+        bundle: Arc<Bundle>,
+    },
+    /// Put the staged files in force, durable; all or none.
+    Switch {
+        /// Which.
+        target: Applied,
+        /// What.
+        bundle: Arc<Bundle>,
+    },
+    /// Watch these files from now on, and scan them once.
+    Watch {
+        /// Which.
+        target: Applied,
+        /// What.
+        bundle: Arc<Bundle>,
+    },
+    /// Compare all files of the watched bundle with the disk.
+    Scan,
+    /// Restore one file.
+    Restore {
+        /// Which.
+        path: HomePath,
+        /// Of this bundle.
+        bundle: Arc<Bundle>,
+    },
+    /// Find all live servers of the home.
+    Look {
+        /// Absolute.
+        home: String,
+    },
+    /// Start the server, unless one lives on the home.
+    Launch(Arc<Bundle>),
+    /// Notice the end of a process that was found running.
+    Adopt {
+        /// Which.
+        process: ProcessIdentity,
+        /// How it is run.
+        bundle: Arc<Bundle>,
+    },
+    /// TERM to java.
+    Stop(ProcessIdentity),
+    /// QUIT to java: a thread dump in its output.
+    Dump(ProcessIdentity),
+    /// KILL to everything of the server.
+    Kill(ProcessIdentity),
+    /// Ask all these.
+    Probe {
+        /// What to ask.
+        probes: Vec<Probe>,
+        /// Whose sockets they must be.
+        process: ProcessIdentity,
+    },
+    /// Measure the server and its host.
+    Measure {
+        /// The server, if it lives.
+        process: Option<ProcessIdentity>,
+        /// Absolute.
+        home: String,
+    },
+}
+
+impl Action {
+    /// Whether it may happen only once every journal write asked for before it is durable. Starting and stopping the
+    /// server do not wait: a full disk must not keep a crashed server down, and a launch that the journal has missed
+    /// is found again by looking at the processes.
+    pub fn waits_for_journal(&self) -> bool {
+        match self {
+            Action::Ack { .. }
+            | Action::Report(_)
+            | Action::Tell(_)
+            | Action::CommandDone { .. }
+            | Action::Keep(_)
+            | Action::Switch { .. } => true,
+            Action::Journal(_)
+            | Action::Obtain { .. }
+            | Action::Stage { .. }
+            | Action::Watch { .. }
+            | Action::Scan
+            | Action::Restore { .. }
+            | Action::Look { .. }
+            | Action::Launch(_)
+            | Action::Stop(_)
+            | Action::Adopt { .. }
+            | Action::Dump(_)
+            | Action::Kill(_)
+            | Action::Probe { .. }
+            | Action::Measure { .. } => false,
+        }
+    }
+}

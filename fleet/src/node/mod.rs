@@ -1,0 +1,343 @@
+//! The agent's engine: every decision about one node, and no effect. The shell in `agent/` turns outcomes into events
+//! and performs actions; simulations and transcripts do the same with fakes.
+//!
+//! Promises: nothing is told to the coordinator, and no file switched, before what led to it is in the journal
+//! ([`Action::waits_for_journal`]); a generation never goes backwards; no desired state, or one that
+//! cannot be had, changes nothing; one server per home.
+//!
+//! Every event ends in [`Engine::settle`], which compares what is wanted with what is and asks for the next step:
+//! hints and repeated events only wake it.
+
+mod allow;
+mod apply;
+mod command;
+mod event;
+mod memory;
+mod repair;
+mod supervise;
+mod tell;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+pub use self::{
+    allow::Limits,
+    event::{Action, Command, Event, Failure, LogSign, StagedFacts},
+    memory::{COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed},
+};
+use crate::{
+    bundle::{Bundle, RunState},
+    drift::Drifts,
+    health::Health,
+    ids::Digest,
+    observed::{Observed, Vitals},
+    service::{RestartTracker, Service},
+    time::{Instant, Timestamp},
+};
+
+/// Between two measurements of the server and its host.
+const MEASURE_PERIOD: Duration = Duration::from_secs(30);
+/// Between two full scans, as backstop for hints that were lost.
+const SCAN_PERIOD: Duration = Duration::from_secs(600);
+
+/// What an apply is at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Phase {
+    /// Nothing under way.
+    Idle,
+    /// Waiting for content.
+    Obtaining(Move),
+    /// Waiting for files beside their targets.
+    Staging(Move),
+    /// Staged; waits for a starting server to stop, since it may be reading its files right now.
+    Halting(Move),
+    /// Waiting for the switch.
+    Switching(Move),
+}
+
+/// One way from the files in force to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Move {
+    to: Placed,
+    purpose: Purpose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// To the assignment.
+    Forward,
+    /// To the last good bundle, after a failure.
+    Back,
+    /// Over again what a crash of the agent interrupted.
+    Recover,
+}
+
+/// When the next of each recurring thing is due.
+#[derive(Debug, Clone, Copy, Default)]
+struct Timers {
+    probe: Option<Instant>,
+    measure: Option<Instant>,
+    scan: Option<Instant>,
+    obtain: Option<Instant>,
+    pause: Option<Instant>,
+    /// The journal could not be written: tried again then.
+    journal: Option<Instant>,
+}
+
+/// What was last told, so that only changes are.
+#[derive(Debug, Default)]
+struct Told {
+    observed: Option<Observed>,
+    connected: bool,
+    health: Option<crate::observed::Verdict>,
+    /// Highest notice number handed to the link of this connection.
+    notice: u64,
+}
+
+/// Facts about the server that are not in its state.
+#[derive(Debug, Default)]
+struct Facts {
+    /// A line said that it has started.
+    ready_line: bool,
+    /// A line said that it will not.
+    config_error: Option<String>,
+    /// Since when all probes pass although no line said so.
+    healthy_since: Option<Instant>,
+    /// A server that this agent never launched lives, and an apply changed the meaning of files that it had read.
+    foreign_reads_old: bool,
+    /// An operator wants a restart, for this reason.
+    restart_wanted: Option<String>,
+    /// Launches that ended before ready, for the current files.
+    failed_starts: u32,
+    /// Servers were asked for and not answered.
+    looking: bool,
+    /// The last word on the journal.
+    journal_error: Option<String>,
+}
+
+/// Actions in the making: those allowed now come first, then the journal write, then those that wait for it.
+#[derive(Debug, Default)]
+struct Out {
+    now: Vec<Action>,
+    after: Vec<Action>,
+}
+
+impl Out {
+    fn push(&mut self, action: Action) {
+        if action.waits_for_journal() {
+            self.after.push(action);
+        } else {
+            self.now.push(action);
+        }
+    }
+}
+
+/// The moment an event is handled at, on both clocks.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    now: Instant,
+    wall: Timestamp,
+}
+
+/// Every decision about one node.
+#[derive(Debug)]
+pub struct Engine {
+    // Given.
+    limits: Limits,
+    seed: u64,
+    // Durable, and what of it is in the journal already.
+    memory: Memory,
+    journaled: Memory,
+    bundles: BTreeMap<Digest, Arc<Bundle>>,
+    // State of the work.
+    phase: Phase,
+    service: Service,
+    service_since: Timestamp,
+    service_reason: String,
+    health: Health,
+    health_since: Timestamp,
+    exits: RestartTracker,
+    drifts: Drifts,
+    facts: Facts,
+    timers: Timers,
+    // Reported.
+    told: Told,
+    vitals: Vitals,
+    pack: Option<String>,
+}
+
+impl Engine {
+    /// An engine that remembers `memory`. `bundles` holds the bundles that memory names, by the digest of their
+    /// encoding, as far as the cache has them. `seed` spreads delays over nodes.
+    pub fn new(
+        limits: Limits,
+        memory: Memory,
+        bundles: BTreeMap<Digest, Arc<Bundle>>,
+        seed: u64,
+        wall: Timestamp,
+    ) -> Self {
+        Self {
+            limits,
+            seed,
+            journaled: memory.clone(),
+            memory,
+            bundles,
+            phase: Phase::Idle,
+            service: Service::Unknown,
+            service_since: wall,
+            service_reason: "the agent has just started".to_owned(),
+            health: Health::default(),
+            health_since: wall,
+            exits: RestartTracker::default(),
+            drifts: Drifts::default(),
+            facts: Facts::default(),
+            timers: Timers::default(),
+            told: Told::default(),
+            vitals: Vitals::default(),
+            pack: None,
+        }
+    }
+
+    /// The first actions after a start: finish what a crash interrupted, look for the server, watch the files.
+    pub fn start(&mut self, now: Instant, wall: Timestamp) -> Vec<Action> {
+        let clock = Clock { now, wall };
+        let mut out = Out::default();
+        if let Some(to) = self.memory.switching {
+            self.begin_recovery(to, &mut out);
+        } else if let Some((written, bundle)) = self.written() {
+            out.push(Action::Watch { target: written.applied, bundle });
+        }
+        self.settle(clock, &mut out);
+        self.finish(clock, out)
+    }
+
+    /// Handles one event.
+    pub fn handle(&mut self, now: Instant, wall: Timestamp, event: Event) -> Vec<Action> {
+        let clock = Clock { now, wall };
+        let mut out = Out::default();
+        self.dispatch(clock, event, &mut out);
+        self.settle(clock, &mut out);
+        self.finish(clock, out)
+    }
+
+    fn dispatch(&mut self, clock: Clock, event: Event, out: &mut Out) {
+        match event {
+            Event::Connected => self.on_connected(),
+            Event::Disconnected => self.told.connected = false,
+            Event::Assigned { epoch, assignment } => self.on_assigned(clock, epoch, assignment, out),
+            Event::Commanded { id, command } => self.on_command(clock, id, command, out),
+            Event::NoticesReceived(up_to) => self.memory.notices.retain(|notice| up_to < notice.seq),
+            Event::Obtained { content, bundle } => self.on_obtained(content, bundle, out),
+            Event::ObtainFailed { content, failure } => self.on_obtain_failed(clock, content, failure, out),
+            Event::Staged { target, facts } => self.on_staged(target, facts, out),
+            Event::StageFailed { target, failure } => self.on_stage_failed(clock, target, failure, out),
+            Event::Switched { target } => self.on_switched(clock, target, out),
+            Event::SwitchFailed { target, failure } => self.on_switch_failed(clock, target, failure, out),
+            Event::JournalFailed(detail) => self.on_journal_failed(clock, &detail, out),
+            Event::FileHint => out.push(Action::Scan),
+            Event::Scanned { target, found } => self.on_scanned(clock, target, &found, out),
+            Event::Restored { path, took } => self.on_restored(clock, &path, took),
+            Event::RestoreFailed { path, detail } => self.on_restore_failed(clock, &path, &detail),
+            Event::Found(servers) => self.on_found(clock, servers, out),
+            Event::Launched(process) => self.on_launched(clock, process),
+            Event::LaunchFailed(failure) => self.on_launch_failed(clock, &failure, out),
+            Event::Replaced(process) => self.on_replaced(clock, process),
+            Event::Exited { process, how } => self.on_exited(clock, &process, &how, out),
+            Event::Logged(sign) => self.on_logged(clock, sign),
+            Event::Probed(results) => self.on_probed(clock, &results),
+            Event::Measured(vitals) => self.vitals = vitals,
+            Event::Timer => {}
+        }
+    }
+
+    /// Compares what is wanted with what is, and asks for the next step of each.
+    fn settle(&mut self, clock: Clock, out: &mut Out) {
+        if self.timers.journal.is_some_and(|due| due <= clock.now) {
+            self.timers.journal = None;
+        }
+        self.settle_pause(clock, out);
+        self.settle_apply(clock, out);
+        self.settle_service(clock, out);
+        self.settle_attempt(clock, out);
+        self.settle_timers(clock, out);
+    }
+
+    /// Adds the journal write and the report, if there is anything new to write or to say.
+    fn finish(&mut self, clock: Clock, mut out: Out) -> Vec<Action> {
+        self.tell(clock, &mut out);
+        let mut actions = out.now;
+        if self.timers.journal.is_some_and(|due| clock.now < due) {
+            // What would wait for the journal cannot happen; the state is told in whole once it can be written again.
+            return actions;
+        }
+        if self.memory != self.journaled {
+            self.journaled = self.memory.clone();
+            actions.push(Action::Journal(Box::new(self.memory.clone())));
+        }
+        actions.extend(out.after);
+        actions
+    }
+
+    /// When [`Event::Timer`] is due at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let service = match &self.service {
+            Service::Starting { deadline, late: false, .. } => Some(*deadline),
+            Service::Stopping { until, .. } | Service::BackingOff { until, .. } => Some(*until),
+            Service::Foreign { again } => Some(*again),
+            Service::Unknown
+            | Service::Stopped
+            | Service::Starting { .. }
+            | Service::Running { .. }
+            | Service::GaveUp { .. } => None,
+        };
+        let timers = self.timers;
+        [service, timers.probe, timers.measure, timers.scan, timers.obtain, timers.journal, timers.pause]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What is durable or about to be.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    fn bundle(&self, placed: Option<Placed>) -> Option<(Placed, Arc<Bundle>)> {
+        let placed = placed?;
+        self.bundles.get(&placed.content).map(|bundle| (placed, Arc::clone(bundle)))
+    }
+
+    /// The bundle whose files are in force.
+    fn written(&self) -> Option<(Placed, Arc<Bundle>)> {
+        self.bundle(self.memory.written)
+    }
+
+    /// Whether a server should run. No assignment, or none whose files are in force, never means "stop".
+    fn wants_server(&self) -> bool {
+        self.memory.assignment.as_ref().is_some_and(|assignment| assignment.run == RunState::Running)
+            && self.memory.written.is_some()
+    }
+
+    /// Whether the server should be stopped: only an operator's word stops it.
+    fn wants_stopped(&self) -> bool {
+        self.memory.assignment.as_ref().is_some_and(|assignment| assignment.run == RunState::Stopped)
+    }
+
+    fn settle_timers(&mut self, clock: Clock, out: &mut Out) {
+        let Some((_, bundle)) = self.written() else { return };
+        if self.timers.measure.is_none_or(|due| due <= clock.now) {
+            self.timers.measure = Some(clock.now.after(MEASURE_PERIOD));
+            let process = self.service.process().cloned();
+            out.push(Action::Measure { process, home: bundle.service.home.clone() });
+        }
+        match self.timers.scan {
+            Some(due) if clock.now < due => {}
+            Some(_) => {
+                self.timers.scan = Some(clock.now.after(SCAN_PERIOD));
+                out.push(Action::Scan);
+            }
+            // A watch begins with a scan of its own.
+            None => self.timers.scan = Some(clock.now.after(SCAN_PERIOD)),
+        }
+        self.settle_probes(clock, &bundle, out);
+    }
+}

@@ -1,0 +1,108 @@
+//! Edits of managed files: told, and undone where the policy says so.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    bundle::{Applied, HomePath},
+    drift::{self, Answer, Difference, Drifts, Found},
+    node::{Action, Clock, Engine, Out, Phase},
+    observed::DriftAction,
+};
+
+impl Engine {
+    pub(super) fn on_scanned(
+        &mut self,
+        clock: Clock,
+        target: Applied,
+        found: &BTreeMap<HomePath, Found>,
+        out: &mut Out,
+    ) {
+        let Some((written, bundle)) = self.written() else { return };
+        // Compared with other files than those in force: the watch that follows a switch scans by itself.
+        if written.applied != target || matches!(self.phase, Phase::Switching(_)) {
+            return;
+        }
+        let mut standing = BTreeSet::new();
+        for (path, found) in found {
+            let Some(file) = bundle.files.get(path) else { continue };
+            let Some(difference) = drift::judge(file, found, &bundle.service.owned_keys) else { continue };
+            standing.insert(path.clone());
+            if self.drifts.is_pending(path) {
+                continue;
+            }
+            let answer = if self.memory.pause.is_some() {
+                Some(Answer::Leave(DriftAction::Paused))
+            } else {
+                self.drifts.answer(path, file.drift, difference.kind, clock.now)
+            };
+            match answer {
+                None => {}
+                Some(Answer::Restore) => {
+                    self.record(clock, path, difference, DriftAction::Restored);
+                    self.drifts.restoring(path);
+                    out.push(Action::Restore { path: path.clone(), bundle: bundle.clone() });
+                }
+                Some(Answer::Leave(action)) => self.record(clock, path, difference, action),
+            }
+        }
+        self.drifts.settle(&standing);
+    }
+
+    fn record(&mut self, clock: Clock, path: &HomePath, difference: Difference, action: DriftAction) {
+        if action != DriftAction::Restored && self.drifts.is_known(path, &difference, action) {
+            return;
+        }
+        // A restored edit is told once it is durable.
+        if action != DriftAction::Restored {
+            let text = format!("{path}: {}, {}", difference.kind.as_str(), action.as_str());
+            let fields = [("path", path.to_string()), ("keys", difference.keys.join(", "))];
+            self.notice(clock, &format!("drift-{}", action.as_str()), &text, &fields);
+        }
+        self.drifts.record(Drifts::describe(path, difference, action, clock.wall));
+    }
+
+    pub(super) fn on_restored(&mut self, clock: Clock, path: &HomePath, took: Duration) {
+        if !self.drifts.restored(path, Some(took)) {
+            return;
+        }
+        let drift = self.drifts.seen().find(|drift| drift.path == *path).cloned();
+        let (kind, keys) = drift.map_or(("edited", String::new()), |d| (d.kind.as_str(), d.keys.join(", ")));
+        let text = format!("{path}: {kind}, restored after {:.1} ms", took.as_secs_f64() * 1000.0);
+        let fields = [
+            ("path", path.to_string()),
+            ("kind", kind.to_owned()),
+            ("keys", keys),
+            ("took_us", took.as_micros().to_string()),
+        ];
+        self.notice(clock, "drift-restored", &text, &fields);
+    }
+
+    pub(super) fn on_restore_failed(&mut self, clock: Clock, path: &HomePath, detail: &str) {
+        if !self.drifts.restored(path, None) {
+            return;
+        }
+        let text = format!("{path} could not be restored: {detail}");
+        self.notice(clock, "drift-restore-failed", &text, &[("path", path.to_string())]);
+    }
+
+    /// Ends a pause that has run out.
+    pub(super) fn settle_pause(&mut self, clock: Clock, out: &mut Out) {
+        let Some((_, until)) = &self.memory.pause else {
+            self.timers.pause = None;
+            return;
+        };
+        let left = until.since(clock.wall);
+        if left.is_zero() {
+            self.memory.pause = None;
+            self.timers.pause = None;
+            self.notice(clock, "drift-resumed", "the pause of enforcement has run out", &[]);
+            out.push(Action::Scan);
+        } else {
+            // The wall clock decides; looked at once a minute at least, since it may be set.
+            self.timers.pause = Some(clock.now.after(left.min(Duration::from_secs(60))));
+        }
+    }
+}

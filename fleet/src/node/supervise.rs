@@ -1,0 +1,445 @@
+//! Starting, stopping, adopting and judging the server.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    bundle::Bundle,
+    health::{self, ProbeResult},
+    node::{Action, Clock, Engine, Failure, LogSign, Out, Phase, Placed, Purpose},
+    observed::{ProcessIdentity, RefusalReason, Verdict},
+    restart,
+    service::{AfterExit, Service, StopStep},
+};
+
+/// Between two rounds of probes while a server starts.
+const PROBE_STARTING: Duration = Duration::from_secs(1);
+/// How long healthy probes stand in for a ready line that never comes (a changed log4j2.properties hides it).
+const READY_LINE_PATIENCE: Duration = Duration::from_secs(30);
+/// From the thread dump to KILL.
+const DUMP_TIME: Duration = Duration::from_secs(5);
+/// From KILL to saying that it did not help.
+const KILL_TIME: Duration = Duration::from_secs(30);
+/// Between two looks at a home that others hold.
+const FOREIGN_AGAIN: Duration = Duration::from_secs(30);
+/// Launches that may end early, for one set of files, before they count as bad. A port in TIME_WAIT or a database
+/// that was just restarted deserves a second try; an error in the configuration does not.
+const STARTS_MAX: u32 = 2;
+
+impl Engine {
+    pub(super) fn settle_service(&mut self, clock: Clock, out: &mut Out) {
+        match self.service.clone() {
+            Service::Unknown => self.look(out),
+            Service::Stopped => {
+                if self.may_start() {
+                    self.launch(clock, out);
+                }
+            }
+            Service::Starting { process, deadline, late } => {
+                self.settle_starting(clock, process, (deadline, late), out);
+            }
+            Service::Running { process } => self.settle_running(clock, process, out),
+            Service::Stopping { process, step, until } if until <= clock.now => {
+                self.stop_harder(clock, process, step, out);
+            }
+            Service::BackingOff { until, .. } => {
+                if self.wants_stopped() {
+                    self.set_service(clock, Service::Stopped, "stopped as wanted");
+                } else if until <= clock.now && self.may_start() {
+                    self.launch(clock, out);
+                }
+            }
+            Service::GaveUp { .. } if self.wants_stopped() => {
+                self.set_service(clock, Service::Stopped, "stopped as wanted");
+            }
+            Service::Foreign { again } if again <= clock.now => {
+                self.service = Service::Foreign { again: clock.now.after(FOREIGN_AGAIN) };
+                self.look(out);
+            }
+            Service::Stopping { .. } | Service::GaveUp { .. } | Service::Foreign { .. } => {}
+        }
+    }
+
+    /// The bundle that says how the server is run: the one in force, or the one on its way to be the first.
+    fn settings(&self) -> Option<Arc<Bundle>> {
+        let coming = match self.phase {
+            Phase::Staging(step) | Phase::Halting(step) | Phase::Switching(step) => Some(step.to),
+            Phase::Idle | Phase::Obtaining(_) => None,
+        };
+        self.written().or_else(|| self.bundle(coming)).map(|(_, bundle)| bundle)
+    }
+
+    fn look(&mut self, out: &mut Out) {
+        if self.facts.looking {
+            return;
+        }
+        if let Some(bundle) = self.settings() {
+            self.facts.looking = true;
+            out.push(Action::Look { home: bundle.service.home.clone() });
+        }
+    }
+
+    fn may_start(&self) -> bool {
+        let free = match self.phase {
+            Phase::Idle => true,
+            // The old files serve until the new ones are in force, unless they are what has just failed.
+            Phase::Obtaining(step) | Phase::Staging(step) => step.purpose == Purpose::Forward,
+            Phase::Halting(_) | Phase::Switching(_) => false,
+        };
+        free && self.memory.switching.is_none() && self.wants_server()
+    }
+
+    fn launch(&mut self, clock: Clock, out: &mut Out) {
+        let Some((_, bundle)) = self.written() else { return };
+        self.facts.ready_line = false;
+        self.facts.config_error = None;
+        self.facts.healthy_since = None;
+        self.facts.restart_wanted = None;
+        let deadline = clock.now.after(bundle.service.start_deadline);
+        self.set_service(clock, Service::Starting { process: None, deadline, late: false }, "launched");
+        out.push(Action::Launch(bundle));
+    }
+
+    fn settle_starting(
+        &mut self,
+        clock: Clock,
+        process: Option<ProcessIdentity>,
+        (deadline, late): (crate::time::Instant, bool),
+        out: &mut Out,
+    ) {
+        let Some(process) = process else { return };
+        if self.wants_stopped() {
+            return self.stop(clock, process, "stopped as wanted", out);
+        }
+        if self.halts_start() {
+            return self.stop(clock, process, "new files replace those that it is reading", out);
+        }
+        if let Some(why) = self.facts.restart_wanted.take() {
+            return self.stop(clock, process, &why, out);
+        }
+        if !late && deadline <= clock.now {
+            self.service = Service::Starting { process: Some(process), deadline, late: true };
+            self.on_late(clock, out);
+        } else {
+            self.settle_files_read(clock, process, out);
+        }
+    }
+
+    fn on_late(&mut self, clock: Clock, out: &mut Out) {
+        let reason = match self.health.verdict() {
+            Verdict::Healthy => "no ready line".to_owned(),
+            Verdict::Unhealthy(reason) | Verdict::Unknown(reason) => reason.clone(),
+        };
+        let detail = format!("not ready within the start deadline: {reason}");
+        self.service_reason.clone_from(&detail);
+        if self.is_attempting() {
+            self.fail_start(clock, Failure { reason: RefusalReason::StartDeadline, detail }, out);
+        } else {
+            // Whatever it waits for may come; a restart would not bring it sooner.
+            self.notice(clock, "start-late", &detail, &[]);
+        }
+    }
+
+    fn settle_running(&mut self, clock: Clock, process: ProcessIdentity, out: &mut Out) {
+        if self.wants_stopped() {
+            return self.stop(clock, process, "stopped as wanted", out);
+        }
+        if let Some(why) = self.facts.restart_wanted.take() {
+            return self.stop(clock, process, &why, out);
+        }
+        self.settle_files_read(clock, process, out);
+    }
+
+    /// The files in force are newer than those that the server read: restart it if they mean something else to it.
+    fn settle_files_read(&mut self, clock: Clock, process: ProcessIdentity, out: &mut Out) {
+        if self.phase != Phase::Idle || self.memory.running == self.memory.written {
+            return;
+        }
+        let Some((written, new)) = self.written() else { return };
+        let old = self.bundle(self.memory.running);
+        let why = match (&old, self.memory.running) {
+            (Some((_, old)), _) => {
+                let decision = restart::decide(old, &new);
+                decision.restarts().then(|| decision.why.join("; "))
+            }
+            (None, None) => self
+                .facts
+                .foreign_reads_old
+                .then(|| "it was started by somebody else and read other files".to_owned()),
+            (None, Some(_)) => Some("nobody knows any more what it read".to_owned()),
+        };
+        match why {
+            Some(why) => self.stop(clock, process, &why, out),
+            None => self.read_same(clock, written),
+        }
+    }
+
+    fn read_same(&mut self, clock: Clock, written: Placed) {
+        self.memory.running = Some(written);
+        let text =
+            format!("generation {} needs no restart: the server reads the same", written.applied.generation);
+        self.notice(clock, "no-restart", &text, &[]);
+    }
+
+    pub(super) fn stop(&mut self, clock: Clock, process: ProcessIdentity, why: &str, out: &mut Out) {
+        let deadline =
+            self.settings().map_or(Duration::from_secs(120), |bundle| bundle.service.stop_deadline);
+        out.push(Action::Stop(process.clone()));
+        let until = clock.now.after(deadline);
+        self.set_service(clock, Service::Stopping { process, step: StopStep::Asked, until }, why);
+    }
+
+    fn stop_harder(&mut self, clock: Clock, process: ProcessIdentity, step: StopStep, out: &mut Out) {
+        let (step, time) = match step {
+            StopStep::Asked => {
+                out.push(Action::Dump(process.clone()));
+                (StopStep::Dumped, DUMP_TIME)
+            }
+            StopStep::Dumped => {
+                self.notice(clock, "killed", "the server did not stop in time and is killed", &[]);
+                out.push(Action::Kill(process.clone()));
+                (StopStep::Killed, KILL_TIME)
+            }
+            StopStep::Killed | StopStep::Stuck => {
+                let detail = format!("process {} is still there although it was killed", process.pid);
+                self.service_reason.clone_from(&detail);
+                self.fail_attempt(
+                    Failure { reason: RefusalReason::StopFailed, detail },
+                    crate::observed::Stage::Restarted,
+                    out,
+                );
+                out.push(Action::Kill(process.clone()));
+                (StopStep::Stuck, KILL_TIME)
+            }
+        };
+        self.service = Service::Stopping { process, step, until: clock.now.after(time) };
+    }
+
+    pub(super) fn on_found(&mut self, clock: Clock, servers: Vec<ProcessIdentity>, out: &mut Out) {
+        self.facts.looking = false;
+        let open = match &self.service {
+            Service::Unknown | Service::Foreign { .. } => true,
+            Service::Starting { process, .. } => process.is_none(),
+            Service::Stopped
+            | Service::Running { .. }
+            | Service::Stopping { .. }
+            | Service::BackingOff { .. }
+            | Service::GaveUp { .. } => false,
+        };
+        if !open {
+            return;
+        }
+        let mut servers = servers.into_iter();
+        match (servers.next(), servers.next()) {
+            (None, _) => {
+                if self.memory.process.take().is_some() {
+                    self.notice(clock, "server-gone", "the server ended while the agent was away", &[]);
+                }
+                self.health.on_down(Verdict::Unknown("no server runs".to_owned()));
+                self.set_service(clock, Service::Stopped, "no server lives on the home");
+            }
+            (Some(process), None) => self.adopt(clock, process, out),
+            (Some(first), Some(second)) => {
+                let why = format!("several servers hold the home: {}, {} ...", first.pid, second.pid);
+                self.set_service(clock, Service::Foreign { again: clock.now.after(FOREIGN_AGAIN) }, &why);
+                self.health.on_down(Verdict::Unknown(why.clone()));
+                self.fail_attempt(
+                    Failure { reason: RefusalReason::ForeignServer, detail: why },
+                    crate::observed::Stage::Restarted,
+                    out,
+                );
+            }
+        }
+    }
+
+    fn adopt(&mut self, clock: Clock, process: ProcessIdentity, out: &mut Out) {
+        let Some(bundle) = self.settings() else { return };
+        let known = self.memory.process.as_ref() == Some(&process);
+        if !known && self.memory.written.is_some() && self.memory.written_at <= process.started {
+            // Started after the last switch, so it read those files, whoever launched it.
+            self.memory.running = self.memory.written;
+        }
+        self.memory.process = Some(process.clone());
+        self.facts.ready_line = true;
+        let text = format!("process {} of this home is adopted", process.pid);
+        self.notice(clock, "adopted", &text, &[("pid", process.pid.to_string())]);
+        out.push(Action::Adopt { process: process.clone(), bundle: Arc::clone(&bundle) });
+        let was_ready =
+            known && self.memory.running.is_some() && self.memory.running == self.memory.last_good;
+        let service = if was_ready {
+            Service::Running { process }
+        } else {
+            let deadline = clock.now.after(bundle.service.start_deadline);
+            Service::Starting { process: Some(process), deadline, late: false }
+        };
+        self.set_service(clock, service, "adopted");
+        self.health.on_start(clock.now);
+        self.timers.probe = Some(clock.now);
+    }
+
+    pub(super) fn on_launched(&mut self, clock: Clock, process: ProcessIdentity) {
+        let Service::Starting { process: None, deadline, late } = self.service else { return };
+        self.memory.starts_total += 1;
+        self.memory.running = self.memory.written;
+        self.memory.process = Some(process.clone());
+        self.facts.foreign_reads_old = false;
+        self.service = Service::Starting { process: Some(process), deadline, late };
+        self.health.on_start(clock.now);
+        self.timers.probe = Some(clock.now.after(PROBE_STARTING));
+    }
+
+    /// The script ran java again by itself: a new process that has read the files in force.
+    pub(super) fn on_replaced(&mut self, clock: Clock, process: ProcessIdentity) {
+        let Some((_, bundle)) = self.written() else { return };
+        if let Service::Stopping { step, until, .. } = self.service {
+            self.service = Service::Stopping { process: process.clone(), step, until };
+            self.memory.process = Some(process);
+            return;
+        }
+        self.facts.ready_line = false;
+        self.facts.healthy_since = None;
+        let deadline = clock.now.after(bundle.service.start_deadline);
+        let text = format!("the server restarted itself as process {}", process.pid);
+        self.notice(clock, "self-restart", &text, &[("pid", process.pid.to_string())]);
+        self.set_service(
+            clock,
+            Service::Starting { process: None, deadline, late: false },
+            "restarted itself (exit 121)",
+        );
+        self.on_launched(clock, process);
+    }
+
+    pub(super) fn on_launch_failed(&mut self, clock: Clock, failure: &Failure, out: &mut Out) {
+        let Service::Starting { process: None, .. } = self.service else { return };
+        self.crashed(clock, failure, out);
+    }
+
+    pub(super) fn on_exited(&mut self, clock: Clock, process: &ProcessIdentity, how: &str, out: &mut Out) {
+        if self.service.process() != Some(process) {
+            return;
+        }
+        self.memory.process = None;
+        if let Service::Stopping { .. } = self.service {
+            let verdict = if self.wants_stopped() {
+                Verdict::Unknown("stopped as wanted".to_owned())
+            } else {
+                Verdict::Unhealthy("the server is being restarted".to_owned())
+            };
+            self.health.on_down(verdict);
+            let why = std::mem::take(&mut self.service_reason);
+            return self.set_service(clock, Service::Stopped, &why);
+        }
+        let detail = match &self.facts.config_error {
+            Some(line) => format!("{how}; it said: {line}"),
+            None => how.to_owned(),
+        };
+        self.crashed(clock, &Failure { reason: RefusalReason::StartFailed, detail }, out);
+    }
+
+    /// It ended and nobody had asked for it.
+    fn crashed(&mut self, clock: Clock, failure: &Failure, out: &mut Out) {
+        let starting = matches!(self.service, Service::Starting { .. });
+        self.health.on_down(Verdict::Unhealthy(format!("the server is not running: {}", failure.detail)));
+        self.notice(clock, "server-exit", &failure.detail, &[]);
+        if self.wants_stopped() {
+            return self.set_service(clock, Service::Stopped, "stopped as wanted");
+        }
+        if starting {
+            self.facts.failed_starts += 1;
+            let hopeless = self.facts.config_error.is_some() || failure.reason != RefusalReason::StartFailed;
+            if self.is_attempting() && (hopeless || STARTS_MAX <= self.facts.failed_starts) {
+                self.fail_start(clock, failure.clone(), out);
+            }
+        }
+        if let Phase::Staging(step) | Phase::Obtaining(step) = self.phase
+            && step.purpose == Purpose::Back
+        {
+            return self.set_service(clock, Service::Stopped, &failure.detail);
+        }
+        self.answer_exit(clock, failure, out);
+    }
+
+    fn answer_exit(&mut self, clock: Clock, failure: &Failure, out: &mut Out) {
+        let Some(bundle) = self.settings() else { return };
+        match self.exits.on_exit(&bundle.service.restart_policy, clock.now, self.seed) {
+            AfterExit::Restart { after, exits } => {
+                let service = Service::BackingOff {
+                    until: clock.now.after(after),
+                    due: clock.wall.after(after),
+                    exits,
+                };
+                self.set_service(clock, service, &failure.detail);
+            }
+            AfterExit::GiveUp { exits } => {
+                self.set_service(clock, Service::GaveUp { exits }, &failure.detail);
+                let detail = format!("ended {exits} times: {}", failure.detail);
+                if self.is_attempting() {
+                    self.fail_start(clock, Failure { reason: RefusalReason::GaveUp, detail }, out);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_logged(&mut self, clock: Clock, sign: LogSign) {
+        let Service::Starting { .. } = self.service else { return };
+        match sign {
+            LogSign::Ready => {
+                self.facts.ready_line = true;
+                // The line is no proof; ask at once.
+                self.timers.probe = Some(clock.now);
+            }
+            LogSign::ConfigError(line) => {
+                self.facts.config_error.get_or_insert(line);
+            }
+        }
+    }
+
+    pub(super) fn on_probed(&mut self, clock: Clock, results: &[ProbeResult]) {
+        let Some((_, bundle)) = self.written() else { return };
+        let service = &bundle.service;
+        let Some(process) = self.service.process().cloned() else { return };
+        if let Service::Stopping { .. } = self.service {
+            return;
+        }
+        self.health.on_round(&service.thresholds, clock.now, results);
+        let healthy = *self.health.verdict() == Verdict::Healthy;
+        if !healthy {
+            self.facts.healthy_since = None;
+        } else if let Service::Starting { .. } = self.service {
+            let since = *self.facts.healthy_since.get_or_insert(clock.now);
+            let said = self.facts.ready_line || service.ready_lines.is_empty();
+            if said || READY_LINE_PATIENCE <= clock.now.since(since) {
+                self.set_service(clock, Service::Running { process }, "ready");
+            }
+        } else if self.is_attempting() {
+            // Probes of the new bundle pass on a server that needed no restart.
+            self.facts.failed_starts = 0;
+        }
+        let hangs = service.unhealthy_restarts && self.health.hangs(&service.thresholds);
+        if hangs && matches!(self.service, Service::Running { .. }) {
+            self.facts.restart_wanted =
+                Some("it does not answer, and the fleet asks for a restart then".to_owned());
+        }
+    }
+
+    pub(super) fn settle_probes(&mut self, clock: Clock, bundle: &Bundle, out: &mut Out) {
+        let (process, period) = match &self.service {
+            Service::Starting { process: Some(process), .. } => (process.clone(), PROBE_STARTING),
+            Service::Running { process } => (process.clone(), bundle.service.thresholds.period),
+            Service::Unknown
+            | Service::Stopped
+            | Service::Starting { process: None, .. }
+            | Service::Stopping { .. }
+            | Service::BackingOff { .. }
+            | Service::GaveUp { .. }
+            | Service::Foreign { .. } => {
+                self.timers.probe = None;
+                return;
+            }
+        };
+        if self.timers.probe.is_none_or(|due| due <= clock.now) {
+            let period = period.min(bundle.service.thresholds.period).max(Duration::from_millis(100));
+            self.timers.probe = Some(clock.now.after(period));
+            out.push(Action::Probe { probes: health::probes(&bundle.service), process });
+        }
+    }
+}
