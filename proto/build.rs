@@ -4,7 +4,7 @@ use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["agent.proto", "bundle.proto", "operator.proto", "store.proto"];
+    let files = ["agent.proto", "bundle.proto", "journal.proto", "operator.proto", "store.proto"];
     for file in files {
         println!("cargo:rerun-if-changed=proto/{file}");
     }

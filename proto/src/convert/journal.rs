@@ -1,0 +1,178 @@
+//! The agent's journal: its memory as one record.
+
+use fleet::{
+    bundle::{Applied, Assignment},
+    node::{COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed},
+    observed::{Attempt, Notice},
+    time::Timestamp,
+};
+use prost::Message as _;
+
+use crate::{
+    convert::{
+        ConvertError,
+        bundle::digest,
+        invalid,
+        link::{assign_to_wire, epoch_from_wire},
+        required,
+    },
+    wire::{agent, journal as wire},
+};
+
+/// The format that this program writes and reads.
+const FORMAT: u32 = 1;
+
+/// The bytes of a journal.
+pub fn encode_memory(memory: &Memory) -> Vec<u8> {
+    wire::Memory::from(memory).encode_to_vec()
+}
+
+/// # Errors
+/// Bytes that are no journal, or one of a later format.
+pub fn decode_memory(bytes: &[u8]) -> Result<Memory, ConvertError> {
+    let memory =
+        wire::Memory::decode(bytes).map_err(|source| ConvertError::Encoding { message: "Memory", source })?;
+    Memory::try_from(memory)
+}
+
+impl From<&Placed> for wire::Placed {
+    fn from(placed: &Placed) -> Self {
+        Self { applied: Some((&placed.applied).into()), content: placed.content.0.to_vec() }
+    }
+}
+
+impl TryFrom<wire::Placed> for Placed {
+    type Error = ConvertError;
+
+    fn try_from(placed: wire::Placed) -> Result<Self, ConvertError> {
+        Ok(Self {
+            applied: Applied::try_from(required(placed.applied, "Placed", "applied")?)?,
+            content: digest(&placed.content, "Placed", "content")?,
+        })
+    }
+}
+
+fn placed(placed: Option<wire::Placed>) -> Result<Option<Placed>, ConvertError> {
+    placed.map(Placed::try_from).transpose()
+}
+
+impl From<&Memory> for wire::Memory {
+    fn from(memory: &Memory) -> Self {
+        Self {
+            format: FORMAT,
+            fleet_epoch: memory.epoch.map_or_else(Vec::new, |epoch| epoch.0.to_vec()),
+            assignment: memory.assignment.as_ref().map(|assignment| assign_to_wire(assignment, 0)),
+            attempted: memory.attempted.as_ref().map(Into::into),
+            switching: memory.switching.as_ref().map(Into::into),
+            written: memory.written.as_ref().map(Into::into),
+            written_at_ms: memory.written_at.0,
+            running: memory.running.as_ref().map(Into::into),
+            process: memory.process.as_ref().map(Into::into),
+            last_good: memory.last_good.as_ref().map(Into::into),
+            previous_good: memory.previous_good.iter().map(Into::into).collect(),
+            starts_total: memory.starts_total,
+            pause: memory.pause.as_ref().map(|(reason, until)| agent::DriftPause {
+                paused: true,
+                reason: reason.clone(),
+                until_ms: until.0,
+            }),
+            notices: memory.notices.iter().map(Into::into).collect(),
+            notice_next: memory.notice_next,
+            commands: memory.commands.iter().copied().collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::Memory> for Memory {
+    type Error = ConvertError;
+
+    fn try_from(memory: wire::Memory) -> Result<Self, ConvertError> {
+        if memory.format != FORMAT {
+            let why = format!("{} is not {FORMAT}, the one that this program reads", memory.format);
+            return Err(invalid("Memory", "format", why));
+        }
+        let good = memory.previous_good.into_iter().take(PREVIOUS_GOOD_MAX);
+        Ok(Self {
+            epoch: epoch_from_wire(&memory.fleet_epoch)?,
+            assignment: memory.assignment.map(Assignment::try_from).transpose()?,
+            attempted: memory.attempted.map(Attempt::try_from).transpose()?,
+            switching: placed(memory.switching)?,
+            written: placed(memory.written)?,
+            written_at: Timestamp(memory.written_at_ms),
+            running: placed(memory.running)?,
+            process: memory.process.map(Into::into),
+            last_good: placed(memory.last_good)?,
+            previous_good: good.map(Placed::try_from).collect::<Result<_, _>>()?,
+            starts_total: memory.starts_total,
+            pause: memory.pause.map(|pause| (pause.reason, Timestamp(pause.until_ms))),
+            notices: memory.notices.into_iter().take(NOTICES_MAX).map(Notice::from).collect(),
+            notice_next: memory.notice_next,
+            commands: memory.commands.into_iter().take(COMMANDS_MAX).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, VecDeque};
+
+    use fleet::{
+        bundle::RunState,
+        ids::{Digest, FleetEpoch, Generation, Revision},
+        observed::{ProcessIdentity, Stage},
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_memory_reads_back() {
+        let placed = |n: u64| Placed {
+            applied: Applied { generation: Generation(n), bundle: Digest::of(&[1]) },
+            content: Digest::of(&n.to_be_bytes()),
+        };
+        let memory = Memory {
+            epoch: Some(FleetEpoch([3; 16])),
+            assignment: Some(Assignment {
+                applied: placed(4).applied,
+                content: placed(4).content,
+                content_size: 9,
+                revision: Revision(2),
+                run: RunState::Running,
+                why: "revision 2".into(),
+            }),
+            attempted: Some(Attempt {
+                target: placed(4).applied,
+                stage: Stage::Staged,
+                failure: None,
+                done: false,
+            }),
+            switching: Some(placed(4)),
+            written: Some(placed(3)),
+            written_at: Timestamp(77),
+            running: Some(placed(2)),
+            process: Some(ProcessIdentity { pid: 1, start_id: "5".into(), started: Timestamp(6) }),
+            last_good: Some(placed(2)),
+            previous_good: VecDeque::from([placed(1)]),
+            starts_total: 8,
+            pause: Some(("why".into(), Timestamp(9))),
+            notices: VecDeque::from([Notice {
+                seq: 1,
+                at: Timestamp(2),
+                kind: "assigned".into(),
+                text: "x".into(),
+                fields: BTreeMap::from([("a".into(), "b".into())]),
+            }]),
+            notice_next: 1,
+            commands: VecDeque::from([4, 5]),
+        };
+        assert_eq!(decode_memory(&encode_memory(&memory)).unwrap(), memory);
+        assert_eq!(decode_memory(&encode_memory(&Memory::default())).unwrap(), Memory::default());
+    }
+
+    #[test]
+    fn a_journal_of_another_format_is_not_guessed_at() {
+        let later = wire::Memory { format: 2, ..wire::Memory::from(&Memory::default()) };
+        assert!(Memory::try_from(later).unwrap_err().to_string().contains("format"));
+        assert!(decode_memory(b"").is_err(), "an empty file is not an empty memory");
+    }
+}
