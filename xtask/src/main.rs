@@ -1,1 +1,56 @@
-fn main() {}
+//! The project's own commands: `cargo xtask test`, `check`, `demo`. They call cargo and the built programs, and
+//! install nothing.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+mod cargo;
+mod demo;
+mod verify;
+
+/// Build, test and show Convoy.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Typed {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Everything that has to hold: format, lints, then all tests.
+    Test(Filter),
+    /// What needs no test run: format, lints, the tidy rules, and cargo-deny where it is installed.
+    Check,
+    /// A coordinator and three agents on this machine: bring a fleet up, change it, repair it.
+    Demo(demo::Demo),
+}
+
+/// Which tests.
+#[derive(Debug, Args)]
+struct Filter {
+    /// Handed to the test runner; without any, all tests run.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(Typed::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(typed: Typed) -> Result<ExitCode> {
+    match typed.task {
+        Task::Test(filter) => verify::test(&filter.words),
+        Task::Check => verify::check(),
+        Task::Demo(demo) => demo::run(&demo),
+    }
+}

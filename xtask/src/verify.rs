@@ -1,0 +1,51 @@
+//! `test` and `check`. Both lint and test the whole workspace at once: with one set of features nothing is built
+//! twice, and on two cores that is most of the time.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::cargo::{cargo, has, step};
+
+/// Tells the end-to-end tests that the programs are fresh, so that they need not ask cargo themselves.
+const PROGRAMS_ARE_BUILT: (&str, &str) = ("CONVOY_TEST_PROGRAMS", "built");
+
+/// Everything that has to hold.
+pub fn test(words: &[String]) -> Result<ExitCode> {
+    lint()?;
+    // All targets at once: the tests' programs and the tests themselves share every dependency's build.
+    step("build", cargo().args(["build", "--workspace", "--all-targets", "--locked"]))?;
+    let is_nextest = has("nextest");
+    let mut runner = cargo();
+    runner.env(PROGRAMS_ARE_BUILT.0, PROGRAMS_ARE_BUILT.1).env("INSTA_UPDATE", "no");
+    if is_nextest {
+        runner.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+    } else {
+        runner.args(["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+    }
+    runner.args(words);
+    step("tests", &mut runner)?;
+    println!("\nAll checks and tests passed.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What needs no test run.
+pub fn check() -> Result<ExitCode> {
+    lint()?;
+    step("tidy", cargo().args(["test", "--locked", "-p", "convoy-tests", "--test", "tidy"]))?;
+    if has("deny") {
+        // Advisories need a database from the network; licences, bans and sources do not.
+        step("deny", cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
+    } else {
+        println!("\n=== deny: skipped, cargo-deny is not installed");
+    }
+    println!("\nAll checks passed.");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lint() -> Result<()> {
+    step("format", cargo().args(["fmt", "--all", "--check"]))?;
+    let mut clippy: Command = cargo();
+    clippy.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
+    step("lints", &mut clippy)
+}
