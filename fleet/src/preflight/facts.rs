@@ -1,0 +1,185 @@
+//! What the agent found on the host, before anybody judges it. "Could not look" is a fact of its own everywhere:
+//! an `Err` holds why, in words, and never counts as good.
+
+use std::time::Duration;
+
+use super::needs::{Endpoint, Keystore};
+
+/// Something that could be looked at, or why not.
+pub type Seen<T> = Result<T, String>;
+
+/// Everything that [`super::check`] judges.
+#[derive(Debug, Clone, Default)]
+pub struct PreflightFacts {
+    /// The JDK that the server would be started with.
+    pub java: JavaFact,
+    /// Home and what lies in it.
+    pub home: HomeFact,
+    /// The host around it.
+    pub host: HostFact,
+    /// Each endpoint of the configuration with the outcome of a TCP connection to it.
+    pub endpoints: Vec<(Endpoint, EndpointFact)>,
+    /// Each keystore of the configuration with the outcome of opening it.
+    pub keystores: Vec<(Keystore, KeystoreFact)>,
+    /// Why endpoints and keystores are unknown: deployment.toml is absent or does not parse.
+    pub config_unread: Option<String>,
+}
+
+/// The JDK.
+#[derive(Debug, Clone)]
+pub struct JavaFact {
+    /// JAVA_HOME as set for the service or the agent.
+    pub java_home: Option<String>,
+    /// What `<java_home>/bin/java -version` printed.
+    pub output: Seen<String>,
+}
+
+impl Default for JavaFact {
+    fn default() -> Self {
+        Self { java_home: None, output: Err("not looked for".to_owned()) }
+    }
+}
+
+/// Home.
+#[derive(Debug, Clone)]
+pub struct HomeFact {
+    /// Content of `bin/version.txt`.
+    pub version: Seen<String>,
+    /// Whether the start script is a file.
+    pub script: Seen<()>,
+    /// Who owns home.
+    pub owner: Seen<Owner>,
+    /// Who would run the server.
+    pub run_user: Seen<Owner>,
+    /// Below home, what the server must write and somebody else owns; the first few only.
+    pub foreign: Vec<String>,
+    /// Bytes free on home's file system, for the agent's user.
+    pub disk_free: Seen<u64>,
+    /// Bytes of the bundle that is to be applied; 0 if there is none.
+    pub bundle_size: u64,
+}
+
+impl Default for HomeFact {
+    fn default() -> Self {
+        let unknown = || "not looked at".to_owned();
+        Self {
+            version: Err(unknown()),
+            script: Err(unknown()),
+            owner: Err(unknown()),
+            run_user: Err(unknown()),
+            foreign: Vec::new(),
+            disk_free: Err(unknown()),
+            bundle_size: 0,
+        }
+    }
+}
+
+/// A user of the operating system. Where there are no numbers (Windows), `id` is 0 for all and the name decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Numeric user id.
+    pub id: u32,
+    /// Name, or the number again where it has none.
+    pub name: String,
+}
+
+/// The host around home.
+#[derive(Debug, Clone)]
+pub struct HostFact {
+    /// All listening TCP sockets.
+    pub sockets: Seen<Vec<Listener>>,
+    /// Processes of this server: their sockets are ours.
+    pub own_pids: Vec<u32>,
+    /// Other WSO2 servers that run on this host.
+    pub neighbours: Vec<Neighbour>,
+    /// How far this host's clock is ahead of the coordinator's (positive) or behind (negative).
+    pub clock_ahead: Seen<ClockSkew>,
+    /// Open files, hard limit; the JVM raises its soft limit to it. `None` is unlimited.
+    pub open_files: Seen<Option<u64>>,
+    /// Processes and threads of the user, soft limit. `None` is unlimited.
+    pub processes: Seen<Option<u64>>,
+}
+
+impl Default for HostFact {
+    fn default() -> Self {
+        let unknown = || "not looked at".to_owned();
+        Self {
+            sockets: Err(unknown()),
+            own_pids: Vec::new(),
+            neighbours: Vec::new(),
+            clock_ahead: Err(unknown()),
+            open_files: Err(unknown()),
+            processes: Err(unknown()),
+        }
+    }
+}
+
+/// A difference between two clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockSkew {
+    /// This host's clock shows a later time.
+    Ahead(Duration),
+    /// This host's clock shows an earlier time.
+    Behind(Duration),
+}
+
+impl ClockSkew {
+    /// Without its direction.
+    pub const fn size(self) -> Duration {
+        match self {
+            ClockSkew::Ahead(by) | ClockSkew::Behind(by) => by,
+        }
+    }
+}
+
+/// A listening TCP socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its port.
+    pub port: u16,
+    /// Who holds it; `None` where the platform does not tell this user.
+    pub pid: Option<u32>,
+    /// The holder for people, e.g. `java of /opt/wso2/wso2am-4.5.0`.
+    pub holder: String,
+}
+
+/// Another WSO2 server on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its process.
+    pub pid: u32,
+    /// Its `-Dcarbon.home=`.
+    pub home: String,
+    /// Its port offset, from its arguments or its deployment.toml.
+    pub offset: Seen<u16>,
+}
+
+/// How a TCP connection went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EndpointFact {
+    /// Connected after this long.
+    Reached(Duration),
+    /// Refused, timed out, or the name is unknown: why, in words.
+    Unreachable(String),
+}
+
+/// How opening a keystore went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeystoreFact {
+    /// Opened; everything that was asked for is in it.
+    Good,
+    /// There is no such file.
+    Absent,
+    /// The integrity check failed: wrong password, or damaged.
+    WrongPassword,
+    /// Opened, but holds only these aliases.
+    AliasMissing(Vec<String>),
+    /// The entry is a certificate without its private key.
+    NoPrivateKey,
+    /// The store opened, the key in it did not.
+    WrongKeyPassword,
+    /// Neither format, or broken: why.
+    Unreadable(String),
+    /// Cannot be opened here: why. E.g. the password lies in the secure vault.
+    NotChecked(String),
+}

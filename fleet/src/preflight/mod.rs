@@ -1,0 +1,97 @@
+//! Is this host fit to run this server with this bundle? Pure checks over facts that the agent gathered.
+//!
+//! `convoy-agent doctor` prints them, and the agent runs them before every apply: a `Fail` refuses the bundle while
+//! the old one is still in force and its server still runs. Nothing here repairs anything, and nothing here ever
+//! holds a password: needs carry them to the agent as [`Password`], outcomes only name keys and files.
+
+mod checks;
+pub mod facts;
+pub mod jdk;
+pub mod needs;
+
+pub use checks::check;
+pub use facts::PreflightFacts;
+pub use needs::{Endpoint, Keystore, Needs, Password};
+
+use std::fmt;
+
+use crate::observed::RefusalReason;
+
+/// How one check ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should be, with what was seen.
+    Pass(String),
+    /// Doubtful; the bundle is applied.
+    Warn {
+        /// What was seen.
+        why: String,
+        /// What to do about it.
+        remedy: String,
+    },
+    /// Wrong; the bundle is refused.
+    Fail {
+        /// What was seen.
+        why: String,
+        /// What to do about it.
+        remedy: String,
+        /// The machine's word for the refusal.
+        reason: RefusalReason,
+    },
+    /// Could not be looked at, with the cause. Never counts as good.
+    Skipped(String),
+}
+
+impl Outcome {
+    /// The stable word.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Outcome::Pass(_) => "pass",
+            Outcome::Warn { .. } => "warn",
+            Outcome::Fail { .. } => "fail",
+            Outcome::Skipped(_) => "skipped",
+        }
+    }
+}
+
+/// One check of one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// Stable word of what is checked, e.g. `jdk`, `port`, `keystore`.
+    pub name: &'static str,
+    /// Which one, e.g. `https 9443`; empty where there is only one.
+    pub subject: String,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name)?;
+        if !self.subject.is_empty() {
+            write!(f, " {}", self.subject)?;
+        }
+        match &self.outcome {
+            Outcome::Pass(seen) => write!(f, ": {seen}"),
+            Outcome::Skipped(why) => write!(f, ": not checked, {why}"),
+            Outcome::Warn { why, remedy } | Outcome::Fail { why, remedy, .. } => {
+                write!(f, ": {why}; {remedy}")
+            }
+        }
+    }
+}
+
+/// The reason of the first failing check and one sentence per failing check, or `None` if nothing speaks against
+/// applying.
+pub fn refusal(checks: &[Check]) -> Option<(RefusalReason, String)> {
+    let failing = |check: &&Check| matches!(check.outcome, Outcome::Fail { .. });
+    let reason = checks.iter().find_map(|check| match check.outcome {
+        Outcome::Fail { reason, .. } => Some(reason),
+        _ => None,
+    })?;
+    let sentences: Vec<String> = checks.iter().filter(failing).map(ToString::to_string).collect();
+    Some((reason, sentences.join("; ")))
+}
+
+#[cfg(test)]
+mod tests;
