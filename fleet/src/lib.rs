@@ -12,6 +12,7 @@ pub mod health;
 pub mod ids;
 pub mod node;
 pub mod observed;
+pub mod preflight;
 pub mod restart;
 pub mod rollout;
 pub mod service;

@@ -1,5 +1,7 @@
 //! What an edit of a managed file is, and what is done about it.
 
+pub mod generated;
+
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
