@@ -1,0 +1,397 @@
+//! The coordinator's one configuration file: read, checked and turned into typed values before a port is bound.
+//! Every key is documented in docs/coordinator.md and examples/coordinator.toml.
+
+use std::{
+    fmt, fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use fleet::{ids::FleetName, time::parse_duration};
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The fleet that this coordinator keeps; part of every certificate.
+    #[serde(deserialize_with = "fleet_name")]
+    pub fleet: FleetName,
+    /// Holds the store, the authority's key and the first operator's context. Must not be shared.
+    pub data_dir: PathBuf,
+    /// Where to listen. Port 0 takes a free one, which `<data_dir>/address` then names.
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// DNS names and addresses under which agents and operators reach it; they go into the server certificate.
+    #[serde(default)]
+    pub names: Vec<ServerName>,
+    /// What tokens and context files tell others to dial; the first of `names` with the port of `listen` if absent.
+    #[serde(default, deserialize_with = "address")]
+    pub address: Option<String>,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Liveness.
+    #[serde(default)]
+    pub heartbeat: Heartbeat,
+    /// Lifetimes.
+    #[serde(default)]
+    pub certificates: Certificates,
+    /// How much of the past is kept.
+    #[serde(default)]
+    pub history: History,
+    /// What is written to standard error.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// Bounds that keep one peer from hurting the others.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Open connections; further ones wait in the listen queue.
+    #[serde(deserialize_with = "positive")]
+    pub connections: usize,
+    /// TLS handshakes at once.
+    #[serde(deserialize_with = "positive")]
+    pub handshakes: usize,
+    /// A handshake that takes longer is given up.
+    #[serde(deserialize_with = "duration")]
+    pub handshake_timeout: Duration,
+    /// Bytes of one uploaded fleet directory.
+    #[serde(deserialize_with = "positive")]
+    pub upload_bytes: usize,
+    /// Files of one uploaded fleet directory.
+    #[serde(deserialize_with = "positive")]
+    pub upload_files: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            handshakes: 64,
+            handshake_timeout: Duration::from_secs(10),
+            upload_bytes: 256 * 1024 * 1024,
+            upload_files: 10_000,
+        }
+    }
+}
+
+/// When an agent counts as gone.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Heartbeat {
+    /// Between two heartbeats of an agent in a small fleet.
+    #[serde(deserialize_with = "duration")]
+    pub interval: Duration,
+    /// The interval never grows beyond this.
+    #[serde(deserialize_with = "duration")]
+    pub interval_max: Duration,
+    /// Heartbeats that all agents together may send in a second; the interval grows with the fleet to keep it.
+    #[serde(deserialize_with = "positive")]
+    pub per_second_max: usize,
+    /// An agent that was silent for this many intervals is gone.
+    #[serde(deserialize_with = "positive")]
+    pub missed_max: usize,
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+            interval_max: Duration::from_secs(60),
+            per_second_max: 200,
+            missed_max: 3,
+        }
+    }
+}
+
+impl Heartbeat {
+    /// The interval that keeps `agents` of them within `per_second_max`.
+    pub fn interval_for(&self, agents: usize) -> Duration {
+        let needed = Duration::from_secs_f64(agents as f64 / self.per_second_max as f64);
+        needed.clamp(self.interval, self.interval_max.max(self.interval))
+    }
+
+    /// How long an agent that was told `interval` may be silent.
+    pub fn silence_max(&self, interval: Duration) -> Duration {
+        interval * u32::try_from(self.missed_max).unwrap_or(u32::MAX)
+    }
+}
+
+/// How long certificates live. Each is renewed at about half of it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Certificates {
+    /// Of agents.
+    #[serde(deserialize_with = "duration")]
+    pub node: Duration,
+    /// Of operators.
+    #[serde(deserialize_with = "duration")]
+    pub operator: Duration,
+    /// Of the coordinator itself.
+    #[serde(deserialize_with = "duration")]
+    pub server: Duration,
+}
+
+impl Default for Certificates {
+    fn default() -> Self {
+        let days = |days| Duration::from_secs(days * 24 * 3600);
+        Self { node: days(90), operator: days(365), server: days(90) }
+    }
+}
+
+/// How much of the past is kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    /// Applied revisions, with all their content.
+    #[serde(deserialize_with = "positive")]
+    pub revisions: usize,
+    /// Finished rollouts.
+    #[serde(deserialize_with = "positive")]
+    pub rollouts: usize,
+    /// Events.
+    #[serde(deserialize_with = "positive")]
+    pub events: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { revisions: 50, rollouts: 50, events: 20_000 }
+    }
+}
+
+/// What is written to standard error.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// For people or for programs.
+    pub format: LogFormat,
+    /// The least severity that is written.
+    pub level: LogLevel,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: LogLevel::Info }
+    }
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line of text.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// The least severity that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// An operator must act.
+    Error,
+    /// Surprising, handled.
+    Warn,
+    /// What an operator did or would ask about.
+    Info,
+    /// Each reconciliation.
+    Debug,
+}
+
+/// A DNS name or an IP address of the coordinator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerName(String);
+
+impl ServerName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for ServerName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match rustls_pki_types::ServerName::try_from(text.as_str()) {
+            Ok(_) => Ok(Self(text)),
+            Err(_) => Err(D::Error::custom(format!(
+                "{text:?} is neither a DNS name nor an IP address; write it without scheme and port"
+            ))),
+        }
+    }
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7843))
+}
+
+fn fleet_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FleetName, D::Error> {
+    FleetName::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let duration = parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)?;
+    if duration.is_zero() {
+        return Err(D::Error::custom("this must be longer than zero, for example \"5s\""));
+    }
+    Ok(duration)
+}
+
+fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match usize::deserialize(deserializer)? {
+        0 => Err(D::Error::custom("this must be at least 1; leave the key out for the default")),
+        number => Ok(number),
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
+        rustls_pki_types::ServerName::try_from(host.trim_matches(['[', ']'])).is_ok()
+            && port.parse::<u16>().is_ok()
+    });
+    if valid { Ok(Some(text)) } else { Err(D::Error::custom("write this as \"host:port\"")) }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is not a configuration.
+    #[error("{}: {refusal}", path.display())]
+    Refused {
+        /// Which file.
+        path: PathBuf,
+        /// Line, key and remedy.
+        refusal: Refusal,
+    },
+}
+
+/// Line, the line itself, what is wrong with it and what to do.
+#[derive(Debug)]
+pub struct Refusal(String);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.trim_end())?;
+        f.write_str("\n  help: every key with its default and unit is in docs/coordinator.md")
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Names file, line and key, shows the line and says what to write instead.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|refusal| ConfigError::Refused { path: path.to_owned(), refusal })
+    }
+
+    /// Checks the text of a file.
+    ///
+    /// # Errors
+    /// As for [`Config::read`], without the file's name.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
+        let config: Self = toml::from_str(text).map_err(|error| Refusal(error.to_string()))?;
+        if config.listen.ip().is_unspecified() && config.names.is_empty() {
+            return Err(Refusal(format!(
+                "listen = \"{}\" takes connections on every address, but `names` lists none of them, so no agent \
+                 could check who answers; add names = [\"convoy.example.com\"]",
+                config.listen
+            )));
+        }
+        Ok(config)
+    }
+
+    /// What others dial, once the port is known.
+    pub fn dial_address(&self, bound: SocketAddr) -> String {
+        match (&self.address, self.names.first()) {
+            (Some(address), _) => address.clone(),
+            (None, Some(ServerName(name))) if name.contains(':') => format!("[{name}]:{}", bound.port()),
+            (None, Some(ServerName(name))) => format!("{name}:{}", bound.port()),
+            (None, None) => bound.to_string(),
+        }
+    }
+
+    /// Every name that the server certificate must carry.
+    pub fn server_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.names.iter().map(|name| name.0.clone()).collect();
+        let dialled = self.address.as_ref().and_then(|address| address.rsplit_once(':'));
+        names.extend(dialled.map(|(host, _)| host.trim_matches(['[', ']']).to_owned()));
+        if !self.listen.ip().is_unspecified() {
+            names.push(self.listen.ip().to_string());
+        }
+        if self.listen.ip().is_loopback() || self.listen.ip().is_unspecified() {
+            names.extend(["localhost".to_owned(), "127.0.0.1".to_owned()]);
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "fleet = \"acme\"\ndata_dir = \"/tmp/x\"\n";
+
+    #[test]
+    fn a_configuration_error_names_line_key_and_remedy() {
+        let table = [
+            ("", "missing field `fleet`"),
+            ("fleet = \"Acme\"\n", "line 1"),
+            ("flet = 1\n", "unknown field `flet`"),
+            ("[limits]\nconnections = 0\n", "line 4"),
+            ("[heartbeat]\ninterval = \"5\"\n", "as in \"30s\""),
+            ("names = [\"https://x\"]\n", "without scheme and port"),
+            ("listen = \"0.0.0.0:7843\"\n", "add names"),
+            ("address = \"x\"\n", "host:port"),
+            ("[log]\nformat = \"xml\"\n", "expected `text` or `json`"),
+        ];
+        for (text, expected) in table {
+            let whole = match text.starts_with("fleet") || text.is_empty() {
+                true => text.to_owned(),
+                false => format!("{LEAST}{text}"),
+            };
+            let refusal = Config::parse(&whole).unwrap_err().to_string();
+            assert!(refusal.contains(expected), "{text:?}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn the_least_configuration_is_a_loopback_coordinator() {
+        let config = Config::parse(LEAST).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:7843");
+        assert_eq!(config.server_names(), ["127.0.0.1", "localhost"]);
+        assert_eq!(config.dial_address(config.listen), "127.0.0.1:7843");
+    }
+
+    #[test]
+    fn the_example_is_a_valid_configuration() {
+        Config::parse(include_str!("../../examples/coordinator.toml")).unwrap();
+    }
+
+    #[test]
+    fn heartbeats_slow_down_as_the_fleet_grows() {
+        let heartbeat = Heartbeat::default();
+        assert_eq!(heartbeat.interval_for(1), Duration::from_secs(5));
+        assert_eq!(heartbeat.interval_for(4_000), Duration::from_secs(20));
+        assert_eq!(heartbeat.interval_for(1_000_000), Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,233 @@
+//! The one port: accepts, shakes hands outside the accept loop, learns who the peer is, and passes the connection on.
+//!
+//! Every bound is a permit: connections beyond the limit wait in the kernel's queue, handshakes beyond theirs wait for
+//! a permit, and one that takes too long is dropped. One slow peer holds up nobody else.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use fleet::ids::FleetName;
+use rustls::{
+    RootCertStore, ServerConfig,
+    server::{VerifierBuilderError, WebPkiClientVerifier},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::transport::server::Connected;
+use tracing::{debug, warn};
+
+use crate::{
+    authority::{Authority, IssuedPair},
+    config::Limits,
+    identity::{Peer, peer_of},
+};
+
+/// Connections whose handshake is done and that the server has not taken yet.
+const READY_MAX: usize = 64;
+/// After a failed accept, usually for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes the TLS settings of one server certificate. The chain includes the authority's own certificate, because a
+/// joining agent knows nothing but its digest.
+///
+/// # Errors
+/// The verifier or the key is refused by the TLS library.
+pub fn tls_config(authority: &Authority, server: &IssuedPair) -> Result<ServerConfig, TlsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate().clone())?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
+    let chain = vec![server.certificate.clone(), authority.certificate().clone()];
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, server.private_key())?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // Agents dial rarely; a ticket store would only cost memory per connection.
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Versions, key or certificate.
+    #[error("the TLS library refuses the server certificate")]
+    Refused(#[from] rustls::Error),
+    /// The authority's certificate.
+    #[error("the TLS library refuses the authority as a root of client certificates")]
+    Verifier(#[from] VerifierBuilderError),
+}
+
+/// A connection with a known peer.
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    peer: Peer,
+    // Held as long as the connection lives, which is what bounds their number.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Peer;
+
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
+    }
+}
+
+/// Accepts until `stop`, then drops the listener. Connections that were passed on live on.
+pub struct Acceptor {
+    /// Where.
+    pub listener: TcpListener,
+    /// Swapped when a certificate is renewed; connections that exist keep theirs.
+    pub tls: Arc<ArcSwap<ServerConfig>>,
+    /// Whose certificates count.
+    pub fleet: FleetName,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Acceptor {
+    /// Starts accepting; the answer is the stream of connections that tonic serves.
+    pub fn start(
+        self,
+        tracker: &TaskTracker,
+        stop: CancellationToken,
+    ) -> mpsc::Receiver<io::Result<Connection>> {
+        let (ready, connections) = mpsc::channel(READY_MAX);
+        let handshakes = tracker.clone();
+        tracker.spawn(self.accept_all(handshakes, ready, stop));
+        connections
+    }
+
+    async fn accept_all(
+        self,
+        tracker: TaskTracker,
+        ready: mpsc::Sender<io::Result<Connection>>,
+        stop: CancellationToken,
+    ) {
+        let slots = Arc::new(Semaphore::new(self.limits.connections));
+        let handshakes = Arc::new(Semaphore::new(self.limits.handshakes));
+        while let Some((socket, permit)) = self.next_socket(&slots, &stop).await {
+            let handshake = Handshake {
+                tls: TlsAcceptor::from(self.tls.load_full()),
+                fleet: self.fleet.clone(),
+                timeout: self.limits.handshake_timeout,
+                permits: handshakes.clone(),
+            };
+            let ready = ready.clone();
+            tracker.spawn(async move {
+                if let Some(connection) = handshake.run(socket, permit).await {
+                    // The server has ended: the connection goes with it.
+                    drop(ready.send(Ok(connection)).await);
+                }
+            });
+        }
+    }
+
+    /// The next socket with its permit; `None` when it is time to stop.
+    async fn next_socket(
+        &self,
+        slots: &Arc<Semaphore>,
+        stop: &CancellationToken,
+    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+        loop {
+            let next = async {
+                let permit = slots.clone().acquire_owned().await;
+                (self.listener.accept().await, permit)
+            };
+            tokio::select! {
+                () = stop.cancelled() => return None,
+                // Cancel-safe: a socket that was not accepted stays in the kernel's queue.
+                (socket, permit) = next => match (socket, permit) {
+                    (Ok((socket, _)), Ok(permit)) => return Some((socket, permit)),
+                    (Err(error), _) => {
+                        warn!(%error, "Cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                    (_, Err(_)) => return None,
+                },
+            }
+        }
+    }
+}
+
+struct Handshake {
+    tls: TlsAcceptor,
+    fleet: FleetName,
+    timeout: Duration,
+    permits: Arc<Semaphore>,
+}
+
+impl Handshake {
+    async fn run(self, socket: TcpStream, permit: OwnedSemaphorePermit) -> Option<Connection> {
+        let address = socket.peer_addr().ok()?;
+        if let Err(error) = socket.set_nodelay(true) {
+            debug!(%error, %address, "Cannot set TCP_NODELAY");
+        }
+        let stream = tokio::time::timeout(self.timeout, async {
+            let _turn = self.permits.acquire().await.ok()?;
+            Some(self.tls.accept(socket).await)
+        });
+        let stream = match stream.await {
+            Ok(Some(Ok(stream))) => stream,
+            Ok(Some(Err(error))) => {
+                warn!(%error, %address, "Refused a connection: the TLS handshake failed");
+                return None;
+            }
+            Ok(None) => return None,
+            Err(_) => {
+                warn!(%address, "Gave up a TLS handshake that took too long");
+                return None;
+            }
+        };
+        match peer_of(stream.get_ref().1.peer_certificates(), &self.fleet) {
+            Ok(peer) => Some(Connection { stream, peer, _permit: permit }),
+            Err(error) => {
+                warn!(%error, %address, "Refused a connection: its certificate names nobody here");
+                None
+            }
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

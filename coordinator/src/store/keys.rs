@@ -1,0 +1,92 @@
+//! Where each record lives. Numbers are written with 20 digits so that text order is number order.
+
+use std::fmt;
+
+use fleet::ids::{Digest, NodeName, Revision, RolloutId};
+
+/// The place of an entry. Made only here, so that a new kind of record has one place to be named.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(String);
+
+impl Key {
+    /// Below this are immutable revisions.
+    pub const REVISIONS: &'static str = "revision/";
+    /// Below this is what each node should be.
+    pub const NODES: &'static str = "node/";
+    /// Below this is what each node last said of itself.
+    pub const SEEN: &'static str = "seen/";
+    /// Below this are rollouts.
+    pub const ROLLOUTS: &'static str = "rollout/";
+    /// Below this are join tokens, by the hash of their secret.
+    pub const TOKENS: &'static str = "token/";
+    /// Below this are events.
+    pub const EVENTS: &'static str = "event/";
+    /// Below this is content, by digest.
+    pub const BLOBS: &'static str = "blob/";
+
+    /// The store's own identity and counters.
+    pub fn meta() -> Self {
+        Self("meta".to_owned())
+    }
+
+    /// An applied spec.
+    pub fn revision(number: Revision) -> Self {
+        Self(format!("{}{:020}", Self::REVISIONS, number.0))
+    }
+
+    /// What a node should be; written by operators and rollouts.
+    pub fn node(name: &NodeName) -> Self {
+        Self(format!("{}{name}", Self::NODES))
+    }
+
+    /// What a node last said; written by its session only, so that reports never contend with rollouts.
+    pub fn seen(name: &NodeName) -> Self {
+        Self(format!("{}{name}", Self::SEEN))
+    }
+
+    /// One execution of a revision.
+    pub fn rollout(id: RolloutId) -> Self {
+        Self(format!("{}{:020}", Self::ROLLOUTS, id.0))
+    }
+
+    /// A join token.
+    pub fn token(secret_hash: &Digest) -> Self {
+        Self(format!("{}{secret_hash}", Self::TOKENS))
+    }
+
+    /// Something that happened.
+    pub fn event(seq: u64) -> Self {
+        Self(format!("{}{seq:020}", Self::EVENTS))
+    }
+
+    /// A piece of some content.
+    pub fn blob(digest: &Digest, piece: usize) -> Self {
+        Self(format!("{}{digest}/{piece:06}", Self::BLOBS))
+    }
+
+    /// All pieces of some content are below this.
+    pub fn blob_prefix(digest: &Digest) -> String {
+        format!("{}{digest}/", Self::BLOBS)
+    }
+
+    /// Who may do something that only one coordinator should do.
+    pub fn lease(name: &str) -> Self {
+        Self(format!("lease/{name}"))
+    }
+
+    /// The key as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Read back from an engine, which holds only keys that were made here.
+    pub(super) fn stored(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}

@@ -1,0 +1,119 @@
+//! The engine for tests and simulations: the same contract, nothing survives the process.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use fleet::time::Timestamp;
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::sync::watch;
+
+use super::{
+    CommitError, Entry, Key, LeaseGrant, Order, Range, Read, Store, Transaction, Version, Write, lease,
+    watchers::Watchers,
+};
+
+/// Entries in a map.
+#[derive(Default)]
+pub struct Memory {
+    entries: Mutex<Entries>,
+    watchers: Watchers,
+}
+
+#[derive(Default)]
+struct Entries {
+    version: Version,
+    by_key: BTreeMap<String, (Version, Bytes)>,
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn commit_now(&self, transaction: &Transaction) -> Result<Version, CommitError> {
+        transaction.check_bounds()?;
+        let mut entries = self.lock();
+        for check in &transaction.checks {
+            let version = entries.by_key.get(check.key.as_str()).map_or(0, |(version, _)| *version);
+            if version != check.version {
+                return Err(CommitError::Conflict { key: check.key.clone() });
+            }
+        }
+        entries.version += 1;
+        let version = entries.version;
+        for write in &transaction.writes {
+            match write {
+                Write::Put(key, value) => {
+                    entries.by_key.insert(key.as_str().to_owned(), (version, value.clone()));
+                }
+                Write::Delete(key) => {
+                    entries.by_key.remove(key.as_str());
+                }
+            }
+        }
+        drop(entries);
+        self.watchers.changed(transaction.writes.iter().map(Write::key), version);
+        Ok(version)
+    }
+}
+
+/// The bounds of the keys that a range asks for.
+pub(super) fn bounds(range: &Range) -> (Bound<String>, Bound<String>) {
+    let after = range.after.as_ref().map(|key| Bound::Excluded(key.as_str().to_owned()));
+    let start = Bound::Included(range.prefix.clone());
+    // The prefixes end in '/', so that the next sign is the end; every key is ASCII.
+    let end = Bound::Excluded(format!("{}\u{7f}", range.prefix));
+    match range.order {
+        Order::Ascending => (after.unwrap_or(start), end),
+        Order::Descending => (start, after.unwrap_or(end)),
+    }
+}
+
+impl Store for Memory {
+    fn get(&self, key: &Key) -> Read<'_, Option<Entry>> {
+        let found = self.lock().by_key.get(key.as_str()).cloned();
+        let entry = found.map(|(version, value)| Entry { key: key.clone(), version, value });
+        async move { Ok(entry) }.boxed()
+    }
+
+    fn range(&self, range: Range) -> Read<'_, Vec<Entry>> {
+        let entry = |(key, (version, value)): (&String, &(Version, Bytes))| Entry {
+            key: Key::stored(key),
+            version: *version,
+            value: value.clone(),
+        };
+        let entries = self.lock();
+        let found = entries.by_key.range(bounds(&range)).map(entry);
+        let found: Vec<Entry> = match range.order {
+            Order::Ascending => found.take(range.most).collect(),
+            Order::Descending => found.rev().take(range.most).collect(),
+        };
+        async move { Ok(found) }.boxed()
+    }
+
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Version, CommitError>> {
+        async move { self.commit_now(&transaction) }.boxed()
+    }
+
+    fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
+        self.watchers.subscribe(prefix)
+    }
+
+    fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {
+        lease::take(self, name.to_owned(), holder.to_owned(), term).boxed()
+    }
+
+    fn health(&self) -> Read<'_, ()> {
+        async { Ok(()) }.boxed()
+    }
+}
