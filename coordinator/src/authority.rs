@@ -227,7 +227,12 @@ fn create(fleet: &FleetName, now: Timestamp) -> Result<String, rcgen::Error> {
     Ok(format!("{}{}", key.serialize_pem(), certificate.pem()))
 }
 
-fn leaf(params: &mut CertificateParams, common_name: &str, purpose: Purpose, validity: (Timestamp, Duration)) {
+fn leaf(
+    params: &mut CertificateParams,
+    common_name: &str,
+    purpose: Purpose,
+    validity: (Timestamp, Duration),
+) {
     params.distinguished_name = name(common_name);
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -264,7 +269,6 @@ fn serial() -> SerialNumber {
 fn to_pem(label: &str, der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> =
-        (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
+    let lines: Vec<&str> = (0..text.len()).step_by(64).map(|at| &text[at..text.len().min(at + 64)]).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }

@@ -138,7 +138,7 @@ pub struct Certificates {
 
 impl Default for Certificates {
     fn default() -> Self {
-        let days = |days| Duration::from_secs(days * 24 * 3600);
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         Self { node: days(90), operator: days(365), server: days(90) }
     }
 }
@@ -297,8 +297,8 @@ impl Config {
     /// # Errors
     /// Names file, line and key, shows the line and says what to write instead.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         Self::parse(&text).map_err(|refusal| ConfigError::Refused { path: path.to_owned(), refusal })
     }
 

@@ -3,12 +3,7 @@
 //! One blocking writer takes every waiting transaction into one durable commit (group commit), so ten thousand
 //! reports that arrive together do not cost ten thousand disk flushes. Reads run on the blocking pool.
 
-use std::{
-    fs::File,
-    ops::{Bound, RangeBounds},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, ops::Bound, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fleet::time::Timestamp;
@@ -47,7 +42,9 @@ impl Embedded {
     /// The file is in use by another process, is not a store, or cannot be written.
     pub fn open(file: File) -> Result<Self, StoreError> {
         let failed = |error: redb::Error| StoreError::new("open its file", error);
-        let database = redb::Builder::new().create_file(file).map_err(|error| failed(error.into()))?;
+        let backend = redb::backends::FileBackend::new(file).map_err(|error| failed(error.into()))?;
+        let database = redb::Builder::new().create_with_backend(backend);
+        let database = database.map_err(|error| failed(error.into()))?;
         create_tables(&database).map_err(failed)?;
         let database = Arc::new(database);
         let watchers = Arc::new(Watchers::default());
@@ -166,13 +163,10 @@ fn first_conflict(
 }
 
 fn read_range(database: &Database, range: &Range) -> Result<Vec<Entry>, redb::Error> {
-    let table = database.begin_read()?.open_table(ENTRIES)?;
-    let (start, end) = memory::bounds(range);
+    let Some((start, end)) = memory::bounds(range) else { return Ok(Vec::new()) };
     let bounds: (Bound<&str>, Bound<&str>) =
         (start.as_ref().map(String::as_str), end.as_ref().map(String::as_str));
-    if is_empty(&bounds) {
-        return Ok(Vec::new());
-    }
+    let table = database.begin_read()?.open_table(ENTRIES)?;
     let mut rows = table.range::<&str>(bounds)?;
     let mut found = Vec::new();
     while found.len() < range.most {
@@ -186,16 +180,6 @@ fn read_range(database: &Database, range: &Range) -> Result<Vec<Entry>, redb::Er
         found.push(Entry { key: Key::stored(key.value()), version, value: Bytes::copy_from_slice(value) });
     }
     Ok(found)
-}
-
-/// A start beyond the end is an empty answer, not an error.
-fn is_empty(bounds: &(Bound<&str>, Bound<&str>)) -> bool {
-    match (bounds.start_bound(), bounds.end_bound()) {
-        (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => {
-            end <= start
-        }
-        _ => false,
-    }
 }
 
 impl Store for Embedded {

@@ -64,6 +64,12 @@ impl Key {
         Self(format!("{}{digest}/{piece:06}", Self::BLOBS))
     }
 
+    /// Which content a piece belongs to, if it is one.
+    pub(super) fn blob_digest(&self) -> Option<Digest> {
+        let (digest, _) = self.0.strip_prefix(Self::BLOBS)?.split_once('/')?;
+        Digest::from_hex(digest)
+    }
+
     /// All pieces of some content are below this.
     pub fn blob_prefix(digest: &Digest) -> String {
         format!("{}{digest}/", Self::BLOBS)

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use fleet::time::Timestamp;
 
-use super::{CommitError, Key, Store, StoreError, Transaction, records::LeaseRecord};
+use super::{
+    CommitError, Key, Store, StoreError, Transaction,
+    records::{LeaseRecord, Record as _},
+};
 
 /// The answer to asking for a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -67,15 +67,20 @@ impl Memory {
     }
 }
 
-/// The bounds of the keys that a range asks for.
-pub(super) fn bounds(range: &Range) -> (Bound<String>, Bound<String>) {
-    let after = range.after.as_ref().map(|key| Bound::Excluded(key.as_str().to_owned()));
-    let start = Bound::Included(range.prefix.clone());
-    // The prefixes end in '/', so that the next sign is the end; every key is ASCII.
-    let end = Bound::Excluded(format!("{}\u{7f}", range.prefix));
-    match range.order {
-        Order::Ascending => (after.unwrap_or(start), end),
-        Order::Descending => (start, after.unwrap_or(end)),
+/// The bounds of the keys that a range asks for; `None` if there can be none between them.
+pub(super) fn bounds(range: &Range) -> Option<(Bound<String>, Bound<String>)> {
+    let start = range.prefix.clone();
+    // Every key is ASCII, so this is beyond all that start with the prefix.
+    let end = format!("{}\u{7f}", range.prefix);
+    let after = range.after.as_ref().map(|key| key.as_str().to_owned());
+    match (range.order, after) {
+        (Order::Ascending, Some(after)) => {
+            (after < end).then(|| (Bound::Excluded(after.max(start)), Bound::Excluded(end)))
+        }
+        (Order::Descending, Some(after)) => {
+            (start < after).then(|| (Bound::Included(start), Bound::Excluded(after.min(end))))
+        }
+        (Order::Ascending | Order::Descending, None) => Some((Bound::Included(start), Bound::Excluded(end))),
     }
 }
 
@@ -92,11 +97,16 @@ impl Store for Memory {
             version: *version,
             value: value.clone(),
         };
-        let entries = self.lock();
-        let found = entries.by_key.range(bounds(&range)).map(entry);
-        let found: Vec<Entry> = match range.order {
-            Order::Ascending => found.take(range.most).collect(),
-            Order::Descending => found.rev().take(range.most).collect(),
+        let found: Vec<Entry> = match bounds(&range) {
+            None => Vec::new(),
+            Some(bounds) => {
+                let entries = self.lock();
+                let found = entries.by_key.range(bounds).map(entry);
+                match range.order {
+                    Order::Ascending => found.take(range.most).collect(),
+                    Order::Descending => found.rev().take(range.most).collect(),
+                }
+            }
         };
         async move { Ok(found) }.boxed()
     }

@@ -1,0 +1,92 @@
+//! Content by digest, in pieces that every engine takes. Content never changes, so writing it again is harmless, and
+//! what no revision names any more is garbage.
+
+use std::collections::BTreeSet;
+
+use bytes::{Bytes, BytesMut};
+use fleet::ids::Digest;
+
+use super::{CommitError, Key, Range, Store, StoreError, TRANSACTION_BYTES_MAX, Transaction};
+
+/// Bytes of one piece.
+const PIECE: usize = 512 * 1024;
+/// Pieces of content: 128 MiB are more than any file or bundle encoding.
+const PIECES_MAX: usize = 256;
+
+/// Stores what is not there yet; all of it is durable on return.
+///
+/// # Errors
+/// The store failed; some of it may be there, which does no harm.
+pub async fn put_all<'c>(
+    store: &dyn Store,
+    contents: impl IntoIterator<Item = (Digest, &'c [u8])>,
+) -> Result<(), CommitError> {
+    let mut batch = Transaction::default();
+    let mut bytes = 0;
+    for (digest, content) in contents {
+        // The last piece is written last, so its presence says that all are there.
+        let last = Key::blob(&digest, content.len().saturating_sub(1) / PIECE);
+        if store.get(&last).await.map_err(CommitError::Refused)?.is_some() {
+            continue;
+        }
+        for (index, piece) in pieces(content).enumerate() {
+            if TRANSACTION_BYTES_MAX < bytes + piece.len() || 64 <= batch.writes.len() {
+                store.commit(std::mem::take(&mut batch)).await?;
+                bytes = 0;
+            }
+            bytes += piece.len();
+            batch = batch.put(Key::blob(&digest, index), Bytes::copy_from_slice(piece));
+        }
+    }
+    if !batch.writes.is_empty() {
+        store.commit(batch).await?;
+    }
+    Ok(())
+}
+
+/// Empty content has one empty piece.
+fn pieces(content: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let empty = content.is_empty().then_some(content);
+    empty.into_iter().chain(content.chunks(PIECE))
+}
+
+/// Reads content back; `None` if it is not there or does not match its digest.
+///
+/// # Errors
+/// The store failed.
+pub async fn get(store: &dyn Store, digest: &Digest) -> Result<Option<Bytes>, StoreError> {
+    let found = store.range(Range::first(&Key::blob_prefix(digest), PIECES_MAX)).await?;
+    let content = match found.as_slice() {
+        [] => return Ok(None),
+        [only] => only.value.clone(),
+        many => {
+            let mut whole = BytesMut::with_capacity(many.iter().map(|entry| entry.value.len()).sum());
+            many.iter().for_each(|entry| whole.extend_from_slice(&entry.value));
+            whole.freeze()
+        }
+    };
+    Ok(Some(content).filter(|content| Digest::of(content) == *digest))
+}
+
+/// Removes what `keep` does not name. Whoever calls this must keep others from storing new content meanwhile.
+///
+/// # Errors
+/// The store failed; what is left is removed next time.
+pub async fn remove_others(store: &dyn Store, keep: &BTreeSet<Digest>) -> Result<usize, CommitError> {
+    let mut removed = 0;
+    // Backwards, so that the last piece goes first: whoever finds a last piece may rely on the others.
+    let mut range = Range::last(Key::BLOBS, 64);
+    loop {
+        let found = store.range(range.clone()).await.map_err(CommitError::Refused)?;
+        let Some(last) = found.last() else { return Ok(removed) };
+        range.after = Some(last.key.clone());
+        let garbage = found
+            .iter()
+            .filter(|entry| entry.key.blob_digest().is_some_and(|digest| !keep.contains(&digest)));
+        let batch = garbage.fold(Transaction::default(), |batch, entry| batch.delete(entry.key.clone()));
+        if !batch.writes.is_empty() {
+            removed += batch.writes.len();
+            store.commit(batch).await?;
+        }
+    }
+}

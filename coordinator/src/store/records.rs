@@ -1,0 +1,512 @@
+//! What is stored, as domain values, and its encoding: the wire messages of `store.proto`.
+//!
+//! A record that cannot be read is an error of the store, never an empty value: an unreadable desired state must not
+//! mean "nothing is desired".
+
+use std::collections::BTreeMap;
+
+use fleet::{
+    bundle::{Applied, Assignment, RunState},
+    ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId},
+    observed::Observed,
+    time::Timestamp,
+};
+use prost::Message;
+use proto::wire::{agent, store as wire};
+
+use super::{Entry, StoreError};
+
+/// The format of the store that this version writes. One that is newer is not opened.
+pub const FORMAT: u32 = 1;
+/// Past assignments that a node's record keeps.
+pub const ASSIGNMENTS_KEPT: usize = 8;
+
+/// A record and its encoding.
+pub trait Record: Sized {
+    /// The message that is stored.
+    type Wire: Message + Default;
+    /// For errors.
+    const NAME: &'static str;
+
+    /// To the message.
+    fn to_wire(&self) -> Self::Wire;
+
+    /// From the message; `Err` says what is missing.
+    fn from_wire(wire: Self::Wire) -> Result<Self, String>;
+
+    /// The bytes that are stored.
+    fn encode(&self) -> Vec<u8> {
+        self.to_wire().encode_to_vec()
+    }
+
+    /// Reads a stored entry.
+    ///
+    /// # Errors
+    /// The bytes are not this record.
+    fn read(entry: &Entry) -> Result<Self, StoreError> {
+        let damaged =
+            |why: String| StoreError::new("read a record", format!("{} at {}: {why}", Self::NAME, entry.key));
+        let wire = Self::Wire::decode(entry.value.clone()).map_err(|error| damaged(error.to_string()))?;
+        Self::from_wire(wire).map_err(damaged)
+    }
+}
+
+/// The store's own identity and counters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// Made with the store; agents do not obey another.
+    pub epoch: FleetEpoch,
+    /// The fleet.
+    pub fleet: FleetName,
+    /// 0: none yet.
+    pub newest_revision: Revision,
+    /// 0: none yet.
+    pub newest_rollout: RolloutId,
+}
+
+impl Record for Meta {
+    type Wire = wire::Meta;
+    const NAME: &'static str = "the store's identity";
+
+    fn to_wire(&self) -> wire::Meta {
+        wire::Meta {
+            fleet_epoch: self.epoch.0.to_vec(),
+            fleet: self.fleet.to_string(),
+            newest_revision: self.newest_revision.0,
+            newest_rollout: self.newest_rollout.0,
+            format: FORMAT,
+        }
+    }
+
+    fn from_wire(wire: wire::Meta) -> Result<Self, String> {
+        if FORMAT < wire.format {
+            return Err(format!(
+                "format {} was written by a newer version; this one knows {FORMAT}",
+                wire.format
+            ));
+        }
+        Ok(Self {
+            epoch: FleetEpoch(wire.fleet_epoch.try_into().map_err(|_| "the epoch is not 16 bytes")?),
+            fleet: FleetName::parse(&wire.fleet).map_err(|error| error.to_string())?,
+            newest_revision: Revision(wire.newest_revision),
+            newest_rollout: RolloutId(wire.newest_rollout),
+        })
+    }
+}
+
+/// What a revision wants of one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Digest of the bundle's value.
+    pub bundle: Digest,
+    /// Digest of its encoding, under which it is kept and fetched.
+    pub content: Digest,
+    /// Bytes of its encoding.
+    pub content_size: u64,
+    /// The node's group in that revision.
+    pub group: GroupName,
+    /// The host it runs on, as typed.
+    pub host: String,
+    /// Catalogue id of the product.
+    pub product: String,
+}
+
+fn digest(bytes: &[u8], what: &str) -> Result<Digest, String> {
+    Digest::from_slice(bytes).ok_or_else(|| format!("{what} is not a digest"))
+}
+
+impl Target {
+    fn to_wire(&self) -> wire::NodeTarget {
+        wire::NodeTarget {
+            bundle: self.bundle.0.to_vec(),
+            bundle_content: self.content.0.to_vec(),
+            bundle_size: self.content_size,
+            group: self.group.to_string(),
+            host: self.host.clone(),
+            product: self.product.clone(),
+        }
+    }
+
+    fn from_wire(wire: wire::NodeTarget) -> Result<Self, String> {
+        Ok(Self {
+            bundle: digest(&wire.bundle, "a target's bundle")?,
+            content: digest(&wire.bundle_content, "a target's content")?,
+            content_size: wire.bundle_size,
+            group: GroupName::parse(&wire.group).map_err(|error| error.to_string())?,
+            host: wire.host,
+            product: wire.product,
+        })
+    }
+}
+
+/// An immutable, applied fleet spec.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevisionRecord {
+    /// From 1.
+    pub number: Revision,
+    /// The one it was made on; 0: the first.
+    pub parent: Revision,
+    /// Who applied it.
+    pub author: String,
+    /// Why, in their words.
+    pub message: String,
+    /// When.
+    pub created: Timestamp,
+    /// The fleet directory: path to content.
+    pub sources: BTreeMap<String, Digest>,
+    /// What it wants of each node.
+    pub nodes: BTreeMap<NodeName, Target>,
+    /// Set when it repeats an older revision's content.
+    pub rolls_back_to: Option<Revision>,
+}
+
+impl Record for RevisionRecord {
+    type Wire = wire::Revision;
+    const NAME: &'static str = "a revision";
+
+    fn to_wire(&self) -> wire::Revision {
+        wire::Revision {
+            number: self.number.0,
+            parent: self.parent.0,
+            author: self.author.clone(),
+            message: self.message.clone(),
+            created_ms: self.created.0,
+            sources: self.sources.iter().map(|(path, digest)| (path.clone(), digest.0.to_vec())).collect(),
+            nodes: self.nodes.iter().map(|(name, target)| (name.to_string(), target.to_wire())).collect(),
+            rolls_back_to: self.rolls_back_to.map_or(0, |revision| revision.0),
+        }
+    }
+
+    fn from_wire(wire: wire::Revision) -> Result<Self, String> {
+        let source = |(path, bytes): (String, Vec<u8>)| digest(&bytes, &path).map(|digest| (path, digest));
+        let node = |(name, target): (String, wire::NodeTarget)| {
+            let name = NodeName::parse(&name).map_err(|error| error.to_string())?;
+            Ok::<_, String>((name, Target::from_wire(target)?))
+        };
+        Ok(Self {
+            number: Revision(wire.number),
+            parent: Revision(wire.parent),
+            author: wire.author,
+            message: wire.message,
+            created: Timestamp(wire.created_ms),
+            sources: wire.sources.into_iter().map(source).collect::<Result<_, _>>()?,
+            nodes: wire.nodes.into_iter().map(node).collect::<Result<_, _>>()?,
+            rolls_back_to: Some(Revision(wire.rolls_back_to)).filter(|revision| revision.0 != 0),
+        })
+    }
+}
+
+/// A target at its place in a node's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assigned {
+    /// The node's number for it.
+    pub generation: Generation,
+    /// The revision it came from.
+    pub revision: Revision,
+    /// What is wanted.
+    pub target: Target,
+    /// For people.
+    pub why: String,
+}
+
+impl Assigned {
+    /// As agents name it.
+    pub fn applied(&self) -> Applied {
+        Applied { generation: self.generation, bundle: self.target.bundle }
+    }
+
+    fn to_wire(&self) -> wire::Assigned {
+        wire::Assigned {
+            generation: self.generation.0,
+            revision: self.revision.0,
+            target: Some(self.target.to_wire()),
+            why: self.why.clone(),
+        }
+    }
+
+    fn from_wire(wire: wire::Assigned) -> Result<Self, String> {
+        Ok(Self {
+            generation: Generation(wire.generation),
+            revision: Revision(wire.revision),
+            target: Target::from_wire(wire.target.ok_or("an assignment has no target")?)?,
+            why: wire.why,
+        })
+    }
+}
+
+/// A certificate that a node may use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// When the node joined with the present host.
+    pub enrolled: Timestamp,
+    /// Of the newest certificate.
+    pub serial: String,
+    /// Of the one before a renewal, which stays valid.
+    pub previous_serial: Option<String>,
+    /// When the newest certificate ends.
+    pub expires: Timestamp,
+}
+
+/// What a node should be. Written by operators and rollouts, never by its session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeRecord {
+    /// Which.
+    pub name: NodeName,
+    /// The newest assignment; `None` until a rollout reached it.
+    pub desired: Option<Assigned>,
+    /// What is wanted of the server.
+    pub run: RunState,
+    /// Who may speak for it; `None` until it has joined.
+    pub enrolment: Option<Enrolment>,
+    /// Assignments before `desired`, newest first, at most [`ASSIGNMENTS_KEPT`].
+    pub history: Vec<Assigned>,
+}
+
+impl NodeRecord {
+    /// A node that nothing is known of.
+    pub fn new(name: NodeName) -> Self {
+        Self { name, desired: None, run: RunState::Running, enrolment: None, history: Vec::new() }
+    }
+
+    /// The number of the next assignment. Never given twice: it only grows, and is committed before it is sent.
+    pub fn next_generation(&self) -> Generation {
+        self.desired.as_ref().map_or(Generation(1), |desired| desired.generation.next())
+    }
+
+    /// Makes `next` the newest assignment.
+    pub fn assign(&mut self, next: Assigned) {
+        if let Some(previous) = self.desired.replace(next) {
+            self.history.insert(0, previous);
+            self.history.truncate(ASSIGNMENTS_KEPT);
+        }
+    }
+
+    /// The assignment of that number, if it is still known.
+    pub fn assigned(&self, generation: Generation) -> Option<&Assigned> {
+        self.desired.iter().chain(&self.history).find(|assigned| assigned.generation == generation)
+    }
+
+    /// What its agent is told.
+    pub fn assignment(&self) -> Option<Assignment> {
+        self.desired.as_ref().map(|desired| Assignment {
+            applied: desired.applied(),
+            content: desired.target.content,
+            content_size: desired.target.content_size,
+            revision: desired.revision,
+            run: self.run,
+            why: desired.why.clone(),
+        })
+    }
+
+    /// Whether a certificate with this serial number may speak for it.
+    pub fn accepts(&self, serial: &str) -> bool {
+        self.enrolment
+            .as_ref()
+            .is_some_and(|own| own.serial == serial || own.previous_serial.as_deref() == Some(serial))
+    }
+}
+
+impl Record for NodeRecord {
+    type Wire = wire::Node;
+    const NAME: &'static str = "a node";
+
+    fn to_wire(&self) -> wire::Node {
+        let enrolment = self.enrolment.as_ref();
+        let desired = self.desired.as_ref();
+        wire::Node {
+            name: self.name.to_string(),
+            desired: desired.map(|desired| (&desired.applied()).into()),
+            desired_revision: desired.map_or(0, |desired| desired.revision.0),
+            target: desired.map(|desired| desired.target.to_wire()),
+            run: agent::RunState::from(self.run).into(),
+            enrolled_ms: enrolment.map_or(0, |own| own.enrolled.0),
+            certificate_expires_ms: enrolment.map_or(0, |own| own.expires.0),
+            certificate_serial: enrolment.map(|own| own.serial.clone()).unwrap_or_default(),
+            previous_serial: enrolment.and_then(|own| own.previous_serial.clone()).unwrap_or_default(),
+            history: self.history.iter().map(Assigned::to_wire).collect(),
+            why: desired.map(|desired| desired.why.clone()).unwrap_or_default(),
+        }
+    }
+
+    fn from_wire(wire: wire::Node) -> Result<Self, String> {
+        let run = RunState::try_from(wire.run()).map_err(|error| error.to_string())?;
+        let desired = match (wire.desired, wire.target) {
+            (Some(applied), Some(target)) => Some(Assigned {
+                generation: Generation(applied.generation),
+                revision: Revision(wire.desired_revision),
+                target: Target::from_wire(target)?,
+                why: wire.why,
+            }),
+            (None, None) => None,
+            _ => return Err("it has half of a desired state".to_owned()),
+        };
+        let enrolment = Some(wire.certificate_serial).filter(|serial| !serial.is_empty());
+        Ok(Self {
+            name: NodeName::parse(&wire.name).map_err(|error| error.to_string())?,
+            desired,
+            run,
+            enrolment: enrolment.map(|serial| Enrolment {
+                enrolled: Timestamp(wire.enrolled_ms),
+                serial,
+                previous_serial: Some(wire.previous_serial).filter(|serial| !serial.is_empty()),
+                expires: Timestamp(wire.certificate_expires_ms),
+            }),
+            history: wire.history.into_iter().map(Assigned::from_wire).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// What a node last said of itself. Written by its session only.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct SeenRecord {
+    /// The last report that mattered.
+    pub observed: Option<Observed>,
+    /// When it came.
+    pub reported: Timestamp,
+    /// Notices up to this number are events.
+    pub notices_up_to: u64,
+    /// Of the agent.
+    pub agent_version: String,
+    /// `linux-x86_64`.
+    pub platform: String,
+    /// What `observed.last_good` names, with its target: what an automatic rollback returns to.
+    pub last_good: Option<Assigned>,
+    /// When its last session began or ended.
+    pub last_seen: Timestamp,
+}
+
+impl Record for SeenRecord {
+    type Wire = wire::Seen;
+    const NAME: &'static str = "a node's report";
+
+    fn to_wire(&self) -> wire::Seen {
+        wire::Seen {
+            report: self.observed.as_ref().map(Into::into),
+            reported_ms: self.reported.0,
+            notices_up_to: self.notices_up_to,
+            agent_version: self.agent_version.clone(),
+            platform: self.platform.clone(),
+            last_good: self.last_good.as_ref().map(Assigned::to_wire),
+            last_seen_ms: self.last_seen.0,
+        }
+    }
+
+    fn from_wire(wire: wire::Seen) -> Result<Self, String> {
+        Ok(Self {
+            observed: wire.report.map(Observed::try_from).transpose().map_err(|error| error.to_string())?,
+            reported: Timestamp(wire.reported_ms),
+            notices_up_to: wire.notices_up_to,
+            agent_version: wire.agent_version,
+            platform: wire.platform,
+            last_good: wire.last_good.map(Assigned::from_wire).transpose()?,
+            last_seen: Timestamp(wire.last_seen_ms),
+        })
+    }
+}
+
+/// A join token; its key is the hash of its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRecord {
+    /// The only node it can be used for.
+    pub node: NodeName,
+    /// When it ends.
+    pub expires: Timestamp,
+    /// When it was used, if it was.
+    pub used: Option<Timestamp>,
+    /// Who made it.
+    pub created_by: String,
+}
+
+impl Record for TokenRecord {
+    type Wire = wire::JoinToken;
+    const NAME: &'static str = "a join token";
+
+    fn to_wire(&self) -> wire::JoinToken {
+        wire::JoinToken {
+            node: self.node.to_string(),
+            expires_ms: self.expires.0,
+            used_ms: self.used.map_or(0, |used| used.0),
+            created_by: self.created_by.clone(),
+        }
+    }
+
+    fn from_wire(wire: wire::JoinToken) -> Result<Self, String> {
+        Ok(Self {
+            node: NodeName::parse(&wire.node).map_err(|error| error.to_string())?,
+            expires: Timestamp(wire.expires_ms),
+            used: Some(Timestamp(wire.used_ms)).filter(|used| used.0 != 0),
+            created_by: wire.created_by,
+        })
+    }
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRecord {
+    /// From 1, without gaps except where history was cut.
+    pub seq: u64,
+    /// When.
+    pub at: Timestamp,
+    /// Stable word.
+    pub kind: String,
+    /// The node it concerns, if one.
+    pub node: Option<NodeName>,
+    /// One sentence for people.
+    pub text: String,
+    /// For programs; never secrets.
+    pub fields: BTreeMap<String, String>,
+    /// Who did it, if somebody did.
+    pub actor: String,
+}
+
+impl Record for EventRecord {
+    type Wire = wire::Event;
+    const NAME: &'static str = "an event";
+
+    fn to_wire(&self) -> wire::Event {
+        wire::Event {
+            seq: self.seq,
+            at_ms: self.at.0,
+            kind: self.kind.clone(),
+            node: self.node.as_ref().map(ToString::to_string).unwrap_or_default(),
+            text: self.text.clone(),
+            fields: self.fields.clone(),
+            actor: self.actor.clone(),
+        }
+    }
+
+    fn from_wire(wire: wire::Event) -> Result<Self, String> {
+        let node = Some(wire.node).filter(|node| !node.is_empty());
+        Ok(Self {
+            seq: wire.seq,
+            at: Timestamp(wire.at_ms),
+            kind: wire.kind,
+            node: node.map(|node| NodeName::parse(&node)).transpose().map_err(|error| error.to_string())?,
+            text: wire.text,
+            fields: wire.fields,
+            actor: wire.actor,
+        })
+    }
+}
+
+/// Who holds a lease, and until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRecord {
+    /// Who.
+    pub holder: String,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+impl Record for LeaseRecord {
+    type Wire = wire::Lease;
+    const NAME: &'static str = "a lease";
+
+    fn to_wire(&self) -> wire::Lease {
+        wire::Lease { holder: self.holder.clone(), until_ms: self.until.0 }
+    }
+
+    fn from_wire(wire: wire::Lease) -> Result<Self, String> {
+        Ok(Self { holder: wire.holder, until: Timestamp(wire.until_ms) })
+    }
+}
