@@ -1,7 +1,225 @@
 //! The coordinator: keeps the desired state, tells it to the agents that dial in, and serves operators.
+//!
+//! [`run`] is the whole program on a real port and a data directory; [`start`] with [`rpc::serve`] is the same on any
+//! store and any stream of connections, which is what simulations use.
+
 pub mod authority;
 pub mod config;
+mod context;
+mod coordinator;
+mod enrolment;
+mod events;
 pub mod identity;
 pub mod listener;
-pub mod private;
+mod private;
+pub mod rpc;
+mod sessions;
 pub mod store;
+pub mod telemetry;
+
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use fleet::{ids::FleetEpoch, time::Timestamp};
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{info, warn};
+
+use coordinator::open_meta;
+pub use coordinator::{Coordinator, OpenError};
+
+use crate::{
+    authority::{Authority, AuthorityError},
+    config::Config,
+    events::Events,
+    listener::{Acceptor, TlsError, tls_config},
+    sessions::Live,
+    store::{Embedded, Store, StoreError},
+};
+
+/// After the signal to stop, so long for what is under way.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Why the coordinator does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory.
+    #[error("cannot use the data directory {}", path.display())]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The port.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The authority.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store is not this fleet's.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The server.
+    #[error(transparent)]
+    Serve(#[from] rpc::ServeError),
+}
+
+/// The wall clock of the real program.
+pub fn wall_clock() -> Timestamp {
+    Timestamp(jiff::Timestamp::now().as_millisecond())
+}
+
+/// Runs the coordinator until `stop`, then lets what is under way finish. The bound address is written to
+/// `<data_dir>/address` once connections are taken.
+///
+/// # Errors
+/// What kept it from starting, or what ended it.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    let data_error = |source| RunError::DataDir { path: config.data_dir.clone(), source };
+    private::create_dir(&config.data_dir).map_err(data_error)?;
+    let address_file = config.data_dir.join("address");
+    remove_if_there(&address_file).map_err(data_error)?;
+    let tracker = TaskTracker::new();
+    let file = private::open(&config.data_dir.join("store.redb")).map_err(data_error)?;
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(file, &tracker)?);
+    let authority = Arc::new(Authority::open(&config.data_dir.join("ca"), &config.fleet, wall_clock())?);
+
+    let listen_error = |source| RunError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+    let bound = listener.local_addr().map_err(listen_error)?;
+    let coordinator = start(&config, bound, (store, authority), (tracker, stop.clone())).await?;
+    context::ensure(&config.data_dir.join("operator"), &coordinator, config.certificates.operator)
+        .map_err(data_error)?;
+
+    let tls = Arc::new(ArcSwap::from_pointee(new_tls(&coordinator, &config)?));
+    coordinator.tracker.spawn(rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
+    let limits = config.limits.clone();
+    let acceptor = Acceptor { listener, tls, fleet: config.fleet.clone(), limits };
+    let connections = acceptor.start(&coordinator.tracker, stop.clone());
+    private::write(&address_file, bound.to_string().as_bytes()).map_err(data_error)?;
+    info!(fleet = %config.fleet, address = %bound, epoch = %coordinator.epoch, "The coordinator is ready");
+    notify(&[sd_notify::NotifyState::Ready]);
+
+    serve_until_stopped(coordinator, connections, stop).await?;
+    remove_if_there(&address_file).map_err(data_error)?;
+    info!("The coordinator has stopped");
+    Ok(())
+}
+
+/// Puts the shared parts together.
+///
+/// # Errors
+/// The store fails or belongs to another fleet.
+pub async fn start(
+    config: &Config,
+    bound: SocketAddr,
+    (store, authority): (Arc<dyn Store>, Arc<Authority>),
+    (tracker, stop): (TaskTracker, CancellationToken),
+) -> Result<Arc<Coordinator>, RunError> {
+    let epoch = open_meta(&*store, &config.fleet, FleetEpoch(rand::random())).await?;
+    let events = Events::start(store.clone(), config.history.events, &tracker).await?;
+    Ok(Arc::new(Coordinator {
+        fleet: config.fleet.clone(),
+        epoch,
+        store,
+        authority,
+        live: Live::default(),
+        events,
+        clock: wall_clock,
+        address: config.dial_address(bound),
+        heartbeat: config.heartbeat.clone(),
+        limits: config.limits.clone(),
+        history: config.history.clone(),
+        node_certificate: config.certificates.node,
+        stop,
+        tracker,
+    }))
+}
+
+async fn serve_until_stopped(
+    coordinator: Arc<Coordinator>,
+    connections: tokio::sync::mpsc::Receiver<io::Result<listener::Connection>>,
+    stop: CancellationToken,
+) -> Result<(), RunError> {
+    let tracker = coordinator.tracker.clone();
+    let mut serving = Box::pin(rpc::serve(coordinator, ReceiverStream::new(connections)));
+    let give_up = async {
+        stop.cancelled().await;
+        notify(&[sd_notify::NotifyState::Stopping]);
+        tokio::time::sleep(STOP_TIMEOUT).await;
+    };
+    tokio::pin!(give_up);
+    tokio::select! {
+        served = &mut serving => served?,
+        () = &mut give_up => warn!("Some connections did not end in time; stopping without them"),
+    }
+    // Without the signal the server ends only by an error, so this is the way out in any case.
+    stop.cancel();
+    drop(serving);
+    tracker.close();
+    tokio::select! {
+        () = tracker.wait() => {}
+        () = &mut give_up => warn!("Some tasks did not end in time; stopping without them"),
+    }
+    Ok(())
+}
+
+fn new_tls(coordinator: &Coordinator, config: &Config) -> Result<ServerConfig, RunError> {
+    let validity = ((coordinator.clock)(), config.certificates.server);
+    let server = coordinator.authority.issue_server(&config.server_names(), validity)?;
+    Ok(tls_config(&coordinator.authority, &server)?)
+}
+
+/// Replaces the server certificate at half of its life. Connections that exist keep theirs.
+async fn rotate_tls(coordinator: Arc<Coordinator>, config: Config, tls: Arc<ArcSwap<ServerConfig>>) {
+    let mut pause = config.certificates.server / 2;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = coordinator.stop.cancelled() => return,
+        }
+        match new_tls(&coordinator, &config) {
+            Ok(renewed) => {
+                tls.store(Arc::new(renewed));
+                pause = config.certificates.server / 2;
+                info!("Renewed the server certificate");
+            }
+            Err(error) => {
+                warn!(error = rpc::chain(&error), "Cannot renew the server certificate");
+                pause = (config.certificates.server / 20).max(Duration::from_secs(1));
+            }
+        }
+    }
+}
+
+fn remove_if_there(path: &std::path::Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!(%error, "Cannot tell the service manager");
+    }
+}
+
+/// An error and its causes in one line.
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    rpc::chain(error)
+}

@@ -1,1 +1,88 @@
-fn main() {}
+//! `convoy-coordinator`: reads its configuration, then runs until it is told to stop.
+
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use coordinator::{
+    config::{Config, ConfigError},
+    run, telemetry,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+/// The configuration is not usable (EX_USAGE); the unit file keeps systemd from trying again.
+const EXIT_CONFIG: u8 = 64;
+
+/// Keeps the desired state of a fleet of WSO2 servers and tells it to their agents.
+#[derive(Parser)]
+#[command(name = "convoy-coordinator", version)]
+struct Arguments {
+    /// The configuration file; docs/coordinator.md explains every key.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Check the configuration and exit: 0 if it is usable, 64 if not.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_CONFIG } else { 0 };
+            // Nobody is left to tell if even this cannot be printed.
+            return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
+        }
+    };
+    let config = match Config::read(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => {
+            say(&describe(&error));
+            return ExitCode::from(EXIT_CONFIG);
+        }
+    };
+    if arguments.check_config {
+        return ExitCode::SUCCESS;
+    }
+    telemetry::init(&config.log);
+    match start(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("convoy-coordinator: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn start(config: Config) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let on_signal = stop.clone();
+    let signals = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        on_signal.cancel();
+        // Only a second signal ends this; the first one waits for what is under way.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    tokio::select! {
+        outcome = run(config, stop) => Ok(outcome?),
+        () = signals => anyhow::bail!("stopped at once by a second signal"),
+    }
+}
+
+fn describe(error: &ConfigError) -> String {
+    format!("convoy-coordinator: {:#}", anyhow::Error::msg(coordinator::error_chain(error)))
+}
+
+fn say(text: &str) {
+    // Standard error may be closed; the exit status says it too.
+    drop(writeln!(std::io::stderr(), "{text}"));
+}

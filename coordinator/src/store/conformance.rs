@@ -6,6 +6,7 @@ use fleet::{
     ids::{Digest, NodeName, Revision},
     time::Timestamp,
 };
+use tokio_util::task::TaskTracker;
 
 use super::{
     CommitError, Embedded, Failing, Fault, Key, LeaseGrant, Memory, Order, Range, Store,
@@ -20,7 +21,7 @@ fn engines(dir: &std::path::Path) -> [(&'static str, Arc<dyn Store>); 3] {
     let file = crate::private::open(&dir.join("store.redb")).unwrap();
     [
         ("memory", Arc::new(Memory::new())),
-        ("embedded", Arc::new(Embedded::open(file).unwrap())),
+        ("embedded", Arc::new(Embedded::open(file, &TaskTracker::new()).unwrap())),
         ("failing, without a script", Arc::new(Failing::new(Memory::new()))),
     ]
 }
@@ -156,18 +157,15 @@ mod rules {
 #[tokio::test]
 async fn an_embedded_store_keeps_what_it_answered_and_its_versions_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let open = || Embedded::open(crate::private::open(&dir.path().join("store.redb")).unwrap()).unwrap();
+    let tracker = TaskTracker::new();
+    let open =
+        || Embedded::open(crate::private::open(&dir.path().join("store.redb")).unwrap(), &tracker).unwrap();
     let store = open();
     let before = store.commit(Transaction::default().put(Key::revision(Revision(1)), "1")).await.unwrap();
     drop(store);
-    // The writer's thread lets go of the file a moment after the store is dropped.
-    let store = loop {
-        let file = crate::private::open(&dir.path().join("store.redb")).unwrap();
-        match Embedded::open(file) {
-            Ok(store) => break store,
-            Err(_) => tokio::task::yield_now().await,
-        }
-    };
+    tracker.close();
+    tracker.wait().await;
+    let store = open();
     assert_eq!(store.get(&Key::revision(Revision(1))).await.unwrap().unwrap().version, before);
     let after = store.commit(Transaction::default().put(Key::meta(), "2")).await.unwrap();
     assert!(before < after);

@@ -10,6 +10,7 @@ use fleet::time::Timestamp;
 use futures::{FutureExt as _, future::BoxFuture};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::TaskTracker;
 
 use super::{
     CommitError, Entry, Key, LeaseGrant, Order, Range, Read, Store, StoreError, Transaction, Version, Write,
@@ -40,7 +41,7 @@ impl Embedded {
     ///
     /// # Errors
     /// The file is in use by another process, is not a store, or cannot be written.
-    pub fn open(file: File) -> Result<Self, StoreError> {
+    pub fn open(file: File, tracker: &TaskTracker) -> Result<Self, StoreError> {
         let failed = |error: redb::Error| StoreError::new("open its file", error);
         let backend = redb::backends::FileBackend::new(file).map_err(|error| failed(error.into()))?;
         let database = redb::Builder::new().create_with_backend(backend);
@@ -50,8 +51,8 @@ impl Embedded {
         let watchers = Arc::new(Watchers::default());
         let (writer, jobs) = mpsc::channel(WAITING_MAX);
         let (database_of_writer, watchers_of_writer) = (database.clone(), watchers.clone());
-        // Ends by itself when the store is dropped and with it the only sender.
-        tokio::task::spawn_blocking(move || write_all(&database_of_writer, &watchers_of_writer, jobs));
+        // Ends by itself when the store is dropped and with it the only sender; the file is free only then.
+        tracker.spawn_blocking(move || write_all(&database_of_writer, &watchers_of_writer, jobs));
         Ok(Self { database, writer, watchers })
     }
 

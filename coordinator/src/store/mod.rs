@@ -208,6 +208,11 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// The engine, or a task in front of it, has ended.
+    pub(crate) fn ended(doing: &'static str) -> Self {
+        Self::new(doing, "the coordinator is stopping")
+    }
+
     fn new(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { doing, source: source.into() }
     }

@@ -1,0 +1,69 @@
+//! `Enrolment`: the only service that a peer without a certificate may call.
+
+use std::sync::Arc;
+
+use fleet::{ids::NodeName, token::TokenSecret};
+use proto::wire::agent::{
+    EnrollReply, EnrollRequest, RenewRequest, enrolment_server::Enrolment as EnrolmentService,
+};
+use tonic::{Request, Response, Status};
+
+use super::{commit_failed, node_of, store_failed};
+use crate::{authority::Issued, coordinator::Coordinator, enrolment::EnrolError};
+
+pub(super) struct Enrolment {
+    coordinator: Arc<Coordinator>,
+}
+
+impl Enrolment {
+    pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
+        Self { coordinator }
+    }
+
+    fn reply(&self, issued: Issued) -> Response<EnrollReply> {
+        Response::new(EnrollReply {
+            certificate_pem: issued.pem,
+            authority_pem: self.coordinator.authority.pem(),
+            fleet: self.coordinator.fleet.to_string(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl EnrolmentService for Enrolment {
+    async fn enroll(&self, request: Request<EnrollRequest>) -> Result<Response<EnrollReply>, Status> {
+        let request = request.into_inner();
+        let node =
+            NodeName::parse(&request.node).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let secret = TokenSecret::from_hex(&request.token_secret);
+        let issued = self
+            .coordinator
+            .enroll(&node, secret, &request.csr_pem)
+            .await
+            .map_err(|error| refused(&error))?;
+        Ok(self.reply(issued))
+    }
+
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<EnrollReply>, Status> {
+        let peer = node_of(&self.coordinator, &request)?;
+        let issued = self
+            .coordinator
+            .renew(&peer, &request.get_ref().csr_pem)
+            .await
+            .map_err(|error| refused(&error))?;
+        Ok(self.reply(issued))
+    }
+}
+
+pub(super) fn refused(error: &EnrolError) -> Status {
+    match error {
+        EnrolError::Unknown { .. }
+        | EnrolError::Used { .. }
+        | EnrolError::Expired { .. }
+        | EnrolError::OtherNode { .. }
+        | EnrolError::Superseded { .. } => Status::permission_denied(error.to_string()),
+        EnrolError::Authority(_) => Status::invalid_argument(super::chain(error)),
+        EnrolError::Store(source) => store_failed(source),
+        EnrolError::Commit(source) => commit_failed(source),
+    }
+}

@@ -1,0 +1,170 @@
+//! The gRPC face: reads messages, checks who may call, and is the only builder of `Status`.
+//!
+//! Identity comes from the connection's certificate, put into every request by the listener; what a message says of
+//! its sender is never believed. Authorisation is checked per call.
+
+mod enrolment;
+mod link;
+mod operator;
+
+use std::{error::Error, io, sync::Arc, time::Duration};
+
+use futures::Stream;
+use proto::wire::{
+    agent::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer},
+    operator::operator_server::OperatorServer,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tonic::{
+    Request, Status,
+    transport::{Server, server::Connected},
+};
+use tracing::warn;
+
+use crate::{
+    coordinator::Coordinator,
+    identity::{NodePeer, OperatorPeer, Peer},
+    store::{CommitError, StoreError},
+};
+
+/// Of one message of a session; a decode buffer never shrinks, so a large message would cost for ever.
+const SESSION_MESSAGE_MAX: usize = 64 * 1024;
+/// Of any other request message.
+const REQUEST_MAX: usize = 64 * 1024;
+/// HTTP/2 pings on idle connections, so that a dead peer is noticed below the heartbeats too.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+/// Calls at once on one connection: a session, fetches, and an operator's few.
+const STREAMS_MAX: u32 = 32;
+
+/// Serves connections until the coordinator is told to stop and every stream has ended.
+///
+/// # Errors
+/// The transport failed.
+pub async fn serve<I, S>(coordinator: Arc<Coordinator>, incoming: S) -> Result<(), ServeError>
+where
+    I: AsyncRead + AsyncWrite + Connected<ConnectInfo = Peer> + Unpin + Send + 'static,
+    S: Stream<Item = io::Result<I>>,
+{
+    let stop = coordinator.stop.clone();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<AgentLinkServer<link::Link>>().await;
+    coordinator.tracker.spawn(watch_health(coordinator.clone(), health));
+    let link = AgentLinkServer::new(link::Link::new(coordinator.clone()));
+    let enrolment = EnrolmentServer::new(enrolment::Enrolment::new(coordinator.clone()));
+    Server::builder()
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        .max_concurrent_streams(STREAMS_MAX)
+        .add_service(health_service)
+        .add_service(reflection)
+        .add_service(link.max_decoding_message_size(SESSION_MESSAGE_MAX))
+        .add_service(
+            OperatorServer::new(operator::Console::new(coordinator)).max_decoding_message_size(REQUEST_MAX),
+        )
+        .add_service(enrolment.max_decoding_message_size(REQUEST_MAX))
+        .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
+        .await?;
+    Ok(())
+}
+
+/// Why nothing can be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The connections.
+    #[error("the server's transport failed")]
+    Transport(#[from] tonic::transport::Error),
+    /// The descriptions of the services.
+    #[error("the reflection service cannot be built")]
+    Reflection(#[from] tonic_reflection::server::Error),
+}
+
+/// How often the store is asked whether it can still commit.
+const HEALTH_EVERY: Duration = Duration::from_secs(10);
+
+async fn watch_health(coordinator: Arc<Coordinator>, health: tonic_health::server::HealthReporter) {
+    let mut every = tokio::time::interval(HEALTH_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut healthy = true;
+    loop {
+        tokio::select! {
+            _ = every.tick() => {}
+            () = coordinator.stop.cancelled() => break,
+        }
+        let outcome = coordinator.store.health().await;
+        if outcome.is_ok() == healthy {
+            continue;
+        }
+        healthy = outcome.is_ok();
+        match outcome {
+            Ok(()) => health.set_service_status("", tonic_health::ServingStatus::Serving).await,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "The store does not commit any more");
+                health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+            }
+        }
+    }
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+}
+
+/// An error and its causes, for the log.
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// The node that calls.
+fn node_of<T>(coordinator: &Coordinator, request: &Request<T>) -> Result<NodePeer, Status> {
+    match request.extensions().get::<Peer>() {
+        Some(Peer::Node(node)) if (coordinator.clock)() < node.not_after => Ok(node.clone()),
+        Some(Peer::Node(_)) => {
+            Err(Status::unauthenticated("the certificate of this connection has expired; dial again"))
+        }
+        Some(Peer::Operator(operator)) => Err(Status::permission_denied(format!(
+            "this call is for agents, and {} is an operator",
+            operator.name
+        ))),
+        Some(Peer::Anonymous) | None => Err(Status::unauthenticated(
+            "this call needs an agent's certificate; run `convoy-agent enroll` first",
+        )),
+    }
+}
+
+/// The operator who calls.
+fn operator_of<T>(coordinator: &Coordinator, request: &Request<T>) -> Result<OperatorPeer, Status> {
+    match request.extensions().get::<Peer>() {
+        Some(Peer::Operator(operator)) if (coordinator.clock)() < operator.not_after => Ok(operator.clone()),
+        Some(Peer::Operator(_)) => Err(Status::unauthenticated(
+            "the certificate of this connection has expired; get a new context file",
+        )),
+        Some(Peer::Node(node)) => {
+            Err(Status::permission_denied(format!("this call is for operators, and {} is a node", node.name)))
+        }
+        Some(Peer::Anonymous) | None => Err(Status::unauthenticated(
+            "this call needs an operator's certificate; use `convoy --context FILE`",
+        )),
+    }
+}
+
+/// A failure of the store is nobody's fault who calls; the log gets the causes.
+fn store_failed(error: &StoreError) -> Status {
+    warn!(error = chain(error), "A call failed at the store");
+    Status::unavailable(error.to_string())
+}
+
+fn commit_failed(error: &CommitError) -> Status {
+    warn!(error = chain(error), "A call failed at the store");
+    match error {
+        CommitError::Conflict { .. } => Status::aborted(error.to_string()),
+        CommitError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
+        CommitError::Refused(_) | CommitError::Unknown(_) => Status::unavailable(error.to_string()),
+    }
+}

@@ -1,0 +1,186 @@
+//! Who is connected now, what they say now, and the way to reach them. Nothing here is stored: after a restart nobody
+//! is connected until they dial again, and a node that is not connected is never healthy.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use fleet::{ids::NodeName, observed::Observed, time::Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Command;
+
+/// Commands that wait for one agent; more callers are told to try later.
+const COMMANDS_MAX: usize = 4;
+
+/// The answer to a command: whether it was done, and a sentence.
+pub type CommandAnswer = oneshot::Sender<(bool, String)>;
+
+/// The sessions of all connected nodes, newest session per node.
+pub struct Live {
+    nodes: Mutex<Nodes>,
+    changed: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Nodes {
+    sessions_total: u64,
+    by_name: BTreeMap<NodeName, Connected>,
+}
+
+struct Connected {
+    session: u64,
+    node: LiveNode,
+    commands: mpsc::Sender<(Command, CommandAnswer)>,
+    dismissed: CancellationToken,
+    dismissal: watch::Sender<String>,
+}
+
+/// What is known of a connected node beyond its records.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LiveNode {
+    /// When its session began.
+    pub since: Timestamp,
+    /// When it last said anything.
+    pub last_heard: Timestamp,
+    /// Its latest report, if one came on this session.
+    pub observed: Option<Observed>,
+    /// Of the agent.
+    pub agent_version: String,
+    /// `linux-x86_64`.
+    pub platform: String,
+}
+
+/// What a session holds on to while it lives.
+pub(super) struct Seat {
+    pub(super) session: u64,
+    pub(super) commands: mpsc::Receiver<(Command, CommandAnswer)>,
+    /// Set when the session must end; the reason is in `dismissal`.
+    pub(super) dismissed: CancellationToken,
+    pub(super) dismissal: watch::Receiver<String>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { nodes: Mutex::default(), changed: watch::Sender::new(0) }
+    }
+}
+
+impl Live {
+    /// Seats a new session; an older one of the same node is told to leave, because the newest is the one whose agent
+    /// is certainly alive.
+    pub(super) fn enter(&self, name: &NodeName, node: LiveNode) -> Seat {
+        let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
+        let (dismissal, why) = watch::channel(String::new());
+        let dismissed = CancellationToken::new();
+        let mut nodes = self.lock();
+        nodes.sessions_total += 1;
+        let session = nodes.sessions_total;
+        let seat = Seat { session, commands: waiting, dismissed: dismissed.clone(), dismissal: why };
+        let connected = Connected { session, node, commands, dismissed, dismissal };
+        if let Some(old) = nodes.by_name.insert(name.clone(), connected) {
+            old.dismiss("a newer session of this node began");
+        }
+        drop(nodes);
+        self.touch();
+        seat
+    }
+
+    /// Gives up a seat, unless a newer session has taken it.
+    pub(super) fn leave(&self, name: &NodeName, session: u64) {
+        let mut nodes = self.lock();
+        if nodes.by_name.get(name).is_some_and(|connected| connected.session == session) {
+            nodes.by_name.remove(name);
+        }
+        drop(nodes);
+        self.touch();
+    }
+
+    /// Notes that the node spoke, and what it said if it said something new.
+    pub(super) fn heard(&self, name: &NodeName, session: u64, at: Timestamp, observed: Option<&Observed>) {
+        let mut nodes = self.lock();
+        let Some(connected) = nodes.by_name.get_mut(name).filter(|connected| connected.session == session)
+        else {
+            return;
+        };
+        connected.node.last_heard = at;
+        let Some(observed) = observed.filter(|observed| connected.node.observed.as_ref() != Some(observed))
+        else {
+            return;
+        };
+        connected.node.observed = Some(observed.clone());
+        drop(nodes);
+        self.touch();
+    }
+
+    /// Ends a node's session, if it has one.
+    pub fn dismiss(&self, name: &NodeName, why: &str) {
+        if let Some(connected) = self.lock().by_name.get(name) {
+            connected.dismiss(why);
+        }
+    }
+
+    /// How many nodes are connected.
+    pub fn count(&self) -> usize {
+        self.lock().by_name.len()
+    }
+
+    /// All connected nodes.
+    pub fn snapshot(&self) -> BTreeMap<NodeName, LiveNode> {
+        self.lock().by_name.iter().map(|(name, connected)| (name.clone(), connected.node.clone())).collect()
+    }
+
+    /// One connected node.
+    pub fn node(&self, name: &NodeName) -> Option<LiveNode> {
+        self.lock().by_name.get(name).map(|connected| connected.node.clone())
+    }
+
+    /// Changes whenever a session begins or ends or a report says something new.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Hands a command to a node's session; the answer comes from the agent.
+    ///
+    /// # Errors
+    /// The node is not connected, or has too many commands waiting.
+    pub fn command(
+        &self,
+        name: &NodeName,
+        command: Command,
+    ) -> Result<oneshot::Receiver<(bool, String)>, CommandRefused> {
+        let (answer, outcome) = oneshot::channel();
+        let nodes = self.lock();
+        let connected = nodes.by_name.get(name).ok_or(CommandRefused::NotConnected)?;
+        connected.commands.try_send((command, answer)).map_err(|_| CommandRefused::Busy)?;
+        Ok(outcome)
+    }
+
+    fn touch(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Nodes> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connected {
+    fn dismiss(&self, why: &str) {
+        self.dismissal.send_replace(why.to_owned());
+        self.dismissed.cancel();
+    }
+}
+
+/// Why a command was not even sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CommandRefused {
+    /// Nobody to tell.
+    #[error("its agent is not connected")]
+    NotConnected,
+    /// Too many at once.
+    #[error("its agent has too many commands waiting; try again shortly")]
+    Busy,
+}

@@ -1,0 +1,461 @@
+//! The task of one session: one loop, one `select!`, and the store's work beside it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use fleet::time::Timestamp;
+use futures::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
+use tracing::{info, warn};
+
+use super::{
+    Command, CommandAnswer, FromAgent, Hello, LiveNode, SessionError, ToAgent, conversation::Conversation,
+    live::Seat, outbox::Outbox,
+};
+use crate::{
+    coordinator::Coordinator,
+    events::Draft,
+    identity::NodePeer,
+    store::{
+        CommitError, Key, StoreError, Transaction, Version,
+        records::{NodeRecord, Record as _, SeenRecord},
+    },
+};
+
+/// An agent that does not introduce itself within this is not one.
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// After saying Leave, so long for what is under way.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// After the store failed.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Commands that wait for their answer.
+const ANSWERS_MAX: usize = 16;
+/// An agent that was replaced by a newer session of its node dials again only after this: two hosts with one
+/// certificate must not push each other out in a tight loop.
+const SUPERSEDED_REDIAL: Duration = Duration::from_secs(60);
+/// After a stop of the coordinator.
+const STOP_REDIAL: Duration = Duration::from_secs(1);
+
+/// What a message of the agent is, or why it cannot be read.
+pub type Inbound = Result<FromAgent, SessionError>;
+
+/// One stream of one agent.
+pub struct Session<I> {
+    coordinator: Arc<Coordinator>,
+    peer: NodePeer,
+    inbound: I,
+    outbound: mpsc::Sender<ToAgent>,
+}
+
+impl<I: Stream<Item = Inbound> + Unpin + Send> Session<I> {
+    /// A session of an authenticated node.
+    pub fn new(
+        coordinator: Arc<Coordinator>,
+        peer: NodePeer,
+        inbound: I,
+        outbound: mpsc::Sender<ToAgent>,
+    ) -> Self {
+        Self { coordinator, peer, inbound, outbound }
+    }
+
+    /// Runs until either side ends it.
+    ///
+    /// # Errors
+    /// Why it ended, unless both sides agreed.
+    pub async fn run(mut self) -> Result<(), SessionError> {
+        let hello = match tokio::time::timeout(HELLO_TIMEOUT, self.inbound.next()).await {
+            Ok(Some(Ok(FromAgent::Hello(hello)))) => hello,
+            Ok(Some(Err(error))) => return Err(error),
+            _ => return Err(SessionError::NoHello),
+        };
+        let coordinator = self.coordinator.clone();
+        let mut changes = coordinator.store.watch(Key::node(&self.peer.name).as_str());
+        changes.mark_unchanged();
+        let record = load_node(&coordinator, &self.peer).await?;
+        let (seen, seen_version) = load_seen(&coordinator, &self.peer).await?;
+        let node = live_node((coordinator.clock)(), &hello);
+        let seat = coordinator.live.enter(&self.peer.name, node);
+        let (name, session) = (self.peer.name.clone(), seat.session);
+        info!(node = %name, version = hello.agent_version, "An agent connected");
+        let mut talk = Talk::new(self, seat, changes, (record, seen, seen_version));
+        talk.greet(hello);
+        let outcome = talk.run().await;
+        coordinator.live.leave(&name, session);
+        talk.finish().await;
+        let why = outcome.as_ref().err().map_or_else(|| "it left".to_owned(), ToString::to_string);
+        info!(node = %name, why, "An agent is gone");
+        outcome
+    }
+}
+
+fn live_node(now: Timestamp, hello: &Hello) -> LiveNode {
+    LiveNode {
+        since: now,
+        last_heard: now,
+        observed: None,
+        agent_version: hello.agent_version.clone(),
+        platform: hello.platform.clone(),
+    }
+}
+
+async fn load_node(coordinator: &Coordinator, peer: &NodePeer) -> Result<NodeRecord, SessionError> {
+    let superseded = || SessionError::Superseded(peer.name.clone());
+    let entry = coordinator.store.get(&Key::node(&peer.name)).await?.ok_or_else(superseded)?;
+    let record = NodeRecord::read(&entry)?;
+    if record.accepts(&peer.serial) { Ok(record) } else { Err(superseded()) }
+}
+
+async fn load_seen(
+    coordinator: &Coordinator,
+    peer: &NodePeer,
+) -> Result<(Option<Box<SeenRecord>>, Version), StoreError> {
+    let entry = coordinator.store.get(&Key::seen(&peer.name)).await?;
+    let version = entry.as_ref().map_or(0, |entry| entry.version);
+    Ok((entry.as_ref().map(SeenRecord::read).transpose()?.map(Box::new), version))
+}
+
+/// What the store's work came to.
+enum Done {
+    Loaded(Result<Box<NodeRecord>, SessionError>),
+    Saved(Result<Version, CommitError>),
+    Reloaded(Result<(Option<Box<SeenRecord>>, Version), StoreError>),
+}
+
+/// What can happen next.
+enum Event {
+    Said(Option<Inbound>),
+    Ordered(Option<(Command, CommandAnswer)>),
+    RecordChanged,
+    Done(Done),
+    CanSend,
+    Deadline,
+    Dismissed,
+    Stopping,
+    Closed,
+}
+
+enum Phase {
+    Talking,
+    /// Nothing more is listened to; what waits is still sent and stored.
+    Leaving,
+}
+
+struct Talk<I> {
+    session: Session<I>,
+    seat: Seat,
+    changes: watch::Receiver<Version>,
+    conversation: Conversation,
+    seen_version: Version,
+    outbox: Outbox,
+    answers: BTreeMap<u64, CommandAnswer>,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    loading: bool,
+    saving: bool,
+    retry_at: Option<Instant>,
+    interval: Duration,
+    heard: Instant,
+    expires: Instant,
+    phase: Phase,
+    leave_by: Instant,
+}
+
+impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
+    fn new(
+        session: Session<I>,
+        seat: Seat,
+        changes: watch::Receiver<Version>,
+        (record, seen, seen_version): (NodeRecord, Option<Box<SeenRecord>>, Version),
+    ) -> Self {
+        let now = Instant::now();
+        let left = session.peer.not_after.since((session.coordinator.clock)());
+        let interval = session.coordinator.heartbeat.interval_for(session.coordinator.live.count());
+        Self {
+            session,
+            seat,
+            changes,
+            conversation: Conversation::new(record, seen.map(|seen| *seen).unwrap_or_default()),
+            seen_version,
+            outbox: Outbox::default(),
+            answers: BTreeMap::new(),
+            work: FuturesUnordered::new(),
+            loading: false,
+            saving: false,
+            retry_at: None,
+            interval,
+            heard: now,
+            expires: now + left,
+            phase: Phase::Talking,
+            leave_by: now,
+        }
+    }
+
+    fn wall(&self) -> Timestamp {
+        (self.session.coordinator.clock)()
+    }
+
+    fn greet(&mut self, hello: Hello) {
+        let coordinator = &self.session.coordinator;
+        if let Some(other) = hello.epoch.filter(|epoch| *epoch != coordinator.epoch) {
+            let text =
+                format!("its agent obeys store {other}, this one is {}; it will refuse", coordinator.epoch);
+            warn!(node = %self.session.peer.name, theirs = %other, ours = %coordinator.epoch,
+                "An agent obeys another store; was this one restored or made anew?");
+            let event = Draft::new(self.wall(), "other-epoch", text).of_node(&self.session.peer.name);
+            let events = coordinator.events.clone();
+            coordinator.tracker.spawn(async move { events.record(event).await });
+        }
+        let coordinator = &self.session.coordinator;
+        self.outbox.put(ToAgent::Welcome {
+            epoch: coordinator.epoch,
+            fleet: coordinator.fleet.clone(),
+            heartbeat: self.interval,
+            wall_clock: self.wall(),
+        });
+        let now = self.wall();
+        self.conversation.on_hello(now, hello);
+        let record = self.conversation.record.clone();
+        self.on_record(record);
+    }
+
+    async fn run(&mut self) -> Result<(), SessionError> {
+        loop {
+            self.start_work();
+            if let Phase::Leaving = self.phase
+                && self.outbox.is_empty()
+            {
+                return Ok(());
+            }
+            let event = self.next_event().await;
+            if !self.handle(event)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let silent = self.heard + self.session.coordinator.heartbeat.silence_max(self.interval);
+        match self.phase {
+            Phase::Talking => [Some(silent), Some(self.expires), self.retry_at]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(silent),
+            Phase::Leaving => self.leave_by,
+        }
+    }
+
+    async fn next_event(&mut self) -> Event {
+        let talking = matches!(self.phase, Phase::Talking);
+        let stop = &self.session.coordinator.stop;
+        let deadline = self.next_deadline();
+        // Every arm is cancel-safe: what was not taken is still there at the next turn.
+        tokio::select! {
+            said = self.session.inbound.next(), if talking => Event::Said(said),
+            ordered = self.seat.commands.recv(), if talking => Event::Ordered(ordered),
+            _ = self.changes.changed(), if talking && !self.loading => Event::RecordChanged,
+            Some(done) = self.work.next() => Event::Done(done),
+            permit = self.session.outbound.reserve(), if !self.outbox.is_empty() => match permit {
+                Ok(permit) => {
+                    if let Some(message) = self.outbox.take() {
+                        permit.send(message);
+                    }
+                    Event::CanSend
+                }
+                Err(_) => Event::Closed,
+            },
+            () = tokio::time::sleep_until(deadline) => Event::Deadline,
+            () = self.seat.dismissed.cancelled(), if talking => Event::Dismissed,
+            () = stop.cancelled(), if talking => Event::Stopping,
+        }
+    }
+
+    /// Answers whether to go on.
+    fn handle(&mut self, event: Event) -> Result<bool, SessionError> {
+        match event {
+            Event::Said(None) | Event::Closed => return Ok(false),
+            Event::Said(Some(said)) => self.on_said(said?)?,
+            Event::Ordered(Some((command, answer))) => self.on_command(command, answer),
+            // A seat whose other side is gone was replaced; the dismissal says so.
+            Event::Ordered(None) | Event::CanSend => {}
+            Event::RecordChanged => self.load(),
+            Event::Done(done) => self.on_done(done)?,
+            Event::Deadline => return self.on_deadline(),
+            Event::Dismissed => {
+                let why = self.seat.dismissal.borrow().clone();
+                self.leave(why, SUPERSEDED_REDIAL);
+            }
+            Event::Stopping => self.leave("the coordinator is stopping".to_owned(), STOP_REDIAL),
+        }
+        Ok(true)
+    }
+
+    fn on_said(&mut self, said: FromAgent) -> Result<(), SessionError> {
+        self.heard = Instant::now();
+        let now = self.wall();
+        let report = match &said {
+            FromAgent::Report(observed) => Some(observed.as_ref()),
+            _ => None,
+        };
+        self.session.coordinator.live.heard(&self.session.peer.name, self.seat.session, now, report);
+        match said {
+            FromAgent::Hello(_) => return Err(SessionError::SecondHello),
+            FromAgent::Report(observed) => self.conversation.on_report(now, *observed),
+            FromAgent::Ack { generation, stage, refusal } => {
+                self.conversation.on_ack(now, (generation, stage, refusal));
+            }
+            FromAgent::Heartbeat(seq) => {
+                let coordinator = &self.session.coordinator;
+                self.interval = coordinator.heartbeat.interval_for(coordinator.live.count());
+                self.outbox.put(ToAgent::HeartbeatReply { seq, next: self.interval });
+            }
+            FromAgent::Notices(notices) => {
+                self.conversation.on_notices(notices);
+                if !self.conversation.has_unsaved() {
+                    // All of them are stored already: the earlier answer was lost.
+                    self.outbox.put(ToAgent::NoticesReceived(self.conversation.notices_up_to()));
+                }
+            }
+            FromAgent::CommandResult { id, ok, detail } => {
+                if let Some(answer) = self.answers.remove(&id) {
+                    // Whoever asked may have given up.
+                    drop(answer.send((ok, detail)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_command(&mut self, command: Command, answer: CommandAnswer) {
+        self.answers.retain(|_, answer| !answer.is_closed());
+        if ANSWERS_MAX <= self.answers.len() {
+            drop(answer.send((false, "its agent has not answered earlier commands".to_owned())));
+            return;
+        }
+        let id = rand::random();
+        self.answers.insert(id, answer);
+        self.outbox.put(ToAgent::Command { id, command });
+    }
+
+    fn on_record(&mut self, record: NodeRecord) {
+        if let Some(assign) = self.conversation.on_record(record) {
+            self.outbox.put(assign);
+        }
+    }
+
+    fn load(&mut self) {
+        self.loading = true;
+        let (coordinator, peer) = (self.session.coordinator.clone(), self.session.peer.clone());
+        self.work
+            .push(Box::pin(async move { Done::Loaded(load_node(&coordinator, &peer).await.map(Box::new)) }));
+    }
+
+    /// Stores what is new, one commit at a time; what comes meanwhile goes into the next.
+    fn start_work(&mut self) {
+        if self.saving || self.retry_at.is_some() || !self.conversation.has_unsaved() {
+            return;
+        }
+        self.saving = true;
+        let save = self.conversation.save();
+        let key = Key::seen(&self.session.peer.name);
+        let commit = Transaction::default().replace(key, self.seen_version, save.seen.encode());
+        let events = self.session.coordinator.events.clone();
+        self.work.push(Box::pin(async move { Done::Saved(events.append(save.events, commit).await) }));
+    }
+
+    fn on_done(&mut self, done: Done) -> Result<(), SessionError> {
+        match done {
+            Done::Loaded(record) => {
+                self.loading = false;
+                match record {
+                    Ok(record) => self.on_record(*record),
+                    Err(SessionError::Store(error)) => {
+                        warn!(node = %self.session.peer.name, %error, "Cannot read what is desired");
+                        self.retry_at = Some(Instant::now() + RETRY_DELAY);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Done::Saved(Ok(version)) => {
+                self.saving = false;
+                self.seen_version = version;
+                self.outbox.put(ToAgent::NoticesReceived(self.conversation.notices_up_to()));
+            }
+            Done::Saved(Err(error)) => {
+                warn!(node = %self.session.peer.name, %error, "Cannot store what a node reports; trying again");
+                self.reload_seen();
+            }
+            Done::Reloaded(Ok((stored, version))) => {
+                self.saving = false;
+                self.seen_version = version;
+                self.conversation.on_save_failed(stored.as_deref());
+                self.retry_at = Some(Instant::now() + RETRY_DELAY);
+            }
+            Done::Reloaded(Err(_)) => self.reload_seen(),
+        }
+        Ok(())
+    }
+
+    /// Finds out what the store holds after a commit whose outcome is not known.
+    fn reload_seen(&mut self) {
+        let (coordinator, peer) = (self.session.coordinator.clone(), self.session.peer.clone());
+        self.work.push(Box::pin(async move {
+            tokio::time::sleep(RETRY_DELAY).await;
+            Done::Reloaded(load_seen(&coordinator, &peer).await)
+        }));
+    }
+
+    fn on_deadline(&mut self) -> Result<bool, SessionError> {
+        let now = Instant::now();
+        if let Phase::Leaving = self.phase {
+            return Ok(now < self.leave_by);
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.load();
+        }
+        let silence_max = self.session.coordinator.heartbeat.silence_max(self.interval);
+        if silence_max <= now.duration_since(self.heard) {
+            return Err(SessionError::Silent(silence_max));
+        }
+        if self.expires <= now {
+            self.leave("its certificate has expired".to_owned(), Duration::ZERO);
+        }
+        Ok(true)
+    }
+
+    fn leave(&mut self, why: String, redial_after: Duration) {
+        self.outbox.put(ToAgent::Leave { why, redial_after });
+        self.phase = Phase::Leaving;
+        self.leave_by = Instant::now() + LEAVE_TIMEOUT;
+    }
+
+    /// What was heard is stored before the session is forgotten, if the store lets it.
+    async fn finish(&mut self) {
+        let now = self.wall();
+        self.conversation.on_end(now);
+        let give_up = tokio::time::sleep(LEAVE_TIMEOUT);
+        tokio::pin!(give_up);
+        self.retry_at = None;
+        loop {
+            self.start_work();
+            let done = tokio::select! {
+                done = self.work.next() => done,
+                () = &mut give_up => None,
+            };
+            match done {
+                Some(Done::Saved(Ok(version))) => {
+                    self.saving = false;
+                    self.seen_version = version;
+                    if !self.conversation.has_unsaved() {
+                        return;
+                    }
+                }
+                Some(Done::Loaded(_)) => {}
+                // A newer session of this node writes now, or the store is away: what it has is the truth.
+                Some(Done::Saved(Err(_)) | Done::Reloaded(_)) | None => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The whole coordinator inside the test, over real TLS.
+#![allow(clippy::unwrap_used, reason = "in a test, a step that fails is the finding")]
+
+mod identity;
+mod support;
