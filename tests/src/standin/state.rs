@@ -35,9 +35,9 @@ impl State {
             .unwrap_or_default()
     }
 
-    /// Stores it by rename.
+    /// Stores it by rename. Two servers may start in one home at once, so each stages under a name of its own.
     pub fn write(&self, home: &Path) -> io::Result<()> {
-        let staged = home.join(".standin-state.json.new");
+        let staged = home.join(format!(".standin-state.json.{}", std::process::id()));
         fs::write(&staged, serde_json::to_vec(self)?)?;
         fs::rename(staged, home.join(FILE))
     }
