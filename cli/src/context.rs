@@ -12,7 +12,6 @@ use crate::exit::Failure;
 
 /// A context file as written by the coordinator.
 #[derive(Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Context {
     /// `host:port` of the coordinator.
     pub address: String,

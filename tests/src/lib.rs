@@ -1,4 +1,5 @@
 //! What end-to-end and simulation tests share; the only crate that may see both daemons.
 
+pub mod harness;
 pub mod pack;
 pub mod standin;

@@ -280,7 +280,7 @@ fn unit_files_are_well_formed() {
                 if !["[Unit]", "[Service]", "[Install]"].contains(&line) {
                     complaints.push(format!("{path}:{}: no such section {line}", number + 1));
                 }
-            } else if section.is_empty() || !line.split_once('=').is_some_and(|(key, _)| !key.is_empty()) {
+            } else if section.is_empty() || line.split_once('=').is_none_or(|(key, _)| key.is_empty()) {
                 complaints.push(format!("{path}:{}: not a setting", number + 1));
             }
         }

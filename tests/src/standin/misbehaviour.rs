@@ -3,6 +3,7 @@
 //! Read at each start; the keys marked *live* are read again while the server runs, so a test can make a
 //! healthy node sick without a restart. Unknown keys are refused: a typo must not pass as good behaviour.
 
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::{fs, io};
 
@@ -61,6 +62,8 @@ pub struct Misbehaviour {
     pub gateway_ready_after: Option<Span>,
     /// *live* ERROR lines for the log, written every `log_errors_interval`.
     pub log_errors: Vec<String>,
+    /// The loopback address of its ports; 127.0.0.1 unless given. Nodes with the same ports then fit on one machine.
+    pub bind: Option<Ipv4Addr>,
     /// 1 s unless given.
     pub log_errors_interval: Option<Span>,
     /// The process ends by itself after this time so that none stays behind; 1 h unless given.

@@ -4,6 +4,7 @@
 //! `WSO2 Carbon started in`. Faults from `standin.toml` are woven in where the real ones strike.
 
 use std::cell::RefCell;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -208,7 +209,8 @@ impl Server {
             let bound = if taken {
                 Err(io::Error::from(io::ErrorKind::AddrInUse))
             } else {
-                TcpListener::bind(("127.0.0.1", port.number + offset)).await
+                let address = faults.bind.filter(Ipv4Addr::is_loopback).unwrap_or(Ipv4Addr::LOCALHOST);
+                TcpListener::bind((address, port.number + offset)).await
             };
             match bound {
                 Ok(listener) => {

@@ -1,0 +1,85 @@
+//! A coordinator with its data directory.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::{net::TcpStream, process::Command};
+
+use super::{Daemon, LIMIT, Operator, Programs, until};
+
+/// A coordinator, running or not.
+#[derive(Debug)]
+pub struct Coordinator {
+    programs: Programs,
+    dir: PathBuf,
+    port: u16,
+    /// `None` while it is down.
+    pub daemon: Option<Daemon>,
+}
+
+impl Coordinator {
+    /// Writes its configuration and starts it. Heartbeats are quick: tests wait for what they detect.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn start(programs: &Programs, dir: &Path, fleet: &str, port: u16) -> Result<Self> {
+        fs::create_dir_all(dir)?;
+        let data = dir.join("data");
+        let config = format!(
+            "fleet = \"{fleet}\"\ndata_dir = {data:?}\nlisten = \"127.0.0.1:{port}\"\nnames = [\"127.0.0.1\"]\n\n\
+             [heartbeat]\ninterval = \"1s\"\n"
+        );
+        fs::write(dir.join("coordinator.toml"), config)?;
+        let mut coordinator = Self { programs: programs.clone(), dir: dir.to_owned(), port, daemon: None };
+        coordinator.restart().await?;
+        Ok(coordinator)
+    }
+
+    /// Starts it again on the same data directory and port.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub async fn restart(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.programs.coordinator);
+        command.arg("--config").arg(self.dir.join("coordinator.toml"));
+        let mut daemon = Daemon::start(command, &self.dir.join("coordinator.log"))?;
+        let context = self.context();
+        until("the coordinator to listen", LIMIT, async || {
+            if let Some(status) = daemon.ended()? {
+                bail!("the coordinator ended with {status}:\n{}", daemon.last_lines());
+            }
+            let listens = TcpStream::connect(("127.0.0.1", self.port)).await.is_ok();
+            Ok((listens && context.is_file()).then_some(()))
+        })
+        .await?;
+        self.daemon = Some(daemon);
+        Ok(())
+    }
+
+    /// kill -9.
+    ///
+    /// # Errors
+    /// It was not running.
+    pub async fn kill(&mut self) -> Result<()> {
+        let mut daemon = self.daemon.take().context("the coordinator is not running")?;
+        daemon.kill().await
+    }
+
+    /// Where the operator's context file is.
+    pub fn context(&self) -> PathBuf {
+        self.dir.join("data/operator/context.toml")
+    }
+
+    /// The first operator.
+    pub fn operator(&self) -> Operator {
+        Operator::new(self.programs.convoy.clone(), self.context())
+    }
+
+    /// Where its state is.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("data")
+    }
+}

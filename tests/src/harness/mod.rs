@@ -1,0 +1,23 @@
+//! Real programs for end-to-end tests and the demo: a coordinator, agents and the operator's command, as processes in
+//! a directory of their own, ended whatever happens.
+//!
+//! Everything listens on 127.0.0.1 below port 32768. Nothing here waits for a time; it waits for a state, within a
+//! generous limit that only a failure reaches.
+
+mod agent;
+mod coordinator;
+mod daemon;
+mod fleet_dir;
+mod operator;
+mod programs;
+mod site;
+mod until;
+
+pub use agent::Agent;
+pub use coordinator::Coordinator;
+pub use daemon::{Daemon, memory};
+pub use fleet_dir::FleetDir;
+pub use operator::{Operator, Ran};
+pub use programs::Programs;
+pub use site::Site;
+pub use until::{LIMIT, until};
