@@ -111,6 +111,12 @@ pub fn is_secret_key(key: &str) -> bool {
         "sharedkey",
         "credential",
         "credentials",
+        "apikey",
+        "oldkey",
+        "apitoken",
+        "authtoken",
+        "accesstoken",
+        "refreshtoken",
     ];
     last.contains("password")
         || last.contains("passwd")

@@ -2,6 +2,110 @@
 //!
 //! Owns the format (docs/fleet-format.md is its reference): layers, expressions, product profiles, extra files.
 //! Called by the coordinator for `plan` and `apply` and by the CLI for `lint`. Reads no file: the directory comes as a
-//! map. Reports everything that is wrong at once, each with its place and remedy.
+//! map. Reports everything that is wrong at once, each with its place and remedy (docs/findings.md).
 
 pub mod canonical;
+mod check;
+mod compose;
+mod config;
+mod expression;
+mod files;
+mod manifest;
+mod merge;
+pub(crate) mod reader;
+pub(crate) mod report;
+mod rollout_text;
+mod service;
+pub(crate) mod tree;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    bundle::Bundle,
+    finding::{Finding, Place},
+    ids::{Digest, FleetName, GroupName, NodeName},
+    rollout::{FleetPolicy, RolloutPolicy},
+};
+
+pub use compose::compose;
+pub use manifest::OFFSET_MAX;
+pub use report::FINDINGS_MAX;
+
+/// A fleet directory holds at most this many files.
+pub const SOURCES_MAX: usize = 5_000;
+/// All files of a fleet directory together, bytes.
+pub const SOURCES_SIZE_MAX: usize = 256 * 1024 * 1024;
+/// A TOML file of a fleet directory is at most this large, bytes.
+pub const TOML_SIZE_MAX: usize = 1024 * 1024;
+
+/// A fleet directory: content by path relative to it, '/' between parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sources(pub BTreeMap<String, Vec<u8>>);
+
+impl Sources {
+    /// Whether a path of a fleet directory matters to composition. A directory in Git holds more (README, CI files,
+    /// `.git`); the CLI reads and sends only these.
+    pub fn wants(path: &str) -> bool {
+        let below = |directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+        path == "fleet.toml"
+            || path == "overrides.toml"
+            || below("files")
+            || ((below("config") || below("products")) && path.ends_with(".toml"))
+    }
+}
+
+/// What came of a fleet directory.
+#[derive(Debug, Clone)]
+pub struct Composition {
+    /// The fleet; `None` while any finding is an error.
+    pub fleet: Option<Fleet>,
+    /// Everything wrong or doubtful, errors first.
+    pub findings: Vec<Finding>,
+}
+
+/// A composed fleet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fleet {
+    /// Of fleet.toml.
+    pub name: FleetName,
+    /// `[rollout]`.
+    pub rollout: FleetPolicy,
+    /// By name.
+    pub groups: BTreeMap<GroupName, Group>,
+    /// By name.
+    pub nodes: BTreeMap<NodeName, ComposedNode>,
+}
+
+/// Nodes that do the same job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Group {
+    /// Catalogue id.
+    pub product: String,
+    /// Groups that must be done before this one begins, as typed in `after`.
+    pub after: Vec<GroupName>,
+    /// `[groups.NAME.rollout]`.
+    pub rollout: RolloutPolicy,
+    /// Its nodes, sorted.
+    pub nodes: Vec<NodeName>,
+}
+
+/// Everything that one node should have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ComposedNode {
+    /// Its group.
+    pub group: GroupName,
+    /// As other nodes reach it.
+    pub host: String,
+    /// Manifest and service settings.
+    pub bundle: Bundle,
+    /// The content behind every digest of the bundle.
+    pub contents: BTreeMap<Digest, Arc<[u8]>>,
+    /// The composed deployment.toml.
+    pub config_text: String,
+    /// Where each of its keys was typed, by the keys of [`canonical::flatten`]. Keys that composition itself set
+    /// (`server.offset`) point at what set them.
+    pub origins: BTreeMap<String, Place>,
+}
+
+#[cfg(test)]
+mod tests;

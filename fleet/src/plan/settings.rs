@@ -1,0 +1,114 @@
+//! Service and file settings that differ, as people read them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::SettingChange;
+use crate::{
+    bundle::{FileEntry, ProbeKind, ServiceSettings},
+    finding::{MASK, is_secret_key, mask_line},
+    time::Human,
+};
+
+/// What differs between two entries of one file, besides its content.
+pub(super) fn of_file(old: &FileEntry, new: &FileEntry) -> Vec<String> {
+    let word = |debug: String| debug.to_lowercase();
+    let pairs = [
+        ("mode", format!("{:04o}", old.mode), format!("{:04o}", new.mode)),
+        ("drift", word(format!("{:?}", old.drift)), word(format!("{:?}", new.drift))),
+        ("restart", word(format!("{:?}", old.restart)), word(format!("{:?}", new.restart))),
+        ("secret", old.secret.to_string(), new.secret.to_string()),
+    ];
+    pairs
+        .into_iter()
+        .filter(|(_, old, new)| old != new)
+        .map(|(what, old, new)| format!("{what} {old} -> {new}"))
+        .collect()
+}
+
+/// What differs between the settings of a node's service.
+pub(super) fn changes(old: Option<&ServiceSettings>, new: &ServiceSettings) -> Vec<SettingChange> {
+    let before = old.map(texts).unwrap_or_default();
+    let after = texts(new);
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    names
+        .into_iter()
+        .filter(|name| before.get(*name) != after.get(*name))
+        .map(|name| {
+            let text = |of: &BTreeMap<String, String>| of.get(name).map(|raw| shown(name, raw));
+            let (old, new) = (text(&before).unwrap_or_default(), text(&after).unwrap_or_default());
+            SettingChange { setting: name.clone(), old, new }
+        })
+        .collect()
+}
+
+fn shown(name: &str, raw: &str) -> String {
+    if name.starts_with("env.") && is_secret_key(name) {
+        return MASK.to_owned();
+    }
+    raw.split(' ').map(mask_line).collect::<Vec<_>>().join(" ")
+}
+
+fn texts(service: &ServiceSettings) -> BTreeMap<String, String> {
+    let mut texts: BTreeMap<String, String> = [
+        ("product", service.product.clone()),
+        ("home", service.home.clone()),
+        ("script_unix", service.script_unix.to_string()),
+        ("script_windows", service.script_windows.to_string()),
+        ("config_path", service.config_path.to_string()),
+        ("args", service.args.join(" ")),
+        ("offset", service.offset.to_string()),
+        ("java_home", service.java_home.clone().unwrap_or_default()),
+        ("run_user", service.run_user.clone().unwrap_or_default()),
+        ("ports", ports(service)),
+        ("probes", probes(service)),
+        ("ready_lines", service.ready_lines.join(" | ")),
+        ("start_deadline", Human(service.start_deadline).to_string()),
+        ("stop_deadline", Human(service.stop_deadline).to_string()),
+        ("unhealthy_restarts", service.unhealthy_restarts.to_string()),
+        ("owned_keys", service.owned_keys.join(" ")),
+        ("jdk", jdk(service)),
+    ]
+    .into_iter()
+    .map(|(name, text)| (name.to_owned(), text))
+    .collect();
+    let (limits, policy) = (&service.thresholds, &service.restart_policy);
+    let more = [
+        ("probe_period", Human(limits.period).to_string()),
+        ("probe_failures", limits.failure.to_string()),
+        ("probe_successes", limits.success.to_string()),
+        ("probe_grace", Human(limits.grace).to_string()),
+        ("exits_max", policy.exits_max.to_string()),
+        ("exits_window", Human(policy.window).to_string()),
+        ("restart_delay", Human(policy.delay).to_string()),
+        ("restart_delay_max", Human(policy.delay_max).to_string()),
+    ];
+    texts.extend(more.into_iter().map(|(name, text)| (name.to_owned(), text)));
+    texts.extend(service.env.iter().map(|(name, value)| (format!("env.{name}"), value.clone())));
+    texts.retain(|_, text| !text.is_empty());
+    texts
+}
+
+fn ports(service: &ServiceSettings) -> String {
+    let text = service.ports.iter().map(|port| {
+        let mark = if port.required { "" } else { "?" };
+        format!("{}{mark}={}", port.name, port.number)
+    });
+    text.collect::<Vec<_>>().join(" ")
+}
+
+fn probes(service: &ServiceSettings) -> String {
+    let text = service.probes.iter().map(|probe| match &probe.kind {
+        ProbeKind::Tcp(port) => format!("{}=tcp:{port}", probe.name),
+        ProbeKind::Http { tls, port, path, .. } => {
+            format!("{}={}:{port}{path}", probe.name, if *tls { "https" } else { "http" })
+        }
+    });
+    text.collect::<Vec<_>>().join(" ")
+}
+
+fn jdk(service: &ServiceSettings) -> String {
+    match service.jdk {
+        (from, Some(to)) => format!("{from} to {to}"),
+        (from, None) => format!("{from} or later"),
+    }
+}

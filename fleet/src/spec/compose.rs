@@ -1,0 +1,435 @@
+//! The steps from sources to fleet: parse, read fleet.toml, check references, then compose node by node.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use minijinja::Value;
+
+use super::{
+    ComposedNode, Composition, Fleet, Group, SOURCES_MAX, SOURCES_SIZE_MAX, Sources, TOML_SIZE_MAX, check,
+    config,
+    expression::{Expressions, NodeFacts, Origin, from_toml, has_expression, to_toml},
+    files::{self, Extras, whole_file},
+    manifest::{self, GroupText, Manifest, NodeText},
+    merge::{MergeKeys, merge},
+    reader::Typed,
+    report::{Report, suggest},
+    service,
+    tree::{self, Node, Parsed, Shape, Source, Table},
+};
+use crate::{
+    bundle::Bundle,
+    finding::Place,
+    ids::{Digest, GroupName, NodeName},
+    product::{self, Catalogue, FileRule, Product},
+};
+
+/// Composes a fleet directory. Pure: the same sources give the same bytes and findings.
+pub fn compose(sources: &Sources) -> Composition {
+    let mut report = Report::default();
+    let fleet = compose_into(sources, &mut report);
+    let fleet = fleet.filter(|_| !report.has_errors());
+    Composition { fleet, findings: report.into_findings() }
+}
+
+/// The TOML files of the directory, parsed.
+pub(super) type Documents = BTreeMap<String, Parsed>;
+
+fn compose_into(sources: &Sources, report: &mut Report) -> Option<Fleet> {
+    if !check_size(sources, report) {
+        return None;
+    }
+    let documents = parse_all(sources, report);
+    let Some(fleet_toml) = documents.get("fleet.toml") else {
+        if !sources.0.contains_key("fleet.toml") {
+            report.error(
+                "CV001",
+                None,
+                "there is no fleet.toml in this directory",
+                "name the directory that holds fleet.toml, or write one (docs/fleet-format.md)",
+            );
+        }
+        return None;
+    };
+    let mut root = fleet_toml.root.clone();
+    if let Some(overrides) = documents.get("overrides.toml") {
+        merge(&mut root, overrides.root.clone(), "", &MergeKeys::new(), report);
+    }
+    let products: Vec<&Table> = documents
+        .iter()
+        .filter(|(path, _)| path.starts_with("products/"))
+        .map(|(_, parsed)| &parsed.root)
+        .collect();
+    let catalogue = product::read_products(&products, report);
+    let manifest = manifest::read(&root, report)?;
+    check::references(&manifest, report);
+    check::layers(&manifest, &documents, report);
+    let owners: Vec<&str> = manifest
+        .groups
+        .keys()
+        .map(GroupName::as_str)
+        .chain(manifest.nodes.keys().map(NodeName::as_str))
+        .collect();
+    let extras = files::find(sources, &owners, report);
+    let composer = Composer { manifest: &manifest, documents: &documents, catalogue: &catalogue, extras };
+    composer.fleet(report)
+}
+
+fn check_size(sources: &Sources, report: &mut Report) -> bool {
+    let size: usize = sources.0.values().map(Vec::len).sum();
+    if sources.0.len() <= SOURCES_MAX && size <= SOURCES_SIZE_MAX {
+        return true;
+    }
+    report.error(
+        "CV002",
+        None,
+        format!(
+            "the fleet directory has {} files of {size} bytes; at most {SOURCES_MAX} files of {SOURCES_SIZE_MAX} \
+             bytes together are possible",
+            sources.0.len()
+        ),
+        "keep packs and builds out of the fleet directory",
+    );
+    false
+}
+
+fn parse_all(sources: &Sources, report: &mut Report) -> Documents {
+    let mut documents = Documents::new();
+    for (path, content) in &sources.0 {
+        if path.starts_with("files/") || !Sources::wants(path) {
+            continue;
+        }
+        if TOML_SIZE_MAX < content.len() {
+            report.error(
+                "CV402",
+                Some(whole_file(path)),
+                format!("{path} has {} bytes; a TOML file may have {TOML_SIZE_MAX}", content.len()),
+                "split it into layers",
+            );
+            continue;
+        }
+        let Ok(text) = std::str::from_utf8(content) else {
+            report.error(
+                "CV003",
+                Some(whole_file(path)),
+                format!("{path} is not UTF-8 text"),
+                "save it as UTF-8",
+            );
+            continue;
+        };
+        let source = Source::new(path, text);
+        match tree::parse(&source) {
+            Ok(parsed) => {
+                if path.starts_with("config/") {
+                    config::check_lists(&parsed.root, "", report);
+                }
+                documents.insert(path.clone(), parsed);
+            }
+            Err(error) => {
+                let place = tree::At::start_of(&source).place_of(error.offset);
+                let remedy = if has_expression(&place.line_text) {
+                    "inside \"...\" write the names of an expression in single quotes, as in nodes('gateway')"
+                } else {
+                    "correct the line; often it is a missing quote or bracket, or a table that is there twice"
+                };
+                report.error("CV004", Some(place), format!("this is not TOML: {}", error.message), remedy);
+            }
+        }
+    }
+    documents
+}
+
+struct Composer<'a> {
+    manifest: &'a Manifest<'a>,
+    documents: &'a Documents,
+    catalogue: &'a Catalogue,
+    extras: Extras<'a>,
+}
+
+/// A node on its way: layers merged, expressions not yet evaluated.
+pub(super) struct Draft<'a> {
+    pub(super) name: &'a NodeName,
+    pub(super) text: &'a NodeText<'a>,
+    pub(super) group: &'a GroupText<'a>,
+    pub(super) config: Table,
+    trailing: Vec<String>,
+    pub(super) facts: Arc<NodeFacts>,
+}
+
+impl<'a> Composer<'a> {
+    fn fleet(&self, report: &mut Report) -> Option<Fleet> {
+        let products = self.products(report);
+        let mut drafts = Vec::new();
+        let early = Expressions::new(self.manifest.name.as_str(), BTreeMap::new());
+        for (name, text) in &self.manifest.nodes {
+            let Some(group) = self.manifest.groups.get(&text.group) else { continue };
+            let Some(product) = products.get(&text.group) else { continue };
+            report.node = Some(name.clone());
+            drafts.extend(self.draft((name, text, group), product, &early, report));
+            report.node = None;
+        }
+        check::hosts(&drafts, report);
+        let mut groups: BTreeMap<String, Vec<Arc<NodeFacts>>> =
+            self.manifest.groups.keys().map(|name| (name.to_string(), Vec::new())).collect();
+        for draft in &drafts {
+            groups.entry(draft.facts.group.clone()).or_default().push(Arc::clone(&draft.facts));
+        }
+        let expressions = Expressions::new(self.manifest.name.as_str(), groups);
+        let rules = self.fleet_rules(report);
+        let mut nodes = BTreeMap::new();
+        for draft in drafts {
+            report.node = Some(draft.name.clone());
+            let name = draft.name.clone();
+            if let Some(node) = self.node(draft, &expressions, &rules, report) {
+                nodes.insert(name, node);
+            }
+            report.node = None;
+        }
+        let groups = self.groups(&nodes);
+        Some(Fleet {
+            name: self.manifest.name.clone(),
+            rollout: self.manifest.rollout.clone(),
+            groups,
+            nodes,
+        })
+    }
+
+    fn products(&self, report: &mut Report) -> BTreeMap<GroupName, Arc<Product>> {
+        let mut products = BTreeMap::new();
+        for (name, group) in &self.manifest.groups {
+            match self.catalogue.get(&group.product.value) {
+                Some(product) => {
+                    products.insert(name.clone(), Arc::new(product.clone()));
+                }
+                None => report.error(
+                    "CV109",
+                    Some(group.product.at.value_place()),
+                    format!("there is no product {:?}", group.product.value),
+                    suggest(&group.product.value, self.catalogue.keys().map(String::as_str)),
+                ),
+            }
+        }
+        products
+    }
+
+    fn groups(&self, nodes: &BTreeMap<NodeName, ComposedNode>) -> BTreeMap<GroupName, Group> {
+        let member = |group: &GroupName| {
+            nodes.iter().filter(|(_, node)| node.group == *group).map(|(name, _)| name.clone()).collect()
+        };
+        let after = |group: &GroupText<'_>| {
+            group.after.iter().filter_map(|typed| GroupName::parse(&typed.value).ok()).collect()
+        };
+        self.manifest
+            .groups
+            .iter()
+            .map(|(name, group)| {
+                let composed = Group {
+                    product: group.product.value.clone(),
+                    after: after(group),
+                    rollout: group.rollout.clone(),
+                    nodes: member(name),
+                };
+                (name.clone(), composed)
+            })
+            .collect()
+    }
+
+    /// Merges the layers of one node and evaluates what its expressions will need of it.
+    fn draft(
+        &self,
+        (name, text, group): (&'a NodeName, &'a NodeText<'a>, &'a GroupText<'a>),
+        product: &Arc<Product>,
+        early: &Expressions,
+        report: &mut Report,
+    ) -> Option<Draft<'a>> {
+        let (config, trailing) = self.merged(name, (text, group), product, report);
+        let offset = match &text.offset {
+            Some(offset) => offset.value,
+            None => config::literal_offset(&config, report)?,
+        };
+        let id = (name.as_str(), text.group.as_str(), offset);
+        let mut values = BTreeMap::new();
+        for scope in [self.manifest.values, group.values, text.values].into_iter().flatten() {
+            let names = early.early_names(id, &values);
+            let mut nearer = BTreeMap::new();
+            for (key, node) in scope.iter() {
+                if let Some(value) = evaluate_node(node, early, &names, report) {
+                    nearer.insert(key.to_owned(), value);
+                }
+            }
+            values.append(&mut nearer);
+        }
+        let names = early.early_names(id, &values);
+        let host = service::text(&text.host, early, &names, report);
+        let home = service::home(&text.home, early, &names, report);
+        let facts = NodeFacts {
+            name: name.to_string(),
+            group: text.group.to_string(),
+            host: host?,
+            home: home?,
+            offset,
+            product: Arc::clone(product),
+            values,
+        };
+        Some(Draft { name, text, group, config, trailing, facts: Arc::new(facts) })
+    }
+
+    /// The layers of a node, in order: those of its group, its own, then `config/nodes/<node>.toml` if there is one.
+    fn merged(
+        &self,
+        name: &NodeName,
+        (text, group): (&NodeText<'_>, &GroupText<'_>),
+        product: &Product,
+        report: &mut Report,
+    ) -> (Table, Vec<String>) {
+        let mut paths: Vec<String> = group.layers.iter().chain(&text.layers).map(layer_path).collect();
+        let own = format!("config/nodes/{name}.toml");
+        if !paths.contains(&own) {
+            paths.push(own);
+        }
+        let start = tree::At::start_of(&text.at.source);
+        let mut config = Table::empty(start, Shape::Implicit);
+        let mut trailing = Vec::new();
+        for parsed in paths.iter().filter_map(|path| self.documents.get(path)) {
+            merge(&mut config, parsed.root.clone(), "", &product.merge_keys, report);
+            trailing.extend(parsed.trailing.iter().cloned());
+        }
+        (config, trailing)
+    }
+
+    fn fleet_rules(&self, report: &mut Report) -> Vec<FileRule> {
+        self.manifest.files.iter().filter_map(|rule| rule.literal(report)).collect()
+    }
+
+    fn node(
+        &self,
+        mut draft: Draft<'_>,
+        expressions: &Expressions,
+        fleet_rules: &[FileRule],
+        report: &mut Report,
+    ) -> Option<ComposedNode> {
+        let names = expressions.names(&draft.facts);
+        let scope = (expressions, &names);
+        config::evaluate(&mut draft.config, scope, report);
+        config::set_offset(&mut draft, report);
+        let text = config::print(&draft, &draft.trailing, self.manifest.name.as_str());
+        let flat = match super::canonical::flatten(&text) {
+            Ok(flat) => flat,
+            Err(error) => {
+                // Never expected: what is printed comes from a parsed tree.
+                report.error(
+                    "CV209",
+                    None,
+                    format!("the composed deployment.toml is {error}"),
+                    "report this",
+                );
+                return None;
+            }
+        };
+        let own: Vec<FileRule> = draft
+            .group
+            .files
+            .iter()
+            .chain(&draft.text.files)
+            .filter_map(|rule| rule.literal(report))
+            .collect();
+        let product = Arc::clone(&draft.facts.product);
+        let rules: Vec<&FileRule> = product.files.iter().chain(fleet_rules).chain(&own).collect();
+        let mut files = BTreeMap::new();
+        let mut contents: BTreeMap<Digest, Arc<[u8]>> = BTreeMap::new();
+        for rendered in self.extra_files(&draft, scope, &rules, report) {
+            contents.insert(rendered.entry.digest, rendered.content);
+            files.insert(rendered.path, rendered.entry);
+        }
+        let content: Arc<[u8]> = text.as_bytes().into();
+        let mut entry = files::settings(&product.config_path, &rules);
+        entry.digest = Digest::of(&content);
+        entry.meaning = super::canonical::meaning_of(&flat);
+        entry.size = content.len() as u64;
+        contents.insert(entry.digest, content);
+        files.insert(product.config_path.clone(), entry);
+        files::check_bundle(&files, report);
+        let service = service::settings(&draft, &self.manifest.service, scope, &flat, report)?;
+        Some(ComposedNode {
+            group: draft.text.group.clone(),
+            host: draft.facts.host.clone(),
+            bundle: Bundle { files, service },
+            contents,
+            config_text: text,
+            origins: self.origins(&draft, &flat),
+        })
+    }
+
+    fn origins(&self, draft: &Draft<'_>, flat: &super::canonical::Flat) -> BTreeMap<String, Place> {
+        let mut origins = tree::origins(&draft.config);
+        // An expression may have become a table; its keys stand where the expression does.
+        for key in flat.keys() {
+            if !origins.contains_key(key) {
+                let cut = |end: usize| origins.get(&key[..end]).cloned();
+                let place = key.rmatch_indices(['.', '[']).find_map(|(end, _)| cut(end));
+                origins.insert(key.clone(), place.unwrap_or_else(|| draft.text.at.key_place()));
+            }
+        }
+        origins
+    }
+
+    /// The group's files, with the node's own in their place.
+    fn extra_files(
+        &self,
+        draft: &Draft<'_>,
+        scope: (&Expressions, &super::expression::Names),
+        rules: &[&FileRule],
+        report: &mut Report,
+    ) -> Vec<files::Rendered> {
+        let mut chosen = BTreeMap::new();
+        for owner in [draft.text.group.as_str(), draft.name.as_str()] {
+            for (path, extra) in self.extras.get(owner).into_iter().flatten() {
+                if *path == draft.facts.product.config_path {
+                    report.error(
+                        "CV405",
+                        Some(whole_file(&format!("files/{owner}/{path}"))),
+                        format!("{path} is composed from layers and cannot be given as a file"),
+                        "move it to config/ and name it as a layer",
+                    );
+                    continue;
+                }
+                chosen.insert(path, extra);
+            }
+        }
+        chosen.into_iter().filter_map(|(path, extra)| extra.render(path, scope, rules, report)).collect()
+    }
+}
+
+pub(super) fn layer_path(layer: &Typed<String>) -> String {
+    format!("config/{}.toml", layer.value)
+}
+
+/// A value of `[values]`: its strings may hold expressions over wider scopes.
+fn evaluate_node(
+    node: &Node,
+    expressions: &Expressions,
+    names: &super::expression::Names,
+    report: &mut Report,
+) -> Option<Value> {
+    match node {
+        Node::Leaf(leaf) => match leaf.value.as_str() {
+            Some(text) if has_expression(text) => {
+                let origin = Origin::of_string(&leaf.at, leaf.at.value, text);
+                let value = expressions.evaluate(text, names, &origin, report)?;
+                // What has no TOML form is no value either.
+                to_toml(&value).map(|_| value)
+            }
+            _ => Some(from_toml(&leaf.value)),
+        },
+        Node::Table(table) => {
+            let mut fields = BTreeMap::new();
+            for (key, node) in table.iter() {
+                fields.insert(key.to_owned(), evaluate_node(node, expressions, names, report)?);
+            }
+            Some(Value::from(fields))
+        }
+        Node::Tables(tables) => tables
+            .iter()
+            .map(|table| evaluate_node(&Node::Table(table.clone()), expressions, names, report))
+            .collect(),
+    }
+}

@@ -1,0 +1,338 @@
+//! fleet.toml (with overrides.toml merged over it) as typed: names parsed, references checked, nothing composed yet.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{
+    reader::{Reader, Typed},
+    report::{Report, suggest},
+    tree::{At, Node, Table},
+};
+use crate::{
+    bundle::{RestartPolicy, Thresholds},
+    ids::{FleetName, GroupName, NameError, NodeName},
+    product::{FileRuleText, file_rule},
+    rollout::policy::{FleetPolicy, RolloutPolicy},
+};
+
+/// The largest offset: with it the highest known port, 11111, still is a port.
+pub const OFFSET_MAX: u16 = 54_424;
+
+pub(super) struct Manifest<'a> {
+    pub(super) name: FleetName,
+    pub(super) rollout: FleetPolicy,
+    pub(super) values: Option<&'a Table>,
+    pub(super) service: ServiceText,
+    pub(super) files: Vec<FileRuleText>,
+    pub(super) groups: BTreeMap<GroupName, GroupText<'a>>,
+    pub(super) nodes: BTreeMap<NodeName, NodeText<'a>>,
+}
+
+pub(super) struct GroupText<'a> {
+    pub(super) at: At,
+    pub(super) product: Typed<String>,
+    pub(super) layers: Vec<Typed<String>>,
+    pub(super) after: Vec<Typed<String>>,
+    pub(super) rollout: RolloutPolicy,
+    pub(super) values: Option<&'a Table>,
+    pub(super) run: RunText,
+    pub(super) service: ServiceText,
+    pub(super) files: Vec<FileRuleText>,
+}
+
+pub(super) struct NodeText<'a> {
+    pub(super) at: At,
+    pub(super) group: GroupName,
+    pub(super) host: Typed<String>,
+    pub(super) home: Typed<String>,
+    pub(super) offset: Option<Typed<u16>>,
+    pub(super) layers: Vec<Typed<String>>,
+    pub(super) values: Option<&'a Table>,
+    pub(super) run: RunText,
+    pub(super) service: ServiceText,
+    pub(super) files: Vec<FileRuleText>,
+}
+
+/// How the server is launched; strings may hold expressions.
+#[derive(Default)]
+pub(super) struct RunText {
+    pub(super) java_home: Option<Typed<String>>,
+    pub(super) run_user: Option<Typed<String>>,
+    pub(super) args: Option<Typed<Vec<String>>>,
+    pub(super) env: BTreeMap<String, Typed<String>>,
+}
+
+/// `[service]` at one of its three places; what is absent comes from the wider one.
+#[derive(Default, Clone)]
+pub(super) struct ServiceText {
+    pub(super) start_deadline: Option<Duration>,
+    pub(super) stop_deadline: Option<Duration>,
+    pub(super) unhealthy_restarts: Option<bool>,
+    pub(super) probe_period: Option<Duration>,
+    pub(super) probe_failures: Option<u32>,
+    pub(super) probe_successes: Option<u32>,
+    pub(super) probe_grace: Option<Duration>,
+    pub(super) exits_max: Option<u32>,
+    pub(super) exits_window: Option<Duration>,
+    pub(super) restart_delay: Option<Duration>,
+    pub(super) restart_delay_max: Option<Duration>,
+}
+
+impl ServiceText {
+    /// This, with what it does not say taken from `wider`.
+    pub(super) fn over(&self, wider: &Self) -> Self {
+        Self {
+            start_deadline: self.start_deadline.or(wider.start_deadline),
+            stop_deadline: self.stop_deadline.or(wider.stop_deadline),
+            unhealthy_restarts: self.unhealthy_restarts.or(wider.unhealthy_restarts),
+            probe_period: self.probe_period.or(wider.probe_period),
+            probe_failures: self.probe_failures.or(wider.probe_failures),
+            probe_successes: self.probe_successes.or(wider.probe_successes),
+            probe_grace: self.probe_grace.or(wider.probe_grace),
+            exits_max: self.exits_max.or(wider.exits_max),
+            exits_window: self.exits_window.or(wider.exits_window),
+            restart_delay: self.restart_delay.or(wider.restart_delay),
+            restart_delay_max: self.restart_delay_max.or(wider.restart_delay_max),
+        }
+    }
+
+    pub(super) fn thresholds(&self) -> Thresholds {
+        Thresholds {
+            period: self.probe_period.unwrap_or(Duration::from_secs(10)),
+            failure: self.probe_failures.unwrap_or(3),
+            success: self.probe_successes.unwrap_or(1),
+            grace: self.probe_grace.unwrap_or(Duration::from_secs(60)),
+        }
+    }
+
+    pub(super) fn restart_policy(&self) -> RestartPolicy {
+        RestartPolicy {
+            exits_max: self.exits_max.unwrap_or(5),
+            window: self.exits_window.unwrap_or(Duration::from_secs(600)),
+            delay: self.restart_delay.unwrap_or(Duration::from_secs(5)),
+            delay_max: self.restart_delay_max.unwrap_or(Duration::from_secs(300)),
+        }
+    }
+}
+
+/// Reads the whole of fleet.toml. `None` only if there is no usable fleet name.
+pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<'a>> {
+    let mut reader = Reader::new(root, "");
+    let name = reader.text("name", report);
+    let name = reader.required("name", name, "\"acme-prod\"", report);
+    let name = name.and_then(|name| parse_name(&name.value, &name.at, FleetName::parse, report));
+    let values = read_values(&mut reader, report);
+    let service = read_service(&mut reader, report);
+    let rollout = match reader.table("rollout", report) {
+        Some(table) => super::rollout_text::read_fleet(table, report),
+        None => FleetPolicy::default(),
+    };
+    let files = read_files(&mut reader, report);
+    let mut groups = BTreeMap::new();
+    if let Some(table) = reader.table("groups", report) {
+        for (name, at, group) in named(&table, "group", GroupName::parse, report) {
+            if let Some(group) = read_group(at, group, report) {
+                groups.insert(name, group);
+            }
+        }
+    }
+    let mut nodes = BTreeMap::new();
+    if let Some(table) = reader.table("nodes", report) {
+        for (name, at, node) in named(&table, "node", NodeName::parse, report) {
+            if let Some(node) = read_node(&name, (at, node), &groups, report) {
+                nodes.insert(name, node);
+            }
+        }
+    }
+    reader.finish(report);
+    Some(Manifest { name: name?, rollout, values, service, files, groups, nodes })
+}
+
+fn parse_name<T>(
+    text: &str,
+    at: &At,
+    parse: impl Fn(&str) -> Result<T, NameError>,
+    report: &mut Report,
+) -> Option<T> {
+    match parse(text) {
+        Ok(name) => Some(name),
+        Err(error) => {
+            report.error(
+                "CV007",
+                Some(at.value_place()),
+                error.to_string(),
+                "use lower-case letters, digits and '-', as in \"is-1\"",
+            );
+            None
+        }
+    }
+}
+
+/// The entries of [groups] or [nodes]: parsed name and the table behind it.
+fn named<'a, T>(
+    table: &Reader<'a>,
+    what: &str,
+    parse: impl Fn(&str) -> Result<T, NameError>,
+    report: &mut Report,
+) -> Vec<(T, At, Reader<'a>)> {
+    let mut entries = Vec::new();
+    for (key, node) in table.entries() {
+        let Some(at) = node.at().cloned() else { continue };
+        let Node::Table(inner) = node else {
+            report.error(
+                "CV006",
+                Some(at.key_place()),
+                format!("{what} {key:?} must be a table, not {}", node.kind()),
+                format!("write it as [{what}s.NAME]"),
+            );
+            continue;
+        };
+        let key_at = At { value: at.key, ..at };
+        if let Some(name) = parse_name(key, &key_at, &parse, report) {
+            entries.push((name, key_at, Reader::new(inner, format!("{}.{key}", table.path()))));
+        }
+    }
+    entries
+}
+
+fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option<GroupText<'a>> {
+    let product = reader.text("product", report);
+    let product = reader.required("product", product, "\"wso2is-7.2\"", report);
+    let layers = read_list(&mut reader, "layers", report);
+    let after = read_list(&mut reader, "after", report);
+    let rollout = match reader.table("rollout", report) {
+        Some(table) => super::rollout_text::read_group(table, report),
+        None => RolloutPolicy::default(),
+    };
+    let values = read_values(&mut reader, report);
+    let run = read_run(&mut reader, report);
+    let service = read_service(&mut reader, report);
+    let files = read_files(&mut reader, report);
+    reader.finish(report);
+    Some(GroupText { at, product: product?, layers, after, rollout, values, run, service, files })
+}
+
+fn read_node<'a>(
+    name: &NodeName,
+    (at, mut reader): (At, Reader<'a>),
+    groups: &BTreeMap<GroupName, GroupText<'a>>,
+    report: &mut Report,
+) -> Option<NodeText<'a>> {
+    let group = reader.text("group", report);
+    let group = reader.required("group", group, "\"key-manager\"", report);
+    let group = group.and_then(|group| {
+        let found = groups.keys().find(|known| known.as_str() == group.value).cloned();
+        if found.is_none() {
+            report.error(
+                "CV101",
+                Some(group.at.value_place()),
+                format!("node {name} is in group {:?}, which does not exist", group.value),
+                suggest(&group.value, groups.keys().map(GroupName::as_str)),
+            );
+        }
+        found
+    });
+    let host = reader.text("host", report);
+    let host = reader.required("host", host, "\"is-1.example.org\"", report);
+    let home = reader.text("home", report);
+    let home = reader.required("home", home, "\"/opt/wso2/wso2is-7.2.0\"", report);
+    let offset = reader.number("offset", (0, i64::from(OFFSET_MAX)), report);
+    let offset =
+        offset.and_then(|offset| Some(Typed { value: u16::try_from(offset.value).ok()?, at: offset.at }));
+    let layers = read_list(&mut reader, "layers", report);
+    let values = read_values(&mut reader, report);
+    let run = read_run(&mut reader, report);
+    let service = read_service(&mut reader, report);
+    let files = read_files(&mut reader, report);
+    reader.finish(report);
+    Some(NodeText {
+        at,
+        group: group?,
+        host: host?,
+        home: home?,
+        offset,
+        layers,
+        values,
+        run,
+        service,
+        files,
+    })
+}
+
+/// A list of names, each with its own place.
+fn read_list(reader: &mut Reader<'_>, key: &'static str, report: &mut Report) -> Vec<Typed<String>> {
+    let Some(list) = reader.texts(key, report) else { return Vec::new() };
+    let array = reader.raw().leaf(key).and_then(|leaf| leaf.value.as_array());
+    let spans = array.into_iter().flatten().map(|item| item.span().map(|span| span.start));
+    let at = |start: Option<usize>| At { value: start.unwrap_or(list.at.value), ..list.at.clone() };
+    list.value.iter().zip(spans).map(|(text, start)| Typed { value: text.clone(), at: at(start) }).collect()
+}
+
+fn read_values<'a>(reader: &mut Reader<'a>, report: &mut Report) -> Option<&'a Table> {
+    reader.table("values", report).map(|table| table.raw())
+}
+
+fn read_files(reader: &mut Reader<'_>, report: &mut Report) -> Vec<FileRuleText> {
+    let rules = reader.tables("files", report);
+    rules.into_iter().filter_map(|mut rule| file_rule(&mut rule, report)).collect()
+}
+
+fn read_run(reader: &mut Reader<'_>, report: &mut Report) -> RunText {
+    let mut env = BTreeMap::new();
+    if let Some(table) = reader.table("env", report) {
+        for (name, node) in table.entries() {
+            let Some(at) = node.at().cloned() else { continue };
+            let text = super::reader::as_leaf(node).and_then(|leaf| leaf.value.as_str());
+            match text {
+                Some(text) if is_env_name(name) => {
+                    env.insert(name.to_owned(), Typed { value: text.to_owned(), at });
+                }
+                Some(_) => report.error(
+                    "CV112",
+                    Some(at.key_place()),
+                    format!("{name:?} is not the name of an environment variable"),
+                    "use letters, digits and '_', not starting with a digit",
+                ),
+                None => report.error(
+                    "CV006",
+                    Some(at.key_place()),
+                    format!("environment variable {name} must be a string, not {}", node.kind()),
+                    "put the value in quotes",
+                ),
+            }
+        }
+    }
+    RunText {
+        java_home: reader.text("java_home", report),
+        run_user: reader.text("run_user", report),
+        args: reader.texts("args", report),
+        env,
+    }
+}
+
+fn is_env_name(name: &str) -> bool {
+    !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn read_service(reader: &mut Reader<'_>, report: &mut Report) -> ServiceText {
+    let Some(mut table) = reader.table("service", report) else { return ServiceText::default() };
+    let count = |table: &mut Reader<'_>, key, report: &mut Report| {
+        table.number(key, (1, 1000), report).and_then(|typed| u32::try_from(typed.value).ok())
+    };
+    let service = ServiceText {
+        start_deadline: table.duration("start_deadline", report),
+        stop_deadline: table.duration("stop_deadline", report),
+        unhealthy_restarts: table.flag("unhealthy_restarts", report),
+        probe_period: table.duration("probe_period", report),
+        probe_failures: count(&mut table, "probe_failures", report),
+        probe_successes: count(&mut table, "probe_successes", report),
+        probe_grace: table.duration("probe_grace", report),
+        exits_max: count(&mut table, "exits_max", report),
+        exits_window: table.duration("exits_window", report),
+        restart_delay: table.duration("restart_delay", report),
+        restart_delay_max: table.duration("restart_delay_max", report),
+    };
+    table.finish(report);
+    service
+}

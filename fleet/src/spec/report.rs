@@ -1,0 +1,122 @@
+//! Collects findings while a fleet is read, so that people see all of them at once.
+
+use crate::{
+    finding::{Finding, Place, Severity},
+    ids::NodeName,
+};
+
+/// More findings than this help nobody; the last one then says that there are more.
+pub const FINDINGS_MAX: usize = 500;
+
+/// The findings so far.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    findings: Vec<Finding>,
+    dropped: bool,
+    /// Set while one node is composed.
+    pub(crate) node: Option<NodeName>,
+}
+
+impl Report {
+    pub(crate) fn error(
+        &mut self,
+        code: &'static str,
+        place: Option<Place>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.push(code, Severity::Error, place, (message.into(), remedy.into()));
+    }
+
+    pub(crate) fn warning(
+        &mut self,
+        code: &'static str,
+        place: Option<Place>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.push(code, Severity::Warning, place, (message.into(), remedy.into()));
+    }
+
+    fn push(
+        &mut self,
+        code: &'static str,
+        severity: Severity,
+        place: Option<Place>,
+        (message, remedy): (String, String),
+    ) {
+        // A mistake in a shared layer would otherwise be told once per node.
+        let known = |other: &&Finding| other.code == code && other.place == place && other.message == message;
+        if self.findings.iter().rev().take(FINDINGS_MAX).any(|other| known(&other)) {
+            return;
+        }
+        if FINDINGS_MAX <= self.findings.len() {
+            self.dropped = true;
+            return;
+        }
+        let node = self.node.clone();
+        self.findings.push(Finding { code, severity, place, node, message, remedy });
+    }
+
+    pub(crate) fn has_errors(&self) -> bool {
+        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// Whether a finding already points into `file`.
+    pub(crate) fn mentions(&self, file: &str) -> bool {
+        self.findings.iter().any(|finding| finding.place.as_ref().is_some_and(|place| place.file == file))
+    }
+
+    /// Errors first, then by file, line and column; findings without a place last.
+    pub(crate) fn into_findings(mut self) -> Vec<Finding> {
+        self.findings.sort_by(|a, b| {
+            let key = |f: &Finding| (f.severity, f.place.is_none(), f.place.clone(), f.code);
+            key(a).cmp(&key(b)).then_with(|| a.message.cmp(&b.message))
+        });
+        if self.dropped {
+            self.findings.push(Finding {
+                code: "CV000",
+                severity: Severity::Info,
+                place: None,
+                node: None,
+                message: format!("there are more than {FINDINGS_MAX} findings; the rest is not shown"),
+                remedy: "repair these first".to_owned(),
+            });
+        }
+        self.findings
+    }
+}
+
+/// `did you mean "x"`, or what there is to choose from.
+pub(crate) fn suggest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    let best = known.iter().map(|name| (distance(given, name), *name)).min();
+    match best {
+        Some((distance, name)) if distance <= 1 + given.chars().count() / 3 => {
+            format!("did you mean {name:?}?")
+        }
+        Some(_) if known.len() <= 24 => format!("use one of: {}", known.join(", ")),
+        Some((_, name)) => format!("the nearest known name is {name:?}"),
+        None => "there is none to choose from".to_owned(),
+    }
+}
+
+/// Edit distance with neighbouring letters swapped counting as one edit (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let a: Vec<char> = a.chars().take(64).collect();
+    let b: Vec<char> = b.chars().take(64).collect();
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = change.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if 1 < i && 1 < j && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
