@@ -230,21 +230,28 @@ fn unescape(value: &str) -> String {
 fn write_properties(path: &Path, pairs: &BTreeMap<String, String>) -> io::Result<()> {
     let mut text = format!("#{}\n", jiff::Zoned::now().strftime("%a %b %d %H:%M:%S %Z %Y"));
     for (key, value) in pairs {
-        text.push_str(&format!("{}={}\n", escape(key), escape(value)));
+        text.push_str(&format!("{}={}\n", escape(key, Spaces::All), escape(value, Spaces::Leading)));
     }
     fs::write(path, text)
 }
 
-fn escape(text: &str) -> String {
+/// Which spaces a property file escapes: all of a key, only those before a value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Spaces {
+    All,
+    Leading,
+}
+
+fn escape(text: &str, spaces: Spaces) -> String {
+    let leading = text.len() - text.trim_start_matches(' ').len();
     let mut out = String::new();
-    for character in text.chars() {
+    for (at, character) in text.char_indices() {
         match character {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
             ':' | '=' | '#' | '!' | '\\' => out.extend(['\\', character]),
-            // Only a key needs every space escaped; escaping those of a value reads back the same.
-            ' ' => out.push_str("\\ "),
+            ' ' if spaces == Spaces::All || at < leading => out.push_str("\\ "),
             other => out.push(other),
         }
     }
@@ -266,6 +273,6 @@ mod tests {
         write_properties(&path, &pairs).expect("written");
         assert_eq!(read_properties(&path), Some(pairs));
         let text = fs::read_to_string(&path).expect("read");
-        assert!(text.contains("env\\:A\\ B=x\\=1\\:\\\\\\ two\\nlines"), "{text}");
+        assert!(text.contains("env\\:A\\ B=x\\=1\\:\\\\ two\\nlines"), "{text}");
     }
 }
