@@ -1,1 +1,54 @@
-//! (header to be written)
+//! WSO2's configuration model: from deployment.toml to the files that the server will really use, byte for byte, or
+//! to the error with which it would refuse to start.
+//!
+//! The library does no I/O and reads no clock, environment or file. Callers hand in bytes:
+//!
+//! ```
+//! use carbon::{Inputs, Pack, render};
+//! # let files = carbon::pack::RULE_FILES.iter().map(|f| (format!("repository/resources/conf/{f}"), b"{}".to_vec()))
+//! #     .chain([("repository/resources/conf/templates/conf/a.xml.j2".to_string(), b"<n>{{ server.name }}</n>".to_vec())]);
+//! // `files`: (path below the product's home, content), such as repository/resources/conf/default.json.
+//! let pack = Pack::load(files).unwrap();
+//! let rendered = render(&pack, "[server]\nname = \"a\"\n", &Inputs::default()).unwrap();
+//! assert_eq!(rendered.files["conf/a.xml"], "<n>a</n>\n");
+//! ```
+//!
+//! # The phases, one module each
+//! `toml` and [`flatten`] → [`mapping`] → [`infer`] → [`defaults`] → [`reference`] → [`units`] → [`validate`] →
+//! [`tree`] → [`template`]. [`mod@render`] runs them; [`pack`] holds what they need; [`dialect`] says which version of
+//! the mapper and of its template engine a product has; [`java`] is the part of Java that shows through.
+//!
+//! # What callers use
+//! - [`Pack::load`], [`Pack::digest`]; [`render`](render::render) for the files, [`resolve`] for the values only.
+//! - [`Rendered`] and [`Resolved`]: final values, where each came from ([`Origin`]), places in deployment.toml,
+//!   variables that were looked up.
+//! - [`MapperError`]: WSO2's sentence (`Display`), the exception, the keys and the place behind it.
+//!
+//! # Bounds
+//! Every input is bounded: file and template size, nesting of TOML, JSON, tags and expressions, rounds of loops,
+//! output and single values. Beyond a bound stands an error that names it, never a panic or endless work.
+
+pub mod defaults;
+pub mod dialect;
+pub mod error;
+pub mod flatten;
+pub mod infer;
+pub mod java;
+mod json;
+pub mod mapping;
+pub mod pack;
+pub mod reference;
+pub mod render;
+pub mod template;
+pub mod toml;
+pub mod tree;
+pub mod units;
+pub mod validate;
+pub mod value;
+
+pub use dialect::{Dialect, Product, Version};
+pub use error::MapperError;
+pub use pack::{Pack, PackError};
+pub use reference::Inputs;
+pub use render::{Origin, Rendered, Resolved, render, resolve};
+pub use value::Value;

@@ -1,0 +1,100 @@
+//! The whole way: from deployment.toml to the files that the server will use, or to the mapper's refusal.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::defaults;
+use crate::error::MapperError;
+use crate::flatten::{self, Flat};
+use crate::infer::Cause;
+use crate::pack::Pack;
+use crate::reference::{self, Inputs, Variables};
+use crate::toml::Position;
+use crate::tree;
+use crate::value::{Table, Value};
+
+/// Where the value of a final key came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Written by the user, under this name before mapping, at this place.
+    User { key: Arc<str>, position: Position },
+    /// Set by infer.json because another key has a certain value.
+    Inferred(Cause),
+    /// From default.json.
+    Default,
+}
+
+/// Everything up to the templates: what the server knows as its parsed configuration.
+#[derive(Debug, Clone, Default)]
+pub struct Resolved {
+    /// Final values by flat key.
+    pub values: BTreeMap<Arc<str>, Value>,
+    /// Where each came from.
+    pub origins: BTreeMap<Arc<str>, Origin>,
+    /// Where each leaf stands in deployment.toml, by the name before mapping; elements as `key[0].sub`.
+    pub positions: BTreeMap<Arc<str>, Position>,
+    /// Variables that were looked up.
+    pub variables: Variables,
+    /// Aliases of `[secrets]`.
+    pub secrets: BTreeSet<String>,
+}
+
+/// What a render gives.
+#[derive(Debug, Clone, Default)]
+pub struct Rendered {
+    /// File contents by path below the home.
+    pub files: BTreeMap<Arc<str>, String>,
+    /// The values behind them.
+    pub resolved: Resolved,
+}
+
+/// Renders every template of the pack.
+pub fn render(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<Rendered, MapperError> {
+    let (data, resolved) = run(pack, toml, inputs)?;
+    let tree = tree::build(&data)?;
+    let mut files = BTreeMap::new();
+    for file in &pack.templates {
+        let text = file.template.render(&tree).map_err(|fault| MapperError::Template {
+            file: Arc::clone(&file.output),
+            line: fault.line,
+            message: fault.message,
+        })?;
+        files.insert(Arc::clone(&file.output), text);
+    }
+    Ok(Rendered { files, resolved })
+}
+
+/// All phases but the templates: enough to know whether the mapper refuses values.
+pub fn resolve(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<Resolved, MapperError> {
+    run(pack, toml, inputs).map(|(_, resolved)| resolved)
+}
+
+fn run(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<(Flat, Resolved), MapperError> {
+    let flattened = flatten::flatten(toml)?;
+    let mut data = flattened.data;
+    let renamed = pack.mappings.apply(&mut data)?;
+    let user: Vec<Arc<str>> = data.iter().map(|(key, _)| Arc::clone(key)).collect();
+    let causes = pack.inference.apply(&mut data)?;
+    let added = defaults::apply(&pack.defaults, &mut data);
+    let variables = reference::resolve(&mut data, &flattened.secrets, inputs, pack.dialect)?;
+    pack.units.apply(&mut data)?;
+    pack.rules.check(&data)?;
+
+    let mut origins = BTreeMap::new();
+    for key in user {
+        let written = renamed.get(&key).unwrap_or(&key);
+        let position = flattened.positions.get(written).copied().unwrap_or_default();
+        origins.insert(Arc::clone(&key), Origin::User { key: Arc::clone(written), position });
+    }
+    origins.extend(causes.into_iter().map(|(key, cause)| (key, Origin::Inferred(cause))));
+    origins.extend(added.into_iter().map(|key| (key, Origin::Default)));
+    let values: Table = data.iter().map(|(key, value)| (Arc::clone(key), value.clone())).collect();
+    let resolved = Resolved {
+        values: values.into_entries().into_iter().collect(),
+        origins,
+        positions: flattened.positions,
+        variables,
+        secrets: flattened.secrets.into_keys().collect(),
+    };
+    Ok((data, resolved))
+}

@@ -1,0 +1,289 @@
+//! Values while a template runs. Lists and maps are shared and can be changed, as in Java.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::java;
+use crate::value::{Ordered, Time, Value};
+
+/// A value of the template language.
+#[derive(Clone)]
+pub enum Val {
+    Null,
+    Bool(bool),
+    Int(i32),
+    Long(i64),
+    Double(f64),
+    Text(Arc<str>),
+    Time(Time),
+    /// A Java list.
+    List(Rc<ListCell>),
+    /// A Java array or set: can be looped over, not changed.
+    Array(Rc<ListCell>),
+    /// A Java map.
+    Map(Rc<MapCell>),
+    /// What `namespace()` makes.
+    Namespace(Rc<MapCell>),
+    /// An entry of a map.
+    Pair(Rc<(Arc<str>, Val)>),
+    /// The variable `loop`.
+    Loop(Rc<LoopState>),
+    /// `name=value` among arguments.
+    Named(Rc<(Arc<str>, Val)>),
+}
+
+/// Shared list.
+#[derive(Default)]
+pub struct ListCell(pub RefCell<Vec<Val>>);
+
+/// Shared map.
+#[derive(Default)]
+pub struct MapCell(pub RefCell<Ordered<Val>>);
+
+/// Where a loop stands.
+pub struct LoopState {
+    pub index0: usize,
+    pub length: usize,
+}
+
+/// Deepest nesting that is printed or compared. Lists can be made to contain each other.
+pub const DEPTH_MAX: usize = 80;
+
+/// Longest text of one value.
+pub const TEXT_MAX: usize = 16 << 20;
+
+impl Drop for ListCell {
+    fn drop(&mut self) {
+        drop_flat(std::mem::take(self.0.get_mut()));
+    }
+}
+
+impl Drop for MapCell {
+    fn drop(&mut self) {
+        drop_flat(std::mem::take(self.0.get_mut()).into_entries().into_iter().map(|(_, val)| val).collect());
+    }
+}
+
+/// Frees nested containers one after the other: freeing them recursively would use stack in proportion to depth.
+fn drop_flat(mut open: Vec<Val>) {
+    while let Some(val) = open.pop() {
+        match val {
+            Val::List(cell) | Val::Array(cell) => {
+                if let Some(mut cell) = Rc::into_inner(cell) {
+                    open.append(cell.0.get_mut());
+                }
+            }
+            Val::Map(cell) | Val::Namespace(cell) => {
+                if let Some(mut cell) = Rc::into_inner(cell) {
+                    let entries = std::mem::take(cell.0.get_mut()).into_entries();
+                    open.extend(entries.into_iter().map(|(_, val)| val));
+                }
+            }
+            Val::Pair(pair) | Val::Named(pair) => {
+                if let Some((_, val)) = Rc::into_inner(pair) {
+                    open.push(val);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Val {
+    pub fn text(text: &str) -> Self {
+        Self::Text(Arc::from(text))
+    }
+
+    pub fn list(items: Vec<Val>) -> Self {
+        Self::List(Rc::new(ListCell(RefCell::new(items))))
+    }
+
+    pub fn array(items: Vec<Val>) -> Self {
+        Self::Array(Rc::new(ListCell(RefCell::new(items))))
+    }
+
+    pub fn map(entries: Ordered<Val>) -> Self {
+        Self::Map(Rc::new(MapCell(RefCell::new(entries))))
+    }
+
+    /// Takes a value of the mapper over.
+    pub fn from_value(value: Value) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(value),
+            Value::Integer(value) => Self::Int(value),
+            Value::Long(value) => Self::Long(value),
+            Value::Double(value) => Self::Double(value),
+            Value::Text(text) => Self::Text(text),
+            Value::Time(time) => Self::Time(time),
+            Value::List(items) => Self::list(items.into_iter().map(Self::from_value).collect()),
+            Value::Map(map) => {
+                Self::map(map.into_entries().into_iter().map(|(k, v)| (k, Self::from_value(v))).collect())
+            }
+        }
+    }
+
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
+    /// Null, `false`, zero, empty, and the text `false` in any case are false.
+    pub fn truthy(&self) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Bool(value) => *value,
+            Self::Int(value) => *value != 0,
+            Self::Long(value) => *value != 0,
+            Self::Double(value) => *value != 0.0,
+            Self::Text(text) => !text.is_empty() && !text.eq_ignore_ascii_case("false"),
+            Self::List(cell) | Self::Array(cell) => !cell.0.borrow().is_empty(),
+            Self::Map(cell) | Self::Namespace(cell) => !cell.0.borrow().is_empty(),
+            Self::Time(_) | Self::Pair(_) | Self::Loop(_) | Self::Named(_) => true,
+        }
+    }
+
+    /// `value.getClass()` as it appears in the engine's messages.
+    pub fn class_name(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "java.lang.Boolean",
+            Self::Int(_) => "java.lang.Integer",
+            Self::Long(_) => "java.lang.Long",
+            Self::Double(_) => "java.lang.Double",
+            Self::Text(_) => "java.lang.String",
+            Self::Time(time) => time.class.java_name(),
+            Self::List(_) => "com.hubspot.jinjava.objects.collections.SizeLimitingPyList",
+            Self::Array(_) => "java.util.Set",
+            Self::Map(_) => "com.hubspot.jinjava.objects.collections.SizeLimitingPyMap",
+            Self::Namespace(_) => "com.hubspot.jinjava.objects.Namespace",
+            Self::Pair(_) => "java.util.Map$Entry",
+            Self::Loop(_) => "com.hubspot.jinjava.util.ForLoop",
+            Self::Named(_) => "com.hubspot.jinjava.el.ext.NamedParameter",
+        }
+    }
+
+    /// `Objects.toString(value)`: null is `null`. `None` if the text would be too long or nests too deep.
+    pub fn try_to_string(&self) -> Option<Arc<str>> {
+        if let Self::Text(text) = self {
+            return Some(Arc::clone(text));
+        }
+        let mut out = String::new();
+        self.print(&mut out, 0).then(|| Arc::from(out))
+    }
+
+    /// The same for tests and messages: what is too long is cut.
+    pub fn to_java_string(&self) -> String {
+        let mut out = String::new();
+        self.print(&mut out, 0);
+        out
+    }
+
+    /// Appends the printed form. False if it would be too long or nests too deep.
+    pub fn print(&self, out: &mut String, depth: usize) -> bool {
+        if DEPTH_MAX < depth || TEXT_MAX < out.len() {
+            return false;
+        }
+        match self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Int(value) => out.push_str(&value.to_string()),
+            Self::Long(value) => out.push_str(&value.to_string()),
+            Self::Double(value) => out.push_str(&java::double_to_string(*value)),
+            Self::Text(text) => out.push_str(text),
+            Self::Time(time) => out.push_str(&time.text),
+            Self::List(cell) | Self::Array(cell) => {
+                out.push('[');
+                for (n, item) in cell.0.borrow().iter().enumerate() {
+                    if n > 0 {
+                        out.push_str(", ");
+                    }
+                    if !item.print(out, depth + 1) {
+                        return false;
+                    }
+                }
+                out.push(']');
+            }
+            Self::Map(cell) | Self::Namespace(cell) => {
+                out.push('{');
+                for (n, (key, value)) in cell.0.borrow().iter().enumerate() {
+                    if n > 0 {
+                        out.push_str(", ");
+                    }
+                    out.push_str(key);
+                    out.push('=');
+                    if !value.print(out, depth + 1) {
+                        return false;
+                    }
+                }
+                out.push('}');
+            }
+            Self::Pair(pair) | Self::Named(pair) => {
+                out.push_str(&pair.0);
+                out.push('=');
+                return pair.1.print(out, depth + 1);
+            }
+            Self::Loop(state) => out.push_str(&format!("<ForLoop: {}>", state.length)),
+        }
+        true
+    }
+
+    /// Items as a loop sees them: a map gives its values, a scalar itself, null nothing.
+    pub fn loop_items(&self) -> Vec<Val> {
+        match self {
+            Self::Null => Vec::new(),
+            Self::List(cell) | Self::Array(cell) => cell.0.borrow().clone(),
+            Self::Map(cell) | Self::Namespace(cell) => {
+                cell.0.borrow().iter().map(|(_, val)| val.clone()).collect()
+            }
+            other => vec![other.clone()],
+        }
+    }
+
+    /// Java's `==`: the same object. Small numbers count as one object, as boxed values do.
+    pub fn same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) => a == b && (-128..=127).contains(a),
+            (Self::Long(a), Self::Long(b)) => a == b && (-128..=127).contains(a),
+            (Self::Text(a), Self::Text(b)) => Arc::ptr_eq(a, b),
+            (Self::List(a), Self::List(b)) | (Self::Array(a), Self::Array(b)) => Rc::ptr_eq(a, b),
+            (Self::Map(a), Self::Map(b)) | (Self::Namespace(a), Self::Namespace(b)) => Rc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+
+    /// Java's `equals`.
+    pub fn java_equals(&self, other: &Self, depth: usize) -> bool {
+        if DEPTH_MAX < depth {
+            return false;
+        }
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Bool(a), Self::Bool(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) => a == b,
+            (Self::Long(a), Self::Long(b)) => a == b,
+            (Self::Double(a), Self::Double(b)) => a.to_bits() == b.to_bits(),
+            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Time(a), Self::Time(b)) => a == b,
+            (Self::List(a), Self::List(b)) => {
+                Rc::ptr_eq(a, b) || {
+                    let (a, b) = (a.0.borrow(), b.0.borrow());
+                    a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.java_equals(b, depth + 1))
+                }
+            }
+            (Self::Map(a) | Self::Namespace(a), Self::Map(b) | Self::Namespace(b)) => {
+                Rc::ptr_eq(a, b) || {
+                    let (a, b) = (a.0.borrow(), b.0.borrow());
+                    let same = |(key, value): (&Arc<str>, &Val)| {
+                        b.get(key).is_some_and(|other| value.java_equals(other, depth + 1))
+                    };
+                    a.len() == b.len() && a.iter().all(same)
+                }
+            }
+            (Self::Pair(a), Self::Pair(b)) => a.0 == b.0 && a.1.java_equals(&b.1, depth + 1),
+            _ => self.same_as(other),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Ninth phase: flat keys become the tree that templates see.
+
+use std::sync::Arc;
+
+use crate::error::MapperError;
+use crate::flatten::Flat;
+use crate::template::Val;
+use crate::value::{Ordered, Value};
+
+enum Branch {
+    Leaf(Value),
+    Table(Ordered<Branch>),
+}
+
+/// Most segments that a key may have.
+const SEGMENTS_MAX: usize = 64;
+
+/// Builds the tree in the order of the flat map. If one key is the parent of another, the later one wins.
+pub fn build(data: &Flat) -> Result<Ordered<Val>, MapperError> {
+    let root = grow(data.iter())?;
+    Ok(root.into_entries().into_iter().map(|(key, branch)| (key, to_val(branch))).collect())
+}
+
+fn grow<'v>(
+    entries: impl Iterator<Item = (&'v Arc<str>, &'v Value)>,
+) -> Result<Ordered<Branch>, MapperError> {
+    let mut root = Ordered::default();
+    for (key, value) in entries {
+        let path = segments(key)?;
+        let Some((last, parents)) = path.split_last() else {
+            // An empty key has no segment: the mapper fails with an index error.
+            return Err(MapperError::Limit { what: "an empty key".into(), limit: 0, unit: "segments" });
+        };
+        if SEGMENTS_MAX < path.len() {
+            let what = format!("key {key}");
+            return Err(MapperError::Limit { what, limit: SEGMENTS_MAX, unit: "segments" });
+        }
+        let mut table = &mut root;
+        for segment in parents {
+            table = descend(table, segment);
+        }
+        table.put(Arc::from(*last), leaf(value)?);
+    }
+    Ok(root)
+}
+
+fn descend<'t>(table: &'t mut Ordered<Branch>, segment: &str) -> &'t mut Ordered<Branch> {
+    if !matches!(table.get(segment), Some(Branch::Table(_) | Branch::Leaf(Value::Map(_)))) {
+        table.put(Arc::from(segment), Branch::Table(Ordered::default()));
+    }
+    if let Some(Branch::Leaf(Value::Map(map))) = table.get(segment) {
+        // A table-valued default that another key reaches into: it grows in place.
+        let grown = map.iter().map(|(key, value)| (Arc::clone(key), Branch::Leaf(value.clone()))).collect();
+        table.put(Arc::from(segment), Branch::Table(grown));
+    }
+    match table.get_mut(segment) {
+        Some(Branch::Table(inner)) => inner,
+        _ => unreachable!("the segment was made a table above"),
+    }
+}
+
+/// Maps inside lists are flat too, and grow the same way.
+fn leaf(value: &Value) -> Result<Branch, MapperError> {
+    match value {
+        Value::List(items) => list(items).map(Branch::Leaf),
+        other => Ok(Branch::Leaf(other.clone())),
+    }
+}
+
+fn list(items: &[Value]) -> Result<Value, MapperError> {
+    let grown = items.iter().map(|item| match item {
+        Value::Map(map) => grow(map.iter()).map(to_value_map),
+        Value::List(inner) => list(inner),
+        other => Ok(other.clone()),
+    });
+    grown.collect::<Result<_, _>>().map(Value::List)
+}
+
+fn to_value_map(table: Ordered<Branch>) -> Value {
+    let entries = table.into_entries().into_iter().map(|(key, branch)| match branch {
+        Branch::Leaf(value) => (key, value),
+        Branch::Table(table) => (key, to_value_map(table)),
+    });
+    Value::Map(entries.collect())
+}
+
+fn to_val(branch: Branch) -> Val {
+    match branch {
+        Branch::Leaf(value) => Val::from_value(value),
+        Branch::Table(table) => {
+            Val::map(table.into_entries().into_iter().map(|(key, branch)| (key, to_val(branch))).collect())
+        }
+    }
+}
+
+/// Splits a flat key at dots outside single quotes. A quoted part is one segment, empty segments are dropped.
+pub fn segments(key: &Arc<str>) -> Result<Vec<&str>, MapperError> {
+    let mut segments = Vec::new();
+    let mut rest: &str = key;
+    while let Some(open) = rest.find('\'') {
+        segments.extend(rest[..open].split('.').filter(|segment| !segment.is_empty()));
+        let inner = &rest[open + 1..];
+        let Some(close) = inner.find('\'') else { return Err(MapperError::Quote { key: Arc::clone(key) }) };
+        segments.push(&inner[..close]);
+        rest = &inner[close + 1..];
+    }
+    segments.extend(rest.split('.').filter(|segment| !segment.is_empty()));
+    Ok(segments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(data: &[(&str, Value)], expected: &str) {
+        let mut flat = Flat::default();
+        flat.put_all(data.iter().map(|(key, value)| (Arc::from(*key), value.clone())).collect());
+        let shown = match build(&flat) {
+            Err(error) => error.to_string(),
+            Ok(tree) => Val::map(tree).to_java_string(),
+        };
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn quoted_segments_stay_whole() {
+        check(&[("a.'b.c'.d", Value::Long(1))], "{a={b.c={d=1}}}");
+        check(&[("a..b", Value::Long(1))], "{a={b=1}}");
+        check(
+            &[("a.'b", Value::Long(1))],
+            "Couldn't find matching ending \"'\" for sub key in flat key a.'b",
+        );
+    }
+
+    #[test]
+    fn a_value_and_a_table_of_one_name_replace_each_other_in_hash_order() {
+        // `a.b` falls into bucket 0 of 4 and `a` into bucket 1, so `a` comes later whatever the file says.
+        check(&[("a", Value::Long(1)), ("a.b", Value::Long(2))], "{a=1}");
+    }
+
+    #[test]
+    fn tables_in_lists_grow_too() {
+        let map = Value::Map([(Arc::from("x.y"), Value::Long(1))].into_iter().collect());
+        check(&[("l", Value::List(vec![map]))], "{l=[{x={y=1}}]}");
+    }
+}

@@ -1,0 +1,140 @@
+//! Every case that WSO2's own config-mapper was run on, byte for byte. Skips when the recordings are not at hand.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may read files; the library may not")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use carbon::pack::{Pack, RESOURCES};
+use carbon::reference::Inputs;
+use carbon::render::render;
+
+fn shared() -> Option<PathBuf> {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/wso2");
+    shared.join("golden").is_dir().then_some(shared)
+}
+
+/// All files below `root` as (path with `/`, bytes).
+fn files(root: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
+                found.push((name, std::fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
+fn inputs(golden: &Path) -> Inputs {
+    let text = std::fs::read_to_string(golden.join("env.txt")).unwrap();
+    let environment = text.lines().filter_map(|line| line.split_once('='));
+    Inputs {
+        environment: environment.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+        system_properties: BTreeMap::from([("carbon.home".into(), "/opt/wso2".into())]),
+        ..Inputs::default()
+    }
+}
+
+/// Line and both texts of the first difference.
+fn first_difference(ours: &str, theirs: &str) -> String {
+    let (mut a, mut b) = (ours.split('\n'), theirs.split('\n'));
+    for line in 1.. {
+        match (a.next(), b.next()) {
+            (None, None) => break,
+            (x, y) if x != y => return format!("line {line}:\n      ours   {x:?}\n      theirs {y:?}"),
+            _ => {}
+        }
+    }
+    "none".into()
+}
+
+struct Tally {
+    cases: usize,
+    files: usize,
+    errors: usize,
+    failures: Vec<String>,
+}
+
+fn check_pack(shared: &Path, name: &str, inputs: &Inputs, tally: &mut Tally) {
+    let home = shared.join("packs").join(name);
+    let mut resources = files(&home);
+    resources.retain(|(path, _)| path.starts_with(RESOURCES) || path == "bin/version.txt");
+    let pack = Pack::load(resources.into_iter()).unwrap();
+    let golden = shared.join("golden").join(name);
+    let default: BTreeMap<String, Vec<u8>> = files(&golden.join("default")).into_iter().collect();
+    let results = std::fs::read_to_string(golden.join("results.tsv")).unwrap();
+    for line in results.lines().filter(|line| !line.starts_with('#')) {
+        let mut columns = line.split('\t');
+        let (case, outcome) = (columns.next().unwrap(), columns.next().unwrap());
+        let toml = match case {
+            "default" => home.join("repository/conf/deployment.toml"),
+            sample => shared.join("samples").join(format!("{sample}.toml")),
+        };
+        let toml = std::fs::read_to_string(toml).unwrap();
+        tally.cases += 1;
+        let rendered = render(&pack, &toml, inputs);
+        let rendered = match (rendered, outcome) {
+            (Ok(rendered), "ok") => rendered,
+            (Err(error), "error") => {
+                let ours = format!("{}: {error}", error.exception());
+                let theirs = columns.next().unwrap_or_default();
+                tally.errors += 1;
+                if ours != theirs {
+                    tally
+                        .failures
+                        .push(format!("{name} {case}: error\n      ours   {ours}\n      theirs {theirs}"));
+                }
+                continue;
+            }
+            (Ok(_), _) => {
+                tally.failures.push(format!("{name} {case}: rendered, but the mapper refuses: {line}"));
+                continue;
+            }
+            (Err(error), _) => {
+                tally.failures.push(format!("{name} {case}: refused, but the mapper renders: {error}"));
+                continue;
+            }
+        };
+        let mut expected = default.clone();
+        if case != "default" && golden.join(case).is_dir() {
+            expected.extend(files(&golden.join(case)));
+        }
+        let ours: BTreeSet<&str> = rendered.files.keys().map(|path| &**path).collect();
+        let theirs: BTreeSet<&str> = expected.keys().map(String::as_str).collect();
+        if ours != theirs {
+            tally.failures.push(format!("{name} {case}: files {:?}", ours.symmetric_difference(&theirs)));
+        }
+        for (path, text) in &rendered.files {
+            let Some(wanted) = expected.get(&**path) else { continue };
+            tally.files += 1;
+            if text.as_bytes() != wanted.as_slice() {
+                let difference = first_difference(text, &String::from_utf8_lossy(wanted));
+                tally.failures.push(format!("{name} {case}: {path}: {difference}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn every_recorded_case_is_reproduced_byte_for_byte() {
+    let Some(shared) = shared() else {
+        println!("skipped: no recordings at ../shared/wso2/golden");
+        return;
+    };
+    let inputs = inputs(&shared.join("golden"));
+    let mut tally = Tally { cases: 0, files: 0, errors: 0, failures: Vec::new() };
+    for pack in ["is-6.0.0", "is-7.2.0", "apim-4.2.0", "apim-4.5.0"] {
+        check_pack(&shared, pack, &inputs, &mut tally);
+    }
+    println!("{} cases: {} files compared, {} refusals compared", tally.cases, tally.files, tally.errors);
+    let shown: Vec<&str> = tally.failures.iter().take(40).map(String::as_str).collect();
+    assert!(tally.failures.is_empty(), "{} differences\n  {}", tally.failures.len(), shown.join("\n  "));
+    assert!(80 < tally.cases && 4000 < tally.files, "the recordings are incomplete");
+}
