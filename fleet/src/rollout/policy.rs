@@ -19,6 +19,12 @@ pub enum Share {
     Percent(u8),
 }
 
+impl Default for Share {
+    fn default() -> Self {
+        Share::Count(1)
+    }
+}
+
 /// A text that is not a share.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(

@@ -1,0 +1,190 @@
+//! What a node's report means for the step that is in flight on it. One step, one node, no side effect.
+//!
+//! All times are the coordinator's: a node's clock may be wrong, so `min_healthy_time` and the deadlines count from
+//! the moment the planner first saw a thing, never from the moment a report says it happened.
+
+use std::time::Duration;
+
+use super::{
+    policy::RolloutPolicy,
+    state::{Flight, FlightStage, StepKind, StepRecord, StepState},
+    view::{NodeView, RunWish},
+};
+use crate::{
+    observed::{Attempt, Observed, ServiceState, Stage, Verdict},
+    time::{Human, Timestamp},
+};
+
+/// The clocks that one look at a step needs.
+pub(super) struct Clocks<'a> {
+    pub(super) policy: &'a RolloutPolicy,
+    /// When a node of the group last got further.
+    pub(super) progress: Timestamp,
+    pub(super) now: Timestamp,
+}
+
+/// Brings `record` up to date. Returns whether it got further.
+pub(super) fn observe(record: &mut StepRecord, node: Option<&NodeView<'_>>, clocks: &Clocks<'_>) -> bool {
+    let gone = || StepState::Skipped { why: "it is no longer in the fleet".to_owned() };
+    let bundle_back = record.way_back();
+    match (&mut record.state, node) {
+        (StepState::Pending | StepState::InFlight(_), None) => {
+            record.state = gone();
+            true
+        }
+        (StepState::InFlight(flight), Some(node)) => {
+            let target = match flight.kind {
+                StepKind::Update => Some(record.target),
+                StepKind::RollBack => bundle_back,
+            };
+            match follow(flight, node, target.map(|target| target.bundle)) {
+                Follow::Same => {}
+                Follow::Replaced => {
+                    let why = "it was given another bundle outside this rollout".to_owned();
+                    record.state = StepState::Skipped { why };
+                    return true;
+                }
+            }
+            let before = flight.stage;
+            if let Some(end) = advance(flight, node, clocks) {
+                record.state = end;
+                return true;
+            }
+            before < flight.stage
+        }
+        _ => false,
+    }
+}
+
+enum Follow {
+    Same,
+    Replaced,
+}
+
+/// A newer commit with the same bundle (a restart that an operator asked for) is followed; another bundle ends this.
+fn follow(flight: &mut Flight, node: &NodeView<'_>, bundle: Option<crate::ids::Digest>) -> Follow {
+    match node.desired {
+        Some(desired) if flight.generation < desired.generation && Some(desired.bundle) == bundle => {
+            flight.generation = desired.generation;
+            Follow::Same
+        }
+        Some(desired) if flight.generation < desired.generation => Follow::Replaced,
+        _ => Follow::Same,
+    }
+}
+
+/// The attempt at this flight's generation, if the node reports one.
+fn attempt<'a>(flight: &Flight, observed: &'a Observed) -> Option<&'a Attempt> {
+    observed.attempted.as_ref().filter(|attempt| attempt.target.generation == flight.generation)
+}
+
+fn advance(flight: &mut Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> Option<StepState> {
+    if let Some(observed) = node.observed {
+        if let Some(refusal) = attempt(flight, observed).and_then(|attempt| attempt.failure.as_ref()) {
+            return Some(failed(flight, clocks.now, format!("{}: {}", refusal.reason, refusal.detail)));
+        }
+        let stage = reached(flight, node, observed);
+        if FlightStage::Written <= stage && flight.written.is_none() {
+            flight.written = Some(clocks.now);
+        }
+        if stage != flight.stage {
+            flight.stage = stage;
+            flight.since = clocks.now;
+        }
+        if is_complete(flight, node, observed, clocks) {
+            return Some(complete(flight, clocks.now));
+        }
+    }
+    overdue(flight, node, clocks)
+}
+
+/// How far the node is with this flight's generation. May go back: a node that stops being healthy while it is
+/// watched is only restarted, not soaking.
+fn reached(flight: &Flight, node: &NodeView<'_>, observed: &Observed) -> FlightStage {
+    let is = |applied: Option<crate::bundle::Applied>| {
+        applied.is_some_and(|applied| applied.generation == flight.generation)
+    };
+    let attempted = attempt(flight, observed).map(|attempt| attempt.stage);
+    if is(observed.running) && node.connected && node.is_healthy() {
+        FlightStage::Soaking
+    } else if is(observed.running) {
+        FlightStage::Restarted
+    } else if is(observed.written) || attempted.is_some_and(|stage| Stage::Written <= stage) {
+        FlightStage::Written
+    } else {
+        // What was durable once stays so, even if a report from before overtakes the one that said it.
+        flight.stage.min(FlightStage::Written)
+    }
+}
+
+fn is_complete(flight: &Flight, node: &NodeView<'_>, observed: &Observed, clocks: &Clocks<'_>) -> bool {
+    let stays_down = node.wish == RunWish::Stopped && observed.service == ServiceState::Stopped;
+    let done = attempt(flight, observed).is_some_and(|attempt| attempt.done);
+    if stays_down {
+        // An operator stopped it: the files are all that can be had.
+        return FlightStage::Written <= flight.stage && done;
+    }
+    if !flight.restarts && FlightStage::Restarted <= flight.stage {
+        // The running server counts as running the new bundle without a restart; its health is not this step's doing.
+        return done || flight.stage == FlightStage::Soaking;
+    }
+    let is_ready = attempt(flight, observed)
+        .is_some_and(|attempt| attempt.done && attempt.stage == Stage::Ready)
+        || observed.last_good.is_some_and(|good| good.generation == flight.generation);
+    let healthy_for = clocks.now.since(flight.since);
+    flight.stage == FlightStage::Soaking && is_ready && clocks.policy.min_healthy_time <= healthy_for
+}
+
+fn complete(flight: &Flight, now: Timestamp) -> StepState {
+    let generation = flight.generation;
+    match flight.kind {
+        StepKind::Update => StepState::Ready { generation, at: now, restarted: flight.restarts },
+        StepKind::RollBack => StepState::RolledBack { generation, at: now },
+    }
+}
+
+fn failed(flight: &Flight, now: Timestamp, why: String) -> StepState {
+    let generation = flight.generation;
+    match flight.kind {
+        StepKind::Update => StepState::Failed { generation, at: now, why },
+        StepKind::RollBack => StepState::ReturnFailed { generation, at: now, why },
+    }
+}
+
+fn overdue(flight: &Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> Option<StepState> {
+    let policy = clocks.policy;
+    // Only a node that is heard can be called unhealthy; silence is the progress deadline's business.
+    let unhealthy = flight.written.filter(|_| node.connected && flight.stage < FlightStage::Soaking);
+    if let Some(written) = unhealthy.filter(|written| policy.healthy_deadline < clocks.now.since(*written)) {
+        let elapsed = clocks.now.since(written);
+        return Some(failed(flight, clocks.now, not_healthy(node, elapsed)));
+    }
+    let idle = clocks.now.since(flight.since.max(clocks.progress));
+    if idle <= policy.progress_deadline {
+        return None;
+    }
+    match (flight.kind, node.connected) {
+        (StepKind::RollBack, false) => Some(StepState::Skipped {
+            why: format!(
+                "it is not connected; its last good bundle is committed as generation {} and takes effect when it returns",
+                flight.generation
+            ),
+        }),
+        (_, true) => Some(failed(flight, clocks.now, format!("no progress for {}", Human(idle)))),
+        (_, false) => {
+            Some(failed(flight, clocks.now, format!("not connected, no progress for {}", Human(idle))))
+        }
+    }
+}
+
+fn not_healthy(node: &NodeView<'_>, elapsed: Duration) -> String {
+    let health = node.observed.map(|observed| &observed.health);
+    let reason = match health {
+        Some(Verdict::Unhealthy(why) | Verdict::Unknown(why)) => why.clone(),
+        Some(Verdict::Healthy) => {
+            node.observed.map_or_else(String::new, |observed| observed.service_reason.clone())
+        }
+        None => "it never reported".to_owned(),
+    };
+    format!("not healthy within {} of its files being written: {reason}", Human(elapsed))
+}

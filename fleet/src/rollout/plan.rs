@@ -1,0 +1,578 @@
+//! The planner: one look at a rollout and the fleet, and what follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    observe::{Clocks, observe},
+    policy::{OnFailure, Promotion},
+    state::{Flight, FlightStage, Phase, Rollout, StepKind, StepRecord, StepState, Target},
+    tally::Tally,
+    view::{FleetView, NodeView},
+    wait::{WaitReason, first_names},
+    window::{Overrun, WindowUse},
+};
+use crate::{
+    bundle::RestartClass,
+    ids::{Generation, GroupName, NodeName},
+    time::Timestamp,
+};
+
+/// Give a node a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Which node.
+    pub node: NodeName,
+    /// Which way.
+    pub kind: StepKind,
+    /// What it is given.
+    pub target: Target,
+    /// Under which number; above everything committed for it before.
+    pub generation: Generation,
+    /// Whether the server is expected to restart.
+    pub restarts: bool,
+    /// For people: `revision 7, rollout 3`.
+    pub why: String,
+}
+
+/// What follows from one look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// The rollout as it is now, with `steps` in flight. To be committed in one transaction with the nodes' new
+    /// desired state, on the condition that neither changed meanwhile; only then may anything be sent.
+    pub rollout: Rollout,
+    /// Whether `rollout` differs from what was given; if not, there is nothing to commit.
+    pub changed: bool,
+    /// What to give to whom. Empty unless `changed`.
+    pub steps: Vec<Step>,
+    /// Why no more is done. Never empty unless the rollout has ended or `steps` is not empty.
+    pub waiting: Vec<WaitReason>,
+}
+
+/// Looks once. To be called whenever a report arrived, a session began or ended, an operator did something, and
+/// about every second while a rollout has not ended, since deadlines, soaks and windows are time.
+pub fn plan(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Plan {
+    let mut planner = Planner {
+        given: rollout,
+        view,
+        now,
+        next: rollout.clone(),
+        members: BTreeMap::new(),
+        steps: Vec::new(),
+        waiting: Vec::new(),
+    };
+    if !rollout.phase.is_end() {
+        for (name, record) in &rollout.steps {
+            planner.members.entry(&record.group).or_default().push(name);
+        }
+        planner.look();
+    }
+    let changed = planner.next != *rollout;
+    Plan { rollout: planner.next, changed, steps: planner.steps, waiting: planner.waiting }
+}
+
+struct Planner<'a> {
+    given: &'a Rollout,
+    view: &'a FleetView<'a>,
+    now: Timestamp,
+    next: Rollout,
+    members: BTreeMap<&'a GroupName, Vec<&'a NodeName>>,
+    steps: Vec<Step>,
+    waiting: Vec<WaitReason>,
+}
+
+impl<'a> Planner<'a> {
+    fn look(&mut self) {
+        self.observe();
+        if self.next.phase == Phase::Running {
+            self.advance_waves();
+        }
+        if let Some(pause) = &self.next.paused {
+            let failed = self.count(|state| matches!(state, StepState::Failed { .. }));
+            self.waiting.push(WaitReason::Paused { why: pause.why.clone(), failed });
+            self.explain_flights();
+            return;
+        }
+        if self.next.phase == Phase::Running {
+            self.react_to_failures();
+        }
+        match self.next.phase {
+            Phase::Running => self.send_updates(),
+            Phase::RollingBack { .. } => self.send_returns(),
+            _ => {}
+        }
+        self.explain_flights();
+        self.conclude();
+    }
+
+    fn count(&self, which: impl Fn(&StepState) -> bool) -> usize {
+        self.next.steps.values().filter(|record| which(&record.state)).count()
+    }
+
+    fn node(&self, name: &NodeName) -> Option<&'a NodeView<'a>> {
+        self.view.nodes.get(name)
+    }
+
+    fn state(&self, name: &NodeName) -> &StepState {
+        &self.next.steps[name].state
+    }
+
+    fn observe(&mut self) {
+        let Rollout { steps, groups, .. } = &mut self.next;
+        let mut further: BTreeSet<&GroupName> = BTreeSet::new();
+        for (name, record) in &self.given.steps {
+            let Some(group) = groups.get(&record.group) else { continue };
+            let Some(next) = steps.get_mut(name) else { continue };
+            let clocks = Clocks { policy: &group.policy, progress: group.progress, now: self.now };
+            if observe(next, self.view.nodes.get(name), &clocks) {
+                further.insert(&record.group);
+            }
+        }
+        for name in further {
+            if let Some(group) = groups.get_mut(name) {
+                group.progress = self.now;
+            }
+        }
+    }
+
+    // --- waves ---
+
+    fn advance_waves(&mut self) {
+        let given = self.given;
+        for name in given.groups.keys() {
+            while self.blocking_group(name).is_none() && self.pass_wave(name) {}
+        }
+    }
+
+    /// The first group that must be complete before this one begins, and how many of its nodes are open.
+    fn blocking_group(&self, name: &GroupName) -> Option<(GroupName, usize)> {
+        let group = &self.next.groups[name];
+        group.after.iter().find_map(|before| {
+            let other = self.next.groups.get(before)?;
+            let members = self.members.get(before)?;
+            let open = members.iter().filter(|node| self.is_open(node)).count();
+            let last = self.last_wave(before);
+            (0 < open || other.wave <= last).then(|| (before.clone(), open))
+        })
+    }
+
+    fn is_open(&self, name: &NodeName) -> bool {
+        matches!(self.state(name), StepState::Pending | StepState::InFlight(_))
+    }
+
+    fn last_wave(&self, group: &GroupName) -> u32 {
+        let members = self.members.get(group).into_iter().flatten();
+        members.map(|name| self.next.steps[*name].wave).max().unwrap_or(0)
+    }
+
+    /// Moves the group to its next wave, if the one under way is ready, soaked and promoted.
+    fn pass_wave(&mut self, name: &GroupName) -> bool {
+        let members = self.members.get(name).cloned().unwrap_or_default();
+        let group = &self.next.groups[name];
+        let (wave, policy) = (group.wave, group.policy.clone());
+        if self.last_wave(name) < wave {
+            return false;
+        }
+        let is_canary = wave == 0 && policy.canary.is_some();
+        let holds = |name: &&NodeName| {
+            let record = &self.next.steps[*name];
+            record.wave <= wave
+                && match record.state {
+                    StepState::InFlight(_) => true,
+                    // A node that is not connected does not hold up others, except as the canary that vouches for them.
+                    StepState::Pending => is_canary || self.node(name).is_some_and(|node| node.connected),
+                    _ => false,
+                }
+        };
+        if members.iter().any(holds) {
+            self.group_mut(name).wave_ready = None;
+            return false;
+        }
+        let promoted = group.promoted.is_some_and(|promoted| wave <= promoted);
+        let watched: Vec<&NodeName> =
+            members.into_iter().filter(|node| self.next.steps[*node].wave == wave).collect();
+        if !promoted && (!self.soak(name, &watched) || (is_canary && self.holds_for_promotion(name, &policy)))
+        {
+            return false;
+        }
+        let now = self.now;
+        let group = self.group_mut(name);
+        group.wave = wave + 1;
+        group.wave_ready = None;
+        group.progress = now;
+        true
+    }
+
+    fn holds_for_promotion(&mut self, name: &GroupName, policy: &super::policy::RolloutPolicy) -> bool {
+        let holds = policy.promotion == Promotion::Manual && 0 < self.last_wave(name);
+        if holds {
+            self.waiting.push(WaitReason::Promotion { group: name.clone() });
+        }
+        holds
+    }
+
+    fn group_mut(&mut self, name: &GroupName) -> &mut super::state::GroupRollout {
+        self.next.groups.get_mut(name).expect("members are only listed for groups that take part")
+    }
+
+    /// Watches a wave whose nodes are through. `true`: nothing was restarted, or all stayed healthy long enough.
+    fn soak(&mut self, name: &GroupName, watched: &[&'a NodeName]) -> bool {
+        let mut restarted = false;
+        for node_name in watched {
+            let StepState::Ready { generation, restarted: true, .. } = *self.state(node_name) else {
+                continue;
+            };
+            restarted = true;
+            let Some(node) = self.node(node_name) else { continue };
+            if !node.connected {
+                self.group_mut(name).wave_ready = None;
+                self.waiting.push(WaitReason::SoakBlind { group: name.clone(), node: (*node_name).clone() });
+                return false;
+            }
+            if !node.is_healthy() && node.wish == super::view::RunWish::Running {
+                let why = format!("stopped being healthy while its wave soaked: {}", health_of(node));
+                let at = self.now;
+                if let Some(record) = self.next.steps.get_mut(*node_name) {
+                    record.state = StepState::Failed { generation, at, why };
+                }
+                return false;
+            }
+        }
+        let (now, group) = (self.now, self.group_mut(name));
+        let since = *group.wave_ready.get_or_insert(now);
+        let left = group.policy.soak.saturating_sub(now.since(since));
+        if restarted && !left.is_zero() {
+            let wave = group.wave + 1;
+            self.waiting.push(WaitReason::Soak { group: name.clone(), wave, left });
+            return false;
+        }
+        true
+    }
+
+    // --- failures ---
+
+    fn react_to_failures(&mut self) {
+        let mut tolerated = 0;
+        let mut worst: Option<(OnFailure, String)> = None;
+        for (name, record) in &self.next.steps {
+            let StepState::Failed { why, .. } = &record.state else { continue };
+            let policy = &self.next.groups[&record.group].policy;
+            let why = format!("{name}: {why}");
+            match (policy.on_failure, &worst) {
+                (OnFailure::Continue, _) => {
+                    tolerated += 1;
+                    let max = self
+                        .next
+                        .policy
+                        .failures_max
+                        .map_or(0, |share| share.tolerated(self.next.steps.len()));
+                    if max < tolerated {
+                        worst = Some((
+                            OnFailure::RollBack,
+                            format!("{tolerated} failed, {max} are tolerated; {why}"),
+                        ));
+                    }
+                }
+                (OnFailure::RollBack, Some((OnFailure::RollBack, _))) => {}
+                (OnFailure::RollBack, _) => worst = Some((OnFailure::RollBack, why)),
+                (OnFailure::Stop, None) => worst = Some((OnFailure::Stop, why)),
+                (OnFailure::Stop, Some(_)) => {}
+            }
+        }
+        match worst {
+            Some((OnFailure::RollBack, why)) => self.next.phase = Phase::RollingBack { why },
+            Some((OnFailure::Stop, why)) => self.next.phase = Phase::Stopping { why, aborted: false },
+            Some((OnFailure::Continue, _)) | None => {}
+        }
+    }
+
+    // --- steps ---
+
+    fn send_updates(&mut self) {
+        let mut tally = Tally::new(&self.next, self.view);
+        let given = self.given;
+        for name in given.groups.keys() {
+            if let Some((after, open)) = self.blocking_group(name) {
+                if self.members[name].iter().any(|node| self.is_open(node)) {
+                    self.waiting.push(WaitReason::Order { group: name.clone(), after, open });
+                }
+                continue;
+            }
+            self.send_group(name, &mut tally);
+        }
+    }
+
+    fn send_group(&mut self, name: &GroupName, tally: &mut Tally<'a>) {
+        let wave = self.next.groups[name].wave;
+        let mut due: Vec<&'a NodeName> = Vec::new();
+        let mut away: Vec<&'a NodeName> = Vec::new();
+        for node_name in self.members[name].clone() {
+            let record = &self.next.steps[node_name];
+            if record.state != StepState::Pending || wave < record.wave {
+                continue;
+            }
+            let connected = self.node(node_name).is_some_and(|node| node.connected);
+            if connected { due.push(node_name) } else { away.push(node_name) }
+        }
+        if !away.is_empty() {
+            let nodes = first_names(away.iter().copied());
+            self.waiting.push(WaitReason::Unreachable { group: name.clone(), nodes, count: away.len() });
+        }
+        // Nodes that are down take nobody out of service, so they come first.
+        due.sort_by_key(|node| (!tally.is_down(name, node), self.next.steps[*node].wave));
+        let mut told = Vec::new();
+        for node_name in due {
+            let Some(node) = self.node(node_name) else { continue };
+            let restarts = update_restarts(&self.next.steps[node_name], node);
+            let admitted = self.in_window(name, node, restarts).and_then(|()| {
+                if restarts { tally.admits(&self.next, node_name, node.host) } else { Ok(()) }
+            });
+            match admitted {
+                Ok(()) => {
+                    let target = self.next.steps[node_name].target;
+                    self.send(node_name, node, StepKind::Update, (target, restarts));
+                    tally.begin(self.view, node_name, restarts);
+                }
+                // One of each kind tells enough; hosts are told one by one.
+                Err(reason @ WaitReason::Host { .. }) => self.waiting.push(reason),
+                Err(reason) => {
+                    let kind = std::mem::discriminant(&reason);
+                    if !told.contains(&kind) {
+                        told.push(kind);
+                        self.waiting.push(reason);
+                    }
+                }
+            }
+        }
+    }
+
+    fn in_window(&self, name: &GroupName, node: &NodeView<'_>, restarts: bool) -> Result<(), WaitReason> {
+        let windows = &self.next.groups[name].policy.windows;
+        let applies = |for_steps: WindowUse| match for_steps {
+            WindowUse::Any => true,
+            WindowUse::Restart => restarts,
+            WindowUse::Write => !restarts,
+        };
+        let mut windows = windows.iter().filter(|window| applies(window.for_steps)).peekable();
+        if self.next.windows_overridden.is_some() || windows.peek().is_none() {
+            return Ok(());
+        }
+        let mut opens: Option<Timestamp> = None;
+        for window in windows {
+            let fits = |closes: Timestamp| match window.overrun {
+                Overrun::Finish => true,
+                Overrun::Fit => self.now.after(node.expected.unwrap_or_default()) <= closes,
+            };
+            if window.open_until(self.now).is_some_and(fits) {
+                return Ok(());
+            }
+            opens = opens.into_iter().chain(window.opens_next(self.now)).min();
+        }
+        Err(WaitReason::Window { group: name.clone(), opens })
+    }
+
+    fn send(&mut self, name: &NodeName, node: &NodeView<'_>, kind: StepKind, what: (Target, bool)) {
+        let (target, restarts) = what;
+        let generation = node.next_generation();
+        let Some(record) = self.next.steps.get_mut(name) else { return };
+        record.state = StepState::InFlight(Flight {
+            kind,
+            generation,
+            restarts,
+            sent: self.now,
+            written: None,
+            stage: FlightStage::Sent,
+            since: self.now,
+        });
+        if let Some(group) = self.next.groups.get_mut(&record.group) {
+            group.progress = self.now;
+        }
+        let back = match kind {
+            StepKind::Update => "",
+            StepKind::RollBack => ", back to last good",
+        };
+        let why = format!("revision {}, rollout {}{back}", self.next.revision, self.next.id);
+        self.steps.push(Step { node: name.clone(), kind, target, generation, restarts, why });
+    }
+
+    // --- the way back ---
+
+    /// The bundle that a node still has to be given back, if any.
+    fn owed(&self, name: &NodeName) -> Option<Target> {
+        let record = &self.next.steps[name];
+        let changed = match &record.state {
+            StepState::InFlight(flight) => flight.kind == StepKind::Update,
+            StepState::Failed { .. } | StepState::Ready { .. } => true,
+            StepState::Pending
+            | StepState::RolledBack { .. }
+            | StepState::ReturnFailed { .. }
+            | StepState::Skipped { .. } => false,
+        };
+        // What became ready is not given up for a bundle that has just failed to come back elsewhere.
+        let keeps = matches!(record.state, StepState::Ready { .. }) && self.return_failed();
+        record.way_back().filter(|_| changed && !keeps)
+    }
+
+    fn return_failed(&self) -> bool {
+        self.next.steps.values().any(|record| matches!(record.state, StepState::ReturnFailed { .. }))
+    }
+
+    fn send_returns(&mut self) {
+        let mut tally = Tally::new(&self.next, self.view);
+        let given = self.given;
+        let owed: Vec<(&'a NodeName, Target)> =
+            given.steps.keys().filter_map(|name| self.owed(name).map(|target| (name, target))).collect();
+        // Nodes that are in trouble go first and in any order; those that serve return after their dependents.
+        let (serving, troubled): (Vec<_>, Vec<_>) =
+            owed.into_iter().partition(|(name, _)| matches!(self.state(name), StepState::Ready { .. }));
+        for (name, target) in troubled {
+            self.send_return(name, target, &mut tally);
+        }
+        let dependents = self.dependents();
+        for (name, target) in serving {
+            let group = &given.steps[name].group;
+            let before = dependents.get(group).into_iter().flatten().find(|group| self.is_returning(group));
+            if let Some(before) = before {
+                self.wait_once(WaitReason::ReturnOrder { group: group.clone(), before: (*before).clone() });
+            } else {
+                self.send_return(name, target, &mut tally);
+            }
+        }
+    }
+
+    fn send_return(&mut self, name: &'a NodeName, target: Target, tally: &mut Tally<'a>) {
+        let Some(node) = self.node(name) else { return };
+        let restarts = return_restarts(&self.next.steps[name], node, target);
+        if self.next.steps[name].flight().is_some_and(|flight| flight.restarts) {
+            tally.replace(self.view, name);
+        } else if restarts && let Err(reason) = tally.admits(&self.next, name, node.host) {
+            self.wait_once(reason);
+            return;
+        }
+        self.send(name, node, StepKind::RollBack, (target, restarts));
+        tally.begin(self.view, name, restarts);
+    }
+
+    fn wait_once(&mut self, reason: WaitReason) {
+        if !self.waiting.contains(&reason) {
+            self.waiting.push(reason);
+        }
+    }
+
+    /// A group of which a node is on its way back, or still has to go.
+    fn is_returning(&self, group: &GroupName) -> bool {
+        self.members.get(group).into_iter().flatten().any(|name| {
+            self.owed(name).is_some()
+                || self.next.steps[*name].flight().is_some_and(|flight| flight.kind == StepKind::RollBack)
+        })
+    }
+
+    /// For every group those that come after it, at any distance.
+    fn dependents(&self) -> BTreeMap<&'a GroupName, BTreeSet<&'a GroupName>> {
+        let groups = &self.given.groups;
+        let mut dependents: BTreeMap<&GroupName, BTreeSet<&GroupName>> = BTreeMap::new();
+        for (name, group) in groups {
+            let mut open: Vec<&GroupName> = group.after.iter().collect();
+            while let Some(before) = open.pop() {
+                if dependents.entry(before).or_default().insert(name)
+                    && let Some(group) = groups.get(before)
+                {
+                    open.extend(&group.after);
+                }
+            }
+        }
+        dependents
+    }
+
+    // --- the end ---
+
+    fn explain_flights(&mut self) {
+        for (name, record) in &self.next.steps {
+            let Some(flight) = record.flight() else { continue };
+            if flight.sent == self.now {
+                continue;
+            }
+            self.waiting.push(WaitReason::InFlight {
+                node: name.clone(),
+                kind: flight.kind,
+                stage: flight.stage,
+                elapsed: self.now.since(flight.since),
+                connected: self.view.nodes.get(name).is_some_and(|node| node.connected),
+            });
+        }
+    }
+
+    fn conclude(&mut self) {
+        if 0 < self.count(|state| matches!(state, StepState::InFlight(_))) {
+            return;
+        }
+        let pending = self.count(|state| *state == StepState::Pending);
+        let failed =
+            self.count(|state| matches!(state, StepState::Failed { .. } | StepState::ReturnFailed { .. }));
+        let end = match &self.next.phase {
+            Phase::Running => {
+                let waves_left =
+                    self.next.groups.keys().any(|name| self.next.groups[name].wave <= self.last_wave(name));
+                match (pending, failed) {
+                    _ if 0 < pending || waves_left => return,
+                    (_, 0) => Phase::Done,
+                    _ => Phase::Failed { why: format!("{failed} of {} nodes failed", self.next.steps.len()) },
+                }
+            }
+            Phase::Stopping { why, aborted: true } => Phase::Aborted { why: why.clone() },
+            Phase::Stopping { why, aborted: false } => Phase::Failed { why: why.clone() },
+            Phase::RollingBack { why } => {
+                if self.given.steps.keys().any(|name| self.owed(name).is_some()) {
+                    return;
+                }
+                let kept = self.count(|state| matches!(state, StepState::Ready { .. }));
+                if 0 < failed + kept {
+                    Phase::Failed { why: format!("{why}; {} could not be returned", failed + kept) }
+                } else {
+                    Phase::RolledBack { why: why.clone() }
+                }
+            }
+            _ => return,
+        };
+        for record in self.next.steps.values_mut() {
+            if record.state == StepState::Pending {
+                record.state =
+                    StepState::Skipped { why: format!("the rollout {} before its turn", end.as_str()) };
+            }
+        }
+        self.waiting.clear();
+        self.next.phase = end;
+        self.next.ended = Some(self.now);
+    }
+}
+
+fn health_of(node: &NodeView<'_>) -> String {
+    use crate::observed::Verdict;
+    let Some(observed) = node.observed else { return "it never reported".to_owned() };
+    match &observed.health {
+        Verdict::Unhealthy(why) | Verdict::Unknown(why) => why.clone(),
+        Verdict::Healthy => observed.service_reason.clone(),
+    }
+}
+
+/// Whether giving the node its target restarts the server, judged by what the server runs now. In doubt it does.
+fn update_restarts(record: &StepRecord, node: &NodeView<'_>) -> bool {
+    let running = node.observed.and_then(|observed| observed.running).map(|running| running.bundle);
+    if !node.is_settled() || running.is_none() {
+        return true;
+    }
+    let same = running == Some(record.target.bundle);
+    let harmless = record.restart < RestartClass::Restart && running == record.compared_with;
+    !(same || harmless)
+}
+
+fn return_restarts(record: &StepRecord, node: &NodeView<'_>, good: Target) -> bool {
+    let running = node.observed.and_then(|observed| observed.running).map(|running| running.bundle);
+    if !node.is_settled() || running.is_none() {
+        return true;
+    }
+    let same = running == Some(good.bundle);
+    let harmless = record.restart < RestartClass::Restart
+        && running == Some(record.target.bundle)
+        && record.compared_with == Some(good.bundle);
+    !(same || harmless)
+}

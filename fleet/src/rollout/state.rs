@@ -1,0 +1,348 @@
+//! A rollout as it is stored: everything the coordinator persists, and nothing that can be computed from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::policy::{FleetPolicy, RolloutPolicy};
+use crate::{
+    bundle::RestartClass,
+    ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
+    time::Timestamp,
+};
+
+/// A bundle, and where its content is found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Digest of the bundle.
+    pub bundle: Digest,
+    /// Digest of its encoding, by which agents fetch it.
+    pub content: Digest,
+    /// Bytes of the encoding.
+    pub size: u64,
+}
+
+/// One execution of a revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollout {
+    /// Which execution.
+    pub id: RolloutId,
+    /// Of which revision.
+    pub revision: Revision,
+    /// When it was created.
+    pub started: Timestamp,
+    /// When it ended, if it has.
+    pub ended: Option<Timestamp>,
+    /// What it is doing.
+    pub phase: Phase,
+    /// Nothing new begins while this is set, whatever the phase.
+    pub paused: Option<Pause>,
+    /// Maintenance windows are ignored, for this reason (`apply --now --reason`).
+    pub windows_overridden: Option<String>,
+    /// Limits over all groups.
+    pub policy: FleetPolicy,
+    /// The groups that take part.
+    pub groups: BTreeMap<GroupName, GroupRollout>,
+    /// The nodes that take part.
+    pub steps: BTreeMap<NodeName, StepRecord>,
+}
+
+/// What a rollout is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Giving nodes their new bundles.
+    Running,
+    /// Nothing new begins; ends when the steps in flight have ended.
+    Stopping {
+        /// Why.
+        why: String,
+        /// An operator's wish, not a failure.
+        aborted: bool,
+    },
+    /// Returning the nodes that it changed.
+    RollingBack {
+        /// Why.
+        why: String,
+    },
+    /// Every node is ready.
+    Done,
+    /// Ended with nodes that are neither ready nor returned.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// Every node that was changed is back on its last good bundle, and stays there until somebody applies again.
+    RolledBack {
+        /// Why.
+        why: String,
+    },
+    /// An operator ended it; nodes keep what they have.
+    Aborted {
+        /// Why.
+        why: String,
+    },
+    /// A newer one took over.
+    Superseded {
+        /// Which.
+        by: RolloutId,
+    },
+}
+
+impl Phase {
+    /// The stable word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Phase::Running => "running",
+            Phase::Stopping { .. } => "stopping",
+            Phase::RollingBack { .. } => "rolling-back",
+            Phase::Done => "done",
+            Phase::Failed { .. } => "failed",
+            Phase::RolledBack { .. } => "rolled-back",
+            Phase::Aborted { .. } => "aborted",
+            Phase::Superseded { .. } => "superseded",
+        }
+    }
+
+    /// Nothing follows.
+    pub fn is_end(&self) -> bool {
+        !matches!(self, Phase::Running | Phase::Stopping { .. } | Phase::RollingBack { .. })
+    }
+}
+
+/// An operator asked for nothing new to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Why, in the operator's words.
+    pub why: String,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// A group's part in a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupRollout {
+    /// How carefully it goes.
+    pub policy: RolloutPolicy,
+    /// Groups that must be complete before this one begins. Those that do not take part are complete.
+    pub after: BTreeSet<GroupName>,
+    /// The wave under way; one past the last when all are through.
+    pub wave: u32,
+    /// Since when all nodes of the wave under way have been ready and healthy.
+    pub wave_ready: Option<Timestamp>,
+    /// The newest wave whose soak and promotion an operator cut short.
+    pub promoted: Option<u32>,
+    /// When a node of this group last got further.
+    pub progress: Timestamp,
+}
+
+/// A node's part in a rollout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepRecord {
+    /// The node's group in this revision.
+    pub group: GroupName,
+    /// From 0; the canary is wave 0 of a group that has one.
+    pub wave: u32,
+    /// What it is given.
+    pub target: Target,
+    /// What the change asks of the server.
+    pub restart: RestartClass,
+    /// `restart` was computed against a server that runs this bundle; against any other it is a restart.
+    pub compared_with: Option<Digest>,
+    /// What it goes back to. `None`: nothing was ever healthy on it.
+    pub last_good: Option<Target>,
+    /// How far it is.
+    pub state: StepState,
+}
+
+impl StepRecord {
+    /// What it goes back to, if that is another bundle than the one it was given.
+    pub fn way_back(&self) -> Option<Target> {
+        self.last_good.filter(|good| good.bundle != self.target.bundle)
+    }
+
+    /// The step in flight, if one is.
+    pub fn flight(&self) -> Option<&Flight> {
+        match &self.state {
+            StepState::InFlight(flight) => Some(flight),
+            _ => None,
+        }
+    }
+}
+
+/// Which way a step goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StepKind {
+    /// To the revision's bundle.
+    Update,
+    /// To the last good bundle.
+    RollBack,
+}
+
+/// How far a step in flight is known to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FlightStage {
+    /// Committed; the node may or may not know of it.
+    Sent,
+    /// The files are in force on disk.
+    Written,
+    /// The server was launched with them.
+    Restarted,
+    /// Healthy, and watched for `min_healthy_time`.
+    Soaking,
+}
+
+/// A step that was committed and has not ended. Its node counts as down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flight {
+    /// Which way.
+    pub kind: StepKind,
+    /// The node's number for it.
+    pub generation: Generation,
+    /// Whether it was expected to restart the server.
+    pub restarts: bool,
+    /// When it was committed.
+    pub sent: Timestamp,
+    /// When the files were first seen in force; the healthy deadline counts from here.
+    pub written: Option<Timestamp>,
+    /// How far it is.
+    pub stage: FlightStage,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// How far a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepState {
+    /// Not begun.
+    Pending,
+    /// Begun.
+    InFlight(Flight),
+    /// Runs the new bundle and was healthy for `min_healthy_time`.
+    Ready {
+        /// The node's number for it.
+        generation: Generation,
+        /// Since when.
+        at: Timestamp,
+        /// Whether the server was restarted for it.
+        restarted: bool,
+    },
+    /// Did not get there. The agent went back to its last good bundle by itself, if it could.
+    Failed {
+        /// The node's number for it.
+        generation: Generation,
+        /// When.
+        at: Timestamp,
+        /// Why, for people.
+        why: String,
+    },
+    /// Runs its last good bundle again, as a new generation.
+    RolledBack {
+        /// The node's number for it.
+        generation: Generation,
+        /// Since when.
+        at: Timestamp,
+    },
+    /// Not even the way back worked; an operator must look.
+    ReturnFailed {
+        /// The node's number for it.
+        generation: Generation,
+        /// When.
+        at: Timestamp,
+        /// Why, for people.
+        why: String,
+    },
+    /// Takes no part any more.
+    Skipped {
+        /// Why, for people.
+        why: String,
+    },
+}
+
+impl StepState {
+    /// The stable word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            StepState::Pending => "pending",
+            StepState::InFlight(flight) => match (flight.kind, flight.stage) {
+                (StepKind::RollBack, _) => "returning",
+                (StepKind::Update, FlightStage::Sent) => "sent",
+                (StepKind::Update, FlightStage::Written) => "written",
+                (StepKind::Update, FlightStage::Restarted) => "restarting",
+                (StepKind::Update, FlightStage::Soaking) => "soaking",
+            },
+            StepState::Ready { .. } => "ready",
+            StepState::Failed { .. } => "failed",
+            StepState::RolledBack { .. } => "rolled-back",
+            StepState::ReturnFailed { .. } => "return-failed",
+            StepState::Skipped { .. } => "skipped",
+        }
+    }
+
+    /// Since when, where that is known.
+    pub fn since(&self) -> Option<Timestamp> {
+        match self {
+            StepState::Pending | StepState::Skipped { .. } => None,
+            StepState::InFlight(flight) => Some(flight.since),
+            StepState::Ready { at, .. }
+            | StepState::Failed { at, .. }
+            | StepState::RolledBack { at, .. }
+            | StepState::ReturnFailed { at, .. } => Some(*at),
+        }
+    }
+
+    /// The generation it was last given by this rollout.
+    pub fn generation(&self) -> Option<Generation> {
+        match self {
+            StepState::Pending | StepState::Skipped { .. } => None,
+            StepState::InFlight(flight) => Some(flight.generation),
+            StepState::Ready { generation, .. }
+            | StepState::Failed { generation, .. }
+            | StepState::RolledBack { generation, .. }
+            | StepState::ReturnFailed { generation, .. } => Some(*generation),
+        }
+    }
+
+    /// Why it is so, where there is a why.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            StepState::Failed { why, .. }
+            | StepState::ReturnFailed { why, .. }
+            | StepState::Skipped { why } => Some(why),
+            StepState::Pending
+            | StepState::InFlight(_)
+            | StepState::Ready { .. }
+            | StepState::RolledBack { .. } => None,
+        }
+    }
+}
+
+impl Rollout {
+    /// The word for people: `paused` hides a phase that goes on afterwards.
+    pub fn as_str(&self) -> &'static str {
+        if self.paused.is_some() && !self.phase.is_end() { "paused" } else { self.phase.as_str() }
+    }
+
+    /// Why it is in that phase, where there is a why.
+    pub fn why(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Stopping { why, .. }
+            | Phase::RollingBack { why }
+            | Phase::Failed { why }
+            | Phase::RolledBack { why }
+            | Phase::Aborted { why } => Some(why),
+            Phase::Running | Phase::Done | Phase::Superseded { .. } => None,
+        }
+    }
+
+    /// Nodes that have reached their end, and all nodes.
+    pub fn progress(&self) -> (usize, usize) {
+        let open = |step: &&StepRecord| matches!(step.state, StepState::Pending | StepState::InFlight(_));
+        (self.steps.len() - self.steps.values().filter(open).count(), self.steps.len())
+    }
+
+    /// How long it took, or has been taking until `now`.
+    pub fn duration(&self, now: Timestamp) -> Duration {
+        self.ended.unwrap_or(now).since(self.started)
+    }
+}

@@ -1,0 +1,119 @@
+//! Who is down, and whether one more may be.
+//!
+//! A node is **down** unless it is available ([`NodeView::is_available`]) and no step of this rollout is in flight on
+//! it. It does not matter who took it down, nor whether it takes part.
+//!
+//! A step that restarts a node is within the budget when both hold, in the node's group and in the fleet:
+//! 1. steps in flight that restart, with this one, are at most `max`;
+//! 2. if the node is available now: nodes down, with this one, are at most `max`. A node that is already down is
+//!    counted already; giving it something takes nobody out of service, so this condition does not apply to it.
+//!
+//! A step that does not restart the server is always within the budget, but counts as down until its end is seen.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    state::{Rollout, StepRecord},
+    view::FleetView,
+    wait::{WaitReason, first_names},
+};
+use crate::ids::{GroupName, NodeName};
+
+#[derive(Debug, Default)]
+struct GroupTally<'a> {
+    size: usize,
+    down: BTreeSet<&'a NodeName>,
+    flights: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Tally<'a> {
+    groups: BTreeMap<&'a GroupName, GroupTally<'a>>,
+    size: usize,
+    down: usize,
+    flights: usize,
+    busy_hosts: BTreeMap<&'a str, usize>,
+}
+
+impl<'a> Tally<'a> {
+    pub(super) fn new(rollout: &Rollout, view: &'a FleetView<'a>) -> Self {
+        let mut tally = Self {
+            groups: BTreeMap::new(),
+            size: view.nodes.len(),
+            down: 0,
+            flights: 0,
+            busy_hosts: BTreeMap::new(),
+        };
+        for (name, node) in &view.nodes {
+            let flight = rollout.steps.get(*name).and_then(StepRecord::flight);
+            let group = tally.groups.entry(node.group).or_default();
+            group.size += 1;
+            if flight.is_some() || !node.is_available() {
+                group.down.insert(name);
+                tally.down += 1;
+            }
+            if flight.is_some_and(|flight| flight.restarts) {
+                group.flights += 1;
+                tally.flights += 1;
+                *tally.busy_hosts.entry(node.host).or_default() += 1;
+            }
+        }
+        tally
+    }
+
+    /// Whether a step that restarts `name` is within the budget; otherwise why not.
+    pub(super) fn admits(&self, rollout: &Rollout, name: &NodeName, host: &str) -> Result<(), WaitReason> {
+        let Some(record) = rollout.steps.get(name) else { return Ok(()) };
+        let group_name = &record.group;
+        let empty = GroupTally::default();
+        let group = self.groups.get(group_name).unwrap_or(&empty);
+        if rollout.policy.spread_hosts && self.busy_hosts.get(host).is_some_and(|busy| 0 < *busy) {
+            return Err(WaitReason::Host { node: name.clone(), host: host.to_owned() });
+        }
+        let takes_down = usize::from(!group.down.contains(name));
+        let share =
+            rollout.groups.get(group_name).map(|group| group.policy.max_unavailable).unwrap_or_default();
+        let max = share.at_most(group.size);
+        if max < group.flights + 1 || (takes_down == 1 && max < group.down.len() + 1) {
+            let down = first_names(group.down.iter().copied());
+            let count = group.down.len();
+            return Err(WaitReason::Budget { group: group_name.clone(), down, count, max, share });
+        }
+        if let Some(share) = rollout.policy.max_unavailable {
+            let max = share.at_most(self.size);
+            if max < self.flights + 1 || (takes_down == 1 && max < self.down + 1) {
+                return Err(WaitReason::FleetBudget { group: group_name.clone(), count: self.down, max });
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a step that was just decided.
+    pub(super) fn begin(&mut self, view: &'a FleetView<'a>, name: &NodeName, restarts: bool) {
+        let Some((name, node)) = view.nodes.get_key_value(name) else { return };
+        let group = self.groups.entry(node.group).or_default();
+        if group.down.insert(name) {
+            self.down += 1;
+        }
+        if restarts {
+            group.flights += 1;
+            self.flights += 1;
+            *self.busy_hosts.entry(node.host).or_default() += 1;
+        }
+    }
+
+    /// Takes back the flight that another one on the same node replaces; the node stays down.
+    pub(super) fn replace(&mut self, view: &'a FleetView<'a>, name: &NodeName) {
+        let Some(node) = view.nodes.get(name) else { return };
+        let group = self.groups.entry(node.group).or_default();
+        group.flights = group.flights.saturating_sub(1);
+        self.flights = self.flights.saturating_sub(1);
+        if let Some(busy) = self.busy_hosts.get_mut(node.host) {
+            *busy = busy.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn is_down(&self, group: &GroupName, name: &NodeName) -> bool {
+        self.groups.get(group).is_some_and(|group| group.down.contains(name))
+    }
+}

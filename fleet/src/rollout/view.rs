@@ -1,0 +1,77 @@
+//! The fleet as the planner sees it: borrowed from the coordinator's read model, one line per node.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::{
+    bundle::Applied,
+    ids::{Generation, GroupName, NodeName},
+    observed::{Observed, ServiceState, Verdict},
+};
+
+/// What an operator wants of a node's service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunWish {
+    /// To run.
+    #[default]
+    Running,
+    /// To be stopped.
+    Stopped,
+}
+
+/// All nodes that the fleet has, whether they take part in a rollout or not: the budget counts them all.
+#[derive(Debug, Clone, Default)]
+pub struct FleetView<'a> {
+    /// By name. A node that is missing here has left the fleet.
+    pub nodes: BTreeMap<&'a NodeName, NodeView<'a>>,
+}
+
+/// One node.
+#[derive(Debug, Clone)]
+pub struct NodeView<'a> {
+    /// Its group in the newest revision.
+    pub group: &'a GroupName,
+    /// The machine it is on.
+    pub host: &'a str,
+    /// Its agent has a live session.
+    pub connected: bool,
+    /// What was last committed for it.
+    pub desired: Option<Applied>,
+    /// What an operator wants of its service.
+    pub wish: RunWish,
+    /// Its newest report, however old; `None` if it never sent one.
+    pub observed: Option<&'a Observed>,
+    /// From stop to ready, from its own past; for windows and estimates.
+    pub expected: Option<Duration>,
+}
+
+impl NodeView<'_> {
+    /// It serves, and nothing that was committed for it is still to happen. Everything else is down: unreachable,
+    /// unhealthy, unknown, stopped on purpose, or about to act on a commit, whoever made that.
+    pub fn is_available(&self) -> bool {
+        self.connected && self.is_settled() && self.is_healthy()
+    }
+
+    /// Its last report says that it serves. Unknown is not healthy.
+    pub fn is_healthy(&self) -> bool {
+        self.observed.is_some_and(|observed| {
+            observed.service == ServiceState::Running && observed.health == Verdict::Healthy
+        })
+    }
+
+    /// The agent has ended its work on the newest commit, well or badly.
+    pub fn is_settled(&self) -> bool {
+        let Some(desired) = self.desired else { return true };
+        let attempted = self.observed.and_then(|observed| observed.attempted.as_ref());
+        attempted.is_some_and(|attempt| attempt.done && attempt.target.generation == desired.generation)
+    }
+
+    /// The number that the next commit for this node takes. Also above what the agent itself has seen, so that a
+    /// store restored from an older copy does not hand out a number twice.
+    pub fn next_generation(&self) -> Generation {
+        let seen = self.observed.and_then(|observed| observed.desired).map(|applied| applied.generation);
+        let attempted = self.observed.and_then(|observed| observed.attempted.as_ref());
+        let attempted = attempted.map(|attempt| attempt.target.generation);
+        let committed = self.desired.map(|applied| applied.generation);
+        committed.max(seen).max(attempted).unwrap_or_default().next()
+    }
+}

@@ -1,0 +1,198 @@
+//! Why a rollout does nothing right now. The CLI, the page, the log and the tests print this and nothing else.
+
+use std::{fmt, time::Duration};
+
+use super::{
+    policy::Share,
+    state::{FlightStage, StepKind},
+};
+use crate::{
+    ids::{GroupName, NodeName},
+    time::{Human, Timestamp},
+};
+
+/// One reason. A rollout that has not ended and begins nothing has at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitReason {
+    /// An operator paused it.
+    Paused {
+        /// The operator's words.
+        why: String,
+        /// Failed steps whose consequence follows on resume.
+        failed: usize,
+    },
+    /// Another group goes first.
+    Order {
+        /// Who waits.
+        group: GroupName,
+        /// For whom.
+        after: GroupName,
+        /// Its nodes that are not ready.
+        open: usize,
+    },
+    /// The group's budget is used up.
+    Budget {
+        /// Which group.
+        group: GroupName,
+        /// Nodes that are down, at most [`NAMES_MAX`].
+        down: Vec<NodeName>,
+        /// How many are down.
+        count: usize,
+        /// How many may be.
+        max: usize,
+        /// As it was typed.
+        share: Share,
+    },
+    /// The fleet's budget is used up.
+    FleetBudget {
+        /// Who waits.
+        group: GroupName,
+        /// How many are down.
+        count: usize,
+        /// How many may be.
+        max: usize,
+    },
+    /// Steps have begun and have not ended.
+    InFlight {
+        /// Which node.
+        node: NodeName,
+        /// Which way.
+        kind: StepKind,
+        /// How far.
+        stage: FlightStage,
+        /// For how long.
+        elapsed: Duration,
+        /// Not connected: nothing is known beyond this.
+        connected: bool,
+    },
+    /// A wave is ready and is watched.
+    Soak {
+        /// Which group.
+        group: GroupName,
+        /// Which wave, from 1.
+        wave: u32,
+        /// How much longer.
+        left: Duration,
+    },
+    /// The canary is ready; an operator decides.
+    Promotion {
+        /// Which group.
+        group: GroupName,
+    },
+    /// Nodes whose turn it is, and who are not connected.
+    Unreachable {
+        /// Which group.
+        group: GroupName,
+        /// At most [`NAMES_MAX`].
+        nodes: Vec<NodeName>,
+        /// How many.
+        count: usize,
+    },
+    /// A wave cannot be watched, because one of its nodes is not connected.
+    SoakBlind {
+        /// Which group.
+        group: GroupName,
+        /// Which node.
+        node: NodeName,
+    },
+    /// Outside the maintenance windows.
+    Window {
+        /// Which group.
+        group: GroupName,
+        /// When one opens; `None` if none ever does.
+        opens: Option<Timestamp>,
+    },
+    /// A node of the same machine is in flight.
+    Host {
+        /// Who waits.
+        node: NodeName,
+        /// The machine.
+        host: String,
+    },
+    /// Dependent groups return first.
+    ReturnOrder {
+        /// Who waits.
+        group: GroupName,
+        /// For whom.
+        before: GroupName,
+    },
+}
+
+/// How many names a reason lists.
+pub const NAMES_MAX: usize = 5;
+
+/// At most [`NAMES_MAX`] of `nodes`.
+pub(super) fn first_names<'a>(nodes: impl Iterator<Item = &'a NodeName>) -> Vec<NodeName> {
+    nodes.take(NAMES_MAX).cloned().collect()
+}
+
+fn write_names(f: &mut fmt::Formatter<'_>, names: &[NodeName], count: usize) -> fmt::Result {
+    for (index, name) in names.iter().enumerate() {
+        write!(f, "{}{name}", if index == 0 { "" } else { ", " })?;
+    }
+    if names.len() < count { write!(f, " and {} more", count - names.len()) } else { Ok(()) }
+}
+
+impl fmt::Display for WaitReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            WaitReason::Paused { why, failed: 0 } => write!(f, "paused: {why}"),
+            WaitReason::Paused { why, failed } => {
+                write!(f, "paused: {why}; {failed} failed, which is acted on when it is resumed")
+            }
+            WaitReason::Order { group, after, open } => {
+                write!(f, "{group} comes after {after}, where {open} not ready yet")
+            }
+            WaitReason::Budget { group, down, count, max, share } => {
+                write!(f, "{group} has {count} down (")?;
+                write_names(f, down, *count)?;
+                write!(f, ") and max_unavailable = {share} allows {max}")
+            }
+            WaitReason::FleetBudget { group, count, max } => {
+                write!(f, "{group} waits: {count} down in the whole fleet, which allows {max}")
+            }
+            WaitReason::InFlight { node, kind, stage, elapsed, connected } => {
+                let verb = match kind {
+                    StepKind::Update => "",
+                    StepKind::RollBack => "returning, ",
+                };
+                let stage = match stage {
+                    FlightStage::Sent => "sent",
+                    FlightStage::Written => "written",
+                    FlightStage::Restarted => "restarted, not healthy yet",
+                    FlightStage::Soaking => "healthy, being watched",
+                };
+                write!(f, "{node}: {verb}{stage} for {}", Human(*elapsed))?;
+                if *connected { Ok(()) } else { f.write_str(", not connected") }
+            }
+            WaitReason::Soak { group, wave, left } => {
+                write!(f, "{group} wave {wave} is ready and soaks for another {}", Human(*left))
+            }
+            WaitReason::Promotion { group } => {
+                write!(f, "{group}: the canary is ready; go on with `convoy rollout promote`")
+            }
+            WaitReason::Unreachable { group, nodes, count } => {
+                write!(f, "{group}: not connected: ")?;
+                write_names(f, nodes, *count)
+            }
+            WaitReason::SoakBlind { group, node } => {
+                write!(f, "{group} cannot soak: {node} is not connected")
+            }
+            WaitReason::Window { group, opens: Some(opens) } => {
+                write!(f, "{group} waits for its maintenance window, which opens at {}", utc(*opens))
+            }
+            WaitReason::Window { group, opens: None } => {
+                write!(f, "{group} waits for a maintenance window, and none will open")
+            }
+            WaitReason::Host { node, host } => write!(f, "{node} waits for another node of host {host}"),
+            WaitReason::ReturnOrder { group, before } => {
+                write!(f, "{group} returns after {before}, which depends on it")
+            }
+        }
+    }
+}
+
+fn utc(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.0)
+        .map_or_else(|_| format!("{} ms", at.0), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
+}
