@@ -3,6 +3,7 @@
 
 use std::{pin::Pin, time::Duration};
 
+use fleet::spec::Sources;
 use futures::{Stream, StreamExt as _};
 use proto::wire::{
     agent::RunState,
@@ -15,7 +16,6 @@ use tonic::{
 
 use crate::{
     context::Context,
-    directory::Files,
     exit::Failure,
     request::{DriftAct, NodeAct, Steer},
     view,
@@ -86,14 +86,14 @@ impl Client {
     }
 
     /// What applying these files would change.
-    pub async fn plan(&mut self, files: &Files) -> Result<view::Plan, Failure> {
+    pub async fn plan(&mut self, files: &Sources) -> Result<view::Plan, Failure> {
         let upload = upload(files, &Change { message: "", parent: None });
         let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
         Ok(convert::plan(self.answer("plan", reply)?))
     }
 
     /// Makes these files the newest revision. A refusal because of findings is not an error: the findings say it.
-    pub async fn apply(&mut self, files: &Files, change: &Change<'_>) -> Result<view::Applied, Failure> {
+    pub async fn apply(&mut self, files: &Sources, change: &Change<'_>) -> Result<view::Applied, Failure> {
         let upload = upload(files, change);
         let reply = self.operator.apply(timed(tokio_stream::iter(upload))).await;
         convert::applied(self.answer("apply", reply)?)
@@ -253,7 +253,7 @@ fn timed<T>(message: T) -> tonic::Request<T> {
     request
 }
 
-fn upload(files: &Files, change: &Change<'_>) -> Vec<wire::Upload> {
+fn upload(files: &Sources, change: &Change<'_>) -> Vec<wire::Upload> {
     use wire::upload::Part;
     let header = wire::UploadHeader {
         message: change.message.to_owned(),
@@ -261,7 +261,7 @@ fn upload(files: &Files, change: &Change<'_>) -> Vec<wire::Upload> {
         ..wire::UploadHeader::default()
     };
     let mut parts = vec![Part::Header(header)];
-    for (path, content) in files {
+    for (path, content) in &files.0 {
         let count = content.len().div_ceil(CHUNK_SIZE).max(1);
         for at in 0..count {
             let end = content.len().min((at + 1) * CHUNK_SIZE);

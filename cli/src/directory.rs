@@ -1,30 +1,27 @@
 //! Reads a fleet directory into memory: bounded, without dot-files, and without anything that a link reaches outside.
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
-use fleet::bundle::{BUNDLE_SIZE_MAX, FILE_SIZE_MAX};
+use fleet::{
+    bundle::FILE_SIZE_MAX,
+    spec::{SOURCES_MAX, SOURCES_SIZE_MAX, Sources},
+};
 
 use crate::exit::Failure;
 
-/// How many files a fleet directory may hold.
-pub const FILES_MAX: usize = 5_000;
 /// How deep it may be nested.
 const DEPTH_MAX: usize = 32;
 
-/// Every file of a fleet directory: path below it with `/`, and content.
-pub type Files = BTreeMap<String, Vec<u8>>;
-
-/// Reads every file below `dir` that is not hidden.
+/// Reads every file below `dir` that composition uses and that is not hidden.
 ///
 /// # Errors
 /// A missing directory or fleet.toml, a link that leaves the directory, a file that is neither file nor directory,
 /// a name that is not UTF-8, or more than the bounds allow.
-pub fn read(dir: &Path) -> Result<Files, Failure> {
+pub fn read(dir: &Path) -> Result<Sources, Failure> {
     let shown = dir.display();
     let root = fs::canonicalize(dir).map_err(|error| {
         Failure::failed(
@@ -39,11 +36,11 @@ pub fn read(dir: &Path) -> Result<Files, Failure> {
             "name the directory that holds fleet.toml, or start one from examples/is-as-key-manager",
         ));
     }
-    let mut files = Files::new();
+    let mut sources = Sources::default();
     let mut total = 0;
     // Links are followed, so that a link to a file inside is content; each target is checked below.
     let walk = walkdir::WalkDir::new(&root).follow_links(true).max_depth(DEPTH_MAX).sort_by_file_name();
-    let visible = |entry: &walkdir::DirEntry| entry.depth() == 0 || !is_hidden(entry.file_name());
+    let visible = |entry: &walkdir::DirEntry| entry.depth() == 0 || is_wanted(entry);
     for entry in walk.into_iter().filter_entry(visible) {
         let entry = entry.map_err(|error| walk_failure(error, &root))?;
         let path = entry.path();
@@ -54,21 +51,29 @@ pub fn read(dir: &Path) -> Result<Files, Failure> {
         if entry.file_type().is_dir() {
             continue;
         }
+        if !Sources::wants(&relative) {
+            continue;
+        }
         let content = content(path, &relative, entry.file_type())?;
-        total += content.len() as u64;
-        files.insert(relative, content);
-        if FILES_MAX < files.len() || BUNDLE_SIZE_MAX < total {
+        total += content.len();
+        sources.0.insert(relative, content);
+        if SOURCES_MAX < sources.0.len() || SOURCES_SIZE_MAX < total {
             return Err(Failure::failed(
-                format!("{shown} holds more than {FILES_MAX} files or {} MiB", BUNDLE_SIZE_MAX >> 20),
+                format!("{shown} holds more than {SOURCES_MAX} files or {} MiB", SOURCES_SIZE_MAX >> 20),
                 "keep only the fleet in this directory; hidden files and directories are skipped",
             ));
         }
     }
-    Ok(files)
+    Ok(sources)
 }
 
-fn is_hidden(name: &std::ffi::OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b".")
+/// A directory in Git holds more than the fleet. Names at the top decide, so that what is never used is never opened.
+fn is_wanted(entry: &walkdir::DirEntry) -> bool {
+    let name = entry.file_name();
+    let is_hidden = name.as_encoded_bytes().starts_with(b".");
+    let is_used =
+        name.to_str().is_none_or(|name| Sources::wants(name) || Sources::wants(&format!("{name}/x.toml")));
+    !is_hidden && (is_used || 1 < entry.depth())
 }
 
 fn walk_failure(error: walkdir::Error, root: &Path) -> Failure {

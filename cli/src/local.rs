@@ -6,9 +6,12 @@ use clap::{Command, CommandFactory as _};
 
 use crate::{
     args::Typed,
+    directory,
     exit::{Exit, Failure},
+    render,
     request::Local,
     screen::Screen,
+    view, wait,
 };
 
 /// Runs one command.
@@ -17,9 +20,7 @@ use crate::{
 /// With what to do next.
 pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
     match local {
-        Local::Lint { dir: _ } => {
-            Err(Failure::failed("lint needs the composition, which is not linked in yet", ""))
-        }
+        Local::Lint { dir } => lint(&dir, screen),
         Local::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Typed::command(), "convoy", &mut script);
@@ -28,6 +29,22 @@ pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
         }
         Local::Man { out } => manual(&out, screen),
     }
+}
+
+/// Composes the directory here, with the code that the coordinator uses.
+fn lint(dir: &Path, screen: &mut Screen) -> Result<Exit, Failure> {
+    let sources = directory::read(dir)?;
+    let composition = fleet::spec::compose(&sources);
+    let composed = composition.fleet.as_ref();
+    let lint = view::Lint {
+        fleet: composed.map(|fleet| fleet.name.to_string()),
+        nodes: composed.map_or(0, |fleet| fleet.nodes.len()),
+        findings: composition.findings.into_iter().map(view::Finding::from).collect(),
+    };
+    screen.programs(&lint);
+    let text = render::lint(&lint, wait::style(screen));
+    screen.people(&text);
+    Ok(if lint.findings.iter().any(view::Finding::is_error) { Exit::Failed } else { Exit::Done })
 }
 
 fn manual(out: &Path, screen: &mut Screen) -> Result<Exit, Failure> {

@@ -2,7 +2,7 @@
 
 use crate::{
     text::{Cell, Style, Table, Tone, count, cut, local},
-    view::{Answer, Event, Finding, JoinToken, When},
+    view::{Answer, Event, Finding, JoinToken, Lint, When},
 };
 
 mod node;
@@ -42,6 +42,23 @@ pub fn findings(findings: &[Finding], style: Style) -> String {
         }
         out.push('\n');
     }
+    out
+}
+
+/// What is wrong with a fleet directory, or that nothing is.
+pub fn lint(lint: &Lint, style: Style) -> String {
+    let mut out = findings(&lint.findings, style);
+    let summary = findings_summary(&lint.findings);
+    let is_bad = lint.findings.iter().any(Finding::is_error);
+    let (tone, text) = match (&lint.fleet, is_bad) {
+        (Some(fleet), false) => {
+            let nodes = count(lint.nodes, "node");
+            let also = if summary.is_empty() { "no findings".to_owned() } else { summary };
+            (Tone::Good, format!("{fleet}: {nodes}, {also}\n"))
+        }
+        _ => (Tone::Bad, format!("{summary}\n")),
+    };
+    out.push_str(&style.paint(tone, &text));
     out
 }
 

@@ -94,8 +94,9 @@ impl Stage {
 
 fn fleet_dir() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("files")).unwrap();
     std::fs::write(dir.path().join("fleet.toml"), "name = 'acme'\n").unwrap();
-    std::fs::write(dir.path().join("large.bin"), vec![7; 40_000]).unwrap();
+    std::fs::write(dir.path().join("files/large.bin"), vec![7; 40_000]).unwrap();
     dir
 }
 
@@ -240,7 +241,7 @@ async fn a_person_is_asked_after_the_plan_and_only_yes_is_a_yes() {
 async fn what_was_shown_is_what_is_applied() {
     let dir = fleet_dir();
     let run = Stage::new(applying()).run(&format!("apply {} --yes -m because", dir.path().display())).await;
-    let files = r#"files {"fleet.toml": 14, "large.bin": 40000}"#;
+    let files = r#"files {"files/large.bin": 40000, "fleet.toml": 14}"#;
     assert_eq!(run.asked, [format!("apply: parent Some(6), message \"because\", {files}")]);
     assert!(run.out.ends_with("follow it: convoy rollout show 3 --wait\n"), "{}", run.out);
 

@@ -48,6 +48,23 @@ impl Finding {
     }
 }
 
+impl From<fleet::finding::Finding> for Finding {
+    fn from(finding: fleet::finding::Finding) -> Self {
+        let place = finding.place.as_ref();
+        Self {
+            code: finding.code.to_owned(),
+            severity: finding.severity.as_str().to_owned(),
+            file: place.map(|place| place.file.clone()),
+            line: place.map(|place| place.line),
+            column: place.map(|place| place.column),
+            line_text: place.map(|place| place.line_text.clone()),
+            node: finding.node.map(|node| node.to_string()),
+            message: finding.message,
+            remedy: finding.remedy,
+        }
+    }
+}
+
 /// Output of `lint`.
 #[derive(Debug, Serialize)]
 pub struct Lint {

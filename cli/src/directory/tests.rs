@@ -7,6 +7,8 @@ fn fleet_dir() -> tempfile::TempDir {
     put(dir.path(), "fleet.toml", b"name = 'f'\n");
     put(dir.path(), "config/common.toml", b"");
     put(dir.path(), ".git/config", b"hidden");
+    put(dir.path(), "README.md", b"for people");
+    put(dir.path(), "config/notes.txt", b"for people");
     put(dir.path(), "files/is-1/.hidden", b"hidden");
     put(dir.path(), "files/is-1/bin/x.sh", b"#!/bin/sh\n");
     dir
@@ -25,9 +27,9 @@ fn refusal(dir: &Path) -> String {
 }
 
 #[test]
-fn everything_that_is_not_hidden_is_read() {
+fn what_composition_uses_is_read_and_hidden_files_are_not() {
     let dir = fleet_dir();
-    let files = read(dir.path()).unwrap();
+    let files = read(dir.path()).unwrap().0;
     let names: Vec<_> = files.keys().map(String::as_str).collect();
     assert_eq!(names, ["config/common.toml", "files/is-1/bin/x.sh", "fleet.toml"]);
     assert_eq!(files["fleet.toml"], b"name = 'f'\n");
@@ -37,7 +39,7 @@ fn everything_that_is_not_hidden_is_read() {
 fn a_link_inside_is_content_and_a_link_outside_is_refused() {
     let dir = fleet_dir();
     symlink("common.toml", dir.path().join("config/other.toml")).unwrap();
-    assert!(read(dir.path()).unwrap().contains_key("config/other.toml"));
+    assert!(read(dir.path()).unwrap().0.contains_key("config/other.toml"));
 
     symlink("/etc/hostname", dir.path().join("config/outside.toml")).unwrap();
     assert!(refusal(dir.path()).starts_with("config/outside.toml is a link that leaves the fleet directory"));
@@ -65,7 +67,7 @@ fn a_file_over_the_limit_is_refused_and_one_at_the_limit_is_not() {
     let dir = fleet_dir();
     let large = dir.path().join("files/is-1/large.jar");
     fs::File::create(&large).unwrap().set_len(FILE_SIZE_MAX).unwrap();
-    assert_eq!(read(dir.path()).unwrap()["files/is-1/large.jar"].len() as u64, FILE_SIZE_MAX);
+    assert_eq!(read(dir.path()).unwrap().0["files/is-1/large.jar"].len() as u64, FILE_SIZE_MAX);
     fs::File::create(&large).unwrap().set_len(FILE_SIZE_MAX + 1).unwrap();
     assert!(refusal(dir.path()).starts_with("files/is-1/large.jar is larger than 8 MiB"));
 }
