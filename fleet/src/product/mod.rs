@@ -2,13 +2,14 @@
 //! that the product writes itself. Built-in profiles stand beside this file; a fleet adds or overrides them by
 //! `products/*.toml` in the same format (docs/fleet-format.md).
 
+mod pattern;
 mod read;
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use crate::bundle::{BodyRule, DriftPolicy, HomePath, ProbeRole, RestartClass};
 
-pub(crate) use read::{FileRuleText, file_rule, glob, read_products};
+pub(crate) use read::{FileRuleText, file_rule, read_products};
 
 /// One profile.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,6 +104,13 @@ pub struct FileRule {
     pub restart: Option<RestartClass>,
     /// Content is never shown.
     pub secret: Option<bool>,
+}
+
+impl FileRule {
+    /// Whether the rule is about the file at `path`, below home.
+    pub fn matches(&self, path: &HomePath) -> bool {
+        pattern::matches(&self.path, path.as_str())
+    }
 }
 
 /// Profiles by id.

@@ -244,12 +244,12 @@ pub(crate) struct FileRuleText {
 
 impl FileRuleText {
     pub(crate) fn literal(&self, report: &mut Report) -> Option<FileRule> {
-        if let Err(error) = glob(&self.path.value) {
+        if let Some(why) = super::pattern::problem(&self.path.value) {
             report.error(
                 "CV409",
                 Some(self.path.at.value_place()),
-                format!("{:?} is not a pattern: {}", self.path.value, error.kind()),
-                "write a path below home; * matches within a part, ** across parts",
+                format!("{:?} is not a pattern of paths below home: {why}", self.path.value),
+                "write a path below home; * matches within a part, ** any number of parts",
             );
             return None;
         }
@@ -261,11 +261,6 @@ impl FileRuleText {
             secret: self.secret,
         })
     }
-}
-
-/// A glob as file rules mean it: `*` stays within a part.
-pub(crate) fn glob(pattern: &str) -> Result<globset::GlobMatcher, globset::Error> {
-    Ok(globset::GlobBuilder::new(pattern).literal_separator(true).build()?.compile_matcher())
 }
 
 const DRIFT: [(DriftPolicy, &str); 3] =

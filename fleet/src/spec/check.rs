@@ -113,7 +113,7 @@ pub(super) fn layers(manifest: &Manifest<'_>, documents: &Documents, report: &mu
         used.insert(path);
     }
     for path in documents.keys().filter(|path| path.starts_with("config/") && !used.contains(*path)) {
-        report.warning(
+        report.info(
             "CV202",
             Some(whole_file(path)),
             format!("no group and no node uses {path}"),
@@ -136,10 +136,10 @@ pub(super) fn hosts(drafts: &[Draft<'_>], report: &mut Report) {
                 "give each node its own copy of the pack",
             );
         }
-        let open = facts.product.ports.iter().filter(|port| port.open);
-        let clash = open
+        let clash = facts
+            .open_ports()
             .filter_map(|port| {
-                let number = port.at(facts.offset)?;
+                let number = facts.number(port)?;
                 let other = ports.insert((&facts.host, number), (draft.name, &port.name))?;
                 Some((number, &port.name, other))
             })

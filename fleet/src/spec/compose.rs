@@ -268,6 +268,7 @@ impl<'a> Composer<'a> {
             home: home?,
             offset,
             product: Arc::clone(product),
+            ports: node_ports((text, group), product, report),
             values,
         };
         Some(Draft { name, text, group, config, trailing, facts: Arc::new(facts) })
@@ -401,6 +402,28 @@ impl<'a> Composer<'a> {
 
 pub(super) fn layer_path(layer: &Typed<String>) -> String {
     format!("config/{}.toml", layer.value)
+}
+
+/// The ports that fleet.toml moves for a node, the node's own before those of its group.
+fn node_ports(
+    (text, group): (&NodeText<'_>, &GroupText<'_>),
+    product: &Product,
+    report: &mut Report,
+) -> BTreeMap<String, u16> {
+    let mut ports = BTreeMap::new();
+    for (name, number) in group.ports.iter().chain(&text.ports) {
+        if product.ports.iter().any(|port| port.name == *name) {
+            ports.insert(name.clone(), number.value);
+        } else {
+            report.error(
+                "CV303",
+                Some(number.at.key_place()),
+                format!("{} has no port called {name:?}", product.title),
+                suggest(name, product.ports.iter().map(|port| port.name.as_str())),
+            );
+        }
+    }
+    ports
 }
 
 /// A value of `[values]`: its strings may hold expressions over wider scopes.

@@ -16,7 +16,11 @@ use super::{
     report::{Report, suggest},
     tree::At,
 };
-use crate::{bundle::FILE_SIZE_MAX, finding::Place, product::Product};
+use crate::{
+    bundle::FILE_SIZE_MAX,
+    finding::Place,
+    product::{Product, ProductPort},
+};
 
 /// Steps that one expression or template may take: far above any real one, far below what would be noticed.
 const FUEL: u64 = 200_000;
@@ -30,10 +34,22 @@ pub(crate) struct NodeFacts {
     pub(crate) home: String,
     pub(crate) offset: u16,
     pub(crate) product: Arc<Product>,
+    /// Ports that fleet.toml puts elsewhere.
+    pub(crate) ports: BTreeMap<String, u16>,
     pub(crate) values: BTreeMap<String, Value>,
 }
 
 impl NodeFacts {
+    /// Where this node opens a port of its product; `None` beyond 65535.
+    pub(crate) fn number(&self, port: &ProductPort) -> Option<u16> {
+        self.ports.get(&port.name).copied().or_else(|| port.at(self.offset))
+    }
+
+    /// The ports that this node opens: those of the product, and those that fleet.toml names.
+    pub(crate) fn open_ports(&self) -> impl Iterator<Item = &ProductPort> {
+        self.product.ports.iter().filter(|port| port.open || self.ports.contains_key(&port.name))
+    }
+
     fn port(&self, name: &str) -> Result<u16, Error> {
         let ports = &self.product.ports;
         let Some(port) = ports.iter().find(|port| port.name == name) else {
@@ -42,7 +58,7 @@ impl NodeFacts {
                 suggest(name, ports.iter().map(|port| port.name.as_str())),
             ));
         };
-        port.at(self.offset).ok_or_else(|| {
+        self.number(port).ok_or_else(|| {
             unknown(
                 format!("port {name:?} of node {} is beyond 65535", self.name),
                 "lower the node's offset".to_owned(),

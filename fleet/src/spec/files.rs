@@ -14,7 +14,7 @@ use crate::{
     },
     finding::Place,
     ids::Digest,
-    product::{FileRule, glob},
+    product::FileRule,
 };
 
 /// One file as it stands in the fleet directory.
@@ -121,8 +121,7 @@ pub(super) fn settings(path: &HomePath, rules: &[&FileRule]) -> FileEntry {
         secret: false,
     };
     for rule in rules {
-        // Patterns were checked when they were read.
-        if !glob(&rule.path).is_ok_and(|pattern| pattern.is_match(path.as_str())) {
+        if !rule.matches(path) {
             continue;
         }
         entry.mode = rule.mode.unwrap_or(entry.mode);

@@ -34,6 +34,7 @@ pub(super) struct GroupText<'a> {
     pub(super) after: Vec<Typed<String>>,
     pub(super) rollout: RolloutPolicy,
     pub(super) values: Option<&'a Table>,
+    pub(super) ports: Ports,
     pub(super) run: RunText,
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
@@ -47,10 +48,14 @@ pub(super) struct NodeText<'a> {
     pub(super) offset: Option<Typed<u16>>,
     pub(super) layers: Vec<Typed<String>>,
     pub(super) values: Option<&'a Table>,
+    pub(super) ports: Ports,
     pub(super) run: RunText,
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
 }
+
+/// Ports that the configuration moves elsewhere, by the product's names; the offset is not added.
+pub(super) type Ports = BTreeMap<String, Typed<u16>>;
 
 /// How the server is launched; strings may hold expressions.
 #[derive(Default)]
@@ -204,11 +209,12 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
         None => RolloutPolicy::default(),
     };
     let values = read_values(&mut reader, report);
+    let ports = read_ports(&mut reader, report);
     let run = read_run(&mut reader, report);
     let service = read_service(&mut reader, report);
     let files = read_files(&mut reader, report);
     reader.finish(report);
-    Some(GroupText { at, product: product?, layers, after, rollout, values, run, service, files })
+    Some(GroupText { at, product: product?, layers, after, rollout, values, ports, run, service, files })
 }
 
 fn read_node<'a>(
@@ -240,6 +246,7 @@ fn read_node<'a>(
         offset.and_then(|offset| Some(Typed { value: u16::try_from(offset.value).ok()?, at: offset.at }));
     let layers = read_list(&mut reader, "layers", report);
     let values = read_values(&mut reader, report);
+    let ports = read_ports(&mut reader, report);
     let run = read_run(&mut reader, report);
     let service = read_service(&mut reader, report);
     let files = read_files(&mut reader, report);
@@ -252,6 +259,7 @@ fn read_node<'a>(
         offset,
         layers,
         values,
+        ports,
         run,
         service,
         files,
@@ -274,6 +282,27 @@ fn read_values<'a>(reader: &mut Reader<'a>, report: &mut Report) -> Option<&'a T
 fn read_files(reader: &mut Reader<'_>, report: &mut Report) -> Vec<FileRuleText> {
     let rules = reader.tables("files", report);
     rules.into_iter().filter_map(|mut rule| file_rule(&mut rule, report)).collect()
+}
+
+fn read_ports(reader: &mut Reader<'_>, report: &mut Report) -> Ports {
+    let Some(table) = reader.table("ports", report) else { return Ports::new() };
+    let mut ports = Ports::new();
+    for (name, node) in table.entries() {
+        let Some(at) = node.at().cloned() else { continue };
+        let number = super::reader::as_leaf(node).and_then(|leaf| leaf.value.as_integer());
+        match number.and_then(|number| u16::try_from(number).ok()).filter(|number| 0 < *number) {
+            Some(value) => {
+                ports.insert(name.to_owned(), Typed { value, at });
+            }
+            None => report.error(
+                "CV013",
+                Some(at.value_place()),
+                format!("port {name} must be a whole number from 1 to 65535"),
+                format!("write for example {name} = 4001"),
+            ),
+        }
+    }
+    ports
 }
 
 fn read_run(reader: &mut Reader<'_>, report: &mut Report) -> RunText {

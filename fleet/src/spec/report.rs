@@ -38,6 +38,16 @@ impl Report {
         self.push(code, Severity::Warning, place, (message.into(), remedy.into()));
     }
 
+    pub(crate) fn info(
+        &mut self,
+        code: &'static str,
+        place: Option<Place>,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.push(code, Severity::Info, place, (message.into(), remedy.into()));
+    }
+
     fn push(
         &mut self,
         code: &'static str,

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use super::{
     canonical::Flat,
     compose::Draft,
-    expression::{Expressions, Names, Origin, has_expression},
+    expression::{Expressions, Names, NodeFacts, Origin, has_expression},
     manifest::{RunText, ServiceText},
     reader::Typed,
     report::Report,
 };
 use crate::{
     bundle::{Port, Probe, ProbeKind, ServiceSettings},
-    product::{Product, ProductProbe},
+    product::ProductProbe,
 };
 
 type Scope<'a> = (&'a Expressions, &'a Names);
@@ -82,7 +82,7 @@ pub(super) fn settings(
         run_user: one(|run| &run.run_user, report),
         offset: draft.facts.offset,
         ports: ports(draft, report)?,
-        probes: probes(product, draft.facts.offset, flat),
+        probes: probes(&draft.facts, flat),
         ready_lines: product.ready_lines.clone(),
         start_deadline: limits.start_deadline.unwrap_or(product.start_deadline),
         stop_deadline: limits.stop_deadline.unwrap_or(product.stop_deadline),
@@ -150,8 +150,8 @@ fn env(draft: &Draft<'_>, (expressions, names): Scope<'_>, report: &mut Report) 
 
 fn ports(draft: &Draft<'_>, report: &mut Report) -> Option<Vec<Port>> {
     let mut ports = Vec::new();
-    for port in draft.facts.product.ports.iter().filter(|port| port.open) {
-        let Some(number) = port.at(draft.facts.offset) else {
+    for port in draft.facts.open_ports() {
+        let Some(number) = draft.facts.number(port) else {
             report.error(
                 "CV013",
                 draft.text.offset.as_ref().map(|typed| typed.at.value_place()),
@@ -165,12 +165,12 @@ fn ports(draft: &Draft<'_>, report: &mut Report) -> Option<Vec<Port>> {
     Some(ports)
 }
 
-fn probes(product: &Product, offset: u16, flat: &Flat) -> Vec<Probe> {
+fn probes(facts: &NodeFacts, flat: &Flat) -> Vec<Probe> {
     let applies = |probe: &&ProductProbe| {
         probe.when.as_ref().is_none_or(|key| flat.get(key).is_some_and(|v| v == "true"))
     };
     let resolve = |probe: &ProductProbe| {
-        let port = product.ports.iter().find(|port| port.name == probe.port)?.at(offset)?;
+        let port = facts.number(facts.product.ports.iter().find(|port| port.name == probe.port)?)?;
         let kind = match &probe.path {
             None => ProbeKind::Tcp(port),
             Some(path) => ProbeKind::Http {
@@ -183,5 +183,5 @@ fn probes(product: &Product, offset: u16, flat: &Flat) -> Vec<Probe> {
         };
         Some(Probe { name: probe.name.clone(), role: probe.role, kind, timeout: probe.timeout })
     };
-    product.probes.iter().filter(applies).filter_map(resolve).collect()
+    facts.product.probes.iter().filter(applies).filter_map(resolve).collect()
 }
