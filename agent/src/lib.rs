@@ -1,1 +1,4 @@
 //! (header to be written)
+
+pub mod platform;
+pub mod preflight;

@@ -1,0 +1,193 @@
+//! Who listens on which TCP port. Linux reads /proc, macOS asks `lsof`, Windows asks `netstat`: all three are parts of
+//! their systems, and none needs privileges for the agent's own processes.
+
+use std::collections::BTreeMap;
+
+use fleet::preflight::facts::Seen;
+
+/// A listening TCP socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Socket {
+    /// Its port.
+    pub port: u16,
+    /// Who holds it; `None` if this user is not told.
+    pub pid: Option<u32>,
+}
+
+/// All listening TCP sockets, IPv4 and IPv6.
+///
+/// # Errors
+/// The system's tables cannot be read: why.
+pub fn listening() -> Seen<Vec<Socket>> {
+    #[cfg(target_os = "linux")]
+    let sockets = linux::listening();
+    #[cfg(all(unix, not(target_os = "linux")))]
+    let sockets = output_of("lsof", &["-nP", "-iTCP", "-sTCP:LISTEN", "-Fpn"]).map(|text| from_lsof(&text));
+    #[cfg(windows)]
+    let sockets = output_of("netstat", &["-ano", "-p", "TCP"]).and_then(|four| {
+        Ok(from_netstat(&format!("{four}\n{}", output_of("netstat", &["-ano", "-p", "TCPv6"])?)))
+    });
+    sockets
+}
+
+/// The ports on which any of these processes listens.
+///
+/// # Errors
+/// The system's tables cannot be read: why.
+pub fn ports_of(pids: &[u32]) -> Seen<Vec<u16>> {
+    let own = |socket: &Socket| socket.pid.is_some_and(|pid| pids.contains(&pid));
+    let mut ports: Vec<u16> = listening()?.iter().filter(|socket| own(socket)).map(|it| it.port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    Ok(ports)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn output_of(program: &str, args: &[&str]) -> Seen<String> {
+    let output = std::process::Command::new(program)
+        .args(args)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .map_err(|error| format!("{program} does not run: {error}"))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// `/proc/net/tcp` or `tcp6`: port by socket inode, listening ones only (state 0A).
+#[cfg(any(test, target_os = "linux"))]
+fn from_proc(text: &str) -> BTreeMap<u64, u16> {
+    let entry = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        if *state != "0A" {
+            return None;
+        }
+        let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
+        Some((inode.parse().ok()?, port))
+    };
+    text.lines().skip(1).filter_map(entry).collect()
+}
+
+/// `lsof -Fpn`: a line `p<pid>` before the lines `n<host>:<port>` of that process.
+#[cfg(any(test, all(unix, not(target_os = "linux"))))]
+fn from_lsof(text: &str) -> Vec<Socket> {
+    let mut pid = None;
+    let mut sockets = Vec::new();
+    for line in text.lines() {
+        if let Some(number) = line.strip_prefix('p') {
+            pid = number.parse().ok();
+        } else if let Some(port) = line.strip_prefix('n').and_then(|name| name.rsplit_once(':')) {
+            sockets.extend(port.1.parse().ok().map(|port| Socket { port, pid }));
+        }
+    }
+    sockets
+}
+
+/// `netstat -ano`: a listening socket is known by its remote end, since the word LISTENING is translated.
+#[cfg(any(test, windows))]
+fn from_netstat(text: &str) -> Vec<Socket> {
+    let entry = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (protocol, local, remote, pid) =
+            (fields.first()?, fields.get(1)?, fields.get(2)?, fields.last()?);
+        if !protocol.starts_with("TCP") || !(*remote == "0.0.0.0:0" || *remote == "[::]:0") {
+            return None;
+        }
+        let port = local.rsplit_once(':')?.1.parse().ok()?;
+        Some(Socket { port, pid: pid.parse().ok() })
+    };
+    text.lines().filter_map(entry).collect()
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{collections::BTreeMap, fs};
+
+    use super::{Seen, Socket, from_proc};
+
+    pub(super) fn listening() -> Seen<Vec<Socket>> {
+        let mut ports = BTreeMap::new();
+        let four = fs::read_to_string("/proc/net/tcp").map_err(|error| format!("/proc/net/tcp: {error}"))?;
+        ports.extend(from_proc(&four));
+        // A host without IPv6 has no such table.
+        ports.extend(from_proc(&fs::read_to_string("/proc/net/tcp6").unwrap_or_default()));
+        let mut sockets: Vec<Socket> = Vec::new();
+        let holders = holders(&ports);
+        for (inode, port) in ports {
+            match holders.get(&inode) {
+                // A socket inherited by a child belongs to both.
+                Some(pids) => sockets.extend(pids.iter().map(|&pid| Socket { port, pid: Some(pid) })),
+                None => sockets.push(Socket { port, pid: None }),
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// Processes by the inode of a listening socket that they hold, as far as this user may look.
+    fn holders(ports: &BTreeMap<u64, u16>) -> BTreeMap<u64, Vec<u32>> {
+        let mut holders: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        let Ok(processes) = fs::read_dir("/proc") else { return holders };
+        for process in processes.flatten() {
+            let Some(pid) = process.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+                continue;
+            };
+            let Ok(descriptors) = fs::read_dir(process.path().join("fd")) else { continue };
+            for descriptor in descriptors.flatten() {
+                let Ok(target) = fs::read_link(descriptor.path()) else { continue };
+                let inode = target
+                    .to_str()
+                    .and_then(|text| text.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok());
+                if let Some(inode) = inode.filter(|inode| ports.contains_key(inode)) {
+                    let pids = holders.entry(inode).or_default();
+                    if !pids.contains(&pid) {
+                        pids.push(pid);
+                    }
+                }
+            }
+        }
+        holders
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_table_is_read() {
+        let text = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
+             0: 0100007F:24E3 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0\n\
+             1: 0100007F:24E4 0100007F:1234 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0\n\
+             2: 00000000000000000000000000000000:2613 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 4713 1\n";
+        assert_eq!(from_proc(text), BTreeMap::from([(4711, 9443), (4713, 9747)]));
+    }
+
+    #[test]
+    fn lsof_is_read() {
+        let text = "p312\nf5\nn*:9443\nf6\nn127.0.0.1:9999\np400\nn[::1]:5432\n";
+        let socket = |port, pid| Socket { port, pid: Some(pid) };
+        assert_eq!(from_lsof(text), [socket(9443, 312), socket(9999, 312), socket(5432, 400)]);
+    }
+
+    #[test]
+    fn netstat_is_read_in_every_language() {
+        let text = "\r\nAktive Verbindungen\r\n\r\n  Proto  Lokale Adresse  Remoteadresse  Status  PID\r\n\
+             \u{20} TCP    0.0.0.0:9443     0.0.0.0:0        ABH\u{d6}REN      312\r\n\
+             \u{20} TCP    127.0.0.1:9443   127.0.0.1:50123  HERGESTELLT  312\r\n\
+             \u{20} TCP    [::]:9763        [::]:0           LISTENING    312\r\n";
+        let socket = |port| Socket { port, pid: Some(312) };
+        assert_eq!(from_netstat(text), [socket(9443), socket(9763)]);
+    }
+
+    #[cfg(not(windows))]
+    #[test]
+    fn a_socket_of_this_process_is_found_as_its_own() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let Ok(ports) = ports_of(&[std::process::id()]) else {
+            eprintln!("skipped: this system tells nothing of its sockets");
+            return;
+        };
+        assert!(ports.contains(&port), "{port} not in {ports:?}");
+        assert!(!ports_of(&[1]).unwrap_or_default().contains(&port));
+    }
+}

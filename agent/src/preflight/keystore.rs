@@ -1,0 +1,80 @@
+//! Opens keystores the way the server will: store password, then alias, then the key's own password.
+
+mod jks;
+mod pkcs12;
+
+use fleet::preflight::{Keystore, Password, facts::KeystoreFact, needs::Given};
+
+/// A file larger than this is no keystore.
+pub(super) const SIZE_MAX: u64 = 8 * 1024 * 1024;
+
+/// What a format's reader found in a store that opened.
+pub(super) struct Opened {
+    /// Entries with a private key.
+    keys: Vec<String>,
+    /// Entries with only a certificate.
+    certificates: Vec<String>,
+}
+
+/// Why a store did not open.
+pub(super) enum NotOpened {
+    WrongPassword,
+    Broken(String),
+}
+
+/// Opens `content` and looks for what the configuration names.
+pub(super) fn open(content: &[u8], store: &Keystore) -> KeystoreFact {
+    let password = match &store.password {
+        Given::Plain(password) => password,
+        Given::Unknown(why) => return KeystoreFact::NotChecked(format!("its password: {why}")),
+    };
+    // The formats are told apart by their first bytes; JDKs open either under the other's name.
+    match content {
+        [0xFE, 0xED, 0xFE, 0xED, ..] => judge(jks::open(content, password), store, |alias, key_password| {
+            jks::key_opens(content, alias, key_password)
+        }),
+        // Keys of a PKCS #12 store are read with the store's password only.
+        [0x30, ..] => {
+            judge(pkcs12::open(content, password), store, |_, key_password| Ok(key_password == password))
+        }
+        [0xCE, 0xCE, 0xCE, 0xCE, ..] => KeystoreFact::NotChecked("JCEKS is not read here".to_owned()),
+        [] => KeystoreFact::Unreadable("it is empty".to_owned()),
+        _ if store.kind.as_deref().is_some_and(|kind| !["JKS", "PKCS12"].contains(&kind)) => {
+            KeystoreFact::NotChecked("its type is not read here".to_owned())
+        }
+        _ => KeystoreFact::Unreadable("it is neither JKS nor PKCS #12".to_owned()),
+    }
+}
+
+fn judge(
+    opened: Result<Opened, NotOpened>,
+    store: &Keystore,
+    key_opens: impl Fn(&str, &Password) -> Result<bool, String>,
+) -> KeystoreFact {
+    let opened = match opened {
+        Ok(opened) => opened,
+        Err(NotOpened::WrongPassword) => return KeystoreFact::WrongPassword,
+        Err(NotOpened::Broken(why)) => return KeystoreFact::Unreadable(why),
+    };
+    let Some(alias) = &store.alias else { return KeystoreFact::Good };
+    // Java compares aliases without regard to case.
+    let has = |aliases: &[String]| aliases.iter().any(|it| it.to_lowercase() == alias.to_lowercase());
+    if !has(&opened.keys) {
+        if has(&opened.certificates) {
+            return KeystoreFact::NoPrivateKey;
+        }
+        return KeystoreFact::AliasMissing(opened.keys);
+    }
+    match &store.key_password {
+        None => KeystoreFact::Good,
+        Some(Given::Unknown(why)) => KeystoreFact::NotChecked(format!("it opens; the key's password: {why}")),
+        Some(Given::Plain(key_password)) => match key_opens(alias, key_password) {
+            Ok(true) => KeystoreFact::Good,
+            Ok(false) => KeystoreFact::WrongKeyPassword,
+            Err(why) => KeystoreFact::Unreadable(why),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! Gathers what [`fleet::preflight`] judges: runs java, opens keystores, tries connections, looks at users, files and
+//! sockets. Changes nothing on the host.
+//!
+//! The agent calls [`run`] with the staged bundle before every apply; `convoy-agent doctor` prints the same checks of
+//! what is on disk now. Every look has a time limit, so that a silent database delays an apply by seconds only.
+
+mod endpoints;
+mod host;
+mod java;
+mod keystore;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Read as _, Write},
+    path::{Path, PathBuf},
+};
+
+use fleet::{
+    bundle::{HomePath, ServiceSettings},
+    preflight::{
+        Check, Keystore, Needs, Outcome, PreflightFacts,
+        facts::{ClockSkew, HomeFact, HostFact, KeystoreFact, Seen},
+        needs,
+    },
+};
+
+/// What is to be judged.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// How the server is run.
+    pub settings: ServiceSettings,
+    /// Content of the bundle's files beside their targets; files that are not in it are read from home.
+    pub staged: BTreeMap<HomePath, PathBuf>,
+    /// Bytes of the bundle; 0 if nothing is to be applied.
+    pub bundle_size: u64,
+    /// This host's clock against the coordinator's.
+    pub clock: Seen<ClockSkew>,
+}
+
+impl Subject {
+    /// The server as it is on disk now, without a bundle to apply.
+    pub fn on_disk(settings: ServiceSettings) -> Self {
+        Self {
+            settings,
+            staged: BTreeMap::new(),
+            bundle_size: 0,
+            clock: Err("no coordinator was asked for its time".to_owned()),
+        }
+    }
+
+    /// Fills in what the settings leave to the agent's own configuration.
+    #[must_use]
+    pub fn with_defaults(mut self, java_home: Option<&str>, run_user: Option<&str>) -> Self {
+        let fill = |own: Option<String>, default: Option<&str>| own.or_else(|| default.map(str::to_owned));
+        self.settings.java_home = fill(self.settings.java_home, java_home);
+        self.settings.run_user = fill(self.settings.run_user, run_user);
+        self
+    }
+
+    fn home(&self) -> &Path {
+        Path::new(&self.settings.home)
+    }
+
+    /// Where the content of a file below home lies now.
+    fn content_of(&self, path: &HomePath) -> PathBuf {
+        self.staged.get(path).cloned().unwrap_or_else(|| self.home().join(path.as_str()))
+    }
+}
+
+/// All checks of `subject`, in the order in which a person would look.
+pub async fn run(subject: &Subject) -> Vec<Check> {
+    fleet::preflight::check(&gather(subject).await, &subject.settings)
+}
+
+/// Prints all checks as a table, and says whether nothing speaks against running this server here.
+///
+/// # Errors
+/// `out` cannot be written.
+pub async fn doctor(subject: &Subject, out: &mut dyn Write) -> io::Result<bool> {
+    let checks = run(subject).await;
+    for check in &checks {
+        let (said, remedy) = match &check.outcome {
+            Outcome::Pass(said) | Outcome::Skipped(said) => (said, None),
+            Outcome::Warn { why, remedy } | Outcome::Fail { why, remedy, .. } => (why, Some(remedy)),
+        };
+        let subject = format!("{} {}", check.name, check.subject);
+        writeln!(out, "{:<8}{:<28}{said}", check.outcome.as_str(), subject.trim_end())?;
+        if let Some(remedy) = remedy {
+            writeln!(out, "{:<36}-> {remedy}", "")?;
+        }
+    }
+    let count = |word| checks.iter().filter(|check| check.outcome.as_str() == word).count();
+    let (failed, warned, skipped) = (count("fail"), count("warn"), count("skipped"));
+    writeln!(out, "{} checks: {failed} failed, {warned} warnings, {skipped} not checked", checks.len())?;
+    Ok(failed == 0)
+}
+
+async fn gather(subject: &Subject) -> PreflightFacts {
+    let settings = &subject.settings;
+    let (needs, config_unread) = match read_needs(subject) {
+        Ok(needs) => (needs, None),
+        Err(why) => (Needs::default(), Some(why)),
+    };
+    let (java, endpoints, local) = tokio::join!(
+        java::look(settings.java_home.clone(), settings.run_user.as_deref()),
+        endpoints::try_all(needs.endpoints),
+        look_locally(subject.clone(), needs.keystores),
+    );
+    let (home, host, keystores) = local;
+    PreflightFacts { java, home, host, endpoints, keystores, config_unread }
+}
+
+fn read_needs(subject: &Subject) -> Result<Needs, String> {
+    let path = &subject.settings.config_path;
+    let text =
+        std::fs::read_to_string(subject.content_of(path)).map_err(|error| format!("{path}: {error}"))?;
+    needs::read(&text, &subject.settings.env).map_err(|error| format!("{path} is {error}"))
+}
+
+type Local = (HomeFact, HostFact, Vec<(Keystore, KeystoreFact)>);
+
+/// What only needs this host's files and tables. Blocking, hence on a thread of its own.
+async fn look_locally(subject: Subject, stores: Vec<Keystore>) -> Local {
+    let look = move || {
+        let keystores = stores.into_iter().map(|store| {
+            let fact = open_keystore(&subject, &store);
+            (store, fact)
+        });
+        let keystores = keystores.collect();
+        (host::home(&subject), host::host(&subject), keystores)
+    };
+    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+}
+
+fn open_keystore(subject: &Subject, store: &Keystore) -> KeystoreFact {
+    let path = match HomePath::parse(&store.file) {
+        Ok(path) => subject.content_of(&path),
+        Err(_) => PathBuf::from(&store.file),
+    };
+    let read = || -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        std::fs::File::open(&path)?.take(keystore::SIZE_MAX).read_to_end(&mut content)?;
+        Ok(content)
+    };
+    match read() {
+        Ok(content) => keystore::open(&content, store),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => KeystoreFact::Absent,
+        Err(error) => KeystoreFact::NotChecked(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
