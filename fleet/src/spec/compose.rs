@@ -13,6 +13,7 @@ use super::{
     merge::{MergeKeys, merge},
     reader::Typed,
     report::{Report, suggest},
+    secret::{self, Absent, Resolver, Secrets},
     service,
     tree::{self, Node, Parsed, Shape, Source, Table},
 };
@@ -23,10 +24,17 @@ use crate::{
     product::{self, Catalogue, FileRule, Product},
 };
 
-/// Composes a fleet directory. Pure: the same sources give the same bytes and findings.
+/// Composes a fleet directory that has no secrets: one that is asked for is an error.
 pub fn compose(sources: &Sources) -> Composition {
+    compose_with(sources, &Secrets::new(BTreeMap::new(), Absent::Refuse))
+}
+
+/// Composes a fleet directory. Pure: the same sources and secrets give the same bytes and findings.
+pub fn compose_with(sources: &Sources, secrets: &Secrets) -> Composition {
     let mut report = Report::default();
-    let fleet = compose_into(sources, &mut report);
+    let resolver = Resolver::new(secrets);
+    let fleet = compose_into(sources, &resolver, &mut report);
+    resolver.report(&mut report);
     let fleet = fleet.filter(|_| !report.has_errors());
     Composition { fleet, findings: report.into_findings() }
 }
@@ -34,7 +42,7 @@ pub fn compose(sources: &Sources) -> Composition {
 /// The TOML files of the directory, parsed.
 pub(super) type Documents = BTreeMap<String, Parsed>;
 
-fn compose_into(sources: &Sources, report: &mut Report) -> Option<Fleet> {
+fn compose_into(sources: &Sources, secrets: &Resolver, report: &mut Report) -> Option<Fleet> {
     if !check_size(sources, report) {
         return None;
     }
@@ -70,7 +78,8 @@ fn compose_into(sources: &Sources, report: &mut Report) -> Option<Fleet> {
         .chain(manifest.nodes.keys().map(NodeName::as_str))
         .collect();
     let extras = files::find(sources, &owners, report);
-    let composer = Composer { manifest: &manifest, documents: &documents, catalogue: &catalogue, extras };
+    let composer =
+        Composer { manifest: &manifest, documents: &documents, catalogue: &catalogue, extras, secrets };
     composer.fleet(report)
 }
 
@@ -143,6 +152,7 @@ struct Composer<'a> {
     documents: &'a Documents,
     catalogue: &'a Catalogue,
     extras: Extras<'a>,
+    secrets: &'a Resolver,
 }
 
 /// A node on its way: layers merged, expressions not yet evaluated.
@@ -309,8 +319,14 @@ impl<'a> Composer<'a> {
         report: &mut Report,
     ) -> Option<ComposedNode> {
         let names = expressions.names(&draft.facts);
+        let mut open_names = names.clone();
+        open_names.insert("secret", self.secrets.function());
+        // Layers and files may hold secrets; service settings, which are shown, may not.
+        let open_scope = (expressions, &open_names);
         let scope = (expressions, &names);
-        config::evaluate(&mut draft.config, scope, report);
+        secret::check_places(&draft.config, "", report);
+        let asks = secret::asks(&tree::print(&draft.config, &[]));
+        config::evaluate(&mut draft.config, open_scope, report);
         config::set_offset(&mut draft, report);
         let text = config::print(&draft, &draft.trailing, self.manifest.name.as_str());
         let flat = match super::canonical::flatten(&text) {
@@ -337,7 +353,7 @@ impl<'a> Composer<'a> {
         let rules: Vec<&FileRule> = product.files.iter().chain(fleet_rules).chain(&own).collect();
         let mut files = BTreeMap::new();
         let mut contents: BTreeMap<Digest, Arc<[u8]>> = BTreeMap::new();
-        for rendered in self.extra_files(&draft, scope, &rules, report) {
+        for rendered in self.extra_files(&draft, open_scope, &rules, report) {
             contents.insert(rendered.entry.digest, rendered.content);
             files.insert(rendered.path, rendered.entry);
         }
@@ -346,6 +362,9 @@ impl<'a> Composer<'a> {
         entry.digest = Digest::of(&content);
         entry.meaning = super::canonical::meaning_of(&flat);
         entry.size = content.len() as u64;
+        if asks {
+            entry.mode &= 0o700;
+        }
         contents.insert(entry.digest, content);
         files.insert(product.config_path.clone(), entry);
         files::check_bundle(&files, report);

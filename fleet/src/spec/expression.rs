@@ -123,12 +123,22 @@ impl Object for NodeView {
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 struct Unknown {
+    code: &'static str,
     message: String,
     remedy: String,
 }
 
 fn unknown(message: String, remedy: String) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Unknown { message, remedy })
+    coded("CV303", message, remedy)
+}
+
+/// A secret that cannot be had.
+pub(super) fn no_secret(message: String, remedy: String) -> Error {
+    coded("CV307", message, remedy)
+}
+
+fn coded(code: &'static str, message: String, remedy: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.clone()).with_source(Unknown { code, message, remedy })
 }
 
 /// Evaluates expressions for all nodes of one fleet.
@@ -161,6 +171,13 @@ impl Expressions {
                 format!("there is no group called {name:?}"),
                 suggest(name, known.keys().map(String::as_str)),
             )),
+        });
+        // Where secrets may be used, the names hold a function that stands before this one.
+        environment.add_function("secret", |_name: &str| -> Result<Value, Error> {
+            Err(no_secret(
+                "a secret cannot be used here, where it would be shown".to_owned(),
+                "use secret() in layers and in files/**/*.tmpl".to_owned(),
+            ))
         });
         environment.add_filter("urls", |nodes: Value, scheme: &str, port: &str| {
             each_node(&nodes, |node| Ok(format!("{scheme}://{}:{}", node.host, node.port(port)?)))
@@ -357,7 +374,7 @@ impl<'a> Origin<'a> {
         let range = error.range().unwrap_or(0..0);
         let place = Some(self.place(typed.1 + range.start));
         if let Some(unknown) = error.source().and_then(|source| source.downcast_ref::<Unknown>()) {
-            report.error("CV303", place, unknown.message.clone(), unknown.remedy.clone());
+            report.error(unknown.code, place, unknown.message.clone(), unknown.remedy.clone());
             return;
         }
         let detail = error.detail().unwrap_or("it cannot be evaluated").to_owned();
@@ -373,7 +390,7 @@ impl<'a> Origin<'a> {
                 "CV302",
                 place,
                 detail,
-                "there are nodes(\"group\"), the filters urls and addresses, and those of Jinja",
+                "there are nodes(\"group\"), secret(\"name\"), the filters urls and addresses, and those of Jinja",
             ),
             ErrorKind::OutOfFuel => report.error(
                 "CV304",

@@ -6,6 +6,7 @@ use super::{
     Sources,
     expression::{Expressions, Names, Origin},
     report::{Report, suggest},
+    secret,
     tree::{At, Source},
 };
 use crate::{
@@ -160,7 +161,11 @@ impl Extra<'_> {
         };
         let digest = Digest::of(&content);
         let size = content.len() as u64;
-        let entry = FileEntry { digest, meaning: digest, size, ..settings(path, rules) };
+        let mut entry = FileEntry { digest, meaning: digest, size, ..settings(path, rules) };
+        if self.template && std::str::from_utf8(self.content).is_ok_and(secret::asks) {
+            entry.secret = true;
+            entry.mode &= 0o700;
+        }
         Some(Rendered { path: path.clone(), content, entry })
     }
 }

@@ -15,6 +15,7 @@ mod merge;
 pub(crate) mod reader;
 pub(crate) mod report;
 mod rollout_text;
+mod secret;
 mod service;
 pub(crate) mod tree;
 
@@ -27,9 +28,10 @@ use crate::{
     rollout::{FleetPolicy, RolloutPolicy},
 };
 
-pub use compose::compose;
+pub use compose::{compose, compose_with};
 pub use manifest::OFFSET_MAX;
 pub use report::FINDINGS_MAX;
+pub use secret::{Absent, SECRET_NAME_MAX, SECRET_SIZE_MAX, Secret, SecretName, SecretNameError, Secrets};
 
 /// A fleet directory holds at most this many files.
 pub const SOURCES_MAX: usize = 5_000;

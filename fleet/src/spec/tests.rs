@@ -64,3 +64,63 @@ members = ["h1:4000", "h2:4000"]
     let place = &node(&fleet, "is-1").origins["server.node_ip"];
     assert_eq!((place.file.as_str(), place.line), ("config/common.toml", 4));
 }
+
+const SECRET_LAYER: &str = r#"
+[super_admin]
+password = "{{ secret('super_admin.password') }}"
+[database.shared_db]
+url = "jdbc:sqlserver://db:1433;password={{ secret('db') }};encrypt=true"
+"#;
+
+fn secrets(values: &[(&str, &str)], absent: Absent) -> Secrets {
+    let entry = |(name, value): &(&str, &str)| (SecretName::parse(name).unwrap(), Secret::new(*value));
+    Secrets::new(values.iter().map(entry).collect(), absent)
+}
+
+fn with_layer(layer: &str) -> Sources {
+    let template = ("files/km/conf/jaas.tmpl", "pass={{ secret('db') }}\n");
+    sources(&[("fleet.toml", SMALL), ("config/common.toml", layer), template])
+}
+
+#[test]
+fn secrets_come_by_name_and_their_files_are_for_the_owner_only() {
+    let known = secrets(&[("super_admin.password", "s3cret \"x\""), ("db", "p;w")], Absent::Refuse);
+    let composition = compose_with(&with_layer(SECRET_LAYER), &known);
+    assert_eq!(composition.findings, []);
+    let fleet = composition.fleet.unwrap();
+    let node = node(&fleet, "is-1");
+    let flat = canonical::flatten(&node.config_text).unwrap();
+    let text = |key: &str| flat[key].parse::<toml_edit::Value>().unwrap().as_str().unwrap().to_owned();
+    assert_eq!(text("super_admin.password"), "s3cret \"x\"");
+    assert_eq!(text("database.shared_db.url"), "jdbc:sqlserver://db:1433;password=p;w;encrypt=true");
+    let file = |path: &str| &node.bundle.files[&crate::bundle::HomePath::parse(path).unwrap()];
+    assert_eq!((file("conf/jaas").secret, file("conf/jaas").mode), (true, 0o600));
+    assert_eq!(file("repository/conf/deployment.toml").mode, 0o600);
+}
+
+#[test]
+fn a_secret_without_a_value_is_refused_or_stands_as_a_placeholder_that_is_told() {
+    let refused = compose(&with_layer(SECRET_LAYER));
+    assert!(refused.fleet.is_none());
+    let finding = refused.findings.iter().find(|finding| finding.code == "CV307").unwrap();
+    assert!(finding.remedy.contains("convoy secret set"), "{finding}");
+    let linted = compose_with(&with_layer(SECRET_LAYER), &secrets(&[], Absent::Placeholder));
+    assert!(linted.fleet.is_some());
+    let codes: Vec<_> = linted.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["CV309"]);
+}
+
+#[test]
+fn a_secret_never_goes_where_it_would_be_shown() {
+    let known = secrets(&[("db", "pw")], Absent::Refuse);
+    let shown = with_layer("[server]\nhostname = \"{{ secret('db') }}.example\"\n");
+    let codes = |composition: Composition| -> Vec<_> {
+        composition.findings.iter().map(|finding| finding.code).collect()
+    };
+    assert_eq!(codes(compose_with(&shown, &known)), ["CV308"]);
+    let manifest =
+        SMALL.replace("values = { node_ip = \"10.0.0.2\" }", "args = [\"-Dx={{ secret('db') }}\"]");
+    let typed = sources(&[("fleet.toml", &manifest), ("config/common.toml", "")]);
+    assert_eq!(codes(compose_with(&typed, &known)), ["CV307"]);
+    assert!(!format!("{known:?}").contains("pw"));
+}
