@@ -1,8 +1,9 @@
 //! Commands that need no coordinator.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use clap::{Command, CommandFactory as _};
+use fleet::spec::{Absent, Secrets};
 
 use crate::{
     args::Typed,
@@ -34,7 +35,9 @@ pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
 /// Composes the directory here, with the code that the coordinator uses.
 fn lint(dir: &Path, screen: &mut Screen) -> Result<Exit, Failure> {
     let sources = directory::read(dir)?;
-    let composition = fleet::spec::compose(&sources);
+    // Values of secrets are kept by the coordinator; here only their names can be checked.
+    let names_only = Secrets::new(BTreeMap::new(), Absent::Placeholder);
+    let composition = fleet::spec::compose_with(&sources, &names_only);
     let composed = composition.fleet.as_ref();
     let lint = view::Lint {
         fleet: composed.map(|fleet| fleet.name.to_string()),
