@@ -79,8 +79,13 @@ impl Daemon {
     }
 }
 
+/// SIGKILL for a process that is not our child; whether it was there.
+pub fn kill(pid: u32) -> bool {
+    signal(pid, Signal::Kill)
+}
+
 /// Sends a signal to a process if it is there.
-pub fn signal(pid: u32, signal: Signal) -> bool {
+fn signal(pid: u32, signal: Signal) -> bool {
     let Ok(mut system) = System::new() else { return false };
     let pid = Pid::from_u32(pid);
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, ProcessRefreshKind::nothing());

@@ -15,7 +15,7 @@ mod until;
 
 pub use agent::Agent;
 pub use coordinator::Coordinator;
-pub use daemon::{Daemon, memory};
+pub use daemon::{Daemon, kill, memory};
 pub use fleet_dir::FleetDir;
 pub use operator::{Operator, Ran};
 pub use programs::Programs;

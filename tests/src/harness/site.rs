@@ -17,7 +17,9 @@ pub struct Site {
     _teardown: Teardown,
     lease: OffsetLease,
     programs: Programs,
-    directory: tempfile::TempDir,
+    directory: PathBuf,
+    /// Removed with everything in it, unless the place was given.
+    _temporary: Option<tempfile::TempDir>,
 }
 
 impl Site {
@@ -26,14 +28,32 @@ impl Site {
     /// # Errors
     /// The programs are not built, or the coordinator does not come up.
     pub async fn open(fleet: &str) -> Result<Self> {
-        let programs = Programs::locate()?;
+        let temporary = tempfile::Builder::new().prefix("convoy-e2e-").tempdir()?;
+        let directory = temporary.path().canonicalize()?;
+        let mut site = Self::open_at(fleet, &directory, Programs::locate()?).await?;
+        site._temporary = Some(temporary);
+        Ok(site)
+    }
+
+    /// The same in a directory that stays, with these programs.
+    ///
+    /// # Errors
+    /// The coordinator does not come up.
+    pub async fn open_at(fleet: &str, directory: &Path, programs: Programs) -> Result<Self> {
         let lease = OffsetLease::take()?;
-        let directory = tempfile::Builder::new().prefix("convoy-e2e-").tempdir()?;
-        let teardown = Teardown::of(directory.path());
+        let teardown = Teardown::of(directory);
         let port = COORDINATOR_PORT + lease.offset(0);
-        let coordinator =
-            Coordinator::start(&programs, &directory.path().join("coordinator"), fleet, port).await?;
-        Ok(Self { coordinator, agents: Vec::new(), _teardown: teardown, lease, programs, directory })
+        let coordinator = Coordinator::start(&programs, &directory.join("coordinator"), fleet, port).await?;
+        let directory = directory.to_owned();
+        Ok(Self {
+            coordinator,
+            agents: Vec::new(),
+            _teardown: teardown,
+            lease,
+            programs,
+            directory,
+            _temporary: None,
+        })
     }
 
     /// A pack for a node, below the site's directory.
@@ -42,7 +62,7 @@ impl Site {
     /// It cannot be made.
     pub fn pack(&self, node: &str, product: Product) -> Result<Pack> {
         let spec = PackSpec::new(product, &self.programs.standin);
-        Ok(pack::generate(&self.directory.path().join("nodes").join(node), &spec)?)
+        Ok(pack::generate(&self.directory.join("nodes").join(node), &spec)?)
     }
 
     /// Enrols and starts an agent for a pack.
@@ -50,8 +70,16 @@ impl Site {
     /// # Errors
     /// It does not enrol or start.
     pub async fn agent(&mut self, node: &str, pack: &Pack) -> Result<&mut Agent> {
-        let dir = self.directory.path().join("agents").join(node);
-        let mut agent = Agent::configure(&self.programs, &dir, node, &pack.home, &pack.java_home)?;
+        self.agent_at(node, &pack.home, &pack.java_home).await
+    }
+
+    /// Enrols and starts an agent for any home.
+    ///
+    /// # Errors
+    /// It does not enrol or start.
+    pub async fn agent_at(&mut self, node: &str, home: &Path, java_home: &Path) -> Result<&mut Agent> {
+        let dir = self.directory.join("agents").join(node);
+        let mut agent = Agent::configure(&self.programs, &dir, node, home, java_home)?;
         agent.enrol(&self.coordinator.operator()).await?;
         agent.start()?;
         self.agents.push(agent);
@@ -63,14 +91,27 @@ impl Site {
         self.lease.offset(index)
     }
 
+    /// One agent of this site.
+    ///
+    /// # Panics
+    /// There is none of that name.
+    pub fn agent_of(&mut self, node: &str) -> &mut Agent {
+        self.agents.iter_mut().find(|agent| agent.node == node).expect("an agent of that name was started")
+    }
+
+    /// The first operator.
+    pub fn operator(&self) -> super::Operator {
+        self.coordinator.operator()
+    }
+
     /// A place below the site's directory.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.directory.join(name)
     }
 
     /// The site's directory.
     pub fn directory(&self) -> &Path {
-        self.directory.path()
+        &self.directory
     }
 
     /// The built programs.

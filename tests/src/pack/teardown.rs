@@ -65,7 +65,13 @@ impl Teardown {
             .take(3)
             .skip(1)
             .any(|word| below(word) && word.extension().is_some_and(|extension| extension == "sh"));
-        java || shell && script
+        // A real JDK lies elsewhere; its servers name the home that they run.
+        let server = process
+            .cmd()
+            .iter()
+            .filter_map(|word| word.to_str()?.strip_prefix("-Dcarbon.home="))
+            .any(|home| below(Path::new(home)));
+        java || server || shell && script
     }
 }
 
