@@ -184,9 +184,13 @@ impl Drifts {
         }
     }
 
-    /// A scan found these differences and no other: what was left standing and is not among them is over.
-    pub fn settle(&mut self, standing: &BTreeSet<HomePath>) {
-        self.seen.retain(|drift| drift.action == DriftAction::Restored || standing.contains(&drift.path));
+    /// A scan of the files `looked` found only these differences: any other that was left standing is over.
+    pub fn settle(&mut self, looked: &BTreeSet<HomePath>, standing: &BTreeSet<HomePath>) {
+        self.seen.retain(|drift| {
+            drift.action == DriftAction::Restored
+                || !looked.contains(&drift.path)
+                || standing.contains(&drift.path)
+        });
     }
 
     /// New files are in force: what was said of the old ones no longer holds.

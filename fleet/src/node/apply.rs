@@ -161,7 +161,7 @@ impl Engine {
             Ok(()) => self.stage(step, bundle, out),
             Err(failure) => {
                 self.phase = Phase::Idle;
-                self.fail_attempt(failure, Stage::Staged, out);
+                self.fail_attempt(failure, out);
             }
         }
     }
@@ -181,7 +181,7 @@ impl Engine {
         if step.purpose == Purpose::Forward {
             self.timers.obtain = Some(clock.now.after(OBTAIN_AGAIN));
         }
-        self.fail_attempt(failure, Stage::Staged, out);
+        self.fail_attempt(failure, out);
     }
 
     pub(super) fn on_staged(&mut self, target: Applied, facts: StagedFacts, out: &mut Out) {
@@ -213,7 +213,7 @@ impl Engine {
         if self.timers.journal.is_some() {
             self.phase = Phase::Idle;
             let detail = self.facts.journal_error.clone().unwrap_or_default();
-            return self.fail_move(clock, step, journal_failure(&detail), Stage::Written, out);
+            return self.fail_move(clock, step, journal_failure(&detail), out);
         }
         let reading = matches!(self.service, Service::Starting { .. } | Service::Stopping { .. });
         if reading && self.asks_restart(&bundle) {
@@ -247,7 +247,7 @@ impl Engine {
             return;
         }
         self.phase = Phase::Idle;
-        self.fail_move(clock, step, failure, Stage::Staged, out);
+        self.fail_move(clock, step, failure, out);
     }
 
     pub(super) fn on_switched(&mut self, clock: Clock, target: Applied, out: &mut Out) {
@@ -293,7 +293,7 @@ impl Engine {
         }
         self.phase = Phase::Idle;
         self.memory.switching = None;
-        self.fail_move(clock, step, failure, Stage::Written, out);
+        self.fail_move(clock, step, failure, out);
     }
 
     pub(super) fn on_journal_failed(&mut self, clock: Clock, detail: &str, out: &mut Out) {
@@ -307,13 +307,13 @@ impl Engine {
             // The switch waited for that write, so it has not begun.
             self.phase = Phase::Idle;
             self.memory.switching = None;
-            self.fail_move(clock, step, journal_failure(detail), Stage::Written, out);
+            self.fail_move(clock, step, journal_failure(detail), out);
         }
     }
 
-    fn fail_move(&mut self, clock: Clock, step: Move, failure: Failure, at: Stage, out: &mut Out) {
+    fn fail_move(&mut self, clock: Clock, step: Move, failure: Failure, out: &mut Out) {
         match step.purpose {
-            Purpose::Forward => self.fail_attempt(failure, at, out),
+            Purpose::Forward => self.fail_attempt(failure, out),
             Purpose::Back | Purpose::Recover => {
                 let text = format!("could not put back generation {}", step.to.applied.generation);
                 let fields = [("reason", failure.reason.to_string()), ("detail", failure.detail)];
@@ -333,8 +333,8 @@ impl Engine {
         out.push(Action::Ack { generation: attempt.target.generation, stage, refusal: None });
     }
 
-    /// The current attempt has failed at `at`.
-    pub(super) fn fail_attempt(&mut self, failure: Failure, at: Stage, out: &mut Out) {
+    /// The current attempt has failed: told with the stage that it did not reach.
+    pub(super) fn fail_attempt(&mut self, failure: Failure, out: &mut Out) {
         let still_running = self.service.process().and(self.memory.running).map(|placed| placed.applied);
         let Some(attempt) = &mut self.memory.attempted else { return };
         if attempt.done {
@@ -345,8 +345,14 @@ impl Engine {
         attempt.done = failure.reason != RefusalReason::ContentUnavailable;
         let known = attempt.failure.replace(refusal.clone()).is_some_and(|known| known == refusal);
         if !known {
+            let stage = match attempt.stage {
+                Stage::Received => Stage::Staged,
+                Stage::Staged => Stage::Written,
+                Stage::Written => Stage::Restarted,
+                Stage::Restarted | Stage::Ready => Stage::Ready,
+            };
             let generation = attempt.target.generation;
-            out.push(Action::Ack { generation, stage: at, refusal: Some(refusal) });
+            out.push(Action::Ack { generation, stage, refusal: Some(refusal) });
         }
     }
 
@@ -355,7 +361,7 @@ impl Engine {
         let Some(attempt) = self.memory.attempted.clone() else { return };
         let text = format!("generation {} did not start: {}", attempt.target.generation, failure.detail);
         self.notice(clock, "start-failed", &text, &[("reason", failure.reason.to_string())]);
-        self.fail_attempt(failure, Stage::Ready, out);
+        self.fail_attempt(failure, out);
         let Some(good) = self.memory.last_good else { return };
         if self.memory.written.is_some_and(|written| written.content == good.content) {
             return;

@@ -2,7 +2,7 @@
 
 use crate::{
     bundle::HomePath,
-    node::{Action, COMMANDS_MAX, Clock, Command, Engine, Out},
+    node::{Action, COMMANDS_MAX, Clock, Command, Engine, Extent, Out},
     service::Service,
 };
 
@@ -13,7 +13,7 @@ impl Engine {
             return out.push(Action::CommandDone { id, done: true, detail });
         }
         let answer = match command {
-            Command::Restart { why } => self.restart(clock, why),
+            Command::Restart { why } => self.restart(clock, &why),
             Command::PauseDrift { reason, until } => {
                 self.notice(clock, "drift-paused", &format!("enforcement is paused: {reason}"), &[]);
                 self.memory.pause = Some((reason, until));
@@ -23,7 +23,7 @@ impl Engine {
                 if self.memory.pause.take().is_some() {
                     self.notice(clock, "drift-resumed", "enforcement is resumed", &[]);
                 }
-                out.push(Action::Scan);
+                out.push(Action::Scan(Extent::All));
                 Ok("enforcement is on".to_owned())
             }
             Command::RestoreDrift { path } => self.restore(&path, out),
@@ -39,7 +39,7 @@ impl Engine {
         out.push(Action::CommandDone { id, done, detail });
     }
 
-    fn restart(&mut self, clock: Clock, why: String) -> Result<String, String> {
+    fn restart(&mut self, clock: Clock, why: &str) -> Result<String, String> {
         if !self.wants_server() {
             return Err("this server is not meant to run; start it first".to_owned());
         }

@@ -1,6 +1,10 @@
 //! What can happen to an agent, and what its engine can ask of the world.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     bundle::{Applied, Assignment, Bundle, HomePath, Probe},
@@ -130,10 +134,12 @@ pub enum Event {
     JournalFailed(String),
     /// Something happened to these files: a hint to look, never data.
     FileHint,
-    /// What differs on disk from the bundle in force. Files that are as desired are not in it.
+    /// What differs on disk from the bundle in force.
     Scanned {
         /// The bundle it was compared with.
         target: Applied,
+        /// The files that were looked at; those not in `found` are as desired.
+        looked: BTreeSet<HomePath>,
         /// By path.
         found: BTreeMap<HomePath, Found>,
     },
@@ -174,6 +180,15 @@ pub enum Event {
     Measured(Vitals),
     /// A deadline has passed.
     Timer,
+}
+
+/// How much a scan looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Every file.
+    All,
+    /// The files that hints named.
+    Hinted,
 }
 
 /// Everything that an engine asks for. The outcome comes back as an event.
@@ -233,8 +248,8 @@ pub enum Action {
         /// What.
         bundle: Arc<Bundle>,
     },
-    /// Compare all files of the watched bundle with the disk.
-    Scan,
+    /// Compare files of the watched bundle with the disk.
+    Scan(Extent),
     /// Restore one file.
     Restore {
         /// Which.
@@ -294,7 +309,7 @@ impl Action {
             | Action::Obtain { .. }
             | Action::Stage { .. }
             | Action::Watch { .. }
-            | Action::Scan
+            | Action::Scan(_)
             | Action::Restore { .. }
             | Action::Look { .. }
             | Action::Launch(_)

@@ -21,7 +21,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use self::{
     allow::Limits,
-    event::{Action, Command, Event, Failure, LogSign, StagedFacts},
+    event::{Action, Command, Event, Extent, Failure, LogSign, StagedFacts},
     memory::{COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed},
 };
 use crate::{
@@ -233,8 +233,10 @@ impl Engine {
             Event::Switched { target } => self.on_switched(clock, target, out),
             Event::SwitchFailed { target, failure } => self.on_switch_failed(clock, target, failure, out),
             Event::JournalFailed(detail) => self.on_journal_failed(clock, &detail, out),
-            Event::FileHint => out.push(Action::Scan),
-            Event::Scanned { target, found } => self.on_scanned(clock, target, &found, out),
+            Event::FileHint => out.push(Action::Scan(Extent::Hinted)),
+            Event::Scanned { target, looked, found } => {
+                self.on_scanned(clock, target, (&looked, &found), out);
+            }
             Event::Restored { path, took } => self.on_restored(clock, &path, took),
             Event::RestoreFailed { path, detail } => self.on_restore_failed(clock, &path, &detail),
             Event::Found(servers) => self.on_found(clock, servers, out),
@@ -333,7 +335,7 @@ impl Engine {
             Some(due) if clock.now < due => {}
             Some(_) => {
                 self.timers.scan = Some(clock.now.after(SCAN_PERIOD));
-                out.push(Action::Scan);
+                out.push(Action::Scan(Extent::All));
             }
             // A watch begins with a scan of its own.
             None => self.timers.scan = Some(clock.now.after(SCAN_PERIOD)),

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     bundle::{Applied, HomePath},
     drift::{self, Answer, Difference, Drifts, Found},
-    node::{Action, Clock, Engine, Out, Phase},
+    node::{Action, Clock, Engine, Extent, Out, Phase},
     observed::DriftAction,
 };
 
@@ -17,7 +17,7 @@ impl Engine {
         &mut self,
         clock: Clock,
         target: Applied,
-        found: &BTreeMap<HomePath, Found>,
+        (looked, found): (&BTreeSet<HomePath>, &BTreeMap<HomePath, Found>),
         out: &mut Out,
     ) {
         let Some((written, bundle)) = self.written() else { return };
@@ -48,7 +48,7 @@ impl Engine {
                 Some(Answer::Leave(action)) => self.record(clock, path, difference, action),
             }
         }
-        self.drifts.settle(&standing);
+        self.drifts.settle(looked, &standing);
     }
 
     fn record(&mut self, clock: Clock, path: &HomePath, difference: Difference, action: DriftAction) {
@@ -99,7 +99,7 @@ impl Engine {
             self.memory.pause = None;
             self.timers.pause = None;
             self.notice(clock, "drift-resumed", "the pause of enforcement has run out", &[]);
-            out.push(Action::Scan);
+            out.push(Action::Scan(Extent::All));
         } else {
             // The wall clock decides; looked at once a minute at least, since it may be set.
             self.timers.pause = Some(clock.now.after(left.min(Duration::from_secs(60))));

@@ -202,11 +202,7 @@ impl Engine {
             StopStep::Killed | StopStep::Stuck => {
                 let detail = format!("process {} is still there although it was killed", process.pid);
                 self.service_reason.clone_from(&detail);
-                self.fail_attempt(
-                    Failure { reason: RefusalReason::StopFailed, detail },
-                    crate::observed::Stage::Restarted,
-                    out,
-                );
+                self.fail_attempt(Failure { reason: RefusalReason::StopFailed, detail }, out);
                 out.push(Action::Kill(process.clone()));
                 (StopStep::Stuck, KILL_TIME)
             }
@@ -242,11 +238,7 @@ impl Engine {
                 let why = format!("several servers hold the home: {}, {} ...", first.pid, second.pid);
                 self.set_service(clock, Service::Foreign { again: clock.now.after(FOREIGN_AGAIN) }, &why);
                 self.health.on_down(Verdict::Unknown(why.clone()));
-                self.fail_attempt(
-                    Failure { reason: RefusalReason::ForeignServer, detail: why },
-                    crate::observed::Stage::Restarted,
-                    out,
-                );
+                self.fail_attempt(Failure { reason: RefusalReason::ForeignServer, detail: why }, out);
             }
         }
     }
