@@ -1,4 +1,41 @@
-//! (header to be written)
+//! The agent of one host: performs what the engine in `fleet::node` decides, and tells it what came of it.
+//!
+//! [`run`] is everything but arguments. Nothing here decides: no policy on restarts, drift, health or order of steps.
+//! The only listening it does is none; it dials the coordinator and its own server's ports on 127.0.0.1.
 
+pub mod cache;
+pub mod config;
+pub mod doctor;
+pub mod files;
+pub mod identity;
+pub mod journal;
+pub mod link;
 pub mod platform;
 pub mod preflight;
+pub mod private;
+pub mod probe;
+pub mod process;
+pub mod telemetry;
+pub mod vitals;
+pub mod watch;
+pub mod world;
+
+mod run;
+
+pub use run::{RunError, run};
+
+/// An error and all its sources, outermost first, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// The wall clock, read here and nowhere else.
+pub fn wall_clock() -> fleet::time::Timestamp {
+    fleet::time::Timestamp(jiff::Timestamp::now().as_millisecond())
+}

@@ -1,1 +1,127 @@
-fn main() {}
+//! `convoy-agent`: arguments, signals and exit codes; everything else is in the library.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use agent::{chain, config::Config, doctor, identity::Store, link, telemetry};
+use clap::{Parser, Subcommand};
+use fleet::token::JoinToken;
+
+/// The configuration cannot be used; systemd must not start it again (`RestartPreventExitStatus=64`).
+const EXIT_CONFIG: u8 = 64;
+
+/// Keeps one host's WSO2 server as its fleet declares it.
+#[derive(Debug, Parser)]
+#[command(name = "convoy-agent", version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, default_value = "/etc/convoy/agent.toml")]
+    config: PathBuf,
+    /// Read and check the configuration, and do nothing else.
+    #[arg(long, global = true)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run until stopped; the default. The server goes on when the agent ends.
+    Run,
+    /// Join a fleet: make a key here and have it certified.
+    Enroll {
+        /// What `convoy token create --node NODE` printed; `-` reads it from standard input, where `ps` cannot see it.
+        #[arg(long)]
+        token: String,
+        /// Where the coordinator is, if not where the token says: host:port.
+        #[arg(long)]
+        coordinator: Option<String>,
+    },
+    /// Look for what stands in the way.
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::read(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => return fail(EXIT_CONFIG, &chain(&error)),
+    };
+    if arguments.check_config {
+        return ExitCode::SUCCESS;
+    }
+    telemetry::start(&config.log);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format!("cannot start: {error}")),
+    };
+    let result = match arguments.command.unwrap_or(Command::Run) {
+        Command::Run => {
+            runtime.block_on(async { agent::run(config, stopped()).await.map_err(|error| chain(&error)) })
+        }
+        Command::Enroll { token, coordinator } => {
+            runtime.block_on(enroll(&config, &token, coordinator.as_deref()))
+        }
+        Command::Doctor => examine(&config),
+    };
+    // Threads that wait for the server's end would keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error),
+    }
+}
+
+fn fail(code: u8, text: &str) -> ExitCode {
+    // Nothing is left to be done if standard error is closed.
+    drop(writeln!(io::stderr(), "convoy-agent: {text}"));
+    ExitCode::from(code)
+}
+
+async fn enroll(config: &Config, token: &str, coordinator: Option<&str>) -> Result<(), String> {
+    let token = if token == "-" {
+        io::read_to_string(io::stdin()).map_err(|error| format!("cannot read the token: {error}"))?
+    } else {
+        token.to_owned()
+    };
+    let token = JoinToken::parse(&token).map_err(|error| error.to_string())?;
+    agent::private::create_dir(&config.data_dir)
+        .map_err(|error| format!("cannot use {}: {error}", config.data_dir.display()))?;
+    let address = coordinator.unwrap_or(&token.address).to_owned();
+    link::enroll(&token, &address, &Store::of(&config.data_dir)).await.map_err(|error| chain(&error))?;
+    drop(writeln!(io::stdout(), "enrolled as {} at {address}", token.node));
+    Ok(())
+}
+
+fn examine(config: &Config) -> Result<(), String> {
+    let checks = doctor::examine(config);
+    for check in &checks {
+        drop(writeln!(io::stdout(), "{check}"));
+    }
+    let failed = checks.iter().filter(|check| check.problem.is_some()).count();
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} checks failed")) }
+}
+
+/// Resolves at the first request to end.
+async fn stopped() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut term = match signal(SignalKind::terminate()) {
+            Ok(term) => term,
+            Err(_) => return std::future::pending().await,
+        };
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}

@@ -1,0 +1,181 @@
+//! The agent's one configuration file: read, checked and typed before anything happens. Every key is documented in
+//! docs/agent.md. What it allows, no coordinator can widen.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use fleet::node::Limits;
+use serde::Deserialize;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `host:port` of the coordinators, tried in turn. The join token's address if absent.
+    #[serde(default)]
+    pub coordinators: Vec<String>,
+    /// Journal, content, key and console log. Must not be shared with another agent.
+    pub data_dir: PathBuf,
+    /// CARBON_HOMEs that may be managed, absolute.
+    pub homes: Vec<String>,
+    /// Start arguments that may be used: exact, or a prefix that ends in `*`.
+    #[serde(default = "default_args")]
+    pub args: Vec<String>,
+    /// JAVA_HOME for bundles that name none.
+    #[serde(default)]
+    pub java_home: Option<PathBuf>,
+    /// The user who owns the home and runs the server, for bundles that name none; needs root.
+    #[serde(default)]
+    pub run_user: Option<String>,
+    /// What is written to standard error.
+    #[serde(default)]
+    pub log: Log,
+    /// Bytes of one console log before it rotates; three older ones are kept.
+    #[serde(default = "default_console_bytes")]
+    pub console_bytes: u64,
+    /// PEM of the certificates that the server's HTTPS ports may present, besides being pinned on first use.
+    #[serde(default)]
+    pub probe_roots: Option<PathBuf>,
+}
+
+/// How to log.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, or a filter of tracing-subscriber.
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: "info".to_owned() }
+    }
+}
+
+fn default_args() -> Vec<String> {
+    vec!["-Dprofile=*".to_owned()]
+}
+
+fn default_console_bytes() -> u64 {
+    10 * 1024 * 1024
+}
+
+/// Why a configuration is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its text; the source shows line and column.
+    #[error("{} is not a configuration of convoy-agent", path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// A value.
+    #[error("{}: {key} {why}", path.display())]
+    Value {
+        /// Which.
+        path: PathBuf,
+        /// Which key.
+        key: &'static str,
+        /// What is wrong and what would be right.
+        why: String,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Unreadable, not TOML, an unknown key, or a value that cannot be used.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let config: Self = toml::from_str(text)
+            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let refuse =
+            |key, why: &str| Err(ConfigError::Value { path: path.to_owned(), key, why: why.to_owned() });
+        if config.homes.is_empty() {
+            return refuse("homes", "is empty; name the CARBON_HOME that this agent may manage");
+        }
+        if config.homes.iter().any(|home| !Path::new(home).is_absolute()) {
+            return refuse("homes", "holds a relative path; write it absolute");
+        }
+        if !config.data_dir.is_absolute() {
+            return refuse("data_dir", "is relative; write it absolute");
+        }
+        let no_port =
+            |address: &&String| address.rsplit_once(':').is_none_or(|(_, p)| p.parse::<u16>().is_err());
+        if let Some(address) = config.coordinators.iter().find(no_port) {
+            return refuse("coordinators", &format!("holds {address:?}; write host:port"));
+        }
+        if config.console_bytes < 64 * 1024 {
+            return refuse("console_bytes", "is below 65536, too little to explain a failed start");
+        }
+        Ok(config)
+    }
+
+    /// The allow-lists.
+    pub fn limits(&self) -> Limits {
+        Limits { homes: self.homes.clone(), args: self.args.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("agent.toml"), text).map_err(|error| crate::chain(&error))
+    }
+
+    #[test]
+    fn a_small_configuration_is_enough() {
+        let config = parse("data_dir = '/var/lib/convoy'\nhomes = ['/opt/is']\n").unwrap();
+        assert_eq!(config.args, ["-Dprofile=*"]);
+        assert_eq!(config.log.format, LogFormat::Text);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let base = "data_dir = '/d'\nhomes = ['/opt/is']\n";
+        for (text, expected) in [
+            ("data_dir = '/d'\nhomes = []\n".to_owned(), "homes is empty"),
+            ("data_dir = '/d'\nhomes = ['opt']\n".to_owned(), "absolute"),
+            ("data_dir = 'd'\nhomes = ['/opt']\n".to_owned(), "data_dir is relative"),
+            (format!("{base}coordinator = 'x'\n"), "unknown field `coordinator`"),
+            (format!("{base}coordinators = ['x']\n"), "host:port"),
+            (format!("{base}[log]\nformat = 'xml'\n"), "xml"),
+            ("data_dir = ".to_owned(), "line 1"),
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What is checked on the host before a bundle is staged. Each refusal has its own word, and changes nothing.
+
+use std::{fs, path::Path};
+
+use fleet::{bundle::Bundle, ids::Digest, node::Failure, observed::RefusalReason, spec::canonical};
+
+use super::place::{Home, Owner, PlaceError};
+use crate::cache::Cache;
+
+/// What the agent's configuration supplies where a bundle is silent.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
+    /// JAVA_HOME.
+    pub java_home: Option<String>,
+    /// Run user.
+    pub run_user: Option<String>,
+}
+
+impl Defaults {
+    /// JAVA_HOME for this bundle.
+    pub fn java_home<'a>(&'a self, bundle: &'a Bundle) -> Option<&'a str> {
+        bundle.service.java_home.as_deref().or(self.java_home.as_deref())
+    }
+
+    /// The run user for this bundle; `None` means the agent's own.
+    ///
+    /// # Errors
+    /// A user that the host does not know, or one that only root could become.
+    pub fn owner(&self, bundle: &Bundle) -> Result<Option<Owner>, Failure> {
+        let Some(name) = bundle.service.run_user.as_deref().or(self.run_user.as_deref()) else {
+            return Ok(None);
+        };
+        let refused = |detail| Err(Failure { reason: RefusalReason::WrongOwner, detail });
+        let Some(owner) = user(name) else {
+            return refused(format!("the run user {name} does not exist on this host"));
+        };
+        let own = rustix::process::geteuid().as_raw();
+        if own != 0 && own != owner.uid {
+            return refused(format!("the agent is not root and cannot run a server as {name}"));
+        }
+        Ok((own != owner.uid).then_some(owner))
+    }
+}
+
+/// uid and gid of a user name, from the local user database.
+fn user(name: &str) -> Option<Owner> {
+    let passwd = fs::read_to_string("/etc/passwd").ok()?;
+    passwd.lines().find_map(|line| {
+        let mut parts = line.split(':');
+        if parts.next()? != name {
+            return None;
+        }
+        Some(Owner { uid: parts.nth(1)?.parse().ok()?, gid: parts.next()?.parse().ok()? })
+    })
+}
+
+/// The failure that an error of the file system is.
+pub fn failure_of(error: &PlaceError) -> Failure {
+    let reason = match error {
+        PlaceError::Unsafe { .. } => RefusalReason::TargetUnsafe,
+        PlaceError::Io { .. } if error.is_disk_full() => RefusalReason::DiskFull,
+        PlaceError::Io { .. } => RefusalReason::IoFailed,
+    };
+    Failure { reason, detail: crate::chain(error) }
+}
+
+/// Checks everything that can be checked before anything is written.
+///
+/// # Errors
+/// The first check that does not hold.
+pub fn check(home: &Home, cache: &Cache, bundle: &Bundle, defaults: &Defaults) -> Result<(), Failure> {
+    check_pack(home.path(), bundle)?;
+    check_owner(home, bundle, defaults)?;
+    check_jdk(bundle, defaults)?;
+    check_config(cache, bundle)?;
+    let free = home.free().map_err(|error| failure_of(&error))?;
+    let needed = bundle.size().saturating_mul(2);
+    if free < needed {
+        let detail = format!("{free} bytes are free at the home, twice the bundle is {needed}");
+        return Err(Failure { reason: RefusalReason::DiskFull, detail });
+    }
+    Ok(())
+}
+
+fn check_pack(home: &Path, bundle: &Bundle) -> Result<(), Failure> {
+    let script = &bundle.service.script_unix;
+    if !home.join("repository/conf").is_dir() || !home.join("bin").is_dir() {
+        let detail = format!("{} holds no WSO2 pack: bin or repository/conf is missing", home.display());
+        return Err(Failure { reason: RefusalReason::PackMissing, detail });
+    }
+    if !home.join(script.as_str()).is_file() && !bundle.files.contains_key(script) {
+        let detail =
+            format!("{script} is not there; is {} a pack of {}?", home.display(), bundle.service.product);
+        return Err(Failure { reason: RefusalReason::ScriptMissing, detail });
+    }
+    Ok(())
+}
+
+fn check_owner(home: &Home, bundle: &Bundle, defaults: &Defaults) -> Result<(), Failure> {
+    let uid = match defaults.owner(bundle)? {
+        Some(owner) => owner.uid,
+        None => rustix::process::geteuid().as_raw(),
+    };
+    let stat = home.stat().map_err(|error| failure_of(&error))?;
+    if stat.st_uid == uid {
+        return Ok(());
+    }
+    let detail = format!(
+        "{} belongs to user {}, the server would run as user {uid} and could not write its configuration",
+        home.path().display(),
+        stat.st_uid
+    );
+    Err(Failure { reason: RefusalReason::WrongOwner, detail })
+}
+
+/// JDK version by the `release` file of JAVA_HOME, which every JDK since 7 has; running java would take a second.
+fn check_jdk(bundle: &Bundle, defaults: &Defaults) -> Result<(), Failure> {
+    let unsuitable = |detail| Err(Failure { reason: RefusalReason::JdkUnsuitable, detail });
+    let Some(java_home) = defaults.java_home(bundle) else {
+        return unsuitable("no java_home is set, neither for the node nor for the agent".to_owned());
+    };
+    if !Path::new(java_home).join("bin/java").is_file() {
+        return unsuitable(format!("{java_home} holds no bin/java"));
+    }
+    let release = fs::read_to_string(Path::new(java_home).join("release")).unwrap_or_default();
+    let Some(version) = feature_version(&release) else {
+        return unsuitable(format!("{java_home}/release does not say which Java it is"));
+    };
+    let (least, most) = bundle.service.jdk;
+    if version < least || most.is_some_and(|most| most < version) {
+        let most = most.map_or("later".to_owned(), |most| most.to_string());
+        return unsuitable(format!(
+            "{java_home} is Java {version}; {} wants {least} to {most}",
+            bundle.service.product
+        ));
+    }
+    Ok(())
+}
+
+/// `JAVA_VERSION="17.0.9"` is 17, `"1.8.0_392"` is 8.
+fn feature_version(release: &str) -> Option<u32> {
+    let line = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION="))?;
+    let mut parts = line.trim().trim_matches('"').split(['.', '-', '+', '_']);
+    match parts.next()?.parse().ok()? {
+        1 => parts.next()?.parse().ok(),
+        version => Some(version),
+    }
+}
+
+fn check_config(cache: &Cache, bundle: &Bundle) -> Result<(), Failure> {
+    let path = &bundle.service.config_path;
+    let Some(entry) = bundle.files.get(path) else { return Ok(()) };
+    let invalid = |detail| Err(Failure { reason: RefusalReason::ConfigInvalid, detail });
+    match cache.read(&entry.digest).map(String::from_utf8) {
+        Ok(Ok(text)) => match canonical::flatten(&text) {
+            Ok(_) => Ok(()),
+            Err(error) => invalid(format!("{path} is {error}; the server would not start with it")),
+        },
+        Ok(Err(_)) => invalid(format!("{path} is not UTF-8")),
+        Err(error) => {
+            let detail = format!("the content of {path} is not kept: {error}");
+            Err(Failure { reason: RefusalReason::ContentUnavailable, detail })
+        }
+    }
+}
+
+/// Digest of the pack's configuration resources: names and contents of `repository/resources/conf` without what the
+/// product writes there itself.
+pub fn pack_digest(home: &Path) -> Option<String> {
+    let root = home.join("repository/resources/conf");
+    let mut text = String::new();
+    let files = walkdir::WalkDir::new(&root)
+        .sort_by_file_name()
+        .into_iter()
+        .filter_entry(|entry| entry.file_name() != ".metadata");
+    for entry in files.take(20_000) {
+        let entry = entry.ok()?;
+        if entry.file_type().is_file() {
+            let name = entry.path().strip_prefix(&root).ok()?.display().to_string();
+            text.push_str(&format!("{name} {}\n", Digest::of(&fs::read(entry.path()).ok()?)));
+        }
+    }
+    Some(Digest::of(text.as_bytes()).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn java_versions_old_and_new() {
+        for (text, version) in [("1.8.0_392", 8), ("11.0.21", 11), ("21", 21), ("21.0.5", 21), ("25-ea", 25)]
+        {
+            assert_eq!(feature_version(&format!("A=1\nJAVA_VERSION=\"{text}\"\n")), Some(version), "{text}");
+        }
+        assert_eq!(feature_version("nothing"), None);
+    }
+}

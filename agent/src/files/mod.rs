@@ -1,0 +1,17 @@
+//! The managed files of a home: staged beside their targets, switched all or none, compared, restored.
+//!
+//! Jobs run one after the other on one thread, so a restore never overtakes a switch. Every path is walked from the
+//! home's open directory without following a symlink ([`place`]).
+
+mod check;
+mod place;
+mod scan;
+mod stage;
+mod switch;
+mod worker;
+
+pub use self::{
+    check::{Defaults, check},
+    place::{Home, PlaceError},
+    worker::{Files, Job},
+};

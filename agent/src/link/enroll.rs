@@ -1,0 +1,142 @@
+//! Exchanging a join token for a certificate. The first connection is already to the right coordinator: the token pins
+//! its authority.
+
+use std::sync::Arc;
+
+use fleet::token::JoinToken;
+use proto::wire::agent::{EnrollRequest, enrolment_client::EnrolmentClient};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
+use sha2::{Digest as _, Sha256};
+
+use super::dial::dial;
+use crate::identity::{IdentityError, Request, Store, with_h2};
+
+/// Why a host could not be enrolled.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrollError {
+    /// No connection, or the wrong coordinator.
+    #[error("cannot reach the coordinator at {address}; is it running, and is the token from it?")]
+    Dial {
+        /// From the token.
+        address: String,
+        /// Why.
+        source: tonic::transport::Error,
+    },
+    /// The coordinator said no.
+    #[error("the coordinator refuses: {0}")]
+    Refused(String),
+    /// The answer is not from the pinned authority.
+    #[error("the coordinator answered with another authority than the token pins; nothing was stored")]
+    OtherAuthority,
+    /// The key or its file.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Makes a key, has it certified by the coordinator of `token`, and keeps both.
+///
+/// # Errors
+/// Nothing is kept then; the identity before, if any, is untouched.
+pub async fn enroll(token: &JoinToken, address: &str, store: &Store) -> Result<(), EnrollError> {
+    let request = Request::new(token.node.as_str())?;
+    let channel = dial(address, Arc::new(pinned(token.authority)))
+        .await
+        .map_err(|source| EnrollError::Dial { address: address.to_owned(), source })?;
+    let reply = EnrolmentClient::new(channel)
+        .enroll(EnrollRequest {
+            node: token.node.to_string(),
+            token_secret: token.secret.to_hex(),
+            csr_pem: request.csr_pem.clone(),
+        })
+        .await
+        .map_err(|status| EnrollError::Refused(status.message().to_owned()))?
+        .into_inner();
+    let pinned = CertificateDer::pem_slice_iter(reply.authority_pem.as_bytes())
+        .filter_map(Result::ok)
+        .any(|certificate| fingerprint(&certificate) == token.authority);
+    if !pinned {
+        return Err(EnrollError::OtherAuthority);
+    }
+    store.save(&request, &reply.certificate_pem, &reply.authority_pem, Some(address))?;
+    // Read back: an identity that cannot be used is better known now than at the next start.
+    store.read(0)?;
+    Ok(())
+}
+
+fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+    Sha256::digest(certificate).into()
+}
+
+fn pinned(authority: [u8; 32]) -> ClientConfig {
+    let provider = Arc::new(ring::default_provider());
+    let algorithms = provider.signature_verification_algorithms;
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("ring speaks TLS 1.3")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(PinnedAuthority { authority, algorithms }))
+        .with_no_client_auth();
+    with_h2(config)
+}
+
+/// Accepts a chain that ends in the one authority whose digest is known, checked as any chain.
+#[derive(Debug)]
+struct PinnedAuthority {
+    authority: [u8; 32],
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for PinnedAuthority {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let unknown = || {
+            rustls::Error::General(
+                "the server's authority is not the one that the join token pins".to_owned(),
+            )
+        };
+        let root = chain.iter().find(|link| fingerprint(link) == self.authority).ok_or_else(unknown)?;
+        let mut roots = RootCertStore::empty();
+        roots.add(root.clone().into_owned())?;
+        let provider = Arc::new(ring::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        verifier.verify_server_cert(certificate, chain, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,205 @@
+//! The link to the coordinator: dials, speaks, renews, fetches. With `journal`, the only part that knows messages.
+//!
+//! Level-triggered: of the node's report only the newest unsent one is kept. What is lost with a connection is said
+//! again by the next: acknowledgements when the assignment comes again, notices until they are received.
+
+mod content;
+mod dial;
+mod enroll;
+mod session;
+
+use std::{sync::Arc, time::Duration};
+
+use fleet::{
+    ids::{FleetEpoch, Generation},
+    node::{Event, Placed},
+    observed::{Notice, Observed, Refusal, Stage},
+    service::full_jitter,
+};
+use tokio::sync::{mpsc, watch};
+use tonic::transport::Channel;
+use tracing::{info, warn};
+
+pub use self::enroll::{EnrollError, enroll};
+use crate::{
+    cache::Cache,
+    identity::{Identity, IdentityError, Store},
+};
+
+/// Orders that wait for the stream; what does not fit is said again by a later report or connection.
+const ORDERS_MAX: usize = 256;
+/// The widest first wait after a connection was lost: a coordinator's restart must not bring everybody at once.
+const REDIAL_FIRST: Duration = Duration::from_secs(5);
+/// Before the second try; doubles.
+const REDIAL: Duration = Duration::from_secs(1);
+/// Upper bound of the wait.
+const REDIAL_MAX: Duration = Duration::from_secs(30);
+
+/// Something to tell the coordinator, besides the report.
+#[derive(Debug)]
+pub enum Order {
+    /// How far an assignment got.
+    Ack(Generation, Stage, Option<Refusal>),
+    /// What happened.
+    Tell(Vec<Notice>),
+    /// The answer to a command.
+    CommandDone(u64, bool, String),
+}
+
+/// What the link needs to know.
+#[derive(Debug, Clone)]
+pub struct LinkSettings {
+    /// `host:port`, tried in turn; the enrolled address if empty.
+    pub coordinators: Vec<String>,
+    /// For people.
+    pub home: String,
+    /// Spreads waits.
+    pub seed: u64,
+}
+
+/// The agent's end of the link.
+#[derive(Debug)]
+pub struct Link {
+    report: watch::Sender<Option<Box<Observed>>>,
+    epoch: watch::Sender<Option<FleetEpoch>>,
+    orders: mpsc::Sender<Order>,
+    channel: watch::Receiver<Option<Channel>>,
+    cache: Cache,
+    events: mpsc::Sender<Event>,
+    obtaining: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// What the link's task owns.
+struct Task {
+    settings: LinkSettings,
+    store: Store,
+    identity: Identity,
+    report: watch::Receiver<Option<Box<Observed>>>,
+    epoch: watch::Receiver<Option<FleetEpoch>>,
+    orders: mpsc::Receiver<Order>,
+    channel: watch::Sender<Option<Channel>>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Link {
+    /// Starts dialling.
+    ///
+    /// # Errors
+    /// This host is not enrolled.
+    pub fn start(
+        settings: LinkSettings,
+        store: Store,
+        cache: Cache,
+        events: mpsc::Sender<Event>,
+    ) -> Result<Self, IdentityError> {
+        let identity = store.read(settings.seed)?;
+        let (report, reports) = watch::channel(None);
+        let (epoch, epochs) = watch::channel(None);
+        let (orders, waiting) = mpsc::channel(ORDERS_MAX);
+        let (channel, channels) = watch::channel(None);
+        let task = Task {
+            settings,
+            store,
+            identity,
+            report: reports,
+            epoch: epochs,
+            orders: waiting,
+            channel,
+            events: events.clone(),
+        };
+        tokio::spawn(task.run());
+        Ok(Self { report, epoch, orders, channel: channels, cache, events, obtaining: None })
+    }
+
+    /// Tells the node's state; only the newest is kept.
+    pub fn report(&self, observed: Box<Observed>) {
+        self.report.send_replace(Some(observed));
+    }
+
+    /// Whom the agent obeys.
+    pub fn obeys(&self, epoch: Option<FleetEpoch>) {
+        self.epoch.send_if_modified(|known| {
+            let changed = *known != epoch;
+            *known = epoch;
+            changed
+        });
+    }
+
+    /// Tells something else.
+    pub fn order(&self, order: Order) {
+        if let Err(error) = self.orders.try_send(order) {
+            warn!(%error, "The coordinator takes too slowly; it is told again later");
+        }
+    }
+
+    /// Gets a bundle and its content into the cache. A later call replaces an earlier one.
+    pub fn obtain(&mut self, target: Placed, size: u64) {
+        if let Some(before) = self.obtaining.take() {
+            before.abort();
+        }
+        let obtaining =
+            content::Obtaining { target, size, cache: self.cache.clone(), channel: self.channel.clone() };
+        let events = self.events.clone();
+        self.obtaining = Some(tokio::spawn(async move {
+            // Only fails when the agent is ending.
+            drop(events.send(obtaining.run().await).await);
+        }));
+    }
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut failures = 0_u32;
+        for turn in 0_u64.. {
+            let connected = self.connect(turn).await;
+            self.channel.send_replace(None);
+            let (most, why) = match connected {
+                Ok(end) => {
+                    failures = 0;
+                    drop(self.events.send(Event::Disconnected).await);
+                    (end.redial.unwrap_or(REDIAL_FIRST), end.why)
+                }
+                Err(why) => {
+                    let doubled = REDIAL.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));
+                    failures = (failures + 1).min(16);
+                    (doubled.min(REDIAL_MAX), why)
+                }
+            };
+            if self.events.is_closed() {
+                return;
+            }
+            let wait = full_jitter(most, self.settings.seed, turn);
+            info!(%why, wait_ms = wait.as_millis(), "No connection to the coordinator; trying again");
+            tokio::time::sleep(wait).await;
+            // Renewed meanwhile, or by hand.
+            match self.store.read(self.settings.seed) {
+                Ok(identity) => self.identity = identity,
+                Err(error) => warn!(error = %crate::chain(&error), "Cannot read the identity again"),
+            }
+        }
+    }
+
+    /// One connection, from dialling to its end. An error means that there was none.
+    async fn connect(&mut self, turn: u64) -> Result<session::End, String> {
+        let address = self.address(turn).ok_or("no coordinator is configured and none was enrolled with")?;
+        let channel = dial::dial(&address, Arc::clone(&self.identity.tls))
+            .await
+            .map_err(|error| format!("{address}: {}", crate::chain(&error)))?;
+        // What was meant for the connection before is said again on this one.
+        while self.orders.try_recv().is_ok() {}
+        let session =
+            session::open(self, channel.clone()).await.map_err(|why| format!("{address}: {why}"))?;
+        info!(%address, node = self.identity.node, "Connected to the coordinator");
+        self.channel.send_replace(Some(channel.clone()));
+        Ok(session.run(self, channel).await)
+    }
+
+    fn address(&self, turn: u64) -> Option<String> {
+        let configured = &self.settings.coordinators;
+        let count = u64::try_from(configured.len()).unwrap_or(0);
+        match turn.checked_rem(count) {
+            Some(index) => configured.get(usize::try_from(index).ok()?).cloned(),
+            None => self.identity.address.clone(),
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! One stream with the coordinator, from Hello to its end.
+
+use std::time::Duration;
+
+use fleet::{
+    bundle::{Assignment, HomePath},
+    ids::{FleetEpoch, Generation},
+    node::{Command, Event},
+    observed::{Notice, Observed, Refusal, RefusalReason, Stage},
+    time::Timestamp,
+};
+use prost::Message as _;
+use proto::{
+    convert::link::{ack_to_wire, epoch_from_wire},
+    wire::agent::{
+        self as wire, agent_link_client::AgentLinkClient, command::Action, enrolment_client::EnrolmentClient,
+        from_agent::Message as From, to_agent::Message as To,
+    },
+};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Streaming, transport::Channel};
+use tracing::{info, warn};
+
+use super::{Order, Task};
+use crate::{identity, wall_clock};
+
+/// Messages handed to the stream and not sent yet.
+const OUTGOING: usize = 16;
+/// A coordinator that takes nothing for so long is gone.
+const SEND_TIME: Duration = Duration::from_secs(20);
+/// From dialling to Welcome.
+const WELCOME_TIME: Duration = Duration::from_secs(20);
+/// Messages stay below 64 KiB, bytes.
+const MESSAGE_MAX: usize = 60 * 1024;
+/// Notices in one message.
+const NOTICES_MAX: usize = 16;
+/// Before a renewal that failed is tried again.
+const RENEW_AGAIN: Duration = Duration::from_secs(600);
+/// Heartbeats unanswered before the stream counts as dead.
+const MISSED_MAX: u32 = 4;
+
+/// How a stream ended.
+#[derive(Debug)]
+pub(super) struct End {
+    /// For people.
+    pub why: String,
+    /// The coordinator said when to come back.
+    pub redial: Option<Duration>,
+}
+
+fn end(why: impl Into<String>) -> End {
+    End { why: why.into(), redial: None }
+}
+
+/// A stream that was welcomed.
+pub(super) struct Session {
+    outgoing: mpsc::Sender<wire::FromAgent>,
+    incoming: Streaming<wire::ToAgent>,
+    epoch: Option<FleetEpoch>,
+    /// Of the newest assignment of this stream.
+    nonce: (Generation, u64),
+    heartbeat: Heartbeat,
+    renew_at: Instant,
+}
+
+struct Heartbeat {
+    seq: u64,
+    answered: u64,
+    interval: Duration,
+    due: Instant,
+}
+
+/// Opens the stream and says Hello.
+pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, String> {
+    let (outgoing, sent) = mpsc::channel(OUTGOING);
+    let epoch = *task.epoch.borrow();
+    let hello = wire::Hello {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        platform: format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+        fleet_epoch: epoch.map_or_else(Vec::new, |epoch| epoch.0.to_vec()),
+        boot_nonce: task.settings.seed,
+        home: task.settings.home.clone(),
+        wall_clock_ms: wall_clock().0,
+    };
+    let first = wire::FromAgent { message: Some(From::Hello(hello)) };
+    outgoing.send(first).await.map_err(|_| "the stream closed at once")?;
+    let mut client = AgentLinkClient::new(channel).max_decoding_message_size(64 * 1024);
+    let welcomed = tokio::time::timeout(WELCOME_TIME, async {
+        let status = |status: tonic::Status| format!("refused: {}", status.message());
+        let mut incoming = client.session(ReceiverStream::new(sent)).await.map_err(status)?.into_inner();
+        match incoming.message().await.map_err(status)?.and_then(|message| message.message) {
+            Some(To::Welcome(welcome)) => Ok((welcome, incoming)),
+            Some(To::Leave(leave)) => Err(format!("sent away: {}", leave.why)),
+            _ => Err("the coordinator did not say Welcome".to_owned()),
+        }
+    });
+    let (welcome, incoming) = welcomed.await.map_err(|_| "no Welcome in time".to_owned())??;
+    let interval = Duration::from_millis(welcome.heartbeat_ms.clamp(100, 600_000));
+    Ok(Session {
+        outgoing,
+        incoming,
+        epoch: epoch_from_wire(&welcome.fleet_epoch).map_err(|error| error.to_string())?,
+        nonce: (Generation(0), 0),
+        heartbeat: Heartbeat { seq: 0, answered: 0, interval, due: Instant::now() + interval },
+        renew_at: Instant::now() + identity::until(task.identity.renew_at, wall_clock()),
+    })
+}
+
+enum Input {
+    Message(Result<Option<wire::ToAgent>, tonic::Status>),
+    Order(Option<Order>),
+    Report,
+    Heartbeat,
+    Renew,
+}
+
+impl Session {
+    /// Speaks until the stream ends.
+    pub(super) async fn run(mut self, task: &mut Task, channel: Channel) -> End {
+        // The report of the connection before is told anew by the engine.
+        task.report.mark_unchanged();
+        if task.events.send(Event::Connected).await.is_err() {
+            return end("the agent is ending");
+        }
+        loop {
+            let input = self.next_input(task).await;
+            let outcome = match input {
+                Input::Message(Ok(Some(message))) => self.on_message(task, message).await,
+                Input::Message(Ok(None)) => Err(end("the coordinator closed the stream")),
+                Input::Message(Err(status)) => Err(end(format!("the stream broke: {}", status.message()))),
+                Input::Order(Some(order)) => self.on_order(order).await,
+                Input::Order(None) => Err(end("the agent is ending")),
+                Input::Report => {
+                    let report = task.report.borrow_and_update().clone();
+                    match report {
+                        Some(report) => self.send(From::Report(bounded(&report))).await,
+                        None => Ok(()),
+                    }
+                }
+                Input::Heartbeat => self.on_heartbeat().await,
+                Input::Renew => {
+                    self.renew(task, channel.clone()).await;
+                    Ok(())
+                }
+            };
+            if let Err(end) = outcome {
+                return end;
+            }
+        }
+    }
+
+    async fn next_input(&mut self, task: &mut Task) -> Input {
+        tokio::select! {
+            // Cancel-safe: tonic keeps a half-read message in the stream.
+            message = self.incoming.message() => Input::Message(message),
+            // Cancel-safe: channels.
+            order = task.orders.recv() => Input::Order(order),
+            changed = task.report.changed() => match changed {
+                Ok(()) => Input::Report,
+                Err(_) => Input::Order(None),
+            },
+            () = tokio::time::sleep_until(self.heartbeat.due) => Input::Heartbeat,
+            () = tokio::time::sleep_until(self.renew_at) => Input::Renew,
+        }
+    }
+
+    async fn send(&self, message: From) -> Result<(), End> {
+        let message = wire::FromAgent { message: Some(message) };
+        match self.outgoing.send_timeout(message, SEND_TIME).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(end("the coordinator takes nothing any more")),
+        }
+    }
+
+    async fn on_message(&mut self, task: &Task, message: wire::ToAgent) -> Result<(), End> {
+        let event = match message.message {
+            // A message of a later version.
+            None => return Ok(()),
+            Some(To::Welcome(_)) => return Err(end("the coordinator said Welcome twice")),
+            Some(To::Leave(leave)) => {
+                let redial = Duration::from_millis(leave.redial_after_ms.min(600_000));
+                return Err(End { why: format!("sent away: {}", leave.why), redial: Some(redial) });
+            }
+            Some(To::Heartbeat(reply)) => {
+                self.heartbeat.answered = reply.seq;
+                if reply.next_ms != 0 {
+                    self.heartbeat.interval = Duration::from_millis(reply.next_ms.clamp(100, 600_000));
+                }
+                return Ok(());
+            }
+            Some(To::NoticesReceived(received)) => Event::NoticesReceived(received.up_to),
+            Some(To::Assign(assign)) => match self.on_assign(assign).await? {
+                Some(event) => event,
+                None => return Ok(()),
+            },
+            Some(To::Command(command)) => match command_from_wire(command) {
+                Ok((id, command)) => Event::Commanded { id, command },
+                Err((id, detail)) => return self.on_order(Order::CommandDone(id, false, detail)).await,
+            },
+        };
+        task.events.send(event).await.map_err(|_| end("the agent is ending"))
+    }
+
+    async fn on_assign(&mut self, assign: wire::Assign) -> Result<Option<Event>, End> {
+        let (generation, nonce) = (Generation(assign.generation), assign.nonce);
+        self.nonce = (generation, nonce);
+        let assignment = Assignment::try_from(assign);
+        match (assignment, self.epoch) {
+            (Ok(assignment), Some(epoch)) => Ok(Some(Event::Assigned { epoch, assignment })),
+            (Ok(_), None) => Err(end("the coordinator did not say which store it speaks for")),
+            (Err(error), _) => {
+                let detail = crate::chain(&error);
+                warn!(%generation, %detail, "Refused an assignment that does not read");
+                let refusal = Refusal { reason: RefusalReason::BundleInvalid, detail, still_running: None };
+                let ack = ack_to_wire(nonce, generation, Stage::Received, Some(&refusal));
+                self.send(From::Ack(ack)).await.map(|()| None)
+            }
+        }
+    }
+
+    async fn on_order(&mut self, order: Order) -> Result<(), End> {
+        match order {
+            Order::Ack(generation, stage, refusal) => {
+                let nonce = if self.nonce.0 == generation { self.nonce.1 } else { 0 };
+                self.send(From::Ack(ack_to_wire(nonce, generation, stage, refusal.as_ref()))).await
+            }
+            Order::Tell(notices) => {
+                for notices in notices.chunks(NOTICES_MAX) {
+                    self.send(From::Notices(notices_to_wire(notices))).await?;
+                }
+                Ok(())
+            }
+            Order::CommandDone(id, ok, detail) => {
+                self.send(From::Result(wire::CommandResult { id, ok, detail })).await
+            }
+        }
+    }
+
+    async fn on_heartbeat(&mut self) -> Result<(), End> {
+        let missed = self.heartbeat.seq.saturating_sub(self.heartbeat.answered);
+        if u64::from(MISSED_MAX) <= missed {
+            return Err(end(format!("{missed} heartbeats were not answered")));
+        }
+        self.heartbeat.seq += 1;
+        self.heartbeat.due = Instant::now() + self.heartbeat.interval;
+        self.send(From::Heartbeat(wire::Heartbeat { seq: self.heartbeat.seq })).await
+    }
+
+    /// A new certificate for a new key. The stream goes on with the old one; the next dial uses the new.
+    async fn renew(&mut self, task: &mut Task, channel: Channel) {
+        let renewed = async {
+            let request =
+                identity::Request::new(&task.identity.node).map_err(|error| crate::chain(&error))?;
+            let reply = EnrolmentClient::new(channel)
+                .renew(wire::RenewRequest { csr_pem: request.csr_pem.clone() })
+                .await
+                .map_err(|status| status.message().to_owned())?
+                .into_inner();
+            task.store
+                .save(&request, &reply.certificate_pem, &reply.authority_pem, None)
+                .and_then(|()| task.store.read(task.settings.seed))
+                .map_err(|error| crate::chain(&error))
+        };
+        match tokio::time::timeout(SEND_TIME, renewed).await {
+            Ok(Ok(identity)) => {
+                info!(node = identity.node, until_ms = identity.not_after.0, "Renewed the certificate");
+                self.renew_at = Instant::now() + identity::until(identity.renew_at, wall_clock());
+                task.identity = identity;
+            }
+            Ok(Err(error)) => {
+                warn!(%error, "The certificate could not be renewed; trying again later");
+                self.renew_at = Instant::now() + RENEW_AGAIN;
+            }
+            Err(_) => self.renew_at = Instant::now() + RENEW_AGAIN,
+        }
+    }
+}
+
+fn notices_to_wire(notices: &[Notice]) -> wire::Notices {
+    wire::Notices { notices: notices.iter().map(Into::into).collect() }
+}
+
+/// The report, with the oldest differences left out if it would be too long; their count still tells of them.
+fn bounded(observed: &Observed) -> wire::Report {
+    let mut report = wire::Report::from(observed);
+    while MESSAGE_MAX < report.encoded_len() && !report.drift.is_empty() {
+        report.drift.remove(0);
+    }
+    report
+}
+
+fn command_from_wire(command: wire::Command) -> Result<(u64, Command), (u64, String)> {
+    let id = command.id;
+    let command = match command.action {
+        None => return Err((id, "this agent does not know the command; upgrade it".to_owned())),
+        Some(Action::Restart(restart)) => Command::Restart { why: restart.why },
+        Some(Action::PauseDrift(pause)) => {
+            Command::PauseDrift { reason: pause.reason, until: Timestamp(pause.until_ms) }
+        }
+        Some(Action::ResumeDrift(_)) => Command::ResumeDrift,
+        Some(Action::RestoreDrift(restore)) => match HomePath::parse(&restore.path) {
+            Ok(path) => Command::RestoreDrift { path },
+            Err(error) => return Err((id, error.to_string())),
+        },
+    };
+    Ok((id, command))
+}

@@ -1,0 +1,16 @@
+//! The server's processes: the script in a session of its own, and the java process that it runs.
+//!
+//! The script's exit status is never believed; what counts is the java process, known by pid and kernel start time. No
+//! pipe, no cgroup and no parenthood ties the server to the agent: it lives on when the agent ends, and is found again.
+
+mod console;
+mod environment;
+mod spawn;
+mod supervise;
+mod table;
+
+pub use self::{
+    console::Console,
+    supervise::{Processes, Stopper},
+    table::{Server, alive, owns_port, servers, threads_and_files},
+};

@@ -1,0 +1,72 @@
+//! Starting the script: foreground, session of its own, environment from nothing, output to a file.
+
+use std::{fs, io, path::Path, process::Stdio};
+
+use fleet::{bundle::Bundle, node::Failure, observed::RefusalReason};
+use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
+use tokio::process::Command;
+
+use super::{console::Console, environment::environment};
+use crate::files::Defaults;
+
+/// A started script and where its output begins in the console log.
+pub struct Script {
+    /// The script's process.
+    pub child: Box<dyn ChildWrapper>,
+    /// Of the console log, bytes.
+    pub output_from: u64,
+}
+
+/// Starts the script of `bundle`.
+///
+/// # Errors
+/// What is missing, or why the system refused.
+pub fn spawn(bundle: &Bundle, defaults: &Defaults, console: &Console) -> Result<Script, Failure> {
+    let service = &bundle.service;
+    let failed = |what: &str, error: &io::Error| Failure {
+        reason: RefusalReason::StartFailed,
+        detail: format!("cannot {what}: {error}"),
+    };
+    let script = Path::new(&service.home).join(service.script_unix.as_str());
+    if !script.is_file() {
+        let detail = format!("{} is not there", script.display());
+        return Err(Failure { reason: RefusalReason::ScriptMissing, detail });
+    }
+    let Some(java_home) = defaults.java_home(bundle) else {
+        let detail = "no java_home is set, neither for the node nor for the agent".to_owned();
+        return Err(Failure { reason: RefusalReason::JdkUnsuitable, detail });
+    };
+    prepare(Path::new(&service.home)).map_err(|error| failed("prepare the home", &error))?;
+    let (output, output_from) = console.handle().map_err(|error| failed("open the console log", &error))?;
+    let errors = output.try_clone().map_err(|error| failed("open the console log", &error))?;
+    let owner = defaults.owner(bundle)?;
+    let user = service.run_user.as_deref().or(defaults.run_user.as_deref());
+    let variables = environment(service, java_home, user);
+    let mut command = Command::new("sh");
+    command
+        .arg(&script)
+        .args(&service.args)
+        .env_clear()
+        .envs(variables)
+        .current_dir(&service.home)
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors);
+    if let Some(owner) = owner {
+        command.uid(owner.uid).gid(owner.gid);
+    }
+    let mut wrap = CommandWrap::from(command);
+    wrap.wrap(ProcessSession);
+    let child = wrap.spawn().map_err(|error| failed("start the script", &error))?;
+    Ok(Script { child, output_from })
+}
+
+/// What the scripts need and do not make: a directory for temporary files. And what they should not find: the pid
+/// file of an earlier server, which they would believe.
+fn prepare(home: &Path) -> io::Result<()> {
+    fs::create_dir_all(home.join("tmp"))?;
+    match fs::remove_file(home.join("wso2carbon.pid")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,314 @@
+//! One task per server: from launch or adoption until it is gone. Looks only; what follows is the engine's decision.
+
+use std::{sync::Arc, time::Duration};
+
+use fleet::{
+    bundle::Bundle,
+    node::{Event, Failure, LogSign},
+    observed::{ProcessIdentity, RefusalReason},
+};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    console::{Console, Follower},
+    spawn::{Script, spawn},
+    table::{self, Server},
+};
+use crate::files::Defaults;
+
+/// Between two looks at the process table while java is not there yet.
+const FIND_PERIOD: Duration = Duration::from_millis(50);
+/// From the script's start to java; the scripts do little before it.
+const FIND_TIME: Duration = Duration::from_secs(60);
+/// Between two looks at the output of a server that starts.
+const FOLLOW_PERIOD: Duration = Duration::from_millis(200);
+/// How long the script may outlive java before it no longer counts: its traps have work of a second or two.
+const SCRIPT_TIME: Duration = Duration::from_secs(20);
+/// A server that has not said "started" after this is followed no longer.
+const FOLLOW_TIME: Duration = Duration::from_secs(3600);
+
+/// Launches and follows servers.
+#[derive(Debug, Clone)]
+pub struct Processes {
+    /// What a bundle may leave open.
+    pub defaults: Defaults,
+    /// Where output goes.
+    pub console: Console,
+    /// Where outcomes go.
+    pub events: mpsc::Sender<Event>,
+}
+
+/// The script that runs a server, by number and start time.
+#[derive(Debug, Clone, Copy)]
+struct ScriptId {
+    pid: u32,
+    start: u64,
+}
+
+impl ScriptId {
+    fn of(pid: u32) -> Option<Self> {
+        // 1 adopts orphans; it is nobody's script.
+        let start = table::is_running(pid).filter(|_| 1 < pid)?;
+        Some(Self { pid, start })
+    }
+
+    fn lives(self) -> bool {
+        table::is_running(self.pid) == Some(self.start)
+    }
+}
+
+impl Processes {
+    /// Looks for servers of a home.
+    pub async fn look(self, home: String) {
+        let found = tokio::task::spawn_blocking(move || table::servers(&home)).await.unwrap_or_default();
+        self.tell(Event::Found(found.into_iter().map(|server| server.process).collect())).await;
+    }
+
+    /// Starts the server unless one lives on its home, and follows it to its end.
+    pub async fn launch(self, bundle: Arc<Bundle>) {
+        let home = bundle.service.home.clone();
+        let found = tokio::task::spawn_blocking(move || table::servers(&home)).await.unwrap_or_default();
+        if !found.is_empty() {
+            return self.tell(Event::Found(found.into_iter().map(|server| server.process).collect())).await;
+        }
+        let script = match spawn(&bundle, &self.defaults, &self.console) {
+            Ok(script) => script,
+            Err(failure) => return self.tell(Event::LaunchFailed(failure)).await,
+        };
+        let Script { mut child, output_from } = script;
+        let id = child.id().and_then(ScriptId::of);
+        // The script is our child: somebody has to take its exit, or it stays a zombie.
+        let reaper = tokio::spawn(async move { child.wait().await });
+        let follower = self.console.follow(output_from, bundle.service.ready_lines.clone());
+        let mut watch = Watched {
+            processes: self,
+            bundle,
+            script: id,
+            follower,
+            follow_until: Instant::now() + FOLLOW_TIME,
+        };
+        match watch.find_java().await {
+            Some(server) => {
+                watch.processes.tell(Event::Launched(server.process.clone())).await;
+                watch.until_gone(server.process).await;
+            }
+            None => watch.tell_no_java().await,
+        }
+        // Not awaited to its end: a script that nobody can end must not keep this task.
+        drop(reaper);
+    }
+
+    /// Follows a server that was found running.
+    pub async fn adopt(self, process: ProcessIdentity, bundle: Arc<Bundle>) {
+        let Some(server) = table::alive(&process) else {
+            let how = "the server had ended".to_owned();
+            return self.tell(Event::Exited { process, how }).await;
+        };
+        let follower = self.console.follow(self.console.end(), bundle.service.ready_lines.clone());
+        let script = ScriptId::of(server.parent);
+        let mut watch = Watched { processes: self, bundle, script, follower, follow_until: Instant::now() };
+        watch.until_gone(process).await;
+    }
+
+    async fn tell(&self, event: Event) {
+        // Only fails when the agent is ending.
+        drop(self.events.send(event).await);
+    }
+}
+
+struct Watched {
+    processes: Processes,
+    bundle: Arc<Bundle>,
+    script: Option<ScriptId>,
+    follower: Follower,
+    follow_until: Instant,
+}
+
+impl Watched {
+    async fn find_java(&mut self) -> Option<Server> {
+        let until = Instant::now() + FIND_TIME;
+        while Instant::now() < until {
+            if let Some(server) = self.java().await {
+                return Some(server);
+            }
+            self.follow().await;
+            if !self.script.is_some_and(ScriptId::lives) {
+                // java may have come and gone between two looks; the output tells.
+                return self.java().await;
+            }
+            tokio::time::sleep(FIND_PERIOD).await;
+        }
+        None
+    }
+
+    async fn java(&self) -> Option<Server> {
+        let home = self.bundle.service.home.clone();
+        tokio::task::spawn_blocking(move || table::servers(&home)).await.ok()?.into_iter().next()
+    }
+
+    async fn tell_no_java(&mut self) {
+        self.follow().await;
+        let said = self.processes.console.tail(5);
+        let detail = format!("the start script ended without a server; its last lines: {said}");
+        self.processes
+            .tell(Event::LaunchFailed(Failure { reason: RefusalReason::StartFailed, detail }))
+            .await;
+    }
+
+    /// Follows `process`, and whatever the script runs after it, until nothing of the server is left.
+    async fn until_gone(&mut self, mut process: ProcessIdentity) {
+        loop {
+            self.until_java_ends(&process).await;
+            match self.after_java(&process).await {
+                Some(next) => {
+                    self.processes.tell(Event::Replaced(next.clone())).await;
+                    process = next;
+                    self.follow_until = Instant::now() + FOLLOW_TIME;
+                }
+                None => {
+                    let how = format!("java process {} ended", process.pid);
+                    return self.processes.tell(Event::Exited { process, how }).await;
+                }
+            }
+        }
+    }
+
+    async fn until_java_ends(&mut self, process: &ProcessIdentity) {
+        let ended = wait_for_end(process.clone());
+        tokio::pin!(ended);
+        loop {
+            let following = Instant::now() < self.follow_until;
+            tokio::select! {
+                () = &mut ended => break,
+                // Cancel-safe: a timer.
+                () = tokio::time::sleep(FOLLOW_PERIOD), if following => self.follow().await,
+            }
+        }
+        self.follow().await;
+    }
+
+    /// The next java of the same script (it asked for that with exit 121), or nothing once the script is gone too.
+    async fn after_java(&self, before: &ProcessIdentity) -> Option<ProcessIdentity> {
+        let until = Instant::now() + SCRIPT_TIME;
+        loop {
+            let next = self.java().await.filter(|server| server.process != *before);
+            if let Some(server) = next {
+                return Some(server.process);
+            }
+            if Instant::now() >= until || !self.script.is_some_and(ScriptId::lives) {
+                return None;
+            }
+            tokio::time::sleep(FIND_PERIOD).await;
+        }
+    }
+
+    async fn follow(&mut self) {
+        if self.follow_until <= Instant::now() {
+            return;
+        }
+        for sign in self.follower.look() {
+            if sign == LogSign::Ready {
+                self.follow_until = Instant::now();
+            }
+            self.processes.tell(Event::Logged(sign)).await;
+        }
+    }
+}
+
+/// Returns once the process is gone. On Linux a pidfd says so at once; it need not be our child.
+#[cfg(target_os = "linux")]
+async fn wait_for_end(process: ProcessIdentity) {
+    use rustix::{
+        event::{PollFd, PollFlags, poll},
+        process::{PidfdFlags, pidfd_open},
+    };
+    let waited = tokio::task::spawn_blocking({
+        let process = process.clone();
+        move || {
+            let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);
+            let Some(Ok(fd)) = pid.map(|pid| pidfd_open(pid, PidfdFlags::empty())) else { return false };
+            // Opened first, then checked: from here on the number cannot become another process's.
+            if table::alive(&process).is_none() {
+                return true;
+            }
+            loop {
+                match poll(&mut [PollFd::new(&fd, PollFlags::IN)], None) {
+                    Ok(_) => return true,
+                    Err(rustix::io::Errno::INTR) => {}
+                    Err(_) => return false,
+                }
+            }
+        }
+    });
+    if !waited.await.unwrap_or(false) {
+        poll_for_end(&process).await;
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn wait_for_end(process: ProcessIdentity) {
+    poll_for_end(&process).await;
+}
+
+/// Looks until the process is gone, where the system cannot tell.
+async fn poll_for_end(process: &ProcessIdentity) {
+    while table::alive(process).is_some() {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Ends servers.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopper;
+
+impl Stopper {
+    /// TERM to java, which stops gracefully; the script ends by itself after it.
+    pub fn stop(self, process: &ProcessIdentity) {
+        signal(process, rustix::process::Signal::TERM);
+    }
+
+    /// QUIT to java: a thread dump in its output.
+    pub fn dump(self, process: &ProcessIdentity) {
+        signal(process, rustix::process::Signal::QUIT);
+    }
+
+    /// KILL to java and to everything in the session that its script leads.
+    pub fn kill(self, process: &ProcessIdentity) {
+        let Some(server) = table::alive(process) else { return };
+        let own = rustix::process::getpgid(None).map_or(0, |pid| pid.as_raw_nonzero().get());
+        let group = i32::try_from(server.group).ok().filter(|&group| 1 < group && group != own);
+        // A group led by the script is the one that we made. Any other may hold strangers.
+        let ours = group.filter(|_| server.group == server.parent || server.group == process.pid);
+        let killed = ours.and_then(rustix::process::Pid::from_raw).is_some_and(|group| {
+            rustix::process::kill_process_group(group, rustix::process::Signal::KILL).is_ok()
+        });
+        if !killed {
+            signal(process, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// Through a pidfd, so that the signal never reaches a later process of the same number.
+#[cfg(target_os = "linux")]
+fn signal(process: &ProcessIdentity, signal: rustix::process::Signal) {
+    use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return };
+    let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+    if table::alive(process).is_none() {
+        return;
+    }
+    if let Err(error) = pidfd_send_signal(&fd, signal) {
+        tracing::error!(%error, pid = process.pid, "Cannot signal the server");
+    }
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn signal(process: &ProcessIdentity, signal: rustix::process::Signal) {
+    let Some(pid) = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw) else { return };
+    if table::alive(process).is_none() {
+        return;
+    }
+    if let Err(error) = rustix::process::kill_process(pid, signal) {
+        tracing::error!(%error, pid = process.pid, "Cannot signal the server");
+    }
+}

@@ -1,0 +1,244 @@
+//! The host's process table, the one place that knows how a platform names a process.
+//!
+//! On Linux it is /proc; elsewhere sysinfo. Identity is pid and start time together, so a later process of the same
+//! number is never taken for the server.
+
+use fleet::observed::ProcessIdentity;
+
+/// What every WSO2 server of the Carbon platform runs.
+const MAIN_CLASS: &str = "org.wso2.carbon.bootstrap.Bootstrap";
+
+/// A live server's java process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Which.
+    pub process: ProcessIdentity,
+    /// Its parent, usually the start script.
+    pub parent: u32,
+    /// Its process group.
+    pub group: u32,
+}
+
+/// Whether a command line is that of a server with this home.
+fn is_server(arguments: &[&str], home: &str) -> bool {
+    let of_home = arguments
+        .iter()
+        .any(|argument| argument.strip_prefix("-Dcarbon.home=").is_some_and(|text| same_home(text, home)));
+    of_home && arguments.contains(&MAIN_CLASS)
+}
+
+fn same_home(text: &str, home: &str) -> bool {
+    let plain = |path: &str| path.trim_end_matches('/').to_owned();
+    if plain(text) == plain(home) {
+        return true;
+    }
+    match (std::fs::canonicalize(text), std::fs::canonicalize(home)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+#[cfg(target_os = "linux")]
+pub use linux::{alive, is_running, owns_port, servers, threads_and_files};
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{collections::BTreeSet, fs, path::PathBuf};
+
+    use fleet::{observed::ProcessIdentity, time::Timestamp};
+
+    use super::{Server, is_server};
+
+    /// Clock ticks per second in /proc, the same on every platform that Linux runs on today.
+    const TICKS: u64 = 100;
+
+    struct Stat {
+        state: char,
+        parent: u32,
+        group: u32,
+        threads: u32,
+        start: u64,
+    }
+
+    fn stat(pid: u32) -> Option<Stat> {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name is in parentheses and may itself hold spaces and parentheses.
+        let rest: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(Stat {
+            state: rest.first()?.chars().next()?,
+            parent: rest.get(1)?.parse().ok()?,
+            group: rest.get(2)?.parse().ok()?,
+            threads: rest.get(17)?.parse().ok()?,
+            start: rest.get(19)?.parse().ok()?,
+        })
+    }
+
+    /// Seconds since 1970 at which the host was started, and which start it is.
+    fn boot() -> (u64, String) {
+        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let seconds = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
+        let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        (seconds.unwrap_or(0), id.chars().take(8).collect())
+    }
+
+    fn identity(pid: u32, stat: &Stat) -> ProcessIdentity {
+        let (boot, boot_id) = boot();
+        let millis = boot * 1000 + stat.start * 1000 / TICKS;
+        ProcessIdentity {
+            pid,
+            // The start time counts from the host's own start, so it needs that as well.
+            start_id: format!("{}@{boot_id}", stat.start),
+            started: Timestamp(i64::try_from(millis).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// All live servers of a home.
+    pub fn servers(home: &str) -> Vec<Server> {
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        pids.filter_map(|pid| {
+            let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+            let text = String::from_utf8_lossy(&bytes);
+            let arguments: Vec<&str> = text.split('\0').collect();
+            if !is_server(&arguments, home) {
+                return None;
+            }
+            let stat = stat(pid).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+            Some(Server { process: identity(pid, &stat), parent: stat.parent, group: stat.group })
+        })
+        .collect()
+    }
+
+    /// The server of this identity, if it lives.
+    pub fn alive(process: &ProcessIdentity) -> Option<Server> {
+        let stat = stat(process.pid).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+        let now = identity(process.pid, &stat);
+        (now.start_id == process.start_id).then(|| Server {
+            process: process.clone(),
+            parent: stat.parent,
+            group: stat.group,
+        })
+    }
+
+    /// Whether a process of this number lives, and when it was started, to tell it from a later one.
+    pub fn is_running(pid: u32) -> Option<u64> {
+        stat(pid).filter(|stat| !matches!(stat.state, 'Z' | 'X')).map(|stat| stat.start)
+    }
+
+    /// Threads and open files.
+    pub fn threads_and_files(process: &ProcessIdentity) -> (u32, u32) {
+        let threads = stat(process.pid).map_or(0, |stat| stat.threads);
+        let files = fs::read_dir(format!("/proc/{}/fd", process.pid)).map_or(0, Iterator::count);
+        (threads, u32::try_from(files).unwrap_or(u32::MAX))
+    }
+
+    /// Whether this process listens on a TCP port; `None` if the host does not let us see.
+    pub fn owns_port(process: &ProcessIdentity, port: u16) -> Option<bool> {
+        let wanted = format!(":{port:04X}");
+        let mut inodes = BTreeSet::new();
+        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
+            let text = fs::read_to_string(table).unwrap_or_default();
+            for line in text.lines().skip(1) {
+                let parts: Vec<&str> = line.split_whitespace().collect();
+                // Local address, state (0A is LISTEN), inode.
+                if let (Some(local), Some(&"0A"), Some(inode)) = (parts.get(1), parts.get(3), parts.get(9))
+                    && local.ends_with(&wanted)
+                {
+                    inodes.insert(PathBuf::from(format!("socket:[{inode}]")));
+                }
+            }
+        }
+        let files = fs::read_dir(format!("/proc/{}/fd", process.pid)).ok()?;
+        let owned = |entry: fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|to| inodes.contains(&to));
+        Some(files.filter_map(Result::ok).any(owned))
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub use portable::{alive, is_running, owns_port, servers, threads_and_files};
+
+#[cfg(not(target_os = "linux"))]
+mod portable {
+    use fleet::{observed::ProcessIdentity, time::Timestamp};
+    use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+
+    use super::{Server, is_server};
+
+    fn table(pids: ProcessesToUpdate<'_>) -> Option<System> {
+        let mut system = System::new().ok()?;
+        let what = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always).without_tasks();
+        system.refresh_processes_specifics(pids, true, what);
+        Some(system)
+    }
+
+    fn server(process: &sysinfo::Process) -> Server {
+        let started = process.start_time();
+        Server {
+            process: ProcessIdentity {
+                pid: process.pid().as_u32(),
+                start_id: started.to_string(),
+                started: Timestamp(i64::try_from(started.saturating_mul(1000)).unwrap_or(i64::MAX)),
+            },
+            parent: process.parent().map_or(0, Pid::as_u32),
+            group: 0,
+        }
+    }
+
+    /// All live servers of a home.
+    pub fn servers(home: &str) -> Vec<Server> {
+        let Some(system) = table(ProcessesToUpdate::All) else { return Vec::new() };
+        let is_ours = |process: &&sysinfo::Process| {
+            let arguments: Vec<&str> =
+                process.cmd().iter().filter_map(|argument| argument.to_str()).collect();
+            is_server(&arguments, home)
+        };
+        system.processes().values().filter(is_ours).map(server).collect()
+    }
+
+    /// The server of this identity, if it lives.
+    pub fn alive(process: &ProcessIdentity) -> Option<Server> {
+        let pid = Pid::from_u32(process.pid);
+        let system = table(ProcessesToUpdate::Some(&[pid]))?;
+        system.process(pid).map(server).filter(|server| server.process.start_id == process.start_id)
+    }
+
+    /// Whether a process of this number lives, and when it was started.
+    pub fn is_running(pid: u32) -> Option<u64> {
+        let pid = Pid::from_u32(pid);
+        table(ProcessesToUpdate::Some(&[pid]))?.process(pid).map(sysinfo::Process::start_time)
+    }
+
+    /// Threads and open files; not known here.
+    pub fn threads_and_files(_process: &ProcessIdentity) -> (u32, u32) {
+        (0, 0)
+    }
+
+    /// Whether this process listens on a TCP port; not known here.
+    pub fn owns_port(_process: &ProcessIdentity, _port: u16) -> Option<bool> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_known_by_its_class_and_home_together() {
+        let arguments = |home: &'static str| ["java", "-Xmx1g", home, MAIN_CLASS, "RUN"];
+        assert!(is_server(&arguments("-Dcarbon.home=/opt/is"), "/opt/is/"));
+        assert!(!is_server(&arguments("-Dcarbon.home=/opt/is2"), "/opt/is"));
+        assert!(!is_server(&["java", "-Dcarbon.home=/opt/is", "Diagnostics"], "/opt/is"));
+    }
+
+    #[test]
+    fn this_process_is_alive_and_its_namesake_of_another_time_is_not() {
+        let own = is_running(std::process::id()).unwrap();
+        let other = ProcessIdentity {
+            pid: std::process::id(),
+            start_id: format!("{}@nothere", own + 1),
+            started: fleet::time::Timestamp(0),
+        };
+        assert_eq!(alive(&other), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! The agent from its configuration to its end: one loop, one engine.
+
+use std::io;
+
+use fleet::node::Engine;
+use tokio::sync::mpsc;
+use tracing::info;
+
+use crate::{
+    cache::Cache,
+    config::Config,
+    files::{Defaults, Files},
+    identity::{IdentityError, Store},
+    journal::{Journal, JournalError},
+    link::{Link, LinkSettings},
+    private,
+    probe::Pins,
+    process::{Console, Processes},
+    wall_clock,
+    watch::Watch,
+    world::{Gate, Watching, World},
+};
+
+/// Outcomes that may wait for the loop.
+const EVENTS_MAX: usize = 1_024;
+
+/// Why the agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The data directory.
+    #[error("cannot use the data directory {}", path.display())]
+    DataDir {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another agent.
+    #[error("another agent uses the data directory {}", path.display())]
+    InUse {
+        /// Which.
+        path: std::path::PathBuf,
+    },
+    /// The journal.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The certificate.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Runs until `stop` resolves. The server is left as it is.
+///
+/// # Errors
+/// The agent could not start.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    let data_dir = config.data_dir.clone();
+    let failed = |source| RunError::DataDir { path: data_dir.clone(), source };
+    private::create_dir(&data_dir).map_err(failed)?;
+    let _lock = lock(&data_dir)?;
+    let journal = Journal::of(&data_dir);
+    let memory = journal.read()?;
+    let cache = Cache::open(&data_dir).map_err(failed)?;
+    let bundles = cache.bundles(&memory.contents());
+    let seed: u64 = rand::random();
+    let mut engine = Engine::new(config.limits(), memory, bundles, seed, wall_clock());
+    let mut world = build(&config, seed, journal, cache).map_err(|error| match error {
+        BuildError::DataDir(source) => failed(source),
+        BuildError::Identity(error) => error.into(),
+    })?;
+    world.link.obeys(engine.memory().epoch);
+    info!(data_dir = %data_dir.display(), "The agent is up");
+    for action in engine.start(world.now(), wall_clock()) {
+        world.start(action);
+    }
+    ready();
+    tokio::pin!(stop);
+    loop {
+        let event = tokio::select! {
+            () = &mut stop => None,
+            // Cancel-safe: an event that was not returned stays in its channel.
+            event = world.next_event(engine.next_deadline()) => event,
+        };
+        let Some(event) = event else { break };
+        tracing::debug!(?event, "Event");
+        for action in engine.handle(world.now(), wall_clock(), event) {
+            world.start(action);
+        }
+        world.link.obeys(engine.memory().epoch);
+    }
+    info!("The agent ends; the server goes on");
+    Ok(())
+}
+
+enum BuildError {
+    DataDir(io::Error),
+    Identity(IdentityError),
+}
+
+fn build(config: &Config, seed: u64, journal: Journal, cache: Cache) -> Result<World, BuildError> {
+    let (outcomes, events) = mpsc::channel(EVENTS_MAX);
+    let (watch, hints) = Watch::new();
+    let defaults = Defaults {
+        java_home: config.java_home.as_ref().map(|path| path.display().to_string()),
+        run_user: config.run_user.clone(),
+    };
+    let console = Console::open(&config.data_dir, config.console_bytes).map_err(BuildError::DataDir)?;
+    let settings =
+        LinkSettings { coordinators: config.coordinators.clone(), home: config.homes.join(" "), seed };
+    let store = Store::of(&config.data_dir);
+    let link = Link::start(settings, store, cache.clone(), outcomes.clone()).map_err(BuildError::Identity)?;
+    let files = Files::start(cache, defaults.clone(), watch, outcomes.clone());
+    let processes = Processes { defaults, console: console.clone(), events: outcomes.clone() };
+    Ok(World {
+        begin: tokio::time::Instant::now(),
+        journal,
+        files,
+        link,
+        processes,
+        console,
+        pins: Pins::open(&config.data_dir),
+        events,
+        outcomes,
+        hints,
+        gate: Gate::default(),
+        watching: Watching::default(),
+    })
+}
+
+/// One agent per data directory; the system releases the lock with the process.
+fn lock(data_dir: &std::path::Path) -> Result<std::fs::File, RunError> {
+    let path = data_dir.join("lock");
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|source| RunError::DataDir { path: data_dir.to_owned(), source })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::InUse { path: data_dir.to_owned() }),
+        Err(std::fs::TryLockError::Error(source)) => {
+            Err(RunError::DataDir { path: data_dir.to_owned(), source })
+        }
+    }
+}
+
+/// Tells systemd, where it asked to be told.
+fn ready() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        tracing::debug!(%error, "No service manager was told");
+    }
+}

@@ -1,0 +1,282 @@
+//! The world as the engine sees it: actions are started here and return at once, outcomes come back as events.
+//!
+//! What waits for the journal is held here until the write that it waits for is durable; if that fails it is dropped,
+//! and the engine is told.
+
+use std::{collections::VecDeque, io, sync::Arc};
+
+use fleet::{
+    bundle::Bundle,
+    node::{Action, Event, Memory},
+    observed::ProcessIdentity,
+    time::Instant,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tracing::{error, info};
+
+use crate::{
+    files::{Files, Job},
+    journal::Journal,
+    link::{Link, Order},
+    probe::{self, Pins},
+    process::{Console, Processes, Stopper},
+    vitals::Meter,
+    watch::Hint,
+};
+
+/// Whoever is still writing gets this long before the file is looked at.
+const WRITING_TIME: std::time::Duration = std::time::Duration::from_millis(20);
+
+/// Everything that actions are performed with.
+pub struct World {
+    /// Where the monotonic clock of this process begins.
+    pub begin: tokio::time::Instant,
+    /// Durable memory.
+    pub journal: Journal,
+    /// Managed files.
+    pub files: Files,
+    /// The coordinator.
+    pub link: Link,
+    /// Servers.
+    pub processes: Processes,
+    /// The server's output.
+    pub console: Console,
+    /// Certificates of probes.
+    pub pins: Pins,
+    /// Outcomes.
+    pub events: mpsc::Receiver<Event>,
+    /// Where tasks put outcomes.
+    pub outcomes: mpsc::Sender<Event>,
+    /// Hints of the watch.
+    pub hints: mpsc::Receiver<Hint>,
+    /// The journal write under way and what waits for it.
+    pub gate: Gate,
+    /// Measurements and probes under way, and what they need.
+    pub watching: Watching,
+}
+
+/// Holds actions back until the journal has what they depend on.
+#[derive(Debug, Default)]
+pub struct Gate {
+    writing: Option<JoinHandle<io::Result<()>>>,
+    /// Waits for the write under way.
+    waiting: VecDeque<Action>,
+    /// The newest memory not handed to a write yet, and what waits for it.
+    next: Option<Box<Memory>>,
+    later: VecDeque<Action>,
+}
+
+/// What recurs.
+#[derive(Debug, Default)]
+pub struct Watching {
+    probing: Option<JoinHandle<()>>,
+    measuring: Option<JoinHandle<Meter>>,
+    meter: Option<Meter>,
+    /// Digest over the keystores of the watched bundle.
+    keystores: String,
+    /// When to look at a file that somebody may still be writing.
+    hint_due: Option<tokio::time::Instant>,
+}
+
+enum Input {
+    Event(Option<Event>),
+    Hint(Option<Hint>),
+    Journaled(io::Result<()>),
+    Deadline,
+}
+
+impl World {
+    /// The monotonic clock.
+    pub fn now(&self) -> Instant {
+        Instant(u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The next event; [`Event::Timer`] at `deadline` at the latest. `None` when nothing can come any more.
+    pub async fn next_event(&mut self, deadline: Option<Instant>) -> Option<Event> {
+        loop {
+            match self.next_input(deadline).await {
+                Input::Event(event) => return event,
+                Input::Hint(Some(Hint::Settled)) => {
+                    self.watching.hint_due = None;
+                    return Some(Event::FileHint);
+                }
+                Input::Hint(Some(Hint::Writing)) => {
+                    let due = tokio::time::Instant::now() + WRITING_TIME;
+                    self.watching.hint_due.get_or_insert(due);
+                }
+                Input::Hint(None) => return None,
+                Input::Journaled(Ok(())) => self.on_journaled(),
+                Input::Journaled(Err(error)) => return Some(self.on_journal_failed(&error)),
+                Input::Deadline => {
+                    let now = tokio::time::Instant::now();
+                    let hinted = self.watching.hint_due.take_if(|due| *due <= now).is_some();
+                    return Some(if hinted { Event::FileHint } else { Event::Timer });
+                }
+            }
+        }
+    }
+
+    async fn next_input(&mut self, deadline: Option<Instant>) -> Input {
+        let far = self.begin + std::time::Duration::from_secs(u64::from(u32::MAX));
+        let due = deadline.map_or(far, |at| self.begin + std::time::Duration::from_millis(at.0));
+        let due = due.min(self.watching.hint_due.unwrap_or(far));
+        tokio::select! {
+            // Cancel-safe: channels, a timer, and a handle that is polled again.
+            event = self.events.recv() => Input::Event(event),
+            hint = self.hints.recv() => Input::Hint(hint),
+            written = written(&mut self.gate.writing) => Input::Journaled(written),
+            () = tokio::time::sleep_until(due) => Input::Deadline,
+        }
+    }
+
+    /// Starts an action, now or once the journal allows.
+    pub fn start(&mut self, action: Action) {
+        match action {
+            Action::Journal(memory) => self.gate_journal(memory),
+            action if action.waits_for_journal() && self.gate.next.is_some() => {
+                self.gate.later.push_back(action);
+            }
+            action if action.waits_for_journal() && self.gate.writing.is_some() => {
+                self.gate.waiting.push_back(action);
+            }
+            action => self.perform(action),
+        }
+    }
+
+    fn gate_journal(&mut self, memory: Box<Memory>) {
+        if self.gate.writing.is_some() {
+            // The newest memory holds all that an unwritten earlier one did.
+            self.gate.next = Some(memory);
+        } else {
+            self.write(memory);
+        }
+    }
+
+    fn write(&mut self, memory: Box<Memory>) {
+        let journal = self.journal.clone();
+        self.gate.writing = Some(tokio::task::spawn_blocking(move || journal.write(&memory)));
+    }
+
+    fn on_journaled(&mut self) {
+        self.gate.writing = None;
+        let ready = std::mem::take(&mut self.gate.waiting);
+        if let Some(memory) = self.gate.next.take() {
+            self.gate.waiting = std::mem::take(&mut self.gate.later);
+            self.write(memory);
+        }
+        for action in ready {
+            self.perform(action);
+        }
+    }
+
+    fn on_journal_failed(&mut self, cause: &io::Error) -> Event {
+        error!(error = %cause, "The journal cannot be written; nothing is promised to the coordinator until it can");
+        self.gate = Gate::default();
+        Event::JournalFailed(cause.to_string())
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Journal(memory) => self.gate_journal(memory),
+            Action::Ack { generation, stage, refusal } => {
+                match &refusal {
+                    Some(refusal) => {
+                        error!(%generation, ?stage, reason = %refusal.reason, detail = %refusal.detail, "Not reached");
+                    }
+                    None => info!(%generation, ?stage, "Reached"),
+                }
+                self.link.order(Order::Ack(generation, stage, refusal));
+            }
+            Action::Report(observed) => self.link.report(observed),
+            Action::Tell(notices) => self.link.order(Order::Tell(notices)),
+            Action::CommandDone { id, done, detail } => self.link.order(Order::CommandDone(id, done, detail)),
+            Action::Obtain { target, size } => self.link.obtain(target, size),
+            Action::Keep(contents) => self.files.start_job(Job::Keep(contents)),
+            Action::Stage { target, bundle } => self.files.start_job(Job::Stage(target, bundle)),
+            Action::Switch { target, .. } => self.files.start_job(Job::Switch(target)),
+            Action::Watch { target, bundle } => {
+                self.watching.keystores = keystores(&bundle);
+                self.files.start_job(Job::Watch(target, bundle));
+            }
+            Action::Scan(extent) => self.files.start_job(Job::Scan(extent)),
+            Action::Restore { path, bundle } => self.files.start_job(Job::Restore(path, bundle)),
+            Action::Look { home } => self.spawn(self.processes.clone().look(home)),
+            Action::Launch(bundle) => {
+                info!(home = bundle.service.home, script = %bundle.service.script_unix, "Starting the server");
+                self.spawn(self.processes.clone().launch(bundle));
+            }
+            Action::Adopt { process, bundle } => {
+                info!(pid = process.pid, "Adopting the running server");
+                self.spawn(self.processes.clone().adopt(process, bundle));
+            }
+            Action::Stop(process) => {
+                info!(pid = process.pid, "Stopping the server");
+                Stopper.stop(&process);
+            }
+            Action::Dump(process) => Stopper.dump(&process),
+            Action::Kill(process) => {
+                error!(pid = process.pid, "Killing the server: it did not stop in time");
+                Stopper.kill(&process);
+            }
+            Action::Probe { probes, process } => self.probe(probes, process),
+            Action::Measure { process, home } => self.measure(process, home),
+        }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(task);
+    }
+
+    fn probe(&mut self, probes: Vec<fleet::bundle::Probe>, process: ProcessIdentity) {
+        if self.watching.probing.as_ref().is_some_and(|round| !round.is_finished()) {
+            // Slow answers are not asked for twice.
+            return;
+        }
+        let (pins, keystores) = (self.pins.clone(), self.watching.keystores.clone());
+        let outcomes = self.outcomes.clone();
+        self.watching.probing = Some(tokio::spawn(async move {
+            let results = probe::round(probes, process, pins, keystores).await;
+            // Only fails when the agent is ending.
+            drop(outcomes.send(Event::Probed(results)).await);
+        }));
+    }
+
+    fn measure(&mut self, process: Option<ProcessIdentity>, home: String) {
+        if self.watching.measuring.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        let before = self.watching.meter.take();
+        let (console, outcomes) = (self.console.clone(), self.outcomes.clone());
+        self.watching.measuring = Some(tokio::task::spawn_blocking(move || {
+            let mut meter = before.unwrap_or_default();
+            if let Err(error) = console.rotate() {
+                tracing::warn!(%error, "Cannot rotate the console log");
+            }
+            let vitals = meter.measure(process.as_ref(), &home);
+            drop(outcomes.blocking_send(Event::Measured(vitals)));
+            meter
+        }));
+    }
+}
+
+/// The end of the write under way; never, if there is none.
+async fn written(writing: &mut Option<JoinHandle<io::Result<()>>>) -> io::Result<()> {
+    match writing {
+        Some(handle) => handle.await.map_err(io::Error::other)?,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the certificate of the server's HTTPS ports depends on, as one digest.
+fn keystores(bundle: &Arc<Bundle>) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for (path, file) in &bundle.files {
+        let is_store =
+            [".jks", ".p12", ".pfx", ".pem", ".crt"].iter().any(|end| path.as_str().ends_with(end));
+        if is_store || *path == bundle.service.config_path {
+            writeln!(text, "{path} {}", file.meaning).expect("a String takes any text");
+        }
+    }
+    fleet::ids::Digest::of(text.as_bytes()).short()
+}
