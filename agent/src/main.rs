@@ -34,9 +34,13 @@ enum Command {
     Run,
     /// Join a fleet: make a key here and have it certified.
     Enroll {
-        /// What `convoy token create --node NODE` printed; `-` reads it from standard input, where `ps` cannot see it.
-        #[arg(long)]
-        token: String,
+        /// What `convoy token create --node NODE` printed; `-` reads it from standard input. Every user of the host can
+        /// read a command line, so prefer `-` or `--token-file`.
+        #[arg(long, required_unless_present = "token_file")]
+        token: Option<String>,
+        /// A file that holds the token.
+        #[arg(long, conflicts_with = "token")]
+        token_file: Option<PathBuf>,
         /// Where the coordinator is, if not where the token says: host:port.
         #[arg(long)]
         coordinator: Option<String>,
@@ -63,9 +67,8 @@ fn main() -> ExitCode {
         Command::Run => {
             runtime.block_on(async { agent::run(config, stopped()).await.map_err(|error| chain(&error)) })
         }
-        Command::Enroll { token, coordinator } => {
-            runtime.block_on(enroll(&config, &token, coordinator.as_deref()))
-        }
+        Command::Enroll { token, token_file, coordinator } => read_token(token, token_file)
+            .and_then(|token| runtime.block_on(enroll(&config, &token, coordinator.as_deref()))),
         Command::Doctor => examine(&config),
     };
     // Threads that wait for the server's end would keep the process.
@@ -82,17 +85,21 @@ fn fail(code: u8, text: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn enroll(config: &Config, token: &str, coordinator: Option<&str>) -> Result<(), String> {
-    let token = if token == "-" {
-        io::read_to_string(io::stdin()).map_err(|error| format!("cannot read the token: {error}"))?
-    } else {
-        token.to_owned()
+fn read_token(token: Option<String>, file: Option<PathBuf>) -> Result<JoinToken, String> {
+    let text = match (token, file) {
+        (Some(token), _) if token != "-" => Ok(token),
+        (_, Some(file)) => std::fs::read_to_string(file),
+        _ => io::read_to_string(io::stdin()),
     };
-    let token = JoinToken::parse(&token).map_err(|error| error.to_string())?;
+    let text = text.map_err(|error| format!("cannot read the token: {error}"))?;
+    JoinToken::parse(&text).map_err(|error| error.to_string())
+}
+
+async fn enroll(config: &Config, token: &JoinToken, coordinator: Option<&str>) -> Result<(), String> {
     agent::private::create_dir(&config.data_dir)
         .map_err(|error| format!("cannot use {}: {error}", config.data_dir.display()))?;
     let address = coordinator.unwrap_or(&token.address).to_owned();
-    link::enroll(&token, &address, &Store::of(&config.data_dir)).await.map_err(|error| chain(&error))?;
+    link::enroll(token, &address, &Store::of(&config.data_dir)).await.map_err(|error| chain(&error))?;
     drop(writeln!(io::stdout(), "enrolled as {} at {address}", token.node));
     Ok(())
 }
