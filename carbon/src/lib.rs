@@ -35,6 +35,7 @@ pub mod flatten;
 pub mod infer;
 pub mod java;
 mod json;
+pub mod known;
 pub mod mapping;
 pub mod pack;
 pub mod reference;

@@ -39,6 +39,31 @@ pub struct Resolved {
     pub secrets: BTreeSet<String>,
 }
 
+impl Resolved {
+    /// Every key that the user wrote, by its name before mapping, elements of arrays as `key[].sub`, with the place
+    /// where it stands first. This is the form that [`KnownKeys::find`](crate::known::KnownKeys::find) takes.
+    pub fn written(&self) -> BTreeMap<String, Position> {
+        let mut written = BTreeMap::new();
+        for (key, position) in &self.positions {
+            if key.ends_with(']') {
+                continue;
+            }
+            let mut pattern = String::new();
+            let mut rest: &str = key;
+            while let Some((before, after)) = rest.split_once('[') {
+                let Some((_, after)) = after.split_once(']') else { break };
+                pattern.push_str(before);
+                pattern.push_str("[]");
+                rest = after;
+            }
+            pattern.push_str(rest);
+            let first = written.entry(pattern).or_insert(*position);
+            *first = (*first).min(*position);
+        }
+        written
+    }
+}
+
 /// What a render gives.
 #[derive(Debug, Clone, Default)]
 pub struct Rendered {

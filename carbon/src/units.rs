@@ -108,8 +108,8 @@ impl Unit {
 mod tests {
     use super::*;
 
-    fn check(value: Value, unit: &str, expected: &str) {
-        let shown = convert(&value, unit, "k").unwrap_or_else(|message| message);
+    fn check(value: &Value, unit: &str, expected: &str) {
+        let shown = convert(value, unit, "k").unwrap_or_else(|message| message);
         assert_eq!(shown, expected);
     }
 
@@ -132,19 +132,19 @@ mod tests {
             ("9223372036854775807d", "ms", "9223372036854775807"),
         ];
         for (value, unit, expected) in table {
-            check(Value::text(value), unit, expected);
+            check(&Value::text(value), unit, expected);
         }
     }
 
     #[test]
     fn numbers_become_text_and_other_classes_are_refused() {
-        check(Value::Long(5), "s", "5");
-        check(Value::Double(600.0), "s", "600.0");
+        check(&Value::Long(5), "s", "5");
+        check(&Value::Double(600.0), "s", "600.0");
         check(
-            Value::Bool(true),
+            &Value::Bool(true),
             "s",
             "Invalid value for configuration key k. Value type is java.lang.Boolean",
         );
-        check(Value::Null, "s", "Invalid value for configuration key k. Value is null");
+        check(&Value::Null, "s", "Invalid value for configuration key k. Value is null");
     }
 }

@@ -1,36 +1,20 @@
 //! Every case that WSO2's own config-mapper was run on, byte for byte. Skips when the recordings are not at hand.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test may read files; the library may not")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test reads files and reports; the library does neither"
+)]
+
+mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use carbon::pack::{Pack, RESOURCES};
 use carbon::reference::Inputs;
-use carbon::render::render;
-
-fn shared() -> Option<PathBuf> {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/wso2");
-    shared.join("golden").is_dir().then_some(shared)
-}
-
-/// All files below `root` as (path with `/`, bytes).
-fn files(root: &Path) -> Vec<(String, Vec<u8>)> {
-    let mut found = Vec::new();
-    let mut open = vec![root.to_owned()];
-    while let Some(directory) = open.pop() {
-        for entry in std::fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                let name = path.strip_prefix(root).unwrap().to_str().unwrap().replace('\\', "/");
-                found.push((name, std::fs::read(&path).unwrap()));
-            }
-        }
-    }
-    found
-}
+use carbon::render;
+use common::files;
 
 fn inputs(golden: &Path) -> Inputs {
     let text = std::fs::read_to_string(golden.join("env.txt")).unwrap();
@@ -64,9 +48,7 @@ struct Tally {
 
 fn check_pack(shared: &Path, name: &str, inputs: &Inputs, tally: &mut Tally) {
     let home = shared.join("packs").join(name);
-    let mut resources = files(&home);
-    resources.retain(|(path, _)| path.starts_with(RESOURCES) || path == "bin/version.txt");
-    let pack = Pack::load(resources.into_iter()).unwrap();
+    let pack = common::pack(shared, name);
     let golden = shared.join("golden").join(name);
     let default: BTreeMap<String, Vec<u8>> = files(&golden.join("default")).into_iter().collect();
     let results = std::fs::read_to_string(golden.join("results.tsv")).unwrap();
@@ -124,10 +106,7 @@ fn check_pack(shared: &Path, name: &str, inputs: &Inputs, tally: &mut Tally) {
 
 #[test]
 fn every_recorded_case_is_reproduced_byte_for_byte() {
-    let Some(shared) = shared() else {
-        println!("skipped: no recordings at ../shared/wso2/golden");
-        return;
-    };
+    let Some(shared) = common::shared() else { return };
     let inputs = inputs(&shared.join("golden"));
     let mut tally = Tally { cases: 0, files: 0, errors: 0, failures: Vec::new() };
     for pack in ["is-6.0.0", "is-7.2.0", "apim-4.2.0", "apim-4.5.0"] {

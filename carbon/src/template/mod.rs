@@ -18,7 +18,7 @@ mod val;
 
 use std::sync::Arc;
 
-pub use reads::{Read, ReadKind};
+pub use reads::{KeyPath, Read, ReadKind, Step};
 pub use val::Val;
 
 use crate::dialect::Dialect;

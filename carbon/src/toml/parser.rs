@@ -28,7 +28,9 @@ pub(super) enum Raw {
 }
 
 /// Deepest nesting of arrays and inline tables.
-const DEPTH_MAX: usize = 64;
+const DEPTH_MAX: usize = 32;
+/// Most segments of one dotted key.
+const SEGMENTS_MAX: usize = 32;
 
 struct Parser<'t> {
     tokens: &'t [Token],
@@ -148,6 +150,12 @@ impl Parser<'_> {
         let mut path = Vec::new();
         let mut problem = None;
         loop {
+            if SEGMENTS_MAX <= path.len() {
+                return Err(TomlError::new(
+                    format!("a key has more than {SEGMENTS_MAX} segments"),
+                    self.position(),
+                ));
+            }
             match self.kind() {
                 Kind::UnquotedKey => path.push(Arc::from(self.take().text.as_str())),
                 Kind::QuotationMark | Kind::Apostrophe => match self.string()? {
