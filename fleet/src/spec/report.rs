@@ -100,6 +100,11 @@ impl Report {
 /// `did you mean "x"`, or what there is to choose from.
 pub(crate) fn suggest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
+    // What begins alike is meant, most of all the longest: "wso2is-7.2.0" is "wso2is-7.2" and not "wso2is-7.0".
+    let begins = known.iter().filter(|name| 2 < name.len() && given.starts_with(**name));
+    if let Some(name) = begins.max_by_key(|name| name.len()) {
+        return format!("did you mean {name:?}?");
+    }
     let best = known.iter().map(|name| (distance(given, name), *name)).min();
     match best {
         Some((distance, name)) if distance <= 1 + given.chars().count() / 3 => {
