@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 mod cargo;
 mod demo;
 mod verify;
+#[cfg(unix)]
+mod windows;
 
 /// Build, test and show Convoy.
 #[derive(Debug, Parser)]
@@ -27,6 +29,13 @@ enum Task {
     Check,
     /// A coordinator and three agents on this machine: bring a fleet up, change it, repair it.
     Demo(demo::Demo),
+    /// Build the agent for Windows and run its tests under Wine.
+    #[cfg(unix)]
+    Windows(windows::Windows),
+    /// Run one Windows program under Wine; cargo calls this.
+    #[cfg(unix)]
+    #[command(hide = true)]
+    WindowsRun(windows::WindowsRun),
 }
 
 /// Which tests.
@@ -52,5 +61,9 @@ fn run(typed: Typed) -> Result<ExitCode> {
         Task::Test(filter) => verify::test(&filter.words),
         Task::Check => verify::check(),
         Task::Demo(demo) => demo::run(&demo),
+        #[cfg(unix)]
+        Task::Windows(asked) => windows::run(&asked),
+        #[cfg(unix)]
+        Task::WindowsRun(asked) => windows::run_program(&asked),
     }
 }
