@@ -1,1 +1,351 @@
-//! Records of the store.
+//! Records of the store that are domain values of `fleet`: rollouts. The coordinator's own records are converted
+//! where they are defined.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use fleet::{
+    bundle::RestartClass,
+    ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
+    rollout::{
+        Cron, FleetPolicy, Flight, FlightStage, GroupRollout, OnFailure, Overrun, Pause, Phase, Promotion,
+        Rollout, RolloutPolicy, Share, StepKind, StepRecord, StepState, Target, Window, WindowUse,
+    },
+    time::Timestamp,
+};
+
+use crate::{
+    convert::{
+        ConvertError,
+        bundle::{digest, millis},
+        invalid, required,
+    },
+    wire::{bundle as bundle_wire, store as wire},
+};
+
+/// Zero stands for "not yet" in every time of these records.
+fn time_or_zero(at: Option<Timestamp>) -> i64 {
+    at.map_or(0, |at| at.0)
+}
+
+fn time_from_zero(ms: i64) -> Option<Timestamp> {
+    Some(Timestamp(ms)).filter(|at| at.0 != 0)
+}
+
+/// The word of `value` in a table of words.
+fn word<T: PartialEq>(table: &[(T, &'static str)], value: &T) -> String {
+    table.iter().find(|(known, _)| known == value).map_or("", |(_, word)| *word).to_owned()
+}
+
+/// The value of a word in a table of words.
+fn value<T: Copy>(
+    table: &[(T, &'static str)],
+    text: &str,
+    (message, field): (&'static str, &'static str),
+) -> Result<T, ConvertError> {
+    let known = table.iter().find(|(_, word)| *word == text).map(|(value, _)| *value);
+    known.ok_or_else(|| invalid(message, field, format!("{text:?} is not known")))
+}
+
+const WINDOW_USES: [(WindowUse, &str); 3] =
+    [(WindowUse::Any, "any"), (WindowUse::Restart, "restart"), (WindowUse::Write, "write")];
+const OVERRUNS: [(Overrun, &str); 2] = [(Overrun::Finish, "finish"), (Overrun::Fit, "fit")];
+const STAGES: [(FlightStage, &str); 4] = [
+    (FlightStage::Sent, "sent"),
+    (FlightStage::Written, "written"),
+    (FlightStage::Restarted, "restarted"),
+    (FlightStage::Soaking, "soaking"),
+];
+
+fn name<T>(parsed: Result<T, fleet::ids::NameError>, message: &'static str) -> Result<T, ConvertError> {
+    parsed.map_err(|error| invalid(message, "name", error.to_string()))
+}
+
+/// The rollout, without who asked for it: the caller fills in `author`, `message` and `rolls_back_to`.
+impl From<&Rollout> for wire::Rollout {
+    fn from(rollout: &Rollout) -> Self {
+        let group = |(name, group): (&GroupName, &GroupRollout)| (name.to_string(), group_to_wire(group));
+        let step = |(name, step): (&NodeName, &StepRecord)| (name.to_string(), step_to_wire(step));
+        Self {
+            id: rollout.id.0,
+            revision: rollout.revision.0,
+            author: String::new(),
+            message: String::new(),
+            started_ms: rollout.started.0,
+            ended_ms: time_or_zero(rollout.ended),
+            phase: Some(phase_to_wire(&rollout.phase)),
+            pause: rollout.paused.as_ref().map(|pause| wire::Pause { why: pause.why.clone(), at_ms: pause.at.0 }),
+            windows_overridden: rollout.windows_overridden.clone(),
+            policy: Some(wire::FleetPolicy {
+                max_unavailable: rollout.policy.max_unavailable.map(share_to_wire),
+                failures_max: rollout.policy.failures_max.map(share_to_wire),
+                spread_hosts: rollout.policy.spread_hosts,
+            }),
+            groups: rollout.groups.iter().map(group).collect(),
+            steps: rollout.steps.iter().map(step).collect(),
+            rolls_back_to: 0,
+        }
+    }
+}
+
+impl TryFrom<wire::Rollout> for Rollout {
+    type Error = ConvertError;
+
+    fn try_from(rollout: wire::Rollout) -> Result<Self, ConvertError> {
+        let policy = required(rollout.policy, "Rollout", "policy")?;
+        let group = |(text, group): (String, wire::GroupRollout)| {
+            Ok::<_, ConvertError>((name(GroupName::parse(&text), "Rollout")?, group_from_wire(group)?))
+        };
+        let step = |(text, step): (String, wire::Step)| {
+            Ok::<_, ConvertError>((name(NodeName::parse(&text), "Rollout")?, step_from_wire(step)?))
+        };
+        Ok(Self {
+            id: RolloutId(rollout.id),
+            revision: Revision(rollout.revision),
+            started: Timestamp(rollout.started_ms),
+            ended: time_from_zero(rollout.ended_ms),
+            phase: phase_from_wire(required(rollout.phase, "Rollout", "phase")?)?,
+            paused: rollout.pause.map(|pause| Pause { why: pause.why, at: Timestamp(pause.at_ms) }),
+            windows_overridden: rollout.windows_overridden,
+            policy: FleetPolicy {
+                max_unavailable: share_from_wire(policy.max_unavailable)?,
+                failures_max: share_from_wire(policy.failures_max)?,
+                spread_hosts: policy.spread_hosts,
+            },
+            groups: rollout.groups.into_iter().map(group).collect::<Result<BTreeMap<_, _>, _>>()?,
+            steps: rollout.steps.into_iter().map(step).collect::<Result<BTreeMap<_, _>, _>>()?,
+        })
+    }
+}
+
+fn phase_to_wire(phase: &Phase) -> wire::Phase {
+    let word = phase.as_str().to_owned();
+    let (why, aborted, by) = match phase {
+        Phase::Running | Phase::Done => ("", false, 0),
+        Phase::Stopping { why, aborted } => (why.as_str(), *aborted, 0),
+        Phase::RollingBack { why }
+        | Phase::Failed { why }
+        | Phase::RolledBack { why }
+        | Phase::Aborted { why } => (why.as_str(), false, 0),
+        Phase::Superseded { by } => ("", false, by.0),
+    };
+    wire::Phase { phase: word, why: why.to_owned(), aborted, superseded_by: by }
+}
+
+fn phase_from_wire(phase: wire::Phase) -> Result<Phase, ConvertError> {
+    let why = phase.why;
+    Ok(match phase.phase.as_str() {
+        "running" => Phase::Running,
+        "stopping" => Phase::Stopping { why, aborted: phase.aborted },
+        "rolling-back" => Phase::RollingBack { why },
+        "done" => Phase::Done,
+        "failed" => Phase::Failed { why },
+        "rolled-back" => Phase::RolledBack { why },
+        "aborted" => Phase::Aborted { why },
+        "superseded" => Phase::Superseded { by: RolloutId(phase.superseded_by) },
+        other => return Err(invalid("Phase", "phase", format!("{other:?} is not known"))),
+    })
+}
+
+fn share_to_wire(share: Share) -> wire::Share {
+    let share = match share {
+        Share::Count(count) => wire::share::Share::Count(count),
+        Share::Percent(percent) => wire::share::Share::Percent(percent.into()),
+    };
+    wire::Share { share: Some(share) }
+}
+
+fn share_from_wire(share: Option<wire::Share>) -> Result<Option<Share>, ConvertError> {
+    let share = share.and_then(|share| share.share);
+    Ok(match share {
+        None => None,
+        Some(wire::share::Share::Count(count)) => Some(Share::Count(count)),
+        Some(wire::share::Share::Percent(percent)) => {
+            let percent = u8::try_from(percent).ok().filter(|percent| *percent <= 100);
+            Some(Share::Percent(percent.ok_or_else(|| invalid("Share", "percent", "more than 100"))?))
+        }
+    })
+}
+
+fn policy_to_wire(policy: &RolloutPolicy) -> wire::GroupPolicy {
+    wire::GroupPolicy {
+        canary: policy.canary.map(share_to_wire),
+        promotion: word(&Promotion::ALL, &policy.promotion),
+        max_unavailable: Some(share_to_wire(policy.max_unavailable)),
+        wave: policy.wave.map(share_to_wire),
+        soak_ms: millis(policy.soak),
+        min_healthy_time_ms: millis(policy.min_healthy_time),
+        healthy_deadline_ms: millis(policy.healthy_deadline),
+        progress_deadline_ms: millis(policy.progress_deadline),
+        on_failure: word(&OnFailure::ALL, &policy.on_failure),
+        windows: policy.windows.iter().map(window_to_wire).collect(),
+    }
+}
+
+fn policy_from_wire(policy: wire::GroupPolicy) -> Result<RolloutPolicy, ConvertError> {
+    let of = |field| ("GroupPolicy", field);
+    let max_unavailable = share_from_wire(policy.max_unavailable)?;
+    Ok(RolloutPolicy {
+        canary: share_from_wire(policy.canary)?,
+        promotion: value(&Promotion::ALL, &policy.promotion, of("promotion"))?,
+        max_unavailable: required(max_unavailable, "GroupPolicy", "max_unavailable")?,
+        wave: share_from_wire(policy.wave)?,
+        soak: Duration::from_millis(policy.soak_ms),
+        min_healthy_time: Duration::from_millis(policy.min_healthy_time_ms),
+        healthy_deadline: Duration::from_millis(policy.healthy_deadline_ms),
+        progress_deadline: Duration::from_millis(policy.progress_deadline_ms),
+        on_failure: value(&OnFailure::ALL, &policy.on_failure, of("on_failure"))?,
+        windows: policy.windows.iter().map(window_from_wire).collect::<Result<_, _>>()?,
+    })
+}
+
+fn window_to_wire(window: &Window) -> wire::Window {
+    wire::Window {
+        for_steps: word(&WINDOW_USES, &window.for_steps),
+        opens: window.opens.to_string(),
+        duration_ms: millis(window.duration),
+        zone: window.zone.clone(),
+        overrun: word(&OVERRUNS, &window.overrun),
+    }
+}
+
+fn window_from_wire(window: &wire::Window) -> Result<Window, ConvertError> {
+    let refused = |error: fleet::rollout::WindowError| invalid("Window", "opens", error.to_string());
+    let opens = Cron::parse(&window.opens).map_err(refused)?;
+    let for_steps = value(&WINDOW_USES, &window.for_steps, ("Window", "for_steps"))?;
+    let overrun = value(&OVERRUNS, &window.overrun, ("Window", "overrun"))?;
+    Window::new(for_steps, opens, Duration::from_millis(window.duration_ms), &window.zone, overrun)
+        .map_err(refused)
+}
+
+fn group_to_wire(group: &GroupRollout) -> wire::GroupRollout {
+    wire::GroupRollout {
+        policy: Some(policy_to_wire(&group.policy)),
+        after: group.after.iter().map(ToString::to_string).collect(),
+        wave: group.wave,
+        wave_ready_ms: time_or_zero(group.wave_ready),
+        promoted: group.promoted,
+        progress_ms: group.progress.0,
+    }
+}
+
+fn group_from_wire(group: wire::GroupRollout) -> Result<GroupRollout, ConvertError> {
+    let after = group.after.iter().map(|text| name(GroupName::parse(text), "GroupRollout"));
+    Ok(GroupRollout {
+        policy: policy_from_wire(required(group.policy, "GroupRollout", "policy")?)?,
+        after: after.collect::<Result<_, _>>()?,
+        wave: group.wave,
+        wave_ready: time_from_zero(group.wave_ready_ms),
+        promoted: group.promoted,
+        progress: Timestamp(group.progress_ms),
+    })
+}
+
+fn target_to_wire(target: &Target) -> wire::StepTarget {
+    wire::StepTarget {
+        bundle: target.bundle.0.to_vec(),
+        content: target.content.0.to_vec(),
+        size: target.size,
+    }
+}
+
+fn target_from_wire(target: &wire::StepTarget) -> Result<Target, ConvertError> {
+    Ok(Target {
+        bundle: digest(&target.bundle, "StepTarget", "bundle")?,
+        content: digest(&target.content, "StepTarget", "content")?,
+        size: target.size,
+    })
+}
+
+fn step_to_wire(step: &StepRecord) -> wire::Step {
+    let mut message = wire::Step {
+        group: step.group.to_string(),
+        wave: step.wave,
+        target: Some(target_to_wire(&step.target)),
+        restart: restart_to_wire(step.restart).into(),
+        compared_with: step.compared_with.map(|digest| digest.0.to_vec()).unwrap_or_default(),
+        last_good: step.last_good.as_ref().map(target_to_wire),
+        state: step.state.as_str().to_owned(),
+        generation: step.state.generation().map_or(0, |generation| generation.0),
+        at_ms: time_or_zero(step.state.since()),
+        why: step.state.why().unwrap_or_default().to_owned(),
+        restarted: matches!(step.state, StepState::Ready { restarted: true, .. }),
+        flight: None,
+    };
+    if let Some(flight) = step.flight() {
+        message.state = "in-flight".to_owned();
+        message.flight = Some(wire::Flight {
+            returns: flight.kind == StepKind::RollBack,
+            restarts: flight.restarts,
+            sent_ms: flight.sent.0,
+            written_ms: time_or_zero(flight.written),
+            stage: word(&STAGES, &flight.stage),
+            since_ms: flight.since.0,
+        });
+    }
+    message
+}
+
+fn step_from_wire(step: wire::Step) -> Result<StepRecord, ConvertError> {
+    let restart = bundle_wire::RestartClass::try_from(step.restart);
+    let restart = restart.map_err(|_| invalid("Step", "restart", "not known"))?;
+    let compared_with = Some(step.compared_with.as_slice()).filter(|bytes| !bytes.is_empty());
+    let compared_with: Option<Digest> =
+        compared_with.map(|bytes| digest(bytes, "Step", "compared_with")).transpose()?;
+    let target = required(step.target.as_ref(), "Step", "target")?;
+    Ok(StepRecord {
+        group: name(GroupName::parse(&step.group), "Step")?,
+        wave: step.wave,
+        target: target_from_wire(target)?,
+        restart: restart_from_wire(restart)?,
+        compared_with,
+        last_good: step.last_good.as_ref().map(target_from_wire).transpose()?,
+        state: state_from_wire(step)?,
+    })
+}
+
+fn state_from_wire(step: wire::Step) -> Result<StepState, ConvertError> {
+    let (generation, at, why) = (Generation(step.generation), Timestamp(step.at_ms), step.why);
+    Ok(match step.state.as_str() {
+        "pending" => StepState::Pending,
+        "in-flight" => {
+            let flight = required(step.flight, "Step", "flight")?;
+            StepState::InFlight(Flight {
+                kind: if flight.returns { StepKind::RollBack } else { StepKind::Update },
+                generation,
+                restarts: flight.restarts,
+                sent: Timestamp(flight.sent_ms),
+                written: time_from_zero(flight.written_ms),
+                stage: value(&STAGES, &flight.stage, ("Flight", "stage"))?,
+                since: Timestamp(flight.since_ms),
+            })
+        }
+        "ready" => StepState::Ready { generation, at, restarted: step.restarted },
+        "failed" => StepState::Failed { generation, at, why },
+        "rolled-back" => StepState::RolledBack { generation, at },
+        "return-failed" => StepState::ReturnFailed { generation, at, why },
+        "skipped" => StepState::Skipped { why },
+        other => return Err(invalid("Step", "state", format!("{other:?} is not known"))),
+    })
+}
+
+fn restart_to_wire(restart: RestartClass) -> bundle_wire::RestartClass {
+    match restart {
+        RestartClass::None => bundle_wire::RestartClass::None,
+        RestartClass::Hot => bundle_wire::RestartClass::Hot,
+        RestartClass::Restart => bundle_wire::RestartClass::Restart,
+        RestartClass::Phased => bundle_wire::RestartClass::Phased,
+    }
+}
+
+fn restart_from_wire(restart: bundle_wire::RestartClass) -> Result<RestartClass, ConvertError> {
+    match restart {
+        bundle_wire::RestartClass::None => Ok(RestartClass::None),
+        bundle_wire::RestartClass::Hot => Ok(RestartClass::Hot),
+        bundle_wire::RestartClass::Restart => Ok(RestartClass::Restart),
+        bundle_wire::RestartClass::Phased => Ok(RestartClass::Phased),
+        bundle_wire::RestartClass::Unspecified => Err(invalid("Step", "restart", "not stated")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+use std::collections::BTreeSet;
+
+use prost::Message as _;
+
+use super::*;
+
+fn target(text: &str) -> Target {
+    Target { bundle: Digest::of(text.as_bytes()), content: Digest::of(b"encoding"), size: 7 }
+}
+
+fn states() -> Vec<StepState> {
+    let (generation, at, why) = (Generation(4), Timestamp(9), "because".to_owned());
+    let flight = |kind, stage, written| {
+        StepState::InFlight(Flight {
+            kind,
+            generation,
+            restarts: true,
+            sent: Timestamp(3),
+            written,
+            stage,
+            since: Timestamp(5),
+        })
+    };
+    vec![
+        StepState::Pending,
+        flight(StepKind::Update, FlightStage::Sent, None),
+        flight(StepKind::RollBack, FlightStage::Soaking, Some(Timestamp(4))),
+        StepState::Ready { generation, at, restarted: true },
+        StepState::Failed { generation, at, why: why.clone() },
+        StepState::RolledBack { generation, at },
+        StepState::ReturnFailed { generation, at, why: why.clone() },
+        StepState::Skipped { why },
+    ]
+}
+
+fn rollout(phase: Phase) -> Rollout {
+    let group = GroupName::parse("gateway").unwrap();
+    let window = Window::new(
+        WindowUse::Restart,
+        Cron::parse("0 2 * * 1-5").unwrap(),
+        Duration::from_secs(3600),
+        "UTC",
+        Overrun::Fit,
+    );
+    let policy = RolloutPolicy {
+        canary: Some(Share::Count(1)),
+        promotion: Promotion::Manual,
+        wave: Some(Share::Percent(25)),
+        on_failure: OnFailure::Continue,
+        windows: vec![window.unwrap()],
+        ..RolloutPolicy::default()
+    };
+    let step = |(index, state): (usize, StepState)| {
+        let record = StepRecord {
+            group: group.clone(),
+            wave: 2,
+            target: target("new"),
+            restart: RestartClass::Phased,
+            compared_with: Some(Digest::of(b"old")),
+            last_good: Some(target("old")),
+            state,
+        };
+        (NodeName::parse(&format!("n-{index}")).unwrap(), record)
+    };
+    let progress = GroupRollout {
+        policy,
+        after: BTreeSet::from([GroupName::parse("key-manager").unwrap()]),
+        wave: 1,
+        wave_ready: Some(Timestamp(8)),
+        promoted: Some(0),
+        progress: Timestamp(7),
+    };
+    Rollout {
+        id: RolloutId(3),
+        revision: Revision(2),
+        started: Timestamp(1),
+        ended: phase.is_end().then_some(Timestamp(99)),
+        phase,
+        paused: Some(Pause { why: "lunch".to_owned(), at: Timestamp(6) }),
+        windows_overridden: Some("urgent".to_owned()),
+        policy: FleetPolicy {
+            max_unavailable: Some(Share::Percent(10)),
+            failures_max: None,
+            spread_hosts: true,
+        },
+        groups: BTreeMap::from([(group.clone(), progress)]),
+        steps: states().into_iter().enumerate().map(step).collect(),
+    }
+}
+
+#[test]
+fn a_rollout_reads_back_from_its_bytes_in_every_phase_and_step_state() {
+    let why = || "a node failed".to_owned();
+    let phases = [
+        Phase::Running,
+        Phase::Stopping { why: why(), aborted: true },
+        Phase::RollingBack { why: why() },
+        Phase::Done,
+        Phase::Failed { why: why() },
+        Phase::RolledBack { why: why() },
+        Phase::Aborted { why: why() },
+        Phase::Superseded { by: RolloutId(4) },
+    ];
+    for phase in phases {
+        let rollout = rollout(phase);
+        let bytes = wire::Rollout::from(&rollout).encode_to_vec();
+        let read = wire::Rollout::decode(bytes.as_slice()).unwrap();
+        assert_eq!(Rollout::try_from(read).unwrap(), rollout);
+    }
+}
+
+#[test]
+fn a_damaged_rollout_is_an_error_and_never_an_empty_one() {
+    let good = wire::Rollout::from(&rollout(Phase::Running));
+    let mut unknown_state = good.clone();
+    unknown_state.steps.values_mut().for_each(|step| step.state = "sideways".to_owned());
+    let mut no_target = good.clone();
+    no_target.steps.values_mut().for_each(|step| step.target = None);
+    for damaged in [wire::Rollout { phase: None, ..good }, unknown_state, no_target, wire::Rollout::default()] {
+        assert!(Rollout::try_from(damaged).is_err());
+    }
+}
