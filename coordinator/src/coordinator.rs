@@ -38,6 +38,8 @@ pub struct Coordinator {
     pub events: Events,
     /// The wall clock, for what people read and for certificates.
     pub clock: fn() -> Timestamp,
+    /// Held while content is stored for a revision that is not committed yet, and while garbage is removed.
+    pub applying: tokio::sync::Mutex<()>,
     /// What others dial.
     pub address: String,
     /// Liveness.

@@ -3,19 +3,23 @@
 //! [`run`] is the whole program on a real port and a data directory; [`start`] with [`rpc::serve`] is the same on any
 //! store and any stream of connections, which is what simulations use.
 
+mod apply;
 pub mod authority;
 pub mod config;
 mod context;
 mod coordinator;
 mod enrolment;
 mod events;
+mod garbage;
 pub mod identity;
 pub mod listener;
 mod private;
+mod rollouts;
 pub mod rpc;
 mod sessions;
 pub mod store;
 pub mod telemetry;
+mod view;
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -106,6 +110,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
         .map_err(data_error)?;
 
     let tls = Arc::new(ArcSwap::from_pointee(new_tls(&coordinator, &config)?));
+    coordinator.tracker.spawn(rollouts::run(coordinator.clone()));
+    coordinator.tracker.spawn(garbage::run(coordinator.clone()));
     coordinator.tracker.spawn(rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
     let limits = config.limits.clone();
     let acceptor = Acceptor { listener, tls, fleet: config.fleet.clone(), limits };
@@ -140,6 +146,7 @@ pub async fn start(
         live: Live::default(),
         events,
         clock: wall_clock,
+        applying: tokio::sync::Mutex::new(()),
         address: config.dial_address(bound),
         heartbeat: config.heartbeat.clone(),
         limits: config.limits.clone(),

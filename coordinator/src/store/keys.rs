@@ -70,6 +70,11 @@ impl Key {
         Digest::from_hex(digest)
     }
 
+    /// The node whose record below `prefix` this is.
+    pub fn node_name(&self, prefix: &str) -> Option<NodeName> {
+        NodeName::parse(self.0.strip_prefix(prefix)?).ok()
+    }
+
     /// All pieces of some content are below this.
     pub fn blob_prefix(digest: &Digest) -> String {
         format!("{}{digest}/", Self::BLOBS)

@@ -208,6 +208,21 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    /// A transaction that the contract does not allow.
+    pub(crate) fn too_large(error: &CommitError) -> Self {
+        Self::new("commit", error.to_string())
+    }
+
+    /// Content that is not what it should be.
+    pub(crate) fn damaged(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::new("read its content", error)
+    }
+
+    /// Something that must be there is not, or is not what it should be.
+    pub(crate) fn missing(doing: &'static str) -> Self {
+        Self::new(doing, "the record is missing or damaged; restore the data directory from a backup")
+    }
+
     /// The engine, or a task in front of it, has ended.
     pub(crate) fn ended(doing: &'static str) -> Self {
         Self::new(doing, "the coordinator is stopping")

@@ -9,6 +9,7 @@ use fleet::{
     bundle::{Applied, Assignment, RunState},
     ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId},
     observed::Observed,
+    rollout::{self, Rollout},
     time::Timestamp,
 };
 use prost::Message;
@@ -116,6 +117,18 @@ fn digest(bytes: &[u8], what: &str) -> Result<Digest, String> {
 }
 
 impl Target {
+    /// As rollouts name it.
+    pub fn for_rollout(&self) -> rollout::Target {
+        rollout::Target { bundle: self.bundle, content: self.content, size: self.content_size }
+    }
+
+    /// Another bundle for the same node.
+    #[must_use]
+    pub fn with(&self, target: &rollout::Target) -> Self {
+        let rollout::Target { bundle, content, size } = *target;
+        Self { bundle, content, content_size: size, ..self.clone() }
+    }
+
     fn to_wire(&self) -> wire::NodeTarget {
         wire::NodeTarget {
             bundle: self.bundle.0.to_vec(),
@@ -486,6 +499,40 @@ impl Record for EventRecord {
             fields: wire.fields,
             actor: wire.actor,
         })
+    }
+}
+
+/// One execution of a revision, and who asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolloutRecord {
+    /// What the planner keeps.
+    pub rollout: Rollout,
+    /// Who applied its revision.
+    pub author: String,
+    /// Why, in their words.
+    pub message: String,
+    /// Set when its revision repeats an older one.
+    pub rolls_back_to: Option<Revision>,
+}
+
+impl Record for RolloutRecord {
+    type Wire = wire::Rollout;
+    const NAME: &'static str = "a rollout";
+
+    fn to_wire(&self) -> wire::Rollout {
+        wire::Rollout {
+            author: self.author.clone(),
+            message: self.message.clone(),
+            rolls_back_to: self.rolls_back_to.map_or(0, |revision| revision.0),
+            ..wire::Rollout::from(&self.rollout)
+        }
+    }
+
+    fn from_wire(wire: wire::Rollout) -> Result<Self, String> {
+        let (author, message) = (wire.author.clone(), wire.message.clone());
+        let rolls_back_to = Some(Revision(wire.rolls_back_to)).filter(|revision| revision.0 != 0);
+        let rollout = Rollout::try_from(wire).map_err(|error| error.to_string())?;
+        Ok(Self { rollout, author, message, rolls_back_to })
     }
 }
 

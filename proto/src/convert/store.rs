@@ -73,7 +73,10 @@ impl From<&Rollout> for wire::Rollout {
             started_ms: rollout.started.0,
             ended_ms: time_or_zero(rollout.ended),
             phase: Some(phase_to_wire(&rollout.phase)),
-            pause: rollout.paused.as_ref().map(|pause| wire::Pause { why: pause.why.clone(), at_ms: pause.at.0 }),
+            pause: rollout
+                .paused
+                .as_ref()
+                .map(|pause| wire::Pause { why: pause.why.clone(), at_ms: pause.at.0 }),
             windows_overridden: rollout.windows_overridden.clone(),
             policy: Some(wire::FleetPolicy {
                 max_unavailable: rollout.policy.max_unavailable.map(share_to_wire),
@@ -209,7 +212,7 @@ fn window_to_wire(window: &Window) -> wire::Window {
 }
 
 fn window_from_wire(window: &wire::Window) -> Result<Window, ConvertError> {
-    let refused = |error: fleet::rollout::WindowError| invalid("Window", "opens", error.to_string());
+    let refused = |error: fleet::rollout::window::WindowError| invalid("Window", "opens", error.to_string());
     let opens = Cron::parse(&window.opens).map_err(refused)?;
     let for_steps = value(&WINDOW_USES, &window.for_steps, ("Window", "for_steps"))?;
     let overrun = value(&OVERRUNS, &window.overrun, ("Window", "overrun"))?;
@@ -286,8 +289,7 @@ fn step_to_wire(step: &StepRecord) -> wire::Step {
 }
 
 fn step_from_wire(step: wire::Step) -> Result<StepRecord, ConvertError> {
-    let restart = bundle_wire::RestartClass::try_from(step.restart);
-    let restart = restart.map_err(|_| invalid("Step", "restart", "not known"))?;
+    let restart = step.restart();
     let compared_with = Some(step.compared_with.as_slice()).filter(|bytes| !bytes.is_empty());
     let compared_with: Option<Digest> =
         compared_with.map(|bytes| digest(bytes, "Step", "compared_with")).transpose()?;

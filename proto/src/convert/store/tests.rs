@@ -116,7 +116,8 @@ fn a_damaged_rollout_is_an_error_and_never_an_empty_one() {
     unknown_state.steps.values_mut().for_each(|step| step.state = "sideways".to_owned());
     let mut no_target = good.clone();
     no_target.steps.values_mut().for_each(|step| step.target = None);
-    for damaged in [wire::Rollout { phase: None, ..good }, unknown_state, no_target, wire::Rollout::default()] {
+    for damaged in [wire::Rollout { phase: None, ..good }, unknown_state, no_target, wire::Rollout::default()]
+    {
         assert!(Rollout::try_from(damaged).is_err());
     }
 }

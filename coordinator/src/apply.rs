@@ -1,0 +1,473 @@
+//! From an uploaded fleet directory to a revision and its rollout, and the plan of what that would change.
+//!
+//! Everything that a revision names is stored before the revision; the revision, its rollout and the end of the
+//! rollout before it are one transaction. So there is never half of an apply, and none is lost that was answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet::{
+    bundle::{Bundle, RestartClass},
+    finding::{Finding, Severity},
+    ids::{Digest, NodeName, Revision, RolloutId},
+    plan::{NodePlan, PlannedNode, compare},
+    restart,
+    rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout},
+    spec::{ComposedNode, Composition, Fleet, Sources, compose},
+    time::Timestamp,
+};
+use proto::convert::bundle::{decode_bundle, encode_bundle};
+use tracing::info;
+
+use crate::{
+    coordinator::Coordinator,
+    events::Draft,
+    store::{
+        CommitError, Key, StoreError, Transaction, blobs,
+        records::{Assigned, Record as _, RevisionRecord, RolloutRecord, Target},
+    },
+    view::Snapshot,
+};
+
+/// Tries when somebody else commits at the same moment.
+const TRIES_MAX: usize = 8;
+/// Revisions that a refusal of a stale parent lists.
+const LISTED_MAX: usize = 5;
+
+/// What an operator says with an apply or a rollback.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// Who.
+    pub author: String,
+    /// Why, in their words.
+    pub message: String,
+    /// The revision that the change was made on; `None`: whatever is newest.
+    pub parent: Option<Revision>,
+    /// Ignore maintenance windows, for this reason.
+    pub windows_overridden: Option<String>,
+}
+
+/// What a plan says.
+pub struct Planned {
+    /// What it is compared with; 0: nothing was applied yet.
+    pub base: Revision,
+    /// Everything wrong or doubtful.
+    pub findings: Vec<Finding>,
+    /// What changes, by node: its group and changes. Nodes without any are only counted.
+    pub nodes: BTreeMap<NodeName, (String, NodePlan)>,
+    /// Nodes that the newest revision has and this one has not.
+    pub removed: BTreeMap<NodeName, String>,
+    /// Nodes that do not change.
+    pub unchanged: usize,
+    /// The order, for people.
+    pub waves: Vec<String>,
+}
+
+/// What became of an apply.
+pub enum Applied {
+    /// A revision was made.
+    Done {
+        /// Its number.
+        revision: Revision,
+        /// Its rollout; `None`: there was nothing to do and no revision was made.
+        rollout: Option<RolloutId>,
+        /// Warnings.
+        findings: Vec<Finding>,
+    },
+    /// Nothing was changed.
+    Refused {
+        /// With errors among them, if those are the reason.
+        findings: Vec<Finding>,
+        /// The reason, if it is another.
+        why: String,
+    },
+}
+
+/// Why a plan or an apply could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store, while writing. Nothing was applied unless it says that this is not known.
+    #[error("the revision could not be stored")]
+    Commit(#[source] CommitError),
+    /// Composition ended in a panic.
+    #[error("the fleet directory could not be composed; this is a defect of Convoy")]
+    Compose(#[source] tokio::task::JoinError),
+}
+
+/// Composition takes a while for a large fleet, so it leaves the runtime's threads alone.
+async fn compose_apart(sources: Sources) -> Result<(Sources, Composition), ApplyError> {
+    let composing = tokio::task::spawn_blocking(move || {
+        let composition = compose(&sources);
+        (sources, composition)
+    });
+    composing.await.map_err(ApplyError::Compose)
+}
+
+fn has_errors(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.severity == Severity::Error)
+}
+
+impl Coordinator {
+    /// What an apply would change.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn plan(&self, sources: Sources) -> Result<Planned, ApplyError> {
+        let (_, composition) = compose_apart(sources).await?;
+        let snapshot = self.snapshot().await?;
+        let mut planned = Planned {
+            base: snapshot.meta.record.newest_revision,
+            findings: composition.findings,
+            nodes: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            unchanged: 0,
+            waves: Vec::new(),
+        };
+        let Some(fleet) = composition.fleet else { return Ok(planned) };
+        for (name, node) in &fleet.nodes {
+            let record = snapshot.nodes.get(name).map(|node| &node.record);
+            let assigned = record.and_then(|record| record.desired.as_ref());
+            let old = match assigned {
+                Some(assigned) => self.stored_node(&assigned.target).await?,
+                None => None,
+            };
+            let change = compare(old.as_ref(), node);
+            if change.is_empty() {
+                planned.unchanged += 1;
+            } else {
+                planned.nodes.insert(name.clone(), (node.group.to_string(), change));
+            }
+        }
+        for (name, target) in snapshot.revision.iter().flat_map(|revision| &revision.nodes) {
+            if !fleet.nodes.contains_key(name) {
+                planned.removed.insert(name.clone(), target.group.to_string());
+            }
+        }
+        let targets = fleet.nodes.iter().map(|(name, node)| (name.clone(), target_of(node))).collect();
+        let rollout = self.new_rollout(&snapshot, Some(&fleet), &targets, (Revision(0), None)).await?;
+        planned.waves = waves(&rollout);
+        Ok(planned)
+    }
+
+    /// Makes a revision of `sources` and starts its rollout.
+    ///
+    /// # Errors
+    /// The store failed; see [`ApplyError`].
+    pub async fn apply(&self, sources: Sources, intent: &Intent) -> Result<Applied, ApplyError> {
+        let (sources, composition) = compose_apart(sources).await?;
+        let findings = composition.findings;
+        let Some(fleet) = composition.fleet.filter(|_| !has_errors(&findings)) else {
+            return Ok(Applied::Refused { findings, why: String::new() });
+        };
+        if fleet.name != self.fleet {
+            let why = format!(
+                "this directory is fleet {}, and this coordinator keeps fleet {}; check `name` in fleet.toml and \
+                 the context you use",
+                fleet.name, self.fleet
+            );
+            return Ok(Applied::Refused { findings, why });
+        }
+        // Nobody may remove content as garbage between its being stored and its revision.
+        let _applying = self.applying.lock().await;
+        let encoded: BTreeMap<&NodeName, Vec<u8>> =
+            fleet.nodes.iter().map(|(name, node)| (name, encode_bundle(&node.bundle))).collect();
+        let files = fleet.nodes.values().flat_map(|node| &node.contents);
+        let contents = files.map(|(digest, content)| (*digest, content.as_ref()));
+        let contents = contents.chain(encoded.values().map(|bytes| (Digest::of(bytes), bytes.as_slice())));
+        let typed = sources.0.values().map(|bytes| (Digest::of(bytes), bytes.as_slice()));
+        blobs::put_all(&*self.store, contents.chain(typed)).await.map_err(ApplyError::Commit)?;
+
+        let draft = RevisionDraft {
+            sources: sources.0.iter().map(|(path, bytes)| (path.clone(), Digest::of(bytes))).collect(),
+            nodes: fleet.nodes.iter().map(|(name, node)| (name.clone(), target_of(node))).collect(),
+            rolls_back_to: None,
+        };
+        let outcome = self.commit_revision(&draft, Some(&fleet), intent).await?;
+        Ok(match outcome {
+            Ok((revision, rollout)) => Applied::Done { revision, rollout, findings },
+            Err(why) => Applied::Refused { findings, why },
+        })
+    }
+
+    /// Makes a new revision with the content of an older one, and starts its rollout.
+    ///
+    /// # Errors
+    /// The store failed; see [`ApplyError`].
+    pub async fn roll_back(&self, to: Option<Revision>, intent: &Intent) -> Result<Applied, ApplyError> {
+        let refused = |why| Ok(Applied::Refused { findings: Vec::new(), why });
+        let snapshot = self.snapshot().await?;
+        let newest = snapshot.meta.record.newest_revision;
+        let to = to.unwrap_or(Revision(newest.0.saturating_sub(1)));
+        if to.0 == 0 || newest <= to {
+            return refused(format!("there is no revision before the newest, {newest}, to go back to: {to}"));
+        }
+        let _applying = self.applying.lock().await;
+        let Some(entry) = self.store.get(&Key::revision(to)).await? else {
+            return refused(format!(
+                "revision {to} is not kept any more; the newest {} are, so apply its directory from Git instead",
+                self.history.revisions
+            ));
+        };
+        let old = RevisionRecord::read(&entry)?;
+        // The sources say how to roll out; they composed once, so they compose again.
+        let mut sources = Sources::default();
+        for (path, digest) in &old.sources {
+            let content = blobs::get(&*self.store, digest).await?;
+            let content = content.ok_or_else(|| StoreError::missing("read a revision's content"))?;
+            sources.0.insert(path.clone(), content.to_vec());
+        }
+        let (_, composition) = compose_apart(sources).await?;
+        let draft = RevisionDraft { sources: old.sources, nodes: old.nodes, rolls_back_to: Some(old.number) };
+        let outcome = self.commit_revision(&draft, composition.fleet.as_ref(), intent).await?;
+        Ok(match outcome {
+            Ok((revision, rollout)) => Applied::Done { revision, rollout, findings: Vec::new() },
+            Err(why) => Applied::Refused { findings: Vec::new(), why },
+        })
+    }
+
+    async fn commit_revision(
+        &self,
+        draft: &RevisionDraft,
+        fleet: Option<&Fleet>,
+        intent: &Intent,
+    ) -> Result<Result<(Revision, Option<RolloutId>), String>, ApplyError> {
+        for _ in 0..TRIES_MAX {
+            let snapshot = self.snapshot().await?;
+            let newest = snapshot.meta.record.newest_revision;
+            if let Some(parent) = intent.parent.filter(|parent| *parent != newest) {
+                return Ok(Err(self.stale(parent, newest).await?));
+            }
+            let overridden = intent.windows_overridden.clone();
+            let number = newest.next();
+            let rollout = self.new_rollout(&snapshot, fleet, &draft.nodes, (number, overridden)).await?;
+            let same = snapshot.revision.as_ref().is_some_and(|revision| revision.nodes == draft.nodes);
+            if same && rollout.steps.is_empty() {
+                return Ok(Ok((newest, None)));
+            }
+            let commit = revision_commit(&snapshot, draft, intent, &rollout);
+            let event = applied_event(draft, intent, &rollout);
+            match self.events.append(vec![event], commit).await {
+                Ok(_) => {
+                    info!(
+                        revision = number.0,
+                        rollout = rollout.id.0,
+                        author = intent.author,
+                        "Applied a revision"
+                    );
+                    return Ok(Ok((number, Some(rollout.id))));
+                }
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(ApplyError::Commit(error)),
+            }
+        }
+        Ok(
+            Err("others keep changing the fleet at the same moment; nothing was applied, try again"
+                .to_owned()),
+        )
+    }
+
+    /// Who changed what since `parent`.
+    async fn stale(&self, parent: Revision, newest: Revision) -> Result<String, ApplyError> {
+        let mut text = format!("this change was made on revision {parent}, and the newest is {newest};");
+        let mut listed = 0;
+        let mut number = newest;
+        while parent < number && listed < LISTED_MAX {
+            if let Some(entry) = self.store.get(&Key::revision(number)).await? {
+                let between = RevisionRecord::read(&entry)?;
+                text += &format!(" revision {number} is by {} ({:?});", between.author, between.message);
+                listed += 1;
+            }
+            number = Revision(number.0 - 1);
+        }
+        text += " look at what they changed, then apply on top of it";
+        Ok(text)
+    }
+
+    /// The rollout that brings every node to its target.
+    async fn new_rollout(
+        &self,
+        snapshot: &Snapshot,
+        fleet: Option<&Fleet>,
+        targets: &BTreeMap<NodeName, Target>,
+        (revision, windows_overridden): (Revision, Option<String>),
+    ) -> Result<Rollout, ApplyError> {
+        let mut nodes = BTreeMap::new();
+        for (name, target) in targets {
+            nodes.insert(name.clone(), self.goal(snapshot, name, target).await?);
+        }
+        let groups: BTreeMap<_, _> = match fleet {
+            Some(fleet) => {
+                fleet.groups.iter().map(|(name, group)| (name.clone(), group_goal(group))).collect()
+            }
+            None => targets.values().map(|target| (target.group.clone(), GroupGoal::default())).collect(),
+        };
+        let new = NewRollout {
+            id: snapshot.meta.record.newest_rollout.next(),
+            revision,
+            at: (self.clock)(),
+            policy: fleet.map(|fleet| fleet.rollout.clone()).unwrap_or_default(),
+            groups,
+            nodes,
+            windows_overridden,
+        };
+        Ok(new.create(&snapshot.view_of(targets)))
+    }
+
+    async fn goal(
+        &self,
+        snapshot: &Snapshot,
+        name: &NodeName,
+        target: &Target,
+    ) -> Result<NodeGoal, ApplyError> {
+        let record = snapshot.nodes.get(name).map(|node| &node.record);
+        let running = snapshot.seen.get(name).and_then(|seen| seen.observed.as_ref());
+        let running = running.and_then(|observed| observed.running);
+        let assigned = running.and_then(|running| record?.assigned(running.generation));
+        let assigned: Option<&Assigned> = assigned.filter(|assigned| {
+            Some(assigned.applied()) == running && assigned.target.bundle != target.bundle
+        });
+        let (old, new) = match assigned {
+            Some(assigned) => {
+                (self.bundle(&assigned.target.content).await?, self.bundle(&target.content).await?)
+            }
+            None => (None, None),
+        };
+        let compared = old.zip(new).map(|(old, new)| restart::decide(&old, &new).class);
+        let last_good = snapshot.seen.get(name).and_then(|seen| seen.last_good.as_ref());
+        Ok(NodeGoal {
+            group: target.group.clone(),
+            target: target.for_rollout(),
+            restart: compared.unwrap_or(RestartClass::Restart),
+            compared_with: compared.and(assigned).map(|assigned| assigned.target.bundle),
+            last_good: last_good.map(|good| good.target.for_rollout()),
+        })
+    }
+
+    /// A stored bundle; `None` if it is not kept (a plan stores nothing, so its new bundles are not).
+    pub(crate) async fn bundle(&self, content: &Digest) -> Result<Option<Bundle>, StoreError> {
+        let bytes = blobs::get(&*self.store, content).await?;
+        Ok(bytes.and_then(|bytes| decode_bundle(&bytes).ok()))
+    }
+
+    async fn stored_node(&self, target: &Target) -> Result<Option<PlannedNode>, StoreError> {
+        let Some(bundle) = self.bundle(&target.content).await? else { return Ok(None) };
+        let digests: BTreeSet<Digest> = bundle.files.values().map(|file| file.digest).collect();
+        let mut contents = BTreeMap::new();
+        for digest in digests {
+            if let Some(content) = blobs::get(&*self.store, &digest).await? {
+                contents.insert(digest, content.as_ref().into());
+            }
+        }
+        Ok(Some(PlannedNode { bundle, contents }))
+    }
+}
+
+/// A revision before it has a number.
+struct RevisionDraft {
+    sources: BTreeMap<String, Digest>,
+    nodes: BTreeMap<NodeName, Target>,
+    rolls_back_to: Option<Revision>,
+}
+
+fn target_of(node: &ComposedNode) -> Target {
+    let encoded = encode_bundle(&node.bundle);
+    Target {
+        bundle: node.bundle.digest(),
+        content: Digest::of(&encoded),
+        content_size: encoded.len() as u64,
+        group: node.group.clone(),
+        host: node.host.clone(),
+        product: node.bundle.service.product.clone(),
+    }
+}
+
+fn group_goal(group: &fleet::spec::Group) -> GroupGoal {
+    GroupGoal { policy: group.rollout.clone(), after: group.after.iter().cloned().collect() }
+}
+
+/// Revision, rollout, counters, and the end of the rollout before, in one transaction.
+fn revision_commit(
+    snapshot: &Snapshot,
+    draft: &RevisionDraft,
+    intent: &Intent,
+    rollout: &Rollout,
+) -> Transaction {
+    let mut meta = snapshot.meta.record.clone();
+    let revision = RevisionRecord {
+        number: rollout.revision,
+        parent: meta.newest_revision,
+        author: intent.author.clone(),
+        message: intent.message.clone(),
+        created: rollout.started,
+        sources: draft.sources.clone(),
+        nodes: draft.nodes.clone(),
+        rolls_back_to: draft.rolls_back_to,
+    };
+    (meta.newest_revision, meta.newest_rollout) = (rollout.revision, rollout.id);
+    let record = RolloutRecord {
+        rollout: rollout.clone(),
+        author: intent.author.clone(),
+        message: intent.message.clone(),
+        rolls_back_to: draft.rolls_back_to,
+    };
+    let commit = Transaction::default()
+        .replace(Key::meta(), snapshot.meta.version, meta.encode())
+        .replace(Key::revision(revision.number), 0, revision.encode())
+        .replace(Key::rollout(rollout.id), 0, record.encode());
+    supersede(commit, snapshot, rollout.id, rollout.started)
+}
+
+fn supersede(commit: Transaction, snapshot: &Snapshot, by: RolloutId, at: Timestamp) -> Transaction {
+    let open = snapshot.rollouts.iter().filter_map(|old| {
+        let next: Result<Rollout, ControlError> = old.record.rollout.supersede(by, at);
+        // One that has ended is not superseded.
+        next.ok().map(|next| (old, next))
+    });
+    open.fold(commit, |commit, (old, next)| {
+        let key = Key::rollout(next.id);
+        let record = RolloutRecord { rollout: next, ..old.record.clone() };
+        commit.replace(key, old.version, record.encode())
+    })
+}
+
+fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> Draft {
+    let what = match draft.rolls_back_to {
+        Some(to) => format!("went back to revision {to} as revision {}", rollout.revision),
+        None => format!("applied revision {}", rollout.revision),
+    };
+    let kind = if draft.rolls_back_to.is_some() { "rolled-back" } else { "applied" };
+    let text = format!("{what}: {}; {} nodes change", intent.message, rollout.steps.len());
+    let event = Draft::new(rollout.started, kind, text).by(&intent.author);
+    let event = event.with("revision", &rollout.revision).with("rollout", &rollout.id);
+    match &intent.windows_overridden {
+        Some(reason) => event.with("windows_overridden", reason),
+        None => event,
+    }
+}
+
+/// `1. key-manager: is-1, then is-2`.
+fn waves(rollout: &Rollout) -> Vec<String> {
+    let mut order: Vec<&fleet::ids::GroupName> = Vec::new();
+    while order.len() < rollout.groups.len() {
+        let next = rollout.groups.iter().find(|(name, group)| {
+            let waits = |before: &&fleet::ids::GroupName| {
+                rollout.groups.contains_key(*before) && !order.contains(before)
+            };
+            !order.contains(name) && !group.after.iter().any(|before| waits(&before))
+        });
+        // A cycle was refused by composition; were there one, the rest is not listed.
+        let Some((name, _)) = next else { break };
+        order.push(name);
+    }
+    let line = |(index, name): (usize, &&fleet::ids::GroupName)| {
+        let mut by_wave: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
+        for (node, step) in rollout.steps.iter().filter(|(_, step)| step.group == **name) {
+            by_wave.entry(step.wave).or_default().push(node.as_str());
+        }
+        let waves: Vec<String> = by_wave.into_values().map(|nodes| nodes.join(", ")).collect();
+        format!("{}. {name}: {}", index + 1, waves.join(", then "))
+    };
+    order.iter().enumerate().map(line).collect()
+}

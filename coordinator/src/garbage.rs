@@ -1,0 +1,117 @@
+//! Bounds the past: old revisions and rollouts go, and with them the content that nothing names any more.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use fleet::ids::Digest;
+use proto::convert::bundle::decode_bundle;
+use tracing::{info, warn};
+
+use crate::{
+    coordinator::Coordinator,
+    rpc::chain,
+    store::{
+        CommitError, Key, LeaseGrant, Range, StoreError, Transaction, blobs,
+        records::{Assigned, NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord},
+    },
+};
+
+/// Garbage is looked for so often, and soon after each apply.
+const EVERY: Duration = Duration::from_secs(3600);
+/// After an apply, so that the rollout's first steps are not held up by it.
+const AFTER_APPLY: Duration = Duration::from_secs(30);
+/// Only one of several coordinators collects.
+const LEASE: Duration = Duration::from_secs(300);
+
+/// Runs until the coordinator stops.
+pub async fn run(coordinator: Arc<Coordinator>) {
+    let mut applied = coordinator.store.watch(Key::REVISIONS);
+    loop {
+        tokio::select! {
+            () = coordinator.stop.cancelled() => return,
+            _ = applied.changed() => {}
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        tokio::select! {
+            () = coordinator.stop.cancelled() => return,
+            () = tokio::time::sleep(AFTER_APPLY) => {}
+        }
+        match coordinator.collect_garbage().await {
+            Ok(0) => {}
+            Ok(removed) => info!(removed, "Removed old content"),
+            Err(error) => warn!(error = chain(&error), "Cannot remove old content; trying again later"),
+        }
+    }
+}
+
+impl Coordinator {
+    /// Removes what history does not keep; answers how many pieces of content went.
+    ///
+    /// # Errors
+    /// The store failed; what is left goes next time.
+    pub(crate) async fn collect_garbage(&self) -> Result<usize, CommitError> {
+        let holder = self.epoch.to_string();
+        let term = ((self.clock)(), LEASE);
+        let grant = self.store.lease("garbage", &holder, term).await.map_err(CommitError::Refused)?;
+        if let LeaseGrant::Taken { .. } = grant {
+            return Ok(0);
+        }
+        let _applying = self.applying.lock().await;
+        self.remove_old(Key::REVISIONS, self.history.revisions, |_| true).await?;
+        let ended = |entry: &crate::store::Entry| {
+            RolloutRecord::read(entry).is_ok_and(|record| record.rollout.phase.is_end())
+        };
+        self.remove_old(Key::ROLLOUTS, self.history.rollouts, ended).await?;
+        let keep = self.named_content().await.map_err(CommitError::Refused)?;
+        blobs::remove_others(&*self.store, &keep).await
+    }
+
+    async fn remove_old(
+        &self,
+        prefix: &str,
+        keep: usize,
+        may_go: impl Fn(&crate::store::Entry) -> bool,
+    ) -> Result<(), CommitError> {
+        let newest = self.store.range(Range::last(prefix, keep)).await.map_err(CommitError::Refused)?;
+        let Some(oldest_kept) = newest.last().filter(|_| newest.len() == keep) else { return Ok(()) };
+        let older = Range { after: Some(oldest_kept.key.clone()), ..Range::last(prefix, 64) };
+        let older = self.store.range(older).await.map_err(CommitError::Refused)?;
+        let removal = older.into_iter().filter(may_go);
+        let removal = removal.fold(Transaction::default(), |all, entry| all.delete(entry.key));
+        if !removal.writes.is_empty() {
+            self.store.commit(removal).await?;
+        }
+        Ok(())
+    }
+
+    /// Everything that a revision, a node or a rollout can still ask for. An unreadable record keeps everything.
+    async fn named_content(&self) -> Result<BTreeSet<Digest>, StoreError> {
+        let (mut sources, mut bundles) = (BTreeSet::new(), BTreeSet::new());
+        for entry in self.store.range(Range::first(Key::REVISIONS, usize::MAX)).await? {
+            let revision = RevisionRecord::read(&entry)?;
+            sources.extend(revision.sources.values().copied());
+            bundles.extend(revision.nodes.values().map(|target| target.content));
+        }
+        let content = |assigned: &Assigned| assigned.target.content;
+        for entry in self.store.range(Range::first(Key::NODES, usize::MAX)).await? {
+            let node = NodeRecord::read(&entry)?;
+            bundles.extend(node.desired.iter().chain(&node.history).map(content));
+        }
+        for entry in self.store.range(Range::first(Key::SEEN, usize::MAX)).await? {
+            bundles.extend(SeenRecord::read(&entry)?.last_good.iter().map(content));
+        }
+        for entry in self.store.range(Range::first(Key::ROLLOUTS, usize::MAX)).await? {
+            let rollout = RolloutRecord::read(&entry)?.rollout;
+            let targets = rollout.steps.values().flat_map(|step| step.last_good.iter().chain([&step.target]));
+            bundles.extend(targets.map(|target| target.content));
+        }
+        let mut keep = sources;
+        for content in bundles {
+            keep.insert(content);
+            if let Some(bytes) = blobs::get(&*self.store, &content).await? {
+                let bundle = decode_bundle(&bytes).map_err(StoreError::damaged)?;
+                keep.extend(bundle.files.values().map(|file| file.digest));
+            }
+        }
+        Ok(keep)
+    }
+}

@@ -1,0 +1,218 @@
+//! Executes rollouts: looks, commits what the planner decided, and lets the sessions tell the agents.
+//!
+//! Level-triggered: whatever happened, the whole state is read again and planned from. A step exists once the node's
+//! new generation and the rollout that sent it are committed together, on the condition that neither had changed; so
+//! a crash at any instant neither loses a step nor repeats one, and several coordinators may do this at once.
+
+use std::{sync::Arc, time::Duration};
+
+use fleet::rollout::{Phase, Rollout, Step, StepKind, StepState, plan};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use crate::{
+    coordinator::Coordinator,
+    events::{APPEND_MAX, Draft},
+    rpc::chain,
+    store::{
+        CommitError, Key, StoreError, TRANSACTION_WRITES_MAX, Transaction,
+        records::{Assigned, NodeRecord, Record as _, RolloutRecord},
+    },
+    view::{Snapshot, Versioned},
+};
+
+/// Deadlines, soaks and windows are time, so somebody looks at least so often while a rollout is open.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Reports come in bursts; looks are at least so far apart.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+/// Steps of one commit: each writes a node, and the rollout and events take room as well.
+const STEPS_MAX: usize = TRANSACTION_WRITES_MAX / 2 - APPEND_MAX / 2;
+
+/// Runs until the coordinator stops.
+pub async fn run(coordinator: Arc<Coordinator>) {
+    let mut hints = Hints::new(&coordinator);
+    loop {
+        hints.mark_seen();
+        let pause = match look(&coordinator).await {
+            Ok(Look::Idle) => None,
+            Ok(Look::Open) => Some(LOOK_EVERY),
+            Ok(Look::Again) => continue,
+            Err(error) => {
+                warn!(error = chain(&error), "Cannot execute rollouts; trying again");
+                Some(LOOK_EVERY)
+            }
+        };
+        tokio::select! {
+            () = coordinator.stop.cancelled() => return,
+            () = hints.wait(pause) => {}
+        }
+    }
+}
+
+/// What one look came to.
+enum Look {
+    /// No rollout is open: only a hint can change that.
+    Idle,
+    /// One is open.
+    Open,
+    /// Something was committed or somebody else was faster: look at once.
+    Again,
+}
+
+/// Wake-ups without data.
+struct Hints {
+    nodes: tokio::sync::watch::Receiver<u64>,
+    seen: tokio::sync::watch::Receiver<u64>,
+    rollouts: tokio::sync::watch::Receiver<u64>,
+    live: tokio::sync::watch::Receiver<u64>,
+}
+
+impl Hints {
+    fn new(coordinator: &Coordinator) -> Self {
+        let store = &coordinator.store;
+        Self {
+            nodes: store.watch(Key::NODES),
+            seen: store.watch(Key::SEEN),
+            rollouts: store.watch(Key::ROLLOUTS),
+            live: coordinator.live.watch(),
+        }
+    }
+
+    /// Before looking, so that a change during the look wakes again.
+    fn mark_seen(&mut self) {
+        for hint in [&mut self.nodes, &mut self.seen, &mut self.rollouts, &mut self.live] {
+            hint.mark_unchanged();
+        }
+    }
+
+    async fn wait(&mut self, pause: Option<Duration>) {
+        let earliest = Instant::now() + LOOK_PAUSE;
+        let due = async {
+            match pause {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.nodes.changed() => {}
+            _ = self.seen.changed() => {}
+            _ = self.rollouts.changed() => {}
+            _ = self.live.changed() => {}
+            () = due => {}
+        }
+        tokio::time::sleep_until(earliest).await;
+    }
+}
+
+async fn look(coordinator: &Coordinator) -> Result<Look, StoreError> {
+    let newest = coordinator.store.range(crate::store::Range::last(Key::ROLLOUTS, 1)).await?;
+    let newest = newest.first().map(RolloutRecord::read).transpose()?;
+    if newest.is_none_or(|newest| newest.rollout.phase.is_end()) {
+        return Ok(Look::Idle);
+    }
+    let snapshot = coordinator.snapshot().await?;
+    let Some(open) = snapshot.running_rollout() else { return Ok(Look::Idle) };
+    let now = (coordinator.clock)();
+    let decided = plan(&open.record.rollout, &snapshot.view(), now);
+    if !decided.changed {
+        return Ok(Look::Open);
+    }
+    if STEPS_MAX < decided.steps.len() {
+        // More than one transaction takes. Nobody types such budgets by accident; say it rather than stall silently.
+        error!(
+            steps = decided.steps.len(),
+            max = STEPS_MAX,
+            "A rollout wants more steps at once than can be committed"
+        );
+    }
+    let events = tell(&open.record.rollout, &decided.rollout, now);
+    let Some(commit) = commit_of(&snapshot, open, &decided.rollout, &decided.steps) else {
+        return Ok(Look::Open);
+    };
+    match coordinator.events.append(events, commit).await {
+        Ok(_) => {
+            log(&open.record.rollout, &decided.rollout);
+            Ok(Look::Again)
+        }
+        Err(CommitError::Conflict { .. }) => Ok(Look::Again),
+        Err(CommitError::Refused(error) | CommitError::Unknown(error)) => Err(error),
+        Err(error @ CommitError::TooLarge { .. }) => Err(StoreError::too_large(&error)),
+    }
+}
+
+/// The rollout as it is now, with the nodes' new desired state. `None` if a step names a node that is not there.
+fn commit_of(
+    snapshot: &Snapshot,
+    open: &Versioned<RolloutRecord>,
+    next: &Rollout,
+    steps: &[Step],
+) -> Option<Transaction> {
+    let record = RolloutRecord { rollout: next.clone(), ..open.record.clone() };
+    let mut commit = Transaction::default().replace(Key::rollout(next.id), open.version, record.encode());
+    for step in steps {
+        let known = snapshot.nodes.get(&step.node);
+        let version = known.map_or(0, |known| known.version);
+        let mut node = known.map_or_else(|| NodeRecord::new(step.node.clone()), |known| known.record.clone());
+        let target = snapshot.wanted(&step.node)?.with(&step.target);
+        let (generation, revision, why) = (step.generation, next.revision, step.why.clone());
+        node.assign(Assigned { generation, revision, target, why });
+        commit = commit.replace(Key::node(&step.node), version, node.encode());
+    }
+    Some(commit)
+}
+
+/// One event for each thing that people ask about.
+fn tell(before: &Rollout, after: &Rollout, now: fleet::time::Timestamp) -> Vec<Draft> {
+    let mut events = Vec::new();
+    for (name, step) in &after.steps {
+        let old = before.steps.get(name).map(|step| &step.state);
+        let text = match (&step.state, old) {
+            (state, Some(old)) if state.as_str() == old.as_str() => continue,
+            (StepState::InFlight(flight), Some(StepState::InFlight(was))) if flight.kind == was.kind => {
+                continue;
+            }
+            (StepState::InFlight(flight), _) => match flight.kind {
+                StepKind::Update => format!("{name} is given generation {}", flight.generation),
+                StepKind::RollBack => {
+                    format!("{name} returns to its last good bundle as generation {}", flight.generation)
+                }
+            },
+            (state, _) => match state.why() {
+                Some(why) => format!("{name} is {}: {why}", state.as_str()),
+                None => format!("{name} is {}", state.as_str()),
+            },
+        };
+        let event = Draft::new(now, "step", text).of_node(name).with("state", &step.state.as_str());
+        events.push(event.with("rollout", &after.id));
+    }
+    // The rollout's own change comes last and is never the one that is left out.
+    events.truncate(APPEND_MAX / 2 - 1);
+    if before.phase != after.phase {
+        let text = match after.why() {
+            Some(why) => format!("rollout {} is {}: {why}", after.id, after.phase.as_str()),
+            None => format!("rollout {} is {}", after.id, after.phase.as_str()),
+        };
+        events.push(
+            Draft::new(now, "rollout", text).with("rollout", &after.id).with("state", &after.phase.as_str()),
+        );
+    }
+    events
+}
+
+fn log(before: &Rollout, after: &Rollout) {
+    for (node, step) in &after.steps {
+        let old = before.steps.get(node).map_or("", |step| step.state.as_str());
+        let new = step.state.as_str();
+        if old != new {
+            let why = step.state.why().unwrap_or_default();
+            info!(rollout = after.id.0, %node, from = old, to = new, why, "Step changed state");
+        }
+    }
+    if before.phase != after.phase {
+        let (rollout, why) = (after.id.0, after.why().unwrap_or_default());
+        match after.phase {
+            Phase::Failed { .. } => error!(rollout, why, "A rollout failed"),
+            _ => info!(rollout, to = after.phase.as_str(), why, "Rollout changed state"),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The fleet at one moment: all records and who is connected, read together. What rollouts, guards and `status` look
+//! at. Whoever decides on it commits with the versions that it holds.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet::{
+    bundle::RunState,
+    ids::{NodeName, RolloutId},
+    observed::{Observed, ServiceState, Verdict},
+    rollout::{FleetView, NodeView, RunWish},
+};
+
+use crate::{
+    coordinator::Coordinator,
+    sessions::LiveNode,
+    store::{
+        Entry, Key, Range, StoreError, Version,
+        records::{Meta, NodeRecord, Record, RevisionRecord, RolloutRecord, SeenRecord, Target},
+    },
+};
+
+/// A record and the version it was read at.
+#[derive(Debug, Clone)]
+pub struct Versioned<T> {
+    /// Of the store; 0: absent.
+    pub version: Version,
+    /// The record.
+    pub record: T,
+}
+
+impl<T: Record> Versioned<T> {
+    fn read(entry: &Entry) -> Result<Self, StoreError> {
+        Ok(Self { version: entry.version, record: T::read(entry)? })
+    }
+}
+
+/// The fleet at one moment.
+pub struct Snapshot {
+    /// The store's identity and counters.
+    pub meta: Versioned<Meta>,
+    /// The newest revision, if anything was applied.
+    pub revision: Option<RevisionRecord>,
+    /// What each node should be. Holds nodes that joined before they were applied, and removed ones.
+    pub nodes: BTreeMap<NodeName, Versioned<NodeRecord>>,
+    /// What each node last said.
+    pub seen: BTreeMap<NodeName, SeenRecord>,
+    /// Who is connected.
+    pub live: BTreeMap<NodeName, LiveNode>,
+    /// The newest rollouts, newest first, and every older one that has not ended.
+    pub rollouts: Vec<Versioned<RolloutRecord>>,
+}
+
+/// Ended rollouts that a snapshot holds; older ones are read when somebody asks.
+const ROLLOUTS_SHOWN: usize = 10;
+
+impl Coordinator {
+    /// Reads everything. Rollouts before nodes before reports: what a decision rests on is never newer than the
+    /// versions that its commit checks.
+    ///
+    /// # Errors
+    /// The store failed or holds a record that cannot be read.
+    pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        let meta = self.store.get(&Key::meta()).await?;
+        let meta = meta.ok_or_else(|| StoreError::missing("read its identity"))?;
+        let meta = Versioned::<Meta>::read(&meta)?;
+        let rollouts = self.store.range(Range::last(Key::ROLLOUTS, ROLLOUTS_SHOWN)).await?;
+        let rollouts = rollouts.iter().map(Versioned::read).collect::<Result<_, _>>()?;
+        let revision = self.store.get(&Key::revision(meta.record.newest_revision)).await?;
+        let nodes = self.store.range(Range::first(Key::NODES, usize::MAX)).await?;
+        let seen = self.store.range(Range::first(Key::SEEN, usize::MAX)).await?;
+        let by_name = |entry: &Entry| {
+            let node = Versioned::<NodeRecord>::read(entry)?;
+            Ok::<_, StoreError>((node.record.name.clone(), node))
+        };
+        let seen_by_name = |entry: &Entry| {
+            let name = entry.key.node_name(Key::SEEN);
+            let name = name.ok_or_else(|| StoreError::missing("read a node's name"))?;
+            Ok::<_, StoreError>((name, SeenRecord::read(entry)?))
+        };
+        Ok(Snapshot {
+            meta,
+            revision: revision.as_ref().map(RevisionRecord::read).transpose()?,
+            nodes: nodes.iter().map(by_name).collect::<Result<_, _>>()?,
+            seen: seen.iter().map(seen_by_name).collect::<Result<_, _>>()?,
+            live: self.live.snapshot(),
+            rollouts,
+        })
+    }
+}
+
+impl Snapshot {
+    /// Every name that is known: of the newest revision, or joined.
+    pub fn names(&self) -> BTreeSet<&NodeName> {
+        let applied = self.revision.iter().flat_map(|revision| revision.nodes.keys());
+        applied.chain(self.nodes.keys()).collect()
+    }
+
+    /// What the newest revision wants of a node.
+    pub fn wanted(&self, name: &NodeName) -> Option<&Target> {
+        self.revision.as_ref()?.nodes.get(name)
+    }
+
+    /// What the planner sees: the nodes of the newest revision.
+    pub fn view(&self) -> FleetView<'_> {
+        let nodes = self.revision.iter().flat_map(|revision| &revision.nodes);
+        FleetView { nodes: nodes.map(|(name, target)| (name, self.node_view(name, target))).collect() }
+    }
+
+    /// What the planner would see if `nodes` were the newest revision's.
+    pub fn view_of<'a>(&'a self, nodes: &'a BTreeMap<NodeName, Target>) -> FleetView<'a> {
+        FleetView { nodes: nodes.iter().map(|(name, target)| (name, self.node_view(name, target))).collect() }
+    }
+
+    fn node_view<'a>(&'a self, name: &NodeName, target: &'a Target) -> NodeView<'a> {
+        let record = self.nodes.get(name).map(|node| &node.record);
+        NodeView {
+            group: &target.group,
+            host: &target.host,
+            // A session that has not reported yet says nothing of the present.
+            connected: self.live.get(name).is_some_and(|live| live.observed.is_some()),
+            desired: record.and_then(|record| record.desired.as_ref()).map(|desired| desired.applied()),
+            wish: match record.map_or(RunState::Running, |record| record.run) {
+                RunState::Running => RunWish::Running,
+                RunState::Stopped => RunWish::Stopped,
+            },
+            // The stored report, not the live one: only what is durable may move a rollout.
+            observed: self.seen.get(name).and_then(|seen| seen.observed.as_ref()),
+            expected: None,
+        }
+    }
+
+    /// The newest report, live if there is one.
+    pub fn observed(&self, name: &NodeName) -> Option<&Observed> {
+        let live = self.live.get(name).and_then(|live| live.observed.as_ref());
+        live.or_else(|| self.seen.get(name).and_then(|seen| seen.observed.as_ref()))
+    }
+
+    /// The rollout that has not ended, if there is one.
+    pub fn running_rollout(&self) -> Option<&Versioned<RolloutRecord>> {
+        self.rollouts.iter().find(|rollout| !rollout.record.rollout.phase.is_end())
+    }
+
+    /// A rollout of those that a snapshot holds.
+    pub fn rollout(&self, id: RolloutId) -> Option<&Versioned<RolloutRecord>> {
+        self.rollouts.iter().find(|rollout| rollout.record.rollout.id == id)
+    }
+
+    /// One word for people, and why. Unknown is never healthy, and not connected is never ready.
+    pub fn state(&self, name: &NodeName) -> (&'static str, String) {
+        let record = self.nodes.get(name).map(|node| &node.record);
+        let live = self.live.get(name);
+        let joined = record.is_some_and(|record| record.enrolment.is_some());
+        let say = |word, why: &str| (word, why.to_owned());
+        if self.wanted(name).is_none() && self.revision.is_some() {
+            return say("not-in-fleet", "the newest revision does not name it");
+        }
+        if live.is_none() {
+            return match (joined, self.seen.contains_key(name)) {
+                (false, _) => say("not-joined", "no agent has joined as it; see `convoy token create`"),
+                (true, false) => say("never-connected", "its agent has joined and never connected"),
+                (true, true) => say("unreachable", "its agent is not connected"),
+            };
+        }
+        let Some(observed) = live.and_then(|live| live.observed.as_ref()) else {
+            return say("unknown", "its agent is connected and has not reported yet");
+        };
+        let Some(desired) = record.and_then(|record| record.desired.as_ref()) else {
+            return say("idle", "nothing was assigned to it yet");
+        };
+        let attempt = observed.attempted.as_ref();
+        let attempt = attempt.filter(|attempt| attempt.target.generation == desired.generation);
+        if let Some(failure) = attempt.and_then(|attempt| attempt.failure.as_ref()) {
+            return ("failed", format!("{}: {}", failure.reason, failure.detail));
+        }
+        if attempt.is_none_or(|attempt| !attempt.done) && observed.last_good != Some(desired.applied()) {
+            return ("updating", format!("to generation {}: {}", desired.generation, desired.why));
+        }
+        service_state(observed)
+    }
+}
+
+fn service_state(observed: &Observed) -> (&'static str, String) {
+    let reason = observed.service_reason.clone();
+    match (&observed.service, &observed.health) {
+        (ServiceState::Running, Verdict::Healthy) => ("ready", String::new()),
+        (ServiceState::Running, Verdict::Unhealthy(why)) => ("unhealthy", why.clone()),
+        (ServiceState::Running, Verdict::Unknown(why)) => ("unknown", why.clone()),
+        (other, _) => (other.as_str(), reason),
+    }
+}
