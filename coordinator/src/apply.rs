@@ -62,6 +62,13 @@ pub struct Planned {
     pub waves: Vec<String>,
 }
 
+impl Planned {
+    /// An apply would be refused.
+    pub fn is_refused(&self) -> bool {
+        has_errors(&self.findings)
+    }
+}
+
 /// What became of an apply.
 pub enum Applied {
     /// A revision was made.
@@ -173,11 +180,8 @@ impl Coordinator {
         let _applying = self.applying.lock().await;
         let encoded: BTreeMap<&NodeName, Vec<u8>> =
             fleet.nodes.iter().map(|(name, node)| (name, encode_bundle(&node.bundle))).collect();
-        let files = fleet.nodes.values().flat_map(|node| &node.contents);
-        let contents = files.map(|(digest, content)| (*digest, content.as_ref()));
-        let contents = contents.chain(encoded.values().map(|bytes| (Digest::of(bytes), bytes.as_slice())));
-        let typed = sources.0.values().map(|bytes| (Digest::of(bytes), bytes.as_slice()));
-        blobs::put_all(&*self.store, contents.chain(typed)).await.map_err(ApplyError::Commit)?;
+        let contents = contents_of(&fleet, &encoded, &sources);
+        blobs::put_all(&*self.store, &contents).await.map_err(ApplyError::Commit)?;
 
         let draft = RevisionDraft {
             sources: sources.0.iter().map(|(path, bytes)| (path.clone(), Digest::of(bytes))).collect(),
@@ -295,7 +299,10 @@ impl Coordinator {
     ) -> Result<Rollout, ApplyError> {
         let mut nodes = BTreeMap::new();
         for (name, target) in targets {
-            nodes.insert(name.clone(), self.goal(snapshot, name, target).await?);
+            let composed = fleet.and_then(|fleet| fleet.nodes.get(name)).map(|node| &node.bundle);
+            // What was composed just now need not be stored to be compared; what is rolled back to is.
+            let composed = composed.filter(|bundle| bundle.digest() == target.bundle);
+            nodes.insert(name.clone(), self.goal(snapshot, name, (target, composed)).await?);
         }
         let groups: BTreeMap<_, _> = match fleet {
             Some(fleet) => {
@@ -319,7 +326,7 @@ impl Coordinator {
         &self,
         snapshot: &Snapshot,
         name: &NodeName,
-        target: &Target,
+        (target, composed): (&Target, Option<&Bundle>),
     ) -> Result<NodeGoal, ApplyError> {
         let record = snapshot.nodes.get(name).map(|node| &node.record);
         let running = snapshot.seen.get(name).and_then(|seen| seen.observed.as_ref());
@@ -328,11 +335,12 @@ impl Coordinator {
         let assigned: Option<&Assigned> = assigned.filter(|assigned| {
             Some(assigned.applied()) == running && assigned.target.bundle != target.bundle
         });
-        let (old, new) = match assigned {
-            Some(assigned) => {
+        let (old, new) = match (assigned, composed) {
+            (Some(assigned), Some(new)) => (self.bundle(&assigned.target.content).await?, Some(new.clone())),
+            (Some(assigned), None) => {
                 (self.bundle(&assigned.target.content).await?, self.bundle(&target.content).await?)
             }
-            None => (None, None),
+            (None, _) => (None, None),
         };
         let compared = old.zip(new).map(|(old, new)| restart::decide(&old, &new).class);
         let last_good = snapshot.seen.get(name).and_then(|seen| seen.last_good.as_ref());
@@ -362,6 +370,18 @@ impl Coordinator {
         }
         Ok(Some(PlannedNode { bundle, contents }))
     }
+}
+
+/// Everything that a revision names: files, encoded bundles, and the directory as typed.
+fn contents_of<'a>(
+    fleet: &'a Fleet,
+    encoded: &'a BTreeMap<&NodeName, Vec<u8>>,
+    sources: &'a Sources,
+) -> BTreeMap<Digest, &'a [u8]> {
+    let files = fleet.nodes.values().flat_map(|node| &node.contents);
+    let files = files.map(|(digest, content)| (*digest, content.as_ref()));
+    let whole = encoded.values().chain(sources.0.values());
+    files.chain(whole.map(|bytes| (Digest::of(bytes), bytes.as_slice()))).collect()
 }
 
 /// A revision before it has a number.

@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod authority;
+mod commands;
 pub mod config;
 mod context;
 mod coordinator;

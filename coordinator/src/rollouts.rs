@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fleet::rollout::{Phase, Rollout, Step, StepKind, StepState, plan};
+use fleet::rollout::{Phase, Plan, Rollout, Step, StepKind, StepState, plan};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Reports come in bursts; looks are at least so far apart.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// Steps of one commit: each writes a node, and the rollout and events take room as well.
-const STEPS_MAX: usize = TRANSACTION_WRITES_MAX / 2 - APPEND_MAX / 2;
+const STEPS_MAX: usize = TRANSACTION_WRITES_MAX - APPEND_MAX / 2 - 2;
 
 /// Runs until the coordinator stops.
 pub async fn run(coordinator: Arc<Coordinator>) {
@@ -113,17 +113,9 @@ async fn look(coordinator: &Coordinator) -> Result<Look, StoreError> {
     let snapshot = coordinator.snapshot().await?;
     let Some(open) = snapshot.running_rollout() else { return Ok(Look::Idle) };
     let now = (coordinator.clock)();
-    let decided = plan(&open.record.rollout, &snapshot.view(), now);
+    let decided = within_one_commit(&open.record.rollout, plan(&open.record.rollout, &snapshot.view(), now));
     if !decided.changed {
         return Ok(Look::Open);
-    }
-    if STEPS_MAX < decided.steps.len() {
-        // More than one transaction takes. Nobody types such budgets by accident; say it rather than stall silently.
-        error!(
-            steps = decided.steps.len(),
-            max = STEPS_MAX,
-            "A rollout wants more steps at once than can be committed"
-        );
     }
     let events = tell(&open.record.rollout, &decided.rollout, now);
     let Some(commit) = commit_of(&snapshot, open, &decided.rollout, &decided.steps) else {
@@ -138,6 +130,17 @@ async fn look(coordinator: &Coordinator) -> Result<Look, StoreError> {
         Err(CommitError::Refused(error) | CommitError::Unknown(error)) => Err(error),
         Err(error @ CommitError::TooLarge { .. }) => Err(StoreError::too_large(&error)),
     }
+}
+
+/// Leaves steps that one transaction cannot take for the next look: their nodes are as they were before this one.
+fn within_one_commit(before: &Rollout, mut decided: Plan) -> Plan {
+    for left in decided.steps.drain(STEPS_MAX.min(decided.steps.len())..) {
+        let was = before.steps.get(&left.node).map(|step| step.state.clone());
+        if let Some((step, was)) = decided.rollout.steps.get_mut(&left.node).zip(was) {
+            step.state = was;
+        }
+    }
+    decided
 }
 
 /// The rollout as it is now, with the nodes' new desired state. `None` if a step names a node that is not there.

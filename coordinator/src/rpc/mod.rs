@@ -4,8 +4,11 @@
 //! its sender is never believed. Authorisation is checked per call.
 
 mod enrolment;
+mod follow;
 mod link;
 mod operator;
+mod status;
+mod upload;
 
 use std::{error::Error, io, sync::Arc, time::Duration};
 

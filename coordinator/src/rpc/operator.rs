@@ -2,13 +2,42 @@
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use fleet::ids::NodeName;
+use fleet::{
+    bundle::{HomePath, RunState},
+    ids::{NodeName, Revision, RolloutId},
+    time::Timestamp,
+};
 use futures::Stream;
-use proto::wire::operator::{self as wire, operator_server::Operator};
+use proto::{
+    convert::operator::{bundle_files, node_plan_to_wire, removed_node_to_wire},
+    wire::operator::{self as wire, operator_server::Operator},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::operator_of;
-use crate::{coordinator::Coordinator, enrolment::TOKEN_VALID};
+use super::{chain, commit_failed, follow, operator_of, status, store_failed, upload};
+use crate::{
+    apply::{Applied, ApplyError, Intent, Planned},
+    commands::{Control, ControlFailure, DriftControl, Outcome},
+    coordinator::Coordinator,
+    enrolment::TOKEN_VALID,
+    store::{
+        Key, Range,
+        records::{EventRecord, Record as _, RolloutRecord},
+    },
+};
+
+/// Events that `node show` lists.
+const NODE_EVENTS_MAX: usize = 20;
+/// Events that are looked through for them.
+const NODE_EVENTS_SEARCHED: usize = 1_000;
+/// Rollouts of one list.
+const ROLLOUTS_MAX: usize = 100;
+/// How long drift enforcement pauses if nobody says otherwise.
+const DRIFT_PAUSE: Duration = Duration::from_secs(3600);
+/// Messages that wait for a slow reader of a stream.
+const STREAM_WAITING: usize = 8;
 
 pub(super) struct Console {
     coordinator: Arc<Coordinator>,
@@ -18,6 +47,23 @@ impl Console {
     pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
         Self { coordinator }
     }
+
+    async fn rollout_reply(&self, record: &RolloutRecord) -> Result<Response<wire::Rollout>, Status> {
+        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
+        let now = (self.coordinator.clock)();
+        Ok(Response::new(status::rollout(record, &snapshot.view(), now)))
+    }
+
+    async fn node_events(&self, node: &NodeName) -> Result<Vec<wire::Event>, Status> {
+        let range = Range::last(Key::EVENTS, NODE_EVENTS_SEARCHED);
+        let found = self.coordinator.store.range(range).await.map_err(|error| store_failed(&error))?;
+        let events = found.iter().map(EventRecord::read).collect::<Result<Vec<_>, _>>();
+        let events = events.map_err(|error| store_failed(&error))?;
+        let own = events.into_iter().filter(|event| event.node.as_ref() == Some(node));
+        let mut own: Vec<wire::Event> = own.take(NODE_EVENTS_MAX).map(status::event).collect();
+        own.reverse();
+        Ok(own)
+    }
 }
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -26,8 +72,54 @@ fn node_name(text: &str) -> Result<NodeName, Status> {
     NodeName::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-fn later() -> Status {
-    Status::unimplemented("this version does not do that yet")
+fn apply_failed(error: &ApplyError) -> Status {
+    match error {
+        ApplyError::Store(error) => store_failed(error),
+        ApplyError::Commit(error) => commit_failed(error),
+        ApplyError::Compose(_) => {
+            tracing::error!(error = chain(error), "Composition failed");
+            Status::internal(error.to_string())
+        }
+    }
+}
+
+fn apply_reply(applied: Applied) -> wire::ApplyReply {
+    match applied {
+        Applied::Done { revision, rollout, findings } => wire::ApplyReply {
+            revision: revision.0,
+            rollout: rollout.map_or(0, |rollout| rollout.0),
+            findings: findings.iter().map(Into::into).collect(),
+            ..wire::ApplyReply::default()
+        },
+        Applied::Refused { findings, why } => wire::ApplyReply {
+            findings: findings.iter().map(Into::into).collect(),
+            refused: true,
+            refusal: why,
+            ..wire::ApplyReply::default()
+        },
+    }
+}
+
+fn plan_reply(planned: &Planned) -> wire::PlanReply {
+    let changed = planned.nodes.iter().map(|(name, (group, plan))| node_plan_to_wire(name, group, plan));
+    let removed = planned.removed.iter().map(|(name, group)| removed_node_to_wire(name, group));
+    wire::PlanReply {
+        base_revision: planned.base.0,
+        nodes: changed.chain(removed).collect(),
+        findings: planned.findings.iter().map(Into::into).collect(),
+        refused: planned.is_refused(),
+        waves: planned.waves.clone(),
+        unchanged: planned.unchanged as u64,
+    }
+}
+
+fn command_reply(outcome: Outcome) -> Response<wire::CommandReply> {
+    let (ok, guard, detail) = match outcome {
+        Outcome::Done(detail) => (true, false, detail),
+        Outcome::Failed(detail) => (false, false, detail),
+        Outcome::Guarded(detail) => (false, true, detail),
+    };
+    Response::new(wire::CommandReply { ok, detail, guard })
 }
 
 #[tonic::async_trait]
@@ -35,80 +127,188 @@ impl Operator for Console {
     type WatchStatusStream = Outgoing<wire::StatusReply>;
     type EventsStream = Outgoing<wire::Event>;
 
-    async fn plan(&self, _: Request<Streaming<wire::Upload>>) -> Result<Response<wire::PlanReply>, Status> {
-        Err(later())
+    async fn plan(
+        &self,
+        request: Request<Streaming<wire::Upload>>,
+    ) -> Result<Response<wire::PlanReply>, Status> {
+        let operator = operator_of(&self.coordinator, &request)?;
+        let (_, sources) = upload::read(request.into_inner(), &self.coordinator.limits, &operator).await?;
+        let planned = self.coordinator.plan(sources).await.map_err(|error| apply_failed(&error))?;
+        Ok(Response::new(plan_reply(&planned)))
     }
 
-    async fn apply(&self, _: Request<Streaming<wire::Upload>>) -> Result<Response<wire::ApplyReply>, Status> {
-        Err(later())
+    async fn apply(
+        &self,
+        request: Request<Streaming<wire::Upload>>,
+    ) -> Result<Response<wire::ApplyReply>, Status> {
+        let operator = operator_of(&self.coordinator, &request)?;
+        let limits = &self.coordinator.limits;
+        let (intent, sources) = upload::read(request.into_inner(), limits, &operator).await?;
+        // Once begun, an apply is not undone by a caller who goes away: half of it would be no use to anybody.
+        let coordinator = self.coordinator.clone();
+        let applying =
+            self.coordinator.tracker.spawn(async move { coordinator.apply(sources, &intent).await });
+        let applied = applying.await.map_err(|_| Status::internal("the apply ended unexpectedly"))?;
+        Ok(Response::new(apply_reply(applied.map_err(|error| apply_failed(&error))?)))
     }
 
-    async fn status(&self, _: Request<wire::StatusRequest>) -> Result<Response<wire::StatusReply>, Status> {
-        Err(later())
+    async fn status(
+        &self,
+        request: Request<wire::StatusRequest>,
+    ) -> Result<Response<wire::StatusReply>, Status> {
+        operator_of(&self.coordinator, &request)?;
+        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
+        Ok(Response::new(status::status(&snapshot, (self.coordinator.clock)())))
     }
 
     async fn watch_status(
         &self,
-        _: Request<wire::StatusRequest>,
+        request: Request<wire::StatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
-        Err(later())
+        let operator = operator_of(&self.coordinator, &request)?;
+        let (sender, receiver) = mpsc::channel(1);
+        self.coordinator.tracker.spawn(follow::statuses(self.coordinator.clone(), operator, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
-    async fn show_node(&self, _: Request<wire::NodeRequest>) -> Result<Response<wire::NodeReply>, Status> {
-        Err(later())
+    async fn show_node(
+        &self,
+        request: Request<wire::NodeRequest>,
+    ) -> Result<Response<wire::NodeReply>, Status> {
+        operator_of(&self.coordinator, &request)?;
+        let name = node_name(&request.get_ref().node)?;
+        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
+        if !snapshot.names().contains(&name) {
+            return Err(Status::not_found(format!("there is no node {name}; see `convoy node list`")));
+        }
+        let desired = snapshot.nodes.get(&name).and_then(|node| node.record.desired.as_ref());
+        let files = match desired {
+            Some(desired) => {
+                let bundle = self.coordinator.bundle(&desired.target.content).await;
+                bundle.map_err(|error| store_failed(&error))?.map(|bundle| bundle_files(&bundle))
+            }
+            None => None,
+        };
+        let events = self.node_events(&name).await?;
+        let node = Some(status::node(&snapshot, &name));
+        Ok(Response::new(wire::NodeReply { node, files: files.unwrap_or_default(), events }))
     }
 
     async fn restart_node(
         &self,
-        _: Request<wire::RestartNodeRequest>,
+        request: Request<wire::RestartNodeRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
-        Err(later())
+        let operator = operator_of(&self.coordinator, &request)?;
+        let request = request.into_inner();
+        let node = node_name(&request.node)?;
+        let outcome = self.coordinator.restart_node(&node, &request.why, request.now, &operator.name).await;
+        Ok(command_reply(outcome.map_err(|error| store_failed(&error))?))
     }
 
     async fn set_node_run(
         &self,
-        _: Request<wire::SetNodeRunRequest>,
+        request: Request<wire::SetNodeRunRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
-        Err(later())
+        let operator = operator_of(&self.coordinator, &request)?;
+        let request = request.into_inner();
+        let node = node_name(&request.node)?;
+        let run = RunState::try_from(request.run());
+        let run = run.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let outcome = self.coordinator.set_run(&node, run, (&request.why, &operator.name)).await;
+        Ok(command_reply(outcome.map_err(|error| commit_failed(&error))?))
     }
 
     async fn forget_node(
         &self,
-        _: Request<wire::NodeRequest>,
+        request: Request<wire::NodeRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
-        Err(later())
+        let operator = operator_of(&self.coordinator, &request)?;
+        let node = node_name(&request.get_ref().node)?;
+        let outcome = self.coordinator.forget_node(&node, &operator.name).await;
+        Ok(command_reply(outcome.map_err(|error| commit_failed(&error))?))
     }
 
     async fn list_rollouts(
         &self,
-        _: Request<wire::ListRolloutsRequest>,
+        request: Request<wire::ListRolloutsRequest>,
     ) -> Result<Response<wire::ListRolloutsReply>, Status> {
-        Err(later())
+        operator_of(&self.coordinator, &request)?;
+        let most = match request.get_ref().most as usize {
+            0 => ROLLOUTS_MAX,
+            most => most.min(ROLLOUTS_MAX),
+        };
+        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
+        let (view, now) = (snapshot.view(), (self.coordinator.clock)());
+        let found = self.coordinator.store.range(Range::last(Key::ROLLOUTS, most)).await;
+        let found = found.map_err(|error| store_failed(&error))?;
+        let records = found.iter().map(RolloutRecord::read).collect::<Result<Vec<_>, _>>();
+        let records = records.map_err(|error| store_failed(&error))?;
+        let rollouts = records.iter().map(|record| status::rollout(record, &view, now)).collect();
+        Ok(Response::new(wire::ListRolloutsReply { rollouts }))
     }
 
     async fn show_rollout(
         &self,
-        _: Request<wire::RolloutRequest>,
+        request: Request<wire::RolloutRequest>,
     ) -> Result<Response<wire::Rollout>, Status> {
-        Err(later())
+        operator_of(&self.coordinator, &request)?;
+        let id = RolloutId(request.get_ref().rollout);
+        let entry =
+            self.coordinator.store.get(&Key::rollout(id)).await.map_err(|error| store_failed(&error))?;
+        let unknown = || Status::not_found(ControlFailure::Unknown(id).to_string());
+        let record =
+            RolloutRecord::read(&entry.ok_or_else(unknown)?).map_err(|error| store_failed(&error))?;
+        self.rollout_reply(&record).await
     }
 
     async fn control_rollout(
         &self,
-        _: Request<wire::ControlRolloutRequest>,
+        request: Request<wire::ControlRolloutRequest>,
     ) -> Result<Response<wire::Rollout>, Status> {
-        Err(later())
+        let operator = operator_of(&self.coordinator, &request)?;
+        let request = request.into_inner();
+        let control = Control::ALL.iter().find(|(_, word)| *word == request.action);
+        let (control, _) = control.ok_or_else(|| {
+            let words: Vec<&str> = Control::ALL.iter().map(|(_, word)| *word).collect();
+            Status::invalid_argument(format!("{:?} is not one of {}", request.action, words.join(", ")))
+        })?;
+        let id = RolloutId(request.rollout);
+        let controlled = self.coordinator.control_rollout(id, *control, (&request.why, &operator.name)).await;
+        let record = controlled.map_err(|error| match &error {
+            ControlFailure::Unknown(_) => Status::not_found(error.to_string()),
+            ControlFailure::Refused(_) => Status::failed_precondition(error.to_string()),
+            ControlFailure::Store(error) => store_failed(error),
+            ControlFailure::Commit(error) => commit_failed(error),
+        })?;
+        self.rollout_reply(&record).await
     }
 
     async fn rollback(
         &self,
-        _: Request<wire::RollbackRequest>,
+        request: Request<wire::RollbackRequest>,
     ) -> Result<Response<wire::ApplyReply>, Status> {
-        Err(later())
+        let operator = operator_of(&self.coordinator, &request)?;
+        let request = request.into_inner();
+        let to = Some(Revision(request.to_revision)).filter(|revision| revision.0 != 0);
+        let intent = Intent {
+            author: operator.name,
+            message: request.why,
+            parent: request.parent.map(Revision),
+            windows_overridden: None,
+        };
+        let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
+        Ok(Response::new(apply_reply(applied)))
     }
 
-    async fn events(&self, _: Request<wire::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
-        Err(later())
+    async fn events(
+        &self,
+        request: Request<wire::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let operator = operator_of(&self.coordinator, &request)?;
+        let request = request.into_inner();
+        let (sender, receiver) = mpsc::channel(STREAM_WAITING);
+        self.coordinator.tracker.spawn(follow::events(self.coordinator.clone(), operator, request, sender));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn create_token(
@@ -129,8 +329,38 @@ impl Operator for Console {
 
     async fn drift_control(
         &self,
-        _: Request<wire::DriftControlRequest>,
+        request: Request<wire::DriftControlRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
-        Err(later())
+        let operator = operator_of(&self.coordinator, &request)?;
+        let request = request.into_inner();
+        let node = node_name(&request.node)?;
+        let control = drift_control(request, (self.coordinator.clock)())?;
+        Ok(command_reply(self.coordinator.drift(&node, control, &operator.name).await))
+    }
+}
+
+fn drift_control(request: wire::DriftControlRequest, now: Timestamp) -> Result<DriftControl, Status> {
+    match request.action.as_str() {
+        "pause" if request.reason.trim().is_empty() => {
+            Err(Status::invalid_argument("to pause drift enforcement, give a reason"))
+        }
+        "pause" => {
+            let until = match request.until_ms {
+                0 => now.after(DRIFT_PAUSE),
+                until => Timestamp(until),
+            };
+            if until <= now {
+                return Err(Status::invalid_argument("the end of the pause lies in the past"));
+            }
+            Ok(DriftControl::Pause { reason: request.reason, until })
+        }
+        "resume" => Ok(DriftControl::Resume),
+        "restore" => {
+            let path = Some(request.path).filter(|path| !path.is_empty());
+            let path = path.map(|path| HomePath::parse(&path)).transpose();
+            let path = path.map_err(|error| Status::invalid_argument(error.to_string()))?;
+            Ok(DriftControl::Restore { path })
+        }
+        other => Err(Status::invalid_argument(format!("{other:?} is not one of pause, resume, restore"))),
     }
 }

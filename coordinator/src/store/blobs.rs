@@ -1,7 +1,7 @@
 //! Content by digest, in pieces that every engine takes. Content never changes, so writing it again is harmless, and
 //! what no revision names any more is garbage.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use fleet::ids::Digest;
@@ -17,15 +17,12 @@ const PIECES_MAX: usize = 256;
 ///
 /// # Errors
 /// The store failed; some of it may be there, which does no harm.
-pub async fn put_all<'c>(
-    store: &dyn Store,
-    contents: impl IntoIterator<Item = (Digest, &'c [u8])>,
-) -> Result<(), CommitError> {
+pub async fn put_all(store: &dyn Store, contents: &BTreeMap<Digest, &[u8]>) -> Result<(), CommitError> {
     let mut batch = Transaction::default();
     let mut bytes = 0;
     for (digest, content) in contents {
         // The last piece is written last, so its presence says that all are there.
-        let last = Key::blob(&digest, content.len().saturating_sub(1) / PIECE);
+        let last = Key::blob(digest, content.len().saturating_sub(1) / PIECE);
         if store.get(&last).await.map_err(CommitError::Refused)?.is_some() {
             continue;
         }
@@ -35,7 +32,7 @@ pub async fn put_all<'c>(
                 bytes = 0;
             }
             bytes += piece.len();
-            batch = batch.put(Key::blob(&digest, index), Bytes::copy_from_slice(piece));
+            batch = batch.put(Key::blob(digest, index), Bytes::copy_from_slice(piece));
         }
     }
     if !batch.writes.is_empty() {

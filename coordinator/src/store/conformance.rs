@@ -131,8 +131,9 @@ mod rules {
         let large: Vec<u8> = (0..3_000_000_u32).map(|n| n.to_le_bytes()[1]).collect();
         let contents = [large.as_slice(), b"small", b""];
         let digests = contents.map(Digest::of);
-        blobs::put_all(&*store, digests.into_iter().zip(contents)).await.unwrap();
-        blobs::put_all(&*store, digests.into_iter().zip(contents)).await.unwrap();
+        let by_digest = digests.into_iter().zip(contents).collect();
+        blobs::put_all(&*store, &by_digest).await.unwrap();
+        blobs::put_all(&*store, &by_digest).await.unwrap();
         for (digest, content) in digests.iter().zip(contents) {
             assert!(blobs::get(&*store, digest).await.unwrap().is_some_and(|found| found == content));
         }

@@ -2,4 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a step that fails is the finding")]
 
 mod identity;
+mod operator;
+mod rollouts;
 mod support;

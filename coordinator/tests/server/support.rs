@@ -1,18 +1,26 @@
 //! A coordinator inside the test, on a free port and its own directory, and clients that speak real TLS to it.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use coordinator::config::Config;
-use fleet::token::JoinToken;
+use fleet::{ids::Digest, token::JoinToken};
+use proto::convert::bundle::decode_bundle;
 use proto::wire::{
     agent::{
-        EnrollReply, EnrollRequest, FromAgent, Hello, RenewRequest, agent_link_client::AgentLinkClient,
+        Applied, Assign, Attempt, CommandResult, EnrollReply, EnrollRequest, FetchRequest, FromAgent, Hello,
+        Refusal, RenewRequest, Report, ServiceState, Stage, Verdict, agent_link_client::AgentLinkClient,
         enrolment_client::EnrolmentClient, from_agent, to_agent,
     },
-    operator::{CreateTokenRequest, operator_client::OperatorClient},
+    operator::{
+        ApplyReply, CreateTokenRequest, FileChunk, StatusReply, StatusRequest, Upload, UploadHeader,
+        operator_client::OperatorClient, upload::Part,
+    },
 };
 use tempfile::TempDir;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -199,5 +207,166 @@ impl TestSession {
                 return found;
             }
         }
+    }
+}
+
+/// A fleet of two servers in one group, with a value that tests change.
+pub fn small_fleet(hostname: &str) -> BTreeMap<String, String> {
+    let fleet = "name = \"acme\"\n\
+        [groups.km]\nproduct = \"wso2is-7.2\"\nlayers = [\"common\"]\n\
+        [groups.km.rollout]\nsoak = \"1ms\"\nmin_healthy_time = \"1ms\"\n\
+        [nodes.is-1]\ngroup = \"km\"\nhost = \"h1\"\nhome = \"/opt/is\"\n\
+        [nodes.is-2]\ngroup = \"km\"\nhost = \"h2\"\nhome = \"/opt/is\"\n";
+    let common = format!("[server]\nhostname = \"{hostname}\"\n");
+    [("fleet.toml", fleet.to_owned()), ("config/common.toml", common)]
+        .map(|(path, text)| (path.to_owned(), text))
+        .into()
+}
+
+/// The messages of an upload.
+pub fn upload(files: &BTreeMap<String, String>, parent: Option<u64>) -> Vec<Upload> {
+    let header = UploadHeader { message: "a change".into(), parent, ..UploadHeader::default() };
+    let file = |(path, text): (&String, &String)| {
+        let chunk = FileChunk { path: path.clone(), data: text.clone().into_bytes(), last: true };
+        Upload { part: Some(Part::File(chunk)) }
+    };
+    let header = Upload { part: Some(Part::Header(header)) };
+    std::iter::once(header).chain(files.iter().map(file)).collect()
+}
+
+impl TestCoordinator {
+    pub async fn apply(&self, files: &BTreeMap<String, String>, parent: Option<u64>) -> ApplyReply {
+        let upload = tokio_stream::iter(upload(files, parent));
+        self.operator().await.apply(upload).await.unwrap().into_inner()
+    }
+
+    pub async fn status(&self) -> StatusReply {
+        self.operator().await.status(StatusRequest {}).await.unwrap().into_inner()
+    }
+
+    /// Waits until the status is as `is` says, following the stream that people follow.
+    pub async fn until(&self, what: &str, is: impl Fn(&StatusReply) -> bool) -> StatusReply {
+        let mut operator = self.operator().await;
+        let mut stream = operator.watch_status(StatusRequest {}).await.unwrap().into_inner();
+        let wait = async {
+            loop {
+                let status = stream.message().await.unwrap().expect("the stream goes on");
+                if is(&status) {
+                    return status;
+                }
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(status) => status,
+            Err(_) => panic!("it never came to this: {what}; it is {:#?}", self.status().await),
+        }
+    }
+}
+
+/// How a scripted agent takes an assignment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// It works.
+    Obeys,
+    /// It tries and refuses.
+    Refuses,
+}
+
+/// An agent that does what agents do, at once and in memory: fetches, reports, becomes healthy or refuses.
+pub struct ScriptedAgent {
+    pub task: JoinHandle<()>,
+    pub assigned: watch::Receiver<Vec<u64>>,
+    pub manner: watch::Sender<Manner>,
+}
+
+impl ScriptedAgent {
+    /// Starts with nothing applied.
+    pub async fn start(coordinator: &TestCoordinator, node: &TestNode) -> Self {
+        let mut session = node.session(coordinator).await.unwrap();
+        let mut client = AgentLinkClient::new(node.channel(coordinator).await);
+        let (assignments, assigned) = watch::channel(Vec::new());
+        let (manner, ways) = watch::channel(Manner::Obeys);
+        session.say(from_agent::Message::Report(report(None, None))).await;
+        let task = tokio::spawn(async move {
+            let mut good: Option<Assign> = None;
+            while let Ok(Some(message)) = session.next().await {
+                match message {
+                    to_agent::Message::Assign(assign) => {
+                        fetch_all(&mut client, &assign).await;
+                        assignments.send_modify(|all: &mut Vec<u64>| all.push(assign.generation));
+                        let obeys = *ways.borrow() == Manner::Obeys;
+                        let failed = (!obeys).then(|| assign.clone());
+                        good = if obeys { Some(assign) } else { good };
+                        let report = report(good.as_ref(), failed.as_ref());
+                        session.say(from_agent::Message::Report(report)).await;
+                    }
+                    to_agent::Message::Command(command) => {
+                        let result = CommandResult { id: command.id, ok: true, detail: "done".into() };
+                        session.say(from_agent::Message::Result(result)).await;
+                    }
+                    _ => {}
+                }
+            }
+        });
+        Self { task, assigned, manner }
+    }
+
+    /// It goes away without a word.
+    pub async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+}
+
+async fn fetch(client: &mut AgentLinkClient<Channel>, digests: Vec<Vec<u8>>) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let mut stream = client.fetch(FetchRequest { digests }).await.unwrap().into_inner();
+    let (mut contents, mut digest, mut content) = (BTreeMap::new(), Vec::new(), Vec::new());
+    while let Some(chunk) = stream.message().await.unwrap() {
+        if !chunk.digest.is_empty() {
+            digest = chunk.digest.to_vec();
+        }
+        content.extend_from_slice(&chunk.data);
+        if chunk.last {
+            assert_eq!(Digest::of(&content).0.to_vec(), digest);
+            contents.insert(std::mem::take(&mut digest), std::mem::take(&mut content));
+        }
+    }
+    contents
+}
+
+/// Fetches the bundle and every file it names.
+async fn fetch_all(client: &mut AgentLinkClient<Channel>, assign: &Assign) {
+    let found = fetch(client, vec![assign.bundle_content.clone()]).await;
+    let bundle = decode_bundle(&found[&assign.bundle_content]).unwrap();
+    assert_eq!(bundle.digest().0.to_vec(), assign.bundle);
+    let digests: Vec<Vec<u8>> = bundle.files.values().map(|file| file.digest.0.to_vec()).collect();
+    let files = fetch(client, digests.clone()).await;
+    assert!(digests.iter().all(|digest| files.contains_key(digest)));
+}
+
+fn report(good: Option<&Assign>, failed: Option<&Assign>) -> Report {
+    let applied = |assign: &Assign| Applied { generation: assign.generation, bundle: assign.bundle.clone() };
+    let refusal = Refusal {
+        reason: "start-failed".into(),
+        detail: "scripted".into(),
+        still_running: good.map(applied),
+    };
+    let attempted = failed.or(good).map(|assign| Attempt {
+        target: Some(applied(assign)),
+        stage: if failed.is_some() { Stage::Staged } else { Stage::Ready }.into(),
+        failure: failed.map(|_| refusal),
+        done: true,
+    });
+    let state = if good.is_some() { "running" } else { "stopped" };
+    let health = if good.is_some() { "healthy" } else { "unknown" };
+    Report {
+        desired: failed.or(good).map(applied),
+        attempted,
+        written: good.map(applied),
+        running: good.map(applied),
+        last_good: good.map(applied),
+        service: Some(ServiceState { state: state.into(), ..ServiceState::default() }),
+        health: Some(Verdict { verdict: health.into(), ..Verdict::default() }),
+        ..Report::default()
     }
 }

@@ -1,1 +1,195 @@
-//! Messages of the operator API.
+//! Messages of the operator API: findings, plans and rollouts, as the CLI shows them.
+
+use std::collections::BTreeMap;
+
+use fleet::{
+    bundle::{Bundle, DriftPolicy, RestartClass},
+    finding::Finding,
+    ids::{GroupName, NodeName},
+    plan::{FileChange, FileChangeKind, FileDiff, KeyChange, LineKind, NodePlan, SettingChange, Unshown},
+    rollout::{Rollout, StepRecord, StepState, WaitReason},
+};
+
+use crate::wire::operator as wire;
+
+impl From<&Finding> for wire::Finding {
+    fn from(finding: &Finding) -> Self {
+        let place = finding.place.as_ref();
+        Self {
+            code: finding.code.to_owned(),
+            severity: finding.severity.as_str().to_owned(),
+            file: place.map(|place| place.file.clone()).unwrap_or_default(),
+            line: place.map_or(0, |place| place.line),
+            column: place.map_or(0, |place| place.column),
+            line_text: place.map(|place| place.line_text.clone()).unwrap_or_default(),
+            message: finding.message.clone(),
+            remedy: finding.remedy.clone(),
+            node: finding.node.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+}
+
+/// The word for a restart class, everywhere that people read one.
+pub const fn restart_word(class: RestartClass) -> &'static str {
+    match class {
+        RestartClass::None => "none",
+        RestartClass::Hot => "hot",
+        RestartClass::Restart => "restart",
+        RestartClass::Phased => "phased",
+    }
+}
+
+/// The word for a drift policy.
+pub const fn drift_word(policy: DriftPolicy) -> &'static str {
+    match policy {
+        DriftPolicy::Enforce => "enforce",
+        DriftPolicy::Report => "report",
+        DriftPolicy::Ignore => "ignore",
+    }
+}
+
+/// What changes on one node.
+pub fn node_plan_to_wire(node: &NodeName, group: &str, plan: &NodePlan) -> wire::NodePlan {
+    wire::NodePlan {
+        node: node.to_string(),
+        group: group.to_owned(),
+        change: if plan.is_new { "create" } else { "update" }.to_owned(),
+        files: plan.files.iter().map(Into::into).collect(),
+        keys: plan.keys.iter().map(Into::into).collect(),
+        restart: restart_word(plan.restart.class).to_owned(),
+        restart_why: plan.restart.why.join("; "),
+        settings: plan.settings.iter().map(setting_text).collect(),
+    }
+}
+
+/// A node that the new revision does not name any more.
+pub fn removed_node_to_wire(node: &NodeName, group: &str) -> wire::NodePlan {
+    wire::NodePlan {
+        node: node.to_string(),
+        group: group.to_owned(),
+        change: "remove".to_owned(),
+        restart: restart_word(RestartClass::None).to_owned(),
+        restart_why: "its server and files are left as they are".to_owned(),
+        ..wire::NodePlan::default()
+    }
+}
+
+fn setting_text(change: &SettingChange) -> String {
+    let or_unset = |text: &String| if text.is_empty() { "not set".to_owned() } else { text.clone() };
+    format!("{}: {} -> {}", change.setting, or_unset(&change.old), or_unset(&change.new))
+}
+
+impl From<&FileChange> for wire::FileChange {
+    fn from(change: &FileChange) -> Self {
+        let same_meaning = change.restart == RestartClass::None;
+        let word = match change.kind {
+            FileChangeKind::Added => "added",
+            // It stays on the host, but Convoy lets go of it.
+            FileChangeKind::Released => "removed",
+            FileChangeKind::Changed | FileChangeKind::Settings if same_meaning => "same-meaning",
+            FileChangeKind::Changed | FileChangeKind::Settings => "changed",
+        };
+        let (old_size, new_size) = match change.diff {
+            FileDiff::Unshown(Unshown::Binary { old, new }) => (old, new),
+            FileDiff::Unshown(_) | FileDiff::Lines { .. } => (0, 0),
+        };
+        let settings: String = change.settings.iter().map(|line| format!("# {line}\n")).collect();
+        Self {
+            path: change.path.to_string(),
+            change: word.to_owned(),
+            old_size,
+            new_size,
+            restart: restart_word(change.restart).to_owned(),
+            diff: settings + &diff_text(&change.diff),
+        }
+    }
+}
+
+fn diff_text(diff: &FileDiff) -> String {
+    let FileDiff::Lines { lines, omitted } = diff else { return String::new() };
+    let line = |line: &fleet::plan::DiffLine| {
+        let sign = match line.kind {
+            LineKind::Hunk => "",
+            LineKind::Same => " ",
+            LineKind::Removed => "-",
+            LineKind::Added => "+",
+        };
+        format!("{sign}{}\n", line.text)
+    };
+    let text: String = lines.iter().map(line).collect();
+    if *omitted == 0 { text } else { format!("{text}# {omitted} more lines\n") }
+}
+
+impl From<&KeyChange> for wire::KeyChange {
+    fn from(change: &KeyChange) -> Self {
+        let place = change.place.as_ref();
+        Self {
+            key: change.key.clone(),
+            old: change.old.clone().unwrap_or_default(),
+            new: change.new.clone().unwrap_or_default(),
+            place: place.map(|place| format!("{}:{}", place.file, place.line)).unwrap_or_default(),
+        }
+    }
+}
+
+/// The manifest of a bundle, for `node show`.
+pub fn bundle_files(bundle: &Bundle) -> Vec<wire::BundleFile> {
+    let file = |(path, file): (&fleet::bundle::HomePath, &fleet::bundle::FileEntry)| wire::BundleFile {
+        path: path.to_string(),
+        size: file.size,
+        mode: file.mode,
+        drift: drift_word(file.drift).to_owned(),
+        restart: restart_word(file.restart).to_owned(),
+        digest: file.digest.to_string(),
+    };
+    bundle.files.iter().map(file).collect()
+}
+
+/// A rollout as people see it; the caller fills in author, message and `rolls_back_to`.
+pub fn rollout_to_wire(rollout: &Rollout, waiting: &[WaitReason]) -> wire::Rollout {
+    let mut groups: BTreeMap<&GroupName, Vec<(&NodeName, &StepRecord)>> = BTreeMap::new();
+    for (name, step) in &rollout.steps {
+        groups.entry(&step.group).or_default().push((name, step));
+    }
+    wire::Rollout {
+        id: rollout.id.0,
+        revision: rollout.revision.0,
+        started_ms: rollout.started.0,
+        ended_ms: rollout.ended.map_or(0, |ended| ended.0),
+        state: rollout.as_str().to_owned(),
+        groups: groups.into_iter().map(|(name, steps)| group_to_wire(name, &steps)).collect(),
+        waiting: reasons(rollout, waiting),
+        ..wire::Rollout::default()
+    }
+}
+
+/// Why it waits, or why it ended.
+fn reasons(rollout: &Rollout, waiting: &[WaitReason]) -> Vec<String> {
+    let why = rollout.why().map(|why| format!("{}: {why}", rollout.phase.as_str()));
+    why.into_iter().chain(waiting.iter().map(ToString::to_string)).collect()
+}
+
+fn group_to_wire(name: &GroupName, steps: &[(&NodeName, &StepRecord)]) -> wire::RolloutGroup {
+    let is = |which: fn(&StepState) -> bool| steps.iter().filter(|(_, step)| which(&step.state)).count();
+    let failed = is(|state| matches!(state, StepState::Failed { .. } | StepState::ReturnFailed { .. }));
+    let pending = is(|state| matches!(state, StepState::Pending));
+    let flying = is(|state| matches!(state, StepState::InFlight(_)));
+    let state = match (failed, pending, flying) {
+        (1.., _, _) => "failed",
+        (0, 0, 0) => "done",
+        (0, pending, 0) if pending == steps.len() => "pending",
+        (0, _, _) => "running",
+    };
+    let node = |(name, step): &(&NodeName, &StepRecord)| wire::RolloutNode {
+        node: name.to_string(),
+        state: step.state.as_str().to_owned(),
+        detail: step.state.why().unwrap_or_default().to_owned(),
+        since_ms: step.state.since().map_or(0, |since| since.0),
+        generation: step.state.generation().map_or(0, |generation| generation.0),
+    };
+    wire::RolloutGroup {
+        group: name.to_string(),
+        state: state.to_owned(),
+        nodes: steps.iter().map(node).collect(),
+    }
+}

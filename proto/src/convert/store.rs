@@ -184,7 +184,7 @@ fn policy_to_wire(policy: &RolloutPolicy) -> wire::GroupPolicy {
     }
 }
 
-fn policy_from_wire(policy: wire::GroupPolicy) -> Result<RolloutPolicy, ConvertError> {
+fn policy_from_wire(policy: &wire::GroupPolicy) -> Result<RolloutPolicy, ConvertError> {
     let of = |field| ("GroupPolicy", field);
     let max_unavailable = share_from_wire(policy.max_unavailable)?;
     Ok(RolloutPolicy {
@@ -234,7 +234,7 @@ fn group_to_wire(group: &GroupRollout) -> wire::GroupRollout {
 fn group_from_wire(group: wire::GroupRollout) -> Result<GroupRollout, ConvertError> {
     let after = group.after.iter().map(|text| name(GroupName::parse(text), "GroupRollout"));
     Ok(GroupRollout {
-        policy: policy_from_wire(required(group.policy, "GroupRollout", "policy")?)?,
+        policy: policy_from_wire(&required(group.policy, "GroupRollout", "policy")?)?,
         after: after.collect::<Result<_, _>>()?,
         wave: group.wave,
         wave_ready: time_from_zero(group.wave_ready_ms),

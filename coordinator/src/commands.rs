@@ -1,0 +1,291 @@
+//! What operators do to single nodes and rollouts, each guarded: nothing here takes a node down that the group's
+//! others could not spare.
+
+use std::time::Duration;
+
+use fleet::{
+    bundle::{HomePath, RunState},
+    ids::{NodeName, RolloutId},
+    rollout::{Abort, ControlError, Rollout},
+    time::Timestamp,
+};
+
+use crate::{
+    coordinator::Coordinator,
+    events::Draft,
+    sessions::Command,
+    store::{
+        CommitError, Key, StoreError, Transaction,
+        records::{NodeRecord, Record as _, RolloutRecord},
+    },
+    view::Snapshot,
+};
+
+/// An agent that does not answer a command within this is reported so; the command may still be carried out.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Tries when somebody else commits at the same moment.
+const TRIES_MAX: usize = 8;
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, as the agent or the store says.
+    Done(String),
+    /// Not done, and why.
+    Failed(String),
+    /// Not done, because it would have hurt; the text says what to do to insist.
+    Guarded(String),
+}
+
+/// What an operator wants of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Control {
+    /// Nothing new begins.
+    Pause,
+    /// Goes on.
+    Resume,
+    /// Ends; nodes keep what they have.
+    Abort,
+    /// Ends; nodes that were changed return.
+    AbortAndReturn,
+    /// Cuts the soak short, or vouches for the canary.
+    Promote,
+}
+
+impl Control {
+    /// Every choice with its word.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Pause, "pause"),
+        (Self::Resume, "resume"),
+        (Self::Abort, "abort"),
+        (Self::AbortAndReturn, "abort-and-return"),
+        (Self::Promote, "promote"),
+    ];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(control, _)| *control == self).map_or("", |(_, word)| word)
+    }
+}
+
+/// Why a rollout was not controlled.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlFailure {
+    /// No such rollout.
+    #[error("there is no rollout {0}, or it is not kept any more")]
+    Unknown(RolloutId),
+    /// Not in its state.
+    #[error(transparent)]
+    Refused(#[from] ControlError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store, while writing.
+    #[error("the change could not be stored")]
+    Commit(#[source] CommitError),
+}
+
+/// Somebody else in the group who is down, if anybody is.
+fn down_beside(snapshot: &Snapshot, node: &NodeName) -> Option<String> {
+    let view = snapshot.view();
+    let group = view.nodes.get(node)?.group;
+    let other = view
+        .nodes
+        .iter()
+        .find(|(name, other)| **name != node && other.group == group && !other.is_available());
+    other.map(|(name, _)| {
+        let (state, why) = snapshot.state(name);
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        format!("{name} of the same group {group} is {state}{why}")
+    })
+}
+
+impl Coordinator {
+    /// Restarts a node's server, unless that would leave its group with a second node down.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn restart_node(
+        &self,
+        node: &NodeName,
+        why: &str,
+        insist: bool,
+        actor: &str,
+    ) -> Result<Outcome, StoreError> {
+        let snapshot = self.snapshot().await?;
+        if !insist && let Some(other) = down_beside(&snapshot, node) {
+            return Ok(Outcome::Guarded(format!(
+                "{other}, so restarting {node} would take a second one down; wait for it, or insist with --now"
+            )));
+        }
+        let text = format!("{actor} restarts {node}: {why}");
+        self.events.record(Draft::new((self.clock)(), "node-restart", text).of_node(node).by(actor)).await;
+        Ok(self.command(node, Command::Restart { why: why.to_owned() }).await)
+    }
+
+    /// Hands a command to a node and waits for its answer.
+    pub async fn command(&self, node: &NodeName, command: Command) -> Outcome {
+        let answer = match self.live.command(node, command) {
+            Ok(answer) => answer,
+            Err(refused) => return Outcome::Failed(format!("{node}: {refused}")),
+        };
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(Ok((true, detail))) => Outcome::Done(detail),
+            Ok(Ok((false, detail))) => Outcome::Failed(detail),
+            Ok(Err(_)) => Outcome::Failed(format!(
+                "the connection to {node} ended before it answered; see `convoy node show {node}` for what happened"
+            )),
+            Err(_) => Outcome::Failed(format!(
+                "{node} has not answered within {} s; it may still do it",
+                ANSWER_TIMEOUT.as_secs()
+            )),
+        }
+    }
+
+    /// Sets whether a node's server should run. Lasts until it is set otherwise, over rollouts too.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn set_run(
+        &self,
+        node: &NodeName,
+        run: RunState,
+        (why, actor): (&str, &str),
+    ) -> Result<Outcome, CommitError> {
+        for _ in 0..TRIES_MAX {
+            let entry = self.store.get(&Key::node(node)).await.map_err(CommitError::Refused)?;
+            let Some(entry) = entry else { return Ok(unknown(node)) };
+            let mut record = NodeRecord::read(&entry).map_err(CommitError::Refused)?;
+            let word = match run {
+                RunState::Running => "run",
+                RunState::Stopped => "be stopped",
+            };
+            if record.run == run {
+                return Ok(Outcome::Done(format!("{node} is to {word} already")));
+            }
+            record.run = run;
+            let commit = Transaction::default().replace(Key::node(node), entry.version, record.encode());
+            let text = format!("{actor} wants {node} to {word}: {why}");
+            let event = Draft::new((self.clock)(), "node-run", text).of_node(node).by(actor);
+            match self.events.append(vec![event], commit).await {
+                Ok(_) => {
+                    let told = match self.live.node(node) {
+                        Some(_) => "its agent is being told",
+                        None => "its agent is not connected and will be told when it is",
+                    };
+                    return Ok(Outcome::Done(format!("{node} is to {word}; {told}")));
+                }
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(CommitError::Conflict { key: Key::node(node) })
+    }
+
+    /// Forgets a node that the newest revision does not name: its certificate is no longer accepted.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn forget_node(&self, node: &NodeName, actor: &str) -> Result<Outcome, CommitError> {
+        let snapshot = self.snapshot().await.map_err(CommitError::Refused)?;
+        if snapshot.wanted(node).is_some() {
+            return Ok(Outcome::Guarded(format!(
+                "the newest revision has {node}; remove it from fleet.toml and apply first"
+            )));
+        }
+        let Some(known) = snapshot.nodes.get(node) else { return Ok(unknown(node)) };
+        let commit = Transaction::default()
+            .check(Key::node(node), known.version)
+            .delete(Key::node(node))
+            .delete(Key::seen(node));
+        let event = Draft::new((self.clock)(), "node-forgotten", format!("{actor} forgot {node}"));
+        self.events.append(vec![event.of_node(node).by(actor)], commit).await?;
+        self.live.dismiss(node, "the node was forgotten");
+        Ok(Outcome::Done(format!("{node} is forgotten; its server and files are left as they are")))
+    }
+
+    /// Pauses, restores or resumes drift enforcement of a node.
+    pub async fn drift(&self, node: &NodeName, control: DriftControl, actor: &str) -> Outcome {
+        let (command, text) = match control {
+            DriftControl::Pause { reason, until } => {
+                let text = format!("{actor} pauses drift enforcement of {node}: {reason}");
+                (Command::PauseDrift { reason, until }, text)
+            }
+            DriftControl::Resume => {
+                (Command::ResumeDrift, format!("{actor} resumes drift enforcement of {node}"))
+            }
+            DriftControl::Restore { path } => {
+                let what = path.as_ref().map_or_else(|| "all files".to_owned(), ToString::to_string);
+                (Command::RestoreDrift { path }, format!("{actor} restores {what} of {node}"))
+            }
+        };
+        self.events.record(Draft::new((self.clock)(), "drift-control", text).of_node(node).by(actor)).await;
+        self.command(node, command).await
+    }
+
+    /// Changes the course of a rollout.
+    ///
+    /// # Errors
+    /// There is none such, it is not in the right state, or the store failed.
+    pub async fn control_rollout(
+        &self,
+        id: RolloutId,
+        control: Control,
+        (why, actor): (&str, &str),
+    ) -> Result<RolloutRecord, ControlFailure> {
+        for _ in 0..TRIES_MAX {
+            let entry = self.store.get(&Key::rollout(id)).await?.ok_or(ControlFailure::Unknown(id))?;
+            let record = RolloutRecord::read(&entry)?;
+            let now = (self.clock)();
+            let next = controlled(&record.rollout, control, why, now)?;
+            let record = RolloutRecord { rollout: next, ..record };
+            let commit = Transaction::default().replace(Key::rollout(id), entry.version, record.encode());
+            let text = format!("{actor}: {} rollout {id}: {why}", control.as_str());
+            let event = Draft::new(now, "rollout-control", text).by(actor).with("rollout", &id);
+            let event = event.with("action", &control.as_str());
+            match self.events.append(vec![event], commit).await {
+                Ok(_) => return Ok(record),
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(ControlFailure::Commit(error)),
+            }
+        }
+        Err(ControlFailure::Commit(CommitError::Conflict { key: Key::rollout(id) }))
+    }
+}
+
+/// What an operator wants of drift enforcement.
+pub enum DriftControl {
+    /// Report edits only, until then.
+    Pause {
+        /// For people.
+        reason: String,
+        /// The end.
+        until: Timestamp,
+    },
+    /// Enforce again.
+    Resume,
+    /// Restore one file, or all of them.
+    Restore {
+        /// Which; all if absent.
+        path: Option<HomePath>,
+    },
+}
+
+fn controlled(
+    rollout: &Rollout,
+    control: Control,
+    why: &str,
+    now: Timestamp,
+) -> Result<Rollout, ControlError> {
+    match control {
+        Control::Pause => rollout.pause(why, now),
+        Control::Resume => rollout.resume(now),
+        Control::Abort => rollout.abort(Abort::Leave, why),
+        Control::AbortAndReturn => rollout.abort(Abort::Return, why),
+        Control::Promote => rollout.promote(),
+    }
+}
+
+fn unknown(node: &NodeName) -> Outcome {
+    Outcome::Failed(format!("there is no node {node}; see `convoy node list`"))
+}

@@ -1,0 +1,87 @@
+//! What `status`, `node` and `rollout` show, from one snapshot.
+
+use fleet::{
+    ids::NodeName,
+    rollout::{FleetView, plan},
+    time::Timestamp,
+};
+use proto::{
+    convert::operator::rollout_to_wire,
+    wire::{agent, operator as wire},
+};
+
+use crate::{
+    store::records::{EventRecord, RolloutRecord},
+    view::Snapshot,
+};
+
+/// Everything at one moment.
+pub(super) fn status(snapshot: &Snapshot, now: Timestamp) -> wire::StatusReply {
+    let view = snapshot.view();
+    let shown = snapshot.rollouts.iter().enumerate().filter(|(index, rollout)| {
+        // Those that have not ended, and the newest in any case.
+        *index == 0 || !rollout.record.rollout.phase.is_end()
+    });
+    wire::StatusReply {
+        fleet: snapshot.meta.record.fleet.to_string(),
+        revision: snapshot.meta.record.newest_revision.0,
+        at_ms: now.0,
+        nodes: snapshot.names().into_iter().map(|name| node(snapshot, name)).collect(),
+        rollouts: shown.map(|(_, shown)| rollout(&shown.record, &view, now)).collect(),
+        coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// One rollout, with the reasons that the planner gives for it now.
+pub(super) fn rollout(record: &RolloutRecord, view: &FleetView<'_>, now: Timestamp) -> wire::Rollout {
+    let waiting = plan(&record.rollout, view, now).waiting;
+    wire::Rollout {
+        author: record.author.clone(),
+        message: record.message.clone(),
+        rolls_back_to: record.rolls_back_to.map_or(0, |revision| revision.0),
+        ..rollout_to_wire(&record.rollout, &waiting)
+    }
+}
+
+/// One node.
+pub(super) fn node(snapshot: &Snapshot, name: &NodeName) -> wire::Node {
+    let record = snapshot.nodes.get(name).map(|node| &node.record);
+    let desired = record.and_then(|record| record.desired.as_ref());
+    let target = snapshot.wanted(name).or(desired.map(|desired| &desired.target));
+    let enrolment = record.and_then(|record| record.enrolment.as_ref());
+    let (live, seen) = (snapshot.live.get(name), snapshot.seen.get(name));
+    let (state, state_why) = snapshot.state(name);
+    let last_seen = live.map(|live| live.last_heard).or(seen.map(|seen| seen.last_seen));
+    let text =
+        |of_live: Option<&String>, of_seen: Option<&String>| of_live.or(of_seen).cloned().unwrap_or_default();
+    wire::Node {
+        name: name.to_string(),
+        group: target.map(|target| target.group.to_string()).unwrap_or_default(),
+        product: target.map(|target| target.product.clone()).unwrap_or_default(),
+        host: target.map(|target| target.host.clone()).unwrap_or_default(),
+        connected: live.is_some(),
+        last_seen_ms: last_seen.map_or(0, |at| at.0),
+        desired: desired.map(|desired| agent::Applied::from(&desired.applied())),
+        report: snapshot.observed(name).map(Into::into),
+        desired_revision: desired.map_or(0, |desired| desired.revision.0),
+        state: state.to_owned(),
+        state_why,
+        agent_version: text(live.map(|live| &live.agent_version), seen.map(|seen| &seen.agent_version)),
+        certificate_expires_ms: enrolment.map_or(0, |own| own.expires.0),
+        enrolled: enrolment.is_some(),
+        platform: text(live.map(|live| &live.platform), seen.map(|seen| &seen.platform)),
+    }
+}
+
+/// One event.
+pub(super) fn event(record: EventRecord) -> wire::Event {
+    wire::Event {
+        seq: record.seq,
+        at_ms: record.at.0,
+        kind: record.kind,
+        node: record.node.map(|node| node.to_string()).unwrap_or_default(),
+        text: record.text,
+        fields: record.fields,
+        actor: record.actor,
+    }
+}

@@ -1,0 +1,123 @@
+//! Plan, apply and the rest of the operator's calls, without any agent.
+
+use proto::wire::operator::{
+    EventsRequest, FileChunk, ListRolloutsRequest, NodeRequest, RestartNodeRequest, RollbackRequest, Upload,
+    UploadHeader, upload::Part,
+};
+use tonic::Code;
+
+use crate::support::{TestCoordinator, small_fleet, upload};
+
+#[tokio::test]
+async fn an_apply_makes_a_revision_and_a_rollout_that_says_why_it_waits() {
+    let coordinator = TestCoordinator::start().await;
+    let mut operator = coordinator.operator().await;
+    let files = small_fleet("iam.example.org");
+    let plan = operator.plan(tokio_stream::iter(upload(&files, None))).await.unwrap().into_inner();
+    assert!(!plan.refused && plan.base_revision == 0, "{plan:?}");
+    let changes: Vec<(&str, &str)> =
+        plan.nodes.iter().map(|node| (node.node.as_str(), node.change.as_str())).collect();
+    assert_eq!(changes, [("is-1", "create"), ("is-2", "create")]);
+    assert_eq!(plan.waves, ["1. km: is-1, then is-2"]);
+
+    let applied = coordinator.apply(&files, Some(0)).await;
+    assert_eq!((applied.revision, applied.rollout, applied.refused), (1, 1, false), "{applied:?}");
+    let status = coordinator.status().await;
+    assert_eq!((status.revision, status.nodes.len()), (1, 2));
+    let rollout = &status.rollouts[0];
+    assert_eq!((rollout.state.as_str(), rollout.author.as_str()), ("running", "admin"));
+    assert!(rollout.waiting.iter().any(|why| why.contains("not connected")), "{:?}", rollout.waiting);
+    assert!(status.nodes.iter().all(|node| node.state == "not-joined"));
+
+    let stale = coordinator.apply(&small_fleet("other.example.org"), Some(0)).await;
+    assert!(stale.refused && stale.refusal.contains("revision 1 is by admin"), "{stale:?}");
+    assert_eq!(coordinator.status().await.revision, 1);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn what_does_not_compose_is_refused_and_changes_nothing() {
+    let coordinator = TestCoordinator::start().await;
+    let mut files = small_fleet("iam.example.org");
+    files.insert("config/common.toml".into(), "[server\n".into());
+    let refused = coordinator.apply(&files, None).await;
+    assert!(refused.refused && refused.findings.iter().any(|finding| finding.severity == "error"));
+    assert_eq!(refused.findings[0].file, "config/common.toml");
+    let mut files = small_fleet("iam.example.org");
+    let other = files["fleet.toml"].replace("\"acme\"", "\"other\"");
+    files.insert("fleet.toml".into(), other);
+    let refused = coordinator.apply(&files, None).await;
+    assert!(refused.refused && refused.refusal.contains("fleet other"), "{refused:?}");
+    assert_eq!((coordinator.status().await.revision, coordinator.status().await.nodes.len()), (0, 0));
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_is_bounded_and_well_formed() {
+    let coordinator =
+        TestCoordinator::start_in(tempfile::tempdir().unwrap().into(), "[limits]\nupload_bytes = 100\n")
+            .await;
+    let mut operator = coordinator.operator().await;
+    let file = |path: &str, size: usize, last| Upload {
+        part: Some(Part::File(FileChunk { path: path.into(), data: vec![b'#'; size], last })),
+    };
+    let header = || Upload { part: Some(Part::Header(UploadHeader::default())) };
+    let cases = [
+        (vec![file("fleet.toml", 1, true)], "begins with its header"),
+        (vec![header(), file("../fleet.toml", 1, true)], "not a path inside"),
+        (vec![header(), file("/etc/passwd", 1, true)], "not a path inside"),
+        (vec![header(), file("a", 60, false), file("a", 60, true)], "larger than 100 bytes"),
+        (vec![header(), file("a", 1, false), file("b", 1, true)], "not complete"),
+        (vec![header(), file("a", 1, true), file("a", 1, true)], "sent twice"),
+        (vec![header(), file("a", 1, false)], "middle of"),
+    ];
+    for (messages, expected) in cases {
+        let status = operator.apply(tokio_stream::iter(messages)).await.unwrap_err();
+        assert!(status.message().contains(expected), "{expected}: {status}");
+    }
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn history_answers_what_happened_and_who_did_it() {
+    let coordinator = TestCoordinator::start().await;
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    coordinator.apply(&small_fleet("two.example.org"), None).await;
+    let mut operator = coordinator.operator().await;
+    let list = operator.list_rollouts(ListRolloutsRequest { most: 9 }).await.unwrap().into_inner();
+    let states: Vec<(u64, &str)> =
+        list.rollouts.iter().map(|rollout| (rollout.id, rollout.state.as_str())).collect();
+    assert_eq!(states, [(2, "running"), (1, "superseded")]);
+
+    let request = RollbackRequest { to_revision: 1, why: "two was wrong".into(), parent: Some(2) };
+    let back = operator.rollback(request).await.unwrap().into_inner();
+    assert_eq!((back.revision, back.rollout, back.refused), (3, 3, false), "{back:?}");
+    let unknown = RollbackRequest { to_revision: 9, ..RollbackRequest::default() };
+    assert!(operator.rollback(unknown).await.unwrap().into_inner().refused);
+
+    let request = EventsRequest { most: 3, ..EventsRequest::default() };
+    let mut stream = operator.events(request).await.unwrap().into_inner();
+    let mut kinds = Vec::new();
+    while let Some(event) = stream.message().await.unwrap() {
+        kinds.push(format!("{} by {}", event.kind, event.actor));
+    }
+    assert_eq!(kinds, ["applied by admin", "applied by admin", "rolled-back by admin"]);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_says_why() {
+    let coordinator = TestCoordinator::start().await;
+    let mut operator = coordinator.operator().await;
+    let missing = operator.show_node(NodeRequest { node: "is-9".into() }).await.unwrap_err();
+    assert_eq!(missing.code(), Code::NotFound);
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    let restart = |now| RestartNodeRequest { node: "is-1".into(), why: "test".into(), now };
+    let guarded = operator.restart_node(restart(false)).await.unwrap().into_inner();
+    assert!(guarded.guard && guarded.detail.contains("is-2 of the same group km"), "{guarded:?}");
+    let refused = operator.restart_node(restart(true)).await.unwrap().into_inner();
+    assert!(!refused.ok && refused.detail.contains("not connected"), "{refused:?}");
+    let forget = operator.forget_node(NodeRequest { node: "is-1".into() }).await.unwrap().into_inner();
+    assert!(forget.guard && forget.detail.contains("remove it from fleet.toml"), "{forget:?}");
+    coordinator.stop().await;
+}

@@ -1,0 +1,117 @@
+//! Rollouts through the whole coordinator, with agents that are scripted and otherwise real.
+
+use proto::wire::operator::{ControlRolloutRequest, RestartNodeRequest, StatusReply};
+
+use crate::support::{Manner, ScriptedAgent, TestCoordinator, small_fleet};
+
+fn rollout_is(state: &'static str, id: u64) -> impl Fn(&StatusReply) -> bool {
+    move |status| status.rollouts.iter().any(|rollout| rollout.id == id && rollout.state == state)
+}
+
+async fn two_agents(coordinator: &TestCoordinator) -> [ScriptedAgent; 2] {
+    let (one, two) = (coordinator.join("is-1").await, coordinator.join("is-2").await);
+    [ScriptedAgent::start(coordinator, &one).await, ScriptedAgent::start(coordinator, &two).await]
+}
+
+#[tokio::test]
+async fn an_applied_change_reaches_every_node_once() {
+    let coordinator = TestCoordinator::start().await;
+    let agents = two_agents(&coordinator).await;
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    let status = coordinator.until("rollout 1 done", rollout_is("done", 1)).await;
+    assert!(status.nodes.iter().all(|node| node.state == "ready"), "{status:#?}");
+    coordinator.apply(&small_fleet("two.example.org"), None).await;
+    coordinator.until("rollout 2 done", rollout_is("done", 2)).await;
+    for agent in &agents {
+        assert_eq!(*agent.assigned.borrow(), [1, 2]);
+    }
+    // The same again is nothing to do.
+    let again = coordinator.apply(&small_fleet("two.example.org"), None).await;
+    assert_eq!((again.revision, again.rollout), (2, 0));
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_fails_stops_the_rollout_and_what_was_changed_returns() {
+    let coordinator = TestCoordinator::start().await;
+    let agents = two_agents(&coordinator).await;
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    coordinator.until("rollout 1 done", rollout_is("done", 1)).await;
+    agents[1].manner.send_replace(Manner::Refuses);
+    coordinator.apply(&small_fleet("two.example.org"), None).await;
+    let obeys_again = async {
+        let mut assigned = agents[1].assigned.clone();
+        assigned.wait_for(|all| all.len() == 2).await.unwrap();
+        agents[1].manner.send_replace(Manner::Obeys);
+    };
+    obeys_again.await;
+    let status = coordinator.until("rollout 2 rolled back", rollout_is("rolled-back", 2)).await;
+    let rollout = status.rollouts.iter().find(|rollout| rollout.id == 2).unwrap();
+    assert!(rollout.waiting.iter().any(|why| why.contains("start-failed")), "{rollout:#?}");
+    // is-1 went forward and back, each time as a new generation.
+    assert_eq!(*agents[0].assigned.borrow(), [1, 2, 3]);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_restarted_coordinator_goes_on_and_repeats_nothing() {
+    let coordinator = TestCoordinator::start().await;
+    let (one, two) = (coordinator.join("is-1").await, coordinator.join("is-2").await);
+    let agent = ScriptedAgent::start(&coordinator, &one).await;
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    // is-1 is through; is-2 is away, so the rollout waits.
+    let waits = |status: &StatusReply| {
+        let ready = status.nodes.iter().any(|node| node.name == "is-1" && node.state == "ready");
+        ready && status.rollouts[0].waiting.iter().any(|why| why.contains("is-2"))
+    };
+    coordinator.until("is-1 ready, is-2 waited for", waits).await;
+    let dir = coordinator.stop().await;
+    agent.task.await.unwrap();
+
+    let coordinator = TestCoordinator::start_in(dir, "").await;
+    assert_eq!(coordinator.status().await.rollouts[0].state, "running");
+    let one = ScriptedAgent::start(&coordinator, &one).await;
+    let two = ScriptedAgent::start(&coordinator, &two).await;
+    coordinator.until("rollout 1 done", rollout_is("done", 1)).await;
+    // It is told its newest assignment again on its new stream, under the old number, and nothing else.
+    assert_eq!(*one.assigned.borrow(), [1]);
+    assert_eq!(*two.assigned.borrow(), [1]);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_paused_rollout_sends_nothing_until_it_is_resumed() {
+    let coordinator = TestCoordinator::start().await;
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    let mut operator = coordinator.operator().await;
+    let control =
+        |action: &str| ControlRolloutRequest { rollout: 1, action: action.into(), why: "lunch".into() };
+    let paused = operator.control_rollout(control("pause")).await.unwrap().into_inner();
+    assert_eq!((paused.state.as_str(), paused.waiting[0].as_str()), ("paused", "paused: lunch"));
+    assert!(operator.control_rollout(control("pause")).await.is_err());
+    assert!(operator.control_rollout(control("sideways")).await.is_err());
+    let agents = two_agents(&coordinator).await;
+    coordinator.until("both connected", |status| status.nodes.iter().all(|node| node.connected)).await;
+    assert_eq!(*agents[0].assigned.borrow(), [] as [u64; 0]);
+    operator.control_rollout(control("resume")).await.unwrap();
+    coordinator.until("rollout 1 done", rollout_is("done", 1)).await;
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_is_refused_while_another_node_of_the_group_is_down() {
+    let coordinator = TestCoordinator::start().await;
+    let [one, two] = two_agents(&coordinator).await;
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    coordinator.until("rollout 1 done", rollout_is("done", 1)).await;
+    let mut operator = coordinator.operator().await;
+    let restart = |now| RestartNodeRequest { node: "is-1".into(), why: "test".into(), now };
+    assert!(operator.restart_node(restart(false)).await.unwrap().into_inner().ok);
+    two.kill().await;
+    coordinator.until("is-2 gone", |status| status.nodes.iter().any(|node| !node.connected)).await;
+    let guarded = operator.restart_node(restart(false)).await.unwrap().into_inner();
+    assert!(guarded.guard && guarded.detail.contains("is-2"), "{guarded:?}");
+    assert!(operator.restart_node(restart(true)).await.unwrap().into_inner().ok);
+    one.kill().await;
+    coordinator.stop().await;
+}
