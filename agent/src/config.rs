@@ -3,6 +3,7 @@
 
 use std::{
     fs, io,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
@@ -38,6 +39,9 @@ pub struct Config {
     /// PEM of the certificates that the server's HTTPS ports may present, besides being pinned on first use.
     #[serde(default)]
     pub probe_roots: Option<PathBuf>,
+    /// The server's own address that probes dial; for a server that listens on one address only.
+    #[serde(default = "default_probe_address")]
+    pub probe_address: IpAddr,
 }
 
 /// How to log.
@@ -68,6 +72,10 @@ impl Default for Log {
 
 fn default_args() -> Vec<String> {
     vec!["-Dprofile=*".to_owned()]
+}
+
+const fn default_probe_address() -> IpAddr {
+    IpAddr::V4(Ipv4Addr::LOCALHOST)
 }
 
 fn default_console_bytes() -> u64 {

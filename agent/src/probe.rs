@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -79,6 +80,7 @@ impl Pins {
 /// One round: all probes at once.
 pub async fn round(
     probes: Vec<Probe>,
+    address: IpAddr,
     process: ProcessIdentity,
     pins: Pins,
     keystores: String,
@@ -86,23 +88,32 @@ pub async fn round(
     let asked = probes.into_iter().map(|probe| {
         let (process, pins, keystores) = (process.clone(), pins.clone(), keystores.clone());
         async move {
-            let answer =
-                match tokio::time::timeout(probe.timeout, ask(&probe.kind, &process, pins, &keystores)).await
-                {
-                    Ok(answer) => answer,
-                    Err(_) => Answer::Failed(format!("no answer within {} ms", probe.timeout.as_millis())),
-                };
+            let answer = match tokio::time::timeout(
+                probe.timeout,
+                ask(&probe.kind, address, &process, pins, &keystores),
+            )
+            .await
+            {
+                Ok(answer) => answer,
+                Err(_) => Answer::Failed(format!("no answer within {} ms", probe.timeout.as_millis())),
+            };
             ProbeResult { name: probe.name, role: probe.role, answer }
         }
     });
     futures::future::join_all(asked).await
 }
 
-async fn ask(kind: &ProbeKind, process: &ProcessIdentity, pins: Pins, keystores: &str) -> Answer {
+async fn ask(
+    kind: &ProbeKind,
+    address: IpAddr,
+    process: &ProcessIdentity,
+    pins: Pins,
+    keystores: &str,
+) -> Answer {
     let port = match kind {
         ProbeKind::Tcp(port) | ProbeKind::Http { port, .. } => *port,
     };
-    let stream = match TcpStream::connect(("127.0.0.1", port)).await {
+    let stream = match TcpStream::connect((address, port)).await {
         Ok(stream) => stream,
         Err(error) => return Answer::Failed(format!("port {port}: {error}")),
     };

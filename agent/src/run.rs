@@ -119,6 +119,7 @@ fn build(config: &Config, seed: u64, journal: Journal, cache: Cache) -> Result<W
         processes,
         console,
         pins: Pins::open(&config.data_dir),
+        probe_address: config.probe_address,
         events,
         outcomes,
         hints,

@@ -3,7 +3,7 @@
 //! What waits for the journal is held here until the write that it waits for is durable; if that fails it is dropped,
 //! and the engine is told.
 
-use std::{collections::VecDeque, io, sync::Arc};
+use std::{collections::VecDeque, io, net::IpAddr, sync::Arc};
 
 use fleet::{
     bundle::Bundle,
@@ -43,6 +43,8 @@ pub struct World {
     pub console: Console,
     /// Certificates of probes.
     pub pins: Pins,
+    /// What probes dial.
+    pub probe_address: IpAddr,
     /// Outcomes.
     pub events: mpsc::Receiver<Event>,
     /// Where tasks put outcomes.
@@ -233,9 +235,10 @@ impl World {
             return;
         }
         let (pins, keystores) = (self.pins.clone(), self.watching.keystores.clone());
+        let address = self.probe_address;
         let outcomes = self.outcomes.clone();
         self.watching.probing = Some(tokio::spawn(async move {
-            let results = probe::round(probes, process, pins, keystores).await;
+            let results = probe::round(probes, address, process, pins, keystores).await;
             // Only fails when the agent is ending.
             drop(outcomes.send(Event::Probed(results)).await);
         }));
