@@ -90,3 +90,43 @@ fn service_reasons(old: &ServiceSettings, new: &ServiceSettings) -> Vec<String> 
     }
     reasons
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Sources, compose};
+
+    fn bundle(node_extra: &str, layer: &str) -> Bundle {
+        let fleet = format!(
+            "name = \"f\"\n[groups.g]\nproduct = \"wso2is-7.2\"\nlayers = [\"l\"]\n[nodes.n]\ngroup = \"g\"\n\
+             host = \"h\"\nhome = \"/opt/is\"\n{node_extra}"
+        );
+        let files = [("fleet.toml", fleet.as_str()), ("config/l.toml", layer)];
+        let sources = Sources(files.into_iter().map(|(path, text)| (path.to_owned(), text.into())).collect());
+        let fleet = compose(&sources).fleet.expect("the fleet is sound");
+        fleet.nodes.into_values().next().expect("it has a node").bundle
+    }
+
+    #[test]
+    fn only_what_the_server_reads_restarts_it() {
+        let old = bundle("", "[a]\nb = 1\nc = 2\n");
+        let cases = [
+            ("", "# comment\n[a]\nc =   2\nb = 1\n", RestartClass::None),
+            (
+                "service = { start_deadline = \"9m\", probe_period = \"1s\" }\n",
+                "[a]\nb = 1\nc = 2\n",
+                RestartClass::None,
+            ),
+            ("", "[a]\nb = 1\nc = 3\n", RestartClass::Restart),
+            ("offset = 1\n", "[a]\nb = 1\nc = 2\n", RestartClass::Restart),
+            ("env = { JAVA_OPTS = \"-Dx=s3cret\" }\n", "[a]\nb = 1\nc = 2\n", RestartClass::Restart),
+            ("args = [\"-Dx=y\"]\n", "[a]\nb = 1\nc = 2\n", RestartClass::Restart),
+        ];
+        for (extra, layer, class) in cases {
+            let decision = decide(&old, &bundle(extra, layer));
+            assert_eq!(decision.class, class, "{extra} {layer}: {:?}", decision.why);
+            assert_eq!(decision.why.is_empty(), class == RestartClass::None);
+            assert!(!decision.why.concat().contains("s3cret"));
+        }
+    }
+}

@@ -14,7 +14,7 @@ use std::{
 use fleet::{
     bundle::FILE_SIZE_MAX,
     finding::{Finding, Severity},
-    spec::{SOURCES_MAX, Sources, TOML_SIZE_MAX, compose},
+    spec::{Absent, SOURCES_MAX, Secrets, Sources, TOML_SIZE_MAX, compose, compose_with},
 };
 use proptest::prelude::*;
 
@@ -96,306 +96,295 @@ impl Edit {
 /// Code, edit, place as `file:line:column` (empty if it has none), and a part of the message or remedy.
 type Case = (&'static str, Edit, &'static str, &'static str);
 
-fn directory_cases() -> Vec<Case> {
-    vec![
-        ("CV001", Remove("fleet.toml"), "", "no fleet.toml"),
-        ("CV002", Many(SOURCES_MAX), "", "5002 files"),
-        ("CV003", Binary("config/common.toml"), "config/common.toml:1:1", "UTF-8"),
-        ("CV003", Binary("files/km/conf/x.tmpl"), "files/km/conf/x.tmpl:1:1", "template"),
-        (
-            "CV004",
-            File("config/common.toml", "[server]\nhostname = \n"),
-            "config/common.toml:2:12",
-            "not TOML",
-        ),
-        ("CV004", File("config/common.toml", "[server]\na=1\na=2\n"), "config/common.toml:3:1", "duplicate"),
-        ("CV004", Fleet("name = \"acme\"", "name = \"acme"), "fleet.toml:1:13", "not TOML"),
-        (
-            "CV004",
-            File("config/common.toml", "a = \"{{ nodes(\"km\") }}\"\n"),
-            "config/common.toml:1:16",
-            "single quotes",
-        ),
-        ("CV402", Large("config/common.toml", TOML_SIZE_MAX + 1), "config/common.toml:1:1", "1048577 bytes"),
-        ("CV401", File("files/km/../../etc/passwd", "x"), "files/km/../../etc/passwd:1:1", "leaves home"),
-        ("CV401", File("files/km//etc/passwd", "x"), "files/km//etc/passwd:1:1", "absolute"),
-        ("CV402", Large("files/km/big", FILE_SIZE_MAX as usize + 1), "files/km/big:1:1", "8388609 bytes"),
-        ("CV403", Many(2001), "", "2002 files"),
-        ("CV404", File("files/kn/conf/x", "x"), "files/kn/conf/x:1:1", "did you mean \"km\""),
-        ("CV404", File("files/x", "x"), "files/x:1:1", "no group and no node"),
-        (
-            "CV405",
-            File("files/km/repository/conf/deployment.toml", ""),
-            "files/km/repository/conf/deployment.toml:1:1",
-            "layer",
-        ),
-    ]
-}
+const DIRECTORY_CASES: &[Case] = &[
+    ("CV001", Remove("fleet.toml"), "", "no fleet.toml"),
+    ("CV002", Many(SOURCES_MAX), "", "5002 files"),
+    ("CV003", Binary("config/common.toml"), "config/common.toml:1:1", "UTF-8"),
+    ("CV003", Binary("files/km/conf/x.tmpl"), "files/km/conf/x.tmpl:1:1", "template"),
+    ("CV004", File("config/common.toml", "[server]\nhostname = \n"), "config/common.toml:2:12", "not TOML"),
+    ("CV004", File("config/common.toml", "[server]\na=1\na=2\n"), "config/common.toml:3:1", "duplicate"),
+    ("CV004", Fleet("name = \"acme\"", "name = \"acme"), "fleet.toml:1:13", "not TOML"),
+    (
+        "CV004",
+        File("config/common.toml", "a = \"{{ nodes(\"km\") }}\"\n"),
+        "config/common.toml:1:16",
+        "single quotes",
+    ),
+    ("CV402", Large("config/common.toml", TOML_SIZE_MAX + 1), "config/common.toml:1:1", "1048577 bytes"),
+    ("CV401", File("files/km/../../etc/passwd", "x"), "files/km/../../etc/passwd:1:1", "leaves home"),
+    ("CV401", File("files/km//etc/passwd", "x"), "files/km//etc/passwd:1:1", "absolute"),
+    ("CV402", Large("files/km/big", FILE_SIZE_MAX as usize + 1), "files/km/big:1:1", "8388609 bytes"),
+    ("CV403", Many(2001), "", "2002 files"),
+    ("CV404", File("files/kn/conf/x", "x"), "files/kn/conf/x:1:1", "did you mean \"km\""),
+    ("CV404", File("files/x", "x"), "files/x:1:1", "no group and no node"),
+    (
+        "CV405",
+        File("files/km/repository/conf/deployment.toml", ""),
+        "files/km/repository/conf/deployment.toml:1:1",
+        "layer",
+    ),
+];
 
-fn fleet_cases() -> Vec<Case> {
-    vec![
-        (
-            "CV005",
-            Fleet("product = \"wso2is-7.2\"", "prodct = \"wso2is-7.2\""),
-            "fleet.toml:4:1",
-            "did you mean \"product\"",
-        ),
-        (
-            "CV005",
-            Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nofset = 1"),
-            "fleet.toml:15:1",
-            "did you mean \"offset\"",
-        ),
-        ("CV006", Fleet("[\"common\"]", "\"common\""), "fleet.toml:5:10", "list of strings"),
-        ("CV006", Fleet("[nodes.gw-1]\n", "[[nodes.gw-1]]\n"), "fleet.toml:16:1", "[nodes.NAME]"),
-        ("CV007", Fleet("\"acme\"", "\"Acme Prod\""), "fleet.toml:1:8", "'A'"),
-        ("CV007", Fleet("[nodes.is-1]", "[nodes.is_1]"), "fleet.toml:11:1", "'_'"),
-        ("CV008", Fleet("host = \"h1\"\n", ""), "fleet.toml:11:1", "`host` is missing"),
-        ("CV008", Fleet("name = \"acme\"", "# no name"), "fleet.toml:1:1", "`name` is missing"),
-        (
-            "CV010",
-            Fleet("after = [\"km\"]", "rollout = { promotion = \"auto\" }"),
-            "fleet.toml:9:25",
-            "automatic, manual",
-        ),
-        (
-            "CV011",
-            Fleet("after = [\"km\"]", "service = { start_deadline = \"5 minutes\" }"),
-            "fleet.toml:9:30",
-            "1h30m",
-        ),
-        (
-            "CV012",
-            Fleet("after = [\"km\"]", "rollout = { max_unavailable = 0 }"),
-            "fleet.toml:9:31",
-            "number of nodes",
-        ),
-        (
-            "CV012",
-            Fleet(
-                "after = [\"km\"]",
-                "[[groups.gw.rollout.windows]]\nopens = \"0 25 * * *\"\nduration = \"2h\"",
-            ),
-            "fleet.toml:9:1",
-            "hour",
-        ),
-        (
-            "CV013",
-            Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\noffset = 60000"),
-            "fleet.toml:15:10",
-            "54424",
-        ),
-        ("CV013", Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\noffset = -1"), "fleet.toml:15:10", "0 to"),
-        (
-            "CV013",
-            Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nports = { https = 0 }"),
-            "fleet.toml:15:19",
-            "1 to 65535",
-        ),
-        ("CV101", Fleet("group = \"km\"", "group = \"kn\""), "fleet.toml:12:9", "did you mean \"km\""),
-        (
-            "CV102",
-            Fleet("after = [\"km\"]", "after = [\"km\", \"kms\"]"),
-            "fleet.toml:9:16",
-            "did you mean \"km\"",
-        ),
-        (
-            "CV103",
-            Fleet("layers = [\"common\"]", "layers = [\"common\"]\nafter = [\"gw\"]"),
-            "fleet.toml:6:10",
-            "gw after km after gw",
-        ),
-        ("CV103", Fleet("after = [\"km\"]", "after = [\"gw\"]"), "fleet.toml:9:10", "gw after gw"),
-        ("CV104", Fleet("[nodes.gw-1]", "[nodes.gw]"), "fleet.toml:16:1", "files/gw/"),
-        (
-            "CV105",
-            Fleet("host = \"h2\"\nhome = \"/opt/gw\"", "host = \"h1\"\nhome = \"/opt/is/\"\noffset = 5"),
-            "fleet.toml:14:8",
-            "one home",
-        ),
-        ("CV106", Fleet("host = \"h2\"", "host = \"h1\""), "fleet.toml:11:1", "9443"),
-        (
-            "CV106",
-            Fleet("host = \"h2\"\nhome = \"/opt/gw\"", "host = \"h1\"\nhome = \"/opt/gw\"\noffset = 0"),
-            "fleet.toml:11:1",
-            "port",
-        ),
-        (
-            "CV107",
-            Fleet("[groups.gw]", "[groups.tm]\nproduct = \"wso2am-tm-4.5\"\n[groups.gw]"),
-            "fleet.toml:7:1",
-            "no nodes",
-        ),
-        ("CV108", File("fleet.toml", "name = \"empty\"\n"), "", "no nodes"),
-        ("CV109", Fleet("wso2is-7.2", "wso2is-7.2.0"), "fleet.toml:4:11", "did you mean \"wso2is-7.2\""),
-        (
-            "CV110",
-            File("products/x.toml", "[[product]]\nid = \"x\"\njdk = [21, 11]\n"),
-            "products/x.toml:3:7",
-            "jdk",
-        ),
-        (
-            "CV110",
-            File("products/x.toml", "[[product]]\nid = \"x\"\nextends = \"wso2si\"\n"),
-            "products/x.toml:3:11",
-            "did you mean \"wso2is\"",
-        ),
-        (
-            "CV110",
-            File("products/x.toml", "[[product]]\nid = \"x\"\nextends = \"x\"\n"),
-            "products/x.toml:1:1",
-            "extends itself",
-        ),
-        ("CV111", Fleet("\"/opt/is\"", "\"opt/is\""), "fleet.toml:14:8", "absolute path"),
-        ("CV111", Fleet("\"/opt/is\"", "\"/opt/../is\""), "fleet.toml:14:8", "'..'"),
-        (
-            "CV112",
-            Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nenv = { CARBON_HOME = \"/x\" }"),
-            "fleet.toml:15:9",
-            "set by the agent",
-        ),
-        (
-            "CV112",
-            Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nenv = { \"A B\" = \"x\" }"),
-            "fleet.toml:15:9",
-            "environment variable",
-        ),
-        (
-            "CV113",
-            Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nargs = [\"-DportOffset=1\"]"),
-            "fleet.toml:15:8",
-            "offset",
-        ),
-        (
-            "CV113",
-            Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nargs = [\"-Da=b c\"]"),
-            "fleet.toml:15:8",
-            "spaces",
-        ),
-    ]
-}
+const FLEET_CASES: &[Case] = &[
+    (
+        "CV005",
+        Fleet("product = \"wso2is-7.2\"", "prodct = \"wso2is-7.2\""),
+        "fleet.toml:4:1",
+        "did you mean \"product\"",
+    ),
+    (
+        "CV005",
+        Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nofset = 1"),
+        "fleet.toml:15:1",
+        "did you mean \"offset\"",
+    ),
+    ("CV006", Fleet("[\"common\"]", "\"common\""), "fleet.toml:5:10", "list of strings"),
+    ("CV006", Fleet("[nodes.gw-1]\n", "[[nodes.gw-1]]\n"), "fleet.toml:16:1", "[nodes.NAME]"),
+    ("CV007", Fleet("\"acme\"", "\"Acme Prod\""), "fleet.toml:1:8", "'A'"),
+    ("CV007", Fleet("[nodes.is-1]", "[nodes.is_1]"), "fleet.toml:11:1", "'_'"),
+    ("CV008", Fleet("host = \"h1\"\n", ""), "fleet.toml:11:1", "`host` is missing"),
+    ("CV008", Fleet("name = \"acme\"", "# no name"), "fleet.toml:1:1", "`name` is missing"),
+    (
+        "CV010",
+        Fleet("after = [\"km\"]", "rollout = { promotion = \"auto\" }"),
+        "fleet.toml:9:25",
+        "automatic, manual",
+    ),
+    (
+        "CV011",
+        Fleet("after = [\"km\"]", "service = { start_deadline = \"5 minutes\" }"),
+        "fleet.toml:9:30",
+        "1h30m",
+    ),
+    (
+        "CV012",
+        Fleet("after = [\"km\"]", "rollout = { max_unavailable = 0 }"),
+        "fleet.toml:9:31",
+        "number of nodes",
+    ),
+    (
+        "CV012",
+        Fleet("after = [\"km\"]", "[[groups.gw.rollout.windows]]\nopens = \"0 25 * * *\"\nduration = \"2h\""),
+        "fleet.toml:9:1",
+        "hour",
+    ),
+    ("CV013", Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\noffset = 60000"), "fleet.toml:15:10", "54424"),
+    ("CV013", Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\noffset = -1"), "fleet.toml:15:10", "0 to"),
+    (
+        "CV013",
+        Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nports = { https = 0 }"),
+        "fleet.toml:15:19",
+        "1 to 65535",
+    ),
+    ("CV101", Fleet("group = \"km\"", "group = \"kn\""), "fleet.toml:12:9", "did you mean \"km\""),
+    (
+        "CV102",
+        Fleet("after = [\"km\"]", "after = [\"km\", \"kms\"]"),
+        "fleet.toml:9:16",
+        "did you mean \"km\"",
+    ),
+    (
+        "CV103",
+        Fleet("layers = [\"common\"]", "layers = [\"common\"]\nafter = [\"gw\"]"),
+        "fleet.toml:6:10",
+        "gw after km after gw",
+    ),
+    ("CV103", Fleet("after = [\"km\"]", "after = [\"gw\"]"), "fleet.toml:9:10", "gw after gw"),
+    ("CV104", Fleet("[nodes.gw-1]", "[nodes.gw]"), "fleet.toml:16:1", "files/gw/"),
+    (
+        "CV105",
+        Fleet("host = \"h2\"\nhome = \"/opt/gw\"", "host = \"h1\"\nhome = \"/opt/is/\"\noffset = 5"),
+        "fleet.toml:14:8",
+        "one home",
+    ),
+    ("CV106", Fleet("host = \"h2\"", "host = \"h1\""), "fleet.toml:11:1", "9443"),
+    (
+        "CV106",
+        Fleet("host = \"h2\"\nhome = \"/opt/gw\"", "host = \"h1\"\nhome = \"/opt/gw\"\noffset = 0"),
+        "fleet.toml:11:1",
+        "port",
+    ),
+    (
+        "CV107",
+        Fleet("[groups.gw]", "[groups.tm]\nproduct = \"wso2am-tm-4.5\"\n[groups.gw]"),
+        "fleet.toml:7:1",
+        "no nodes",
+    ),
+    ("CV108", File("fleet.toml", "name = \"empty\"\n"), "", "no nodes"),
+    ("CV109", Fleet("wso2is-7.2", "wso2is-7.2.0"), "fleet.toml:4:11", "did you mean \"wso2is-7.2\""),
+    (
+        "CV110",
+        File("products/x.toml", "[[product]]\nid = \"x\"\njdk = [21, 11]\n"),
+        "products/x.toml:3:7",
+        "jdk",
+    ),
+    (
+        "CV110",
+        File("products/x.toml", "[[product]]\nid = \"x\"\nextends = \"wso2si\"\n"),
+        "products/x.toml:3:11",
+        "did you mean \"wso2is\"",
+    ),
+    (
+        "CV110",
+        File("products/x.toml", "[[product]]\nid = \"x\"\nextends = \"x\"\n"),
+        "products/x.toml:1:1",
+        "extends itself",
+    ),
+    ("CV111", Fleet("\"/opt/is\"", "\"opt/is\""), "fleet.toml:14:8", "absolute path"),
+    ("CV111", Fleet("\"/opt/is\"", "\"/opt/../is\""), "fleet.toml:14:8", "'..'"),
+    (
+        "CV112",
+        Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nenv = { CARBON_HOME = \"/x\" }"),
+        "fleet.toml:15:9",
+        "set by the agent",
+    ),
+    (
+        "CV112",
+        Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nenv = { \"A B\" = \"x\" }"),
+        "fleet.toml:15:9",
+        "environment variable",
+    ),
+    (
+        "CV113",
+        Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nargs = [\"-DportOffset=1\"]"),
+        "fleet.toml:15:8",
+        "offset",
+    ),
+    (
+        "CV113",
+        Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nargs = [\"-Da=b c\"]"),
+        "fleet.toml:15:8",
+        "spaces",
+    ),
+];
 
-fn layer_cases() -> Vec<Case> {
-    vec![
-        (
-            "CV201",
-            Fleet("[\"common\"]", "[\"common\", \"comon\"]"),
-            "fleet.toml:5:21",
-            "did you mean \"common\"",
+const LAYER_CASES: &[Case] = &[
+    (
+        "CV307",
+        File("config/common.toml", "[a]\npassword = \"{{ secret('db') }}\"\n"),
+        "config/common.toml:2:16",
+        "convoy secret set db",
+    ),
+    (
+        "CV307",
+        Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nargs = [\"-Da={{ secret('db') }}\"]"),
+        "fleet.toml:15:8",
+        "cannot be used here",
+    ),
+    (
+        "CV308",
+        File("config/common.toml", "[a]\nb = \"{{ secret('db') }}\"\n"),
+        "config/common.toml:2:5",
+        "hide only keys",
+    ),
+    ("CV201", Fleet("[\"common\"]", "[\"common\", \"comon\"]"), "fleet.toml:5:21", "did you mean \"common\""),
+    ("CV202", File("config/other.toml", "a = 1\n"), "config/other.toml:1:1", "no group and no node uses"),
+    (
+        "CV203",
+        File("config/nodes/is-1.toml", "server = 1\n"),
+        "config/nodes/is-1.toml:1:1",
+        "a table in config/common.toml",
+    ),
+    (
+        "CV204",
+        File("config/common.toml", "[server]\n\"+hostname\" = \"x\"\n"),
+        "config/common.toml:2:1",
+        "appends to a list",
+    ),
+    (
+        "CV206",
+        Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\noffset = 1"),
+        "config/common.toml:2:10",
+        "fleet.toml wins",
+    ),
+    ("CV207", File("config/common.toml", "a = [1, \"x\"]\n"), "config/common.toml:1:5", "mixes kinds"),
+    (
+        "CV208",
+        File("config/common.toml", "[server]\noffset = \"{{ 1 }}\"\n"),
+        "config/common.toml:2:10",
+        "fleet.toml",
+    ),
+    (
+        "CV301",
+        File("config/common.toml", "a = \"x {{ node. }}\"\n"),
+        "config/common.toml:1:17",
+        "does not read",
+    ),
+    (
+        "CV302",
+        File("config/common.toml", "a = 1\nb = \"{{ node.hots }}\"\n"),
+        "config/common.toml:2:14",
+        "did you mean \"host\"",
+    ),
+    (
+        "CV302",
+        File("config/common.toml", "a = \"https://{{ values.db_hsot }}/\"\n"),
+        "config/common.toml:1:24",
+        "values.db_hsot",
+    ),
+    (
+        "CV302",
+        File("config/common.toml", "a = [\"x\", \"{{ vlaues.x }}\"]\n"),
+        "config/common.toml:1:15",
+        "did you mean \"values\"",
+    ),
+    (
+        "CV302",
+        File("config/common.toml", "a = \"{{ node.host | upcase }}\"\n"),
+        "config/common.toml:1:21",
+        "filter",
+    ),
+    (
+        "CV302",
+        File("files/km/conf/x.tmpl", "one\ntwo {{ node.hots }}\n"),
+        "files/km/conf/x.tmpl:2:13",
+        "did you mean \"host\"",
+    ),
+    ("CV302", Fleet("\"/opt/is\"", "\"{{ values.base }}/is\""), "fleet.toml:14:19", "values.base"),
+    (
+        "CV303",
+        File("config/common.toml", "a = \"{{ nodes('gv') }}\"\n"),
+        "config/common.toml:1:9",
+        "did you mean \"gw\"",
+    ),
+    (
+        "CV303",
+        File("config/common.toml", "a = \"{{ node.port('htps') }}\"\n"),
+        "config/common.toml:1:13",
+        "did you mean \"https\"",
+    ),
+    (
+        "CV303",
+        Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nports = { htps = 1 }"),
+        "fleet.toml:15:11",
+        "did you mean",
+    ),
+    ("CV304", File("config/common.toml", "a = \"{{ 1 + 'x' }}\"\n"), "config/common.toml:1:9", "fails"),
+    (
+        "CV304",
+        File(
+            "config/common.toml",
+            "a = \"{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}\"\n",
         ),
-        ("CV202", File("config/other.toml", "a = 1\n"), "config/other.toml:1:1", "no group and no node uses"),
-        (
-            "CV203",
-            File("config/nodes/is-1.toml", "server = 1\n"),
-            "config/nodes/is-1.toml:1:1",
-            "a table in config/common.toml",
-        ),
-        (
-            "CV204",
-            File("config/common.toml", "[server]\n\"+hostname\" = \"x\"\n"),
-            "config/common.toml:2:1",
-            "appends to a list",
-        ),
-        (
-            "CV206",
-            Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\noffset = 1"),
-            "config/common.toml:2:10",
-            "fleet.toml wins",
-        ),
-        ("CV207", File("config/common.toml", "a = [1, \"x\"]\n"), "config/common.toml:1:5", "mixes kinds"),
-        (
-            "CV208",
-            File("config/common.toml", "[server]\noffset = \"{{ 1 }}\"\n"),
-            "config/common.toml:2:10",
-            "fleet.toml",
-        ),
-        (
-            "CV301",
-            File("config/common.toml", "a = \"x {{ node. }}\"\n"),
-            "config/common.toml:1:17",
-            "does not read",
-        ),
-        (
-            "CV302",
-            File("config/common.toml", "a = 1\nb = \"{{ node.hots }}\"\n"),
-            "config/common.toml:2:14",
-            "did you mean \"host\"",
-        ),
-        (
-            "CV302",
-            File("config/common.toml", "a = \"https://{{ values.db_hsot }}/\"\n"),
-            "config/common.toml:1:24",
-            "values.db_hsot",
-        ),
-        (
-            "CV302",
-            File("config/common.toml", "a = [\"x\", \"{{ vlaues.x }}\"]\n"),
-            "config/common.toml:1:15",
-            "did you mean \"values\"",
-        ),
-        (
-            "CV302",
-            File("config/common.toml", "a = \"{{ node.host | upcase }}\"\n"),
-            "config/common.toml:1:21",
-            "filter",
-        ),
-        (
-            "CV302",
-            File("files/km/conf/x.tmpl", "one\ntwo {{ node.hots }}\n"),
-            "files/km/conf/x.tmpl:2:13",
-            "did you mean \"host\"",
-        ),
-        ("CV302", Fleet("\"/opt/is\"", "\"{{ values.base }}/is\""), "fleet.toml:14:19", "values.base"),
-        (
-            "CV303",
-            File("config/common.toml", "a = \"{{ nodes('gv') }}\"\n"),
-            "config/common.toml:1:9",
-            "did you mean \"gw\"",
-        ),
-        (
-            "CV303",
-            File("config/common.toml", "a = \"{{ node.port('htps') }}\"\n"),
-            "config/common.toml:1:13",
-            "did you mean \"https\"",
-        ),
-        (
-            "CV303",
-            Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nports = { htps = 1 }"),
-            "fleet.toml:15:11",
-            "did you mean",
-        ),
-        ("CV304", File("config/common.toml", "a = \"{{ 1 + 'x' }}\"\n"), "config/common.toml:1:9", "fails"),
-        (
-            "CV304",
-            File(
-                "config/common.toml",
-                "a = \"{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}\"\n",
-            ),
-            "config/common.toml:1:6",
-            "end",
-        ),
-        ("CV305", File("config/common.toml", "a = \"{{ node }}\"\n"), "config/common.toml:1:5", "node.host"),
-        ("CV305", File("config/common.toml", "a = \"{{ none }}\"\n"), "config/common.toml:1:5", "TOML"),
-        (
-            "CV306",
-            File("config/common.toml", "a = \"{{ '{{' }} x\"\n"),
-            "config/common.toml:1:5",
-            "templates",
-        ),
-        (
-            "CV409",
-            Fleet("[nodes.is-1]", "[[files]]\npath = \"../x\"\n[nodes.is-1]"),
-            "fleet.toml:12:8",
-            "pattern",
-        ),
-        (
-            "CV410",
-            Fleet("[nodes.is-1]", "[[files]]\npath = \"x\"\nmode = \"rw\"\n[nodes.is-1]"),
-            "fleet.toml:13:8",
-            "0640",
-        ),
-    ]
-}
+        "config/common.toml:1:6",
+        "end",
+    ),
+    ("CV305", File("config/common.toml", "a = \"{{ node }}\"\n"), "config/common.toml:1:5", "node.host"),
+    ("CV305", File("config/common.toml", "a = \"{{ none }}\"\n"), "config/common.toml:1:5", "TOML"),
+    ("CV306", File("config/common.toml", "a = \"{{ '{{' }} x\"\n"), "config/common.toml:1:5", "templates"),
+    (
+        "CV409",
+        Fleet("[nodes.is-1]", "[[files]]\npath = \"../x\"\n[nodes.is-1]"),
+        "fleet.toml:12:8",
+        "pattern",
+    ),
+    (
+        "CV410",
+        Fleet("[nodes.is-1]", "[[files]]\npath = \"x\"\nmode = \"rw\"\n[nodes.is-1]"),
+        "fleet.toml:13:8",
+        "0640",
+    ),
+];
 
 fn place(finding: &Finding) -> String {
     let place = finding.place.as_ref();
@@ -412,14 +401,14 @@ fn further(code: &str, files: &mut BTreeMap<String, Vec<u8>>) {
 #[test]
 fn each_mistake_is_named_at_its_place_with_a_remedy() {
     let mut wrong = Vec::new();
-    for (code, edit, at, part) in directory_cases().into_iter().chain(fleet_cases()).chain(layer_cases()) {
+    for (code, edit, at, part) in DIRECTORY_CASES.iter().chain(FLEET_CASES).chain(LAYER_CASES) {
         let mut files = base();
         edit.apply(&mut files);
         further(code, &mut files);
         let composition = compose(&Sources(files));
         let all: Vec<String> = composition.findings.iter().map(ToString::to_string).collect();
         let found = composition.findings.iter().find(|finding| {
-            finding.code == code && place(finding) == at && finding.to_string().contains(part)
+            finding.code == *code && place(finding) == *at && finding.to_string().contains(part)
         });
         match found {
             None => wrong.push(format!("expected {code} at {at:?} with {part:?}, but:\n{}", all.join("\n"))),
@@ -475,6 +464,15 @@ fn two_files_for_one_target_are_refused() {
 }
 
 #[test]
+fn made_up_secrets_are_named() {
+    let mut files = base();
+    files.insert("config/common.toml".to_owned(), b"[a]\npassword = \"{{ secret('db') }}\"\n".to_vec());
+    let composition = compose_with(&Sources(files), &Secrets::new(BTreeMap::new(), Absent::Placeholder));
+    assert!(composition.fleet.is_some());
+    assert_eq!(composition.findings.iter().map(|finding| finding.code).collect::<Vec<_>>(), ["CV309"]);
+}
+
+#[test]
 fn a_finding_never_shows_a_secret() {
     let mut files = base();
     let layer = "[super_admin]\npassword = \"hunter2 {{ nope }}\"\n[secrets]\nx = \"hunter2{{ nope2 }}\"\n\
@@ -500,14 +498,14 @@ fn every_code_is_documented_and_has_a_case() {
         .filter(|code| code.as_str() < "CV500")
         .collect();
     assert_eq!(source, documented);
-    let mut cases: BTreeSet<String> = directory_cases()
+    let mut cases: BTreeSet<String> = DIRECTORY_CASES
         .iter()
-        .chain(&fleet_cases())
-        .chain(&layer_cases())
+        .chain(FLEET_CASES)
+        .chain(LAYER_CASES)
         .map(|(code, ..)| (*code).to_owned())
         .collect();
     // These have tests of their own above; CV209 guards against a defect of ours.
-    cases.extend(["CV000", "CV408", "CV209"].map(str::to_owned));
+    cases.extend(["CV000", "CV209", "CV309", "CV408"].map(str::to_owned));
     assert_eq!(source, cases);
 }
 

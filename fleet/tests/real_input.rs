@@ -1,7 +1,9 @@
 //! Real deployment.toml files and our own examples through composition. Reads files, unlike the crate itself.
 #![expect(
     clippy::disallowed_methods,
-    reason = "the tests bring the input that the crate must not read itself"
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "the tests bring the input that the crate must not read itself, and say what they skip"
 )]
 
 use std::{

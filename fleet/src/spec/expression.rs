@@ -438,7 +438,7 @@ fn last_part(path: &str) -> &str {
 fn first_missing(path: &str, names: &Names) -> Option<(String, Vec<String>)> {
     let mut parts = path.split('.');
     let first = parts.next()?;
-    if first == "nodes" {
+    if ["nodes", "secret"].contains(&first) {
         return None;
     }
     let mut so_far = first.to_owned();

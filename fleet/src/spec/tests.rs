@@ -124,3 +124,155 @@ fn a_secret_never_goes_where_it_would_be_shown() {
     assert_eq!(codes(compose_with(&typed, &known)), ["CV307"]);
     assert!(!format!("{known:?}").contains("pw"));
 }
+
+/// The composed text of a single node from these layers, without its first line.
+fn layered(layers: &[&str]) -> String {
+    let names: Vec<String> = (0..layers.len()).map(|index| format!("\"l{index}\"")).collect();
+    let fleet = format!(
+        "name = \"f\"\n[groups.g]\nproduct = \"wso2is-7.2\"\nlayers = [{}]\n[nodes.n]\ngroup = \"g\"\nhost = \"h\"\n\
+         home = \"/opt/is\"\n",
+        names.join(", ")
+    );
+    let paths: Vec<String> = (0..layers.len()).map(|index| format!("config/l{index}.toml")).collect();
+    let mut files = vec![("fleet.toml", fleet.as_str())];
+    files.extend(paths.iter().map(String::as_str).zip(layers.iter().copied()));
+    let text = node(&composed(&files), "n").config_text.clone();
+    text.split_once("\n\n").map(|(_, rest)| rest.to_owned()).unwrap_or_default()
+}
+
+#[test]
+fn tables_merge_and_scalars_and_lists_are_replaced() {
+    insta::assert_snapshot!(
+        layered(&[
+            "# one\n[a]\nx = 1 # first\nlist = [1, 2]\n[a.b]\ny = 'old'\n",
+            "[a]\nlist = [3]\nb = { z = true }\n# two\n[c]\nk.l = 1\n",
+        ]),
+        @r"
+    # one
+    [a]
+    x = 1 # first
+    list = [3]
+
+    [a.b]
+    y = 'old'
+    z = true
+
+    # two
+    [c]
+
+    [c.k]
+    l = 1
+    "
+    );
+}
+
+#[test]
+fn arrays_of_tables_are_replaced_appended_or_merged_by_key() {
+    let base = "[[free]]\nn = 1\n[[event_listener]]\nid = 'a'\n[event_listener.properties]\np = 1\n\
+                [[event_listener]]\nid = 'b'\n";
+    insta::assert_snapshot!(
+        layered(&[base, "[[free]]\nn = 2\n[[event_listener]]\nid = 'a'\norder = 5\n[event_listener.properties]\nq = 2\n[[event_listener]]\nid = 'c'\n"]),
+        @r"
+    [[free]]
+    n = 2
+
+    [[event_listener]]
+    id = 'a'
+    order = 5
+
+    [event_listener.properties]
+    p = 1
+    q = 2
+
+    [[event_listener]]
+    id = 'b'
+
+    [[event_listener]]
+    id = 'c'
+    "
+    );
+    insta::assert_snapshot!(
+        layered(&[base, "[[\"+free\"]]\nn = 2\n[[\"=event_listener\"]]\nid = 'only'\n"]),
+        @r"
+    [[free]]
+    n = 1
+
+    [[free]]
+    n = 2
+
+    [[event_listener]]
+    id = 'only'
+    "
+    );
+}
+
+#[test]
+fn whole_expressions_keep_their_type_and_foreign_references_are_left_alone() {
+    insta::assert_snapshot!(
+        layered(&[
+            "a = \"{{ node.offset }}\"\nb = \"x{{ node.offset }}\"\nc = \"{{ ['p', 1 == 1] | length }}\"\n\
+             d = [\"{{ node.host }}\", \"$ref{x.y}\"]\ne = \"$secret{z} ${carbon.home} $env{E} $sys{S}\"\n\
+             f = \"{{ {'k': 1} }}\"\ng = \"{{ peers | urls('tcp', 'https') }}\"\nh = '^[a-z]{2,3}$'\n",
+        ]),
+        @r#"
+    a = 0
+    b = "x0"
+    c = 2
+    d = ["h", "$ref{x.y}"]
+    e = "$secret{z} ${carbon.home} $env{E} $sys{S}"
+    f = { k = 1 }
+    g = []
+    h = '^[a-z]{2,3}$'
+    "#
+    );
+}
+
+#[test]
+fn the_nearest_value_and_file_win() {
+    let fleet = r#"
+name = "f"
+[values]
+a = "fleet"
+b = "fleet"
+c = "of {{ node.name }}"
+[groups.g]
+product = "wso2is-7.2"
+layers = ["l"]
+values = { b = "group", d = "{{ values.c }}!" }
+[nodes.n]
+group = "g"
+host = "h"
+home = "/opt/is"
+values = { a = "node" }
+[[files]]
+path = "conf/*"
+mode = "0600"
+drift = "report"
+"#;
+    let fleet = composed(&[
+        ("fleet.toml", fleet),
+        ("config/l.toml", "x = \"{{ values.a }} {{ values.b }} {{ values.d }}\"\n"),
+        ("files/g/conf/one", "group"),
+        ("files/g/conf/two.tmpl", "{{ node.home }}\n"),
+        ("files/n/conf/one", "node"),
+    ]);
+    let node = node(&fleet, "n");
+    assert!(node.config_text.contains(r#"x = "node group of n!""#), "{}", node.config_text);
+    let content = |path: &str| {
+        let entry = &node.bundle.files[&crate::bundle::HomePath::parse(path).unwrap()];
+        assert_eq!((entry.mode, entry.drift), (0o600, crate::bundle::DriftPolicy::Report));
+        String::from_utf8(node.contents[&entry.digest].to_vec()).unwrap()
+    };
+    assert_eq!((content("conf/one"), content("conf/two")), ("node".to_owned(), "/opt/is\n".to_owned()));
+}
+
+#[test]
+fn the_health_api_is_asked_only_when_it_is_on() {
+    let probes = |layer: &str| {
+        let fleet = composed(&[("fleet.toml", SMALL), ("config/common.toml", layer)]);
+        let probes = &node(&fleet, "is-1").bundle.service.probes;
+        probes.iter().map(|probe| probe.name.clone()).collect::<Vec<_>>()
+    };
+    assert!(!probes("").contains(&"health-api".to_owned()));
+    assert!(probes("[carbon_health_check]\nenable = true\n").contains(&"health-api".to_owned()));
+}

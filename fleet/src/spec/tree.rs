@@ -455,8 +455,11 @@ fn print_header(out: &mut String, table: &Table, header: &str) {
 /// TOML 1.1 escapes and inline tables over several lines are valid here but not for the product: those are printed
 /// anew, everything else as typed.
 fn leaf_text(leaf: &Leaf) -> String {
+    let foreign = |raw: &String| {
+        raw.contains("\\e") || raw.contains("\\x") || (leaf.value.is_array() && raw.contains('{'))
+    };
     match &leaf.raw {
-        Some(raw) if !raw.contains("\\e") && !raw.contains("\\x") && !raw.contains('{') => raw.clone(),
+        Some(raw) if !foreign(raw) => raw.clone(),
         _ => value_text(&leaf.value),
     }
 }
