@@ -341,7 +341,7 @@ pub struct Rollout {
 impl Rollout {
     /// Nothing more will happen.
     pub fn has_ended(&self) -> bool {
-        !matches!(self.state.as_str(), "running" | "paused" | "rolling-back" | "pending")
+        !matches!(self.state.as_str(), "running" | "paused" | "stopping" | "rolling-back" | "pending")
     }
 
     /// It ended, and every node is as it should be.
@@ -378,7 +378,7 @@ pub struct RolloutNode {
 impl RolloutNode {
     /// Nothing more will happen to it.
     pub fn has_ended(&self) -> bool {
-        matches!(self.state.as_str(), "ready" | "failed" | "rolled-back" | "skipped")
+        matches!(self.state.as_str(), "ready" | "failed" | "rolled-back" | "return-failed" | "skipped")
     }
 }
 

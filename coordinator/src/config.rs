@@ -74,7 +74,7 @@ impl Default for Limits {
             handshakes: 64,
             handshake_timeout: Duration::from_secs(10),
             upload_bytes: 256 * 1024 * 1024,
-            upload_files: 10_000,
+            upload_files: 5_000,
         }
     }
 }

@@ -115,7 +115,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     coordinator.tracker.spawn(garbage::run(coordinator.clone()));
     coordinator.tracker.spawn(rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
     let limits = config.limits.clone();
-    let acceptor = Acceptor { listener, tls, fleet: config.fleet.clone(), limits };
+    let (fleet, clock) = (config.fleet.clone(), coordinator.clock);
+    let acceptor = Acceptor { listener, tls, fleet, clock, limits };
     let connections = acceptor.start(&coordinator.tracker, stop.clone());
     private::write(&address_file, bound.to_string().as_bytes()).map_err(data_error)?;
     info!(fleet = %config.fleet, address = %bound, epoch = %coordinator.epoch, "The coordinator is ready");

@@ -4,6 +4,7 @@
 //! a permit, and one that takes too long is dropped. One slow peer holds up nobody else.
 
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use fleet::ids::FleetName;
+use fleet::{ids::FleetName, time::Timestamp};
 use rustls::{
     RootCertStore, ServerConfig,
     server::{VerifierBuilderError, WebPkiClientVerifier},
@@ -21,6 +22,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::Sleep,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -35,6 +37,10 @@ use crate::{
 
 /// Connections whose handshake is done and that the server has not taken yet.
 const READY_MAX: usize = 64;
+/// Who has no certificate has this long on one connection: enough to enrol, too little to fill the place.
+const ANONYMOUS_MAX: Duration = Duration::from_secs(60);
+/// After its certificate has ended a connection is cut; until then its session may say goodbye.
+const EXPIRY_GRACE: Duration = Duration::from_secs(10);
 /// After a failed accept, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -76,6 +82,7 @@ pub enum TlsError {
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     peer: Peer,
+    end: Pin<Box<Sleep>>,
     // Held as long as the connection lives, which is what bounds their number.
     _permit: OwnedSemaphorePermit,
 }
@@ -96,6 +103,8 @@ pub struct Acceptor {
     pub tls: Arc<ArcSwap<ServerConfig>>,
     /// Whose certificates count.
     pub fleet: FleetName,
+    /// The wall clock, for the end of certificates.
+    pub clock: fn() -> Timestamp,
     /// Bounds.
     pub limits: Limits,
 }
@@ -125,6 +134,7 @@ impl Acceptor {
             let handshake = Handshake {
                 tls: TlsAcceptor::from(self.tls.load_full()),
                 fleet: self.fleet.clone(),
+                clock: self.clock,
                 timeout: self.limits.handshake_timeout,
                 permits: handshakes.clone(),
             };
@@ -168,6 +178,7 @@ impl Acceptor {
 struct Handshake {
     tls: TlsAcceptor,
     fleet: FleetName,
+    clock: fn() -> Timestamp,
     timeout: Duration,
     permits: Arc<Semaphore>,
 }
@@ -195,11 +206,25 @@ impl Handshake {
             }
         };
         match peer_of(stream.get_ref().1.peer_certificates(), &self.fleet) {
-            Ok(peer) => Some(Connection { stream, peer, _permit: permit }),
+            Ok(peer) => {
+                let end = Box::pin(tokio::time::sleep(self.lifetime(&peer)));
+                Some(Connection { stream, peer, end, _permit: permit })
+            }
             Err(error) => {
                 warn!(%error, %address, "Refused a connection: its certificate names nobody here");
                 None
             }
+        }
+    }
+}
+
+impl Handshake {
+    fn lifetime(&self, peer: &Peer) -> Duration {
+        let until = |not_after: Timestamp| not_after.since((self.clock)()) + EXPIRY_GRACE;
+        match peer {
+            Peer::Anonymous => ANONYMOUS_MAX,
+            Peer::Node(node) => until(node.not_after),
+            Peer::Operator(operator) => until(operator.not_after),
         }
     }
 }
@@ -210,6 +235,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the connection's time is up")));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }

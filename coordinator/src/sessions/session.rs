@@ -148,6 +148,7 @@ struct Talk<I> {
     changes: watch::Receiver<Version>,
     conversation: Conversation,
     seen_version: Version,
+    received: u64,
     outbox: Outbox,
     answers: BTreeMap<u64, CommandAnswer>,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -177,6 +178,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             changes,
             conversation: Conversation::new(record, seen.map(|seen| *seen).unwrap_or_default()),
             seen_version,
+            received: 0,
             outbox: Outbox::default(),
             answers: BTreeMap::new(),
             work: FuturesUnordered::new(),
@@ -284,6 +286,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             Event::Deadline => return self.on_deadline(),
             Event::Dismissed => {
                 let why = self.seat.dismissal.borrow().clone();
+                warn!(node = %self.session.peer.name, why, "A session is told to leave");
                 self.leave(why, SUPERSEDED_REDIAL);
             }
             Event::Stopping => self.leave("the coordinator is stopping".to_owned(), STOP_REDIAL),
@@ -380,7 +383,10 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             Done::Saved(Ok(version)) => {
                 self.saving = false;
                 self.seen_version = version;
-                self.outbox.put(ToAgent::NoticesReceived(self.conversation.notices_up_to()));
+                if self.received != self.conversation.notices_up_to() {
+                    self.received = self.conversation.notices_up_to();
+                    self.outbox.put(ToAgent::NoticesReceived(self.received));
+                }
             }
             Done::Saved(Err(error)) => {
                 warn!(node = %self.session.peer.name, %error, "Cannot store what a node reports; trying again");

@@ -1,6 +1,7 @@
 //! The whole coordinator inside the test, over real TLS.
 #![allow(clippy::unwrap_used, reason = "in a test, a step that fails is the finding")]
 
+mod crash;
 mod identity;
 mod operator;
 mod rollouts;

@@ -18,6 +18,7 @@ use proto::wire::{
 };
 use tempfile::TempDir;
 use tokio::{
+    process::{Child, Command},
     sync::{mpsc, watch},
     task::JoinHandle,
 };
@@ -31,10 +32,19 @@ use tonic::{
 /// Far longer than anything takes; reached only when something never happens.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+fn config_text(dir: &TempDir, more: &str) -> String {
+    let data = dir.path().join("data");
+    format!("fleet = \"acme\"\ndata_dir = {data:?}\nlisten = \"127.0.0.1:0\"\n{more}")
+}
+
 pub struct TestCoordinator {
     pub dir: Arc<TempDir>,
-    pub stop: CancellationToken,
-    pub task: JoinHandle<Result<(), coordinator::RunError>>,
+    program: Program,
+}
+
+enum Program {
+    Task { stop: CancellationToken, task: JoinHandle<Result<(), coordinator::RunError>> },
+    Process(Child),
 }
 
 #[derive(serde::Deserialize)]
@@ -51,11 +61,7 @@ impl TestCoordinator {
     }
 
     pub async fn start_in(dir: Arc<TempDir>, more: &str) -> Self {
-        let text = format!(
-            "fleet = \"acme\"\ndata_dir = {:?}\nlisten = \"127.0.0.1:0\"\n{more}",
-            dir.path().join("data")
-        );
-        let config = Config::parse(&text).unwrap();
+        let config = Config::parse(&config_text(&dir, more)).unwrap();
         let stop = CancellationToken::new();
         let mut task = tokio::spawn(coordinator::run(config, stop.clone()));
         let address = dir.path().join("data/address");
@@ -68,13 +74,52 @@ impl TestCoordinator {
             () = ready => {}
             ended = &mut task => panic!("the coordinator ended at its start: {ended:?}"),
         }
-        Self { dir, stop, task }
+        Self { dir, program: Program::Task { stop, task } }
+    }
+
+    /// The real program, as a process of its own.
+    pub async fn spawn_in(dir: Arc<TempDir>) -> Self {
+        let config = dir.path().join("coordinator.toml");
+        std::fs::write(&config, config_text(&dir, "[log]\nlevel = \"warn\"\n")).unwrap();
+        // What a killed one left behind would name a port where nobody listens.
+        drop(std::fs::remove_file(dir.path().join("data/address")));
+        let mut child = Command::new(env!("CARGO_BIN_EXE_convoy-coordinator"))
+            .arg("--config")
+            .arg(&config)
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        while !dir.path().join("data/address").exists() {
+            assert_eq!(child.try_wait().unwrap(), None, "the coordinator ended at its start");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Self { dir, program: Program::Process(child) }
+    }
+
+    /// SIGKILL, at once.
+    pub async fn kill(self) -> Arc<TempDir> {
+        let Program::Process(mut child) = self.program else { panic!("only a process can be killed") };
+        child.kill().await.unwrap();
+        self.dir
+    }
+
+    /// Of the process.
+    pub fn pid(&self) -> u32 {
+        let Program::Process(child) = &self.program else { panic!("a task has no process of its own") };
+        child.id().unwrap()
+    }
+
+    /// Until the process has ended by itself; its exit status.
+    pub async fn wait(self) -> Option<i32> {
+        let Program::Process(mut child) = self.program else { panic!("a task has no exit status") };
+        tokio::time::timeout(PATIENCE, child.wait()).await.unwrap().unwrap().code()
     }
 
     /// Stops it as SIGTERM would, and hands back its directory.
     pub async fn stop(self) -> Arc<TempDir> {
-        self.stop.cancel();
-        tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
+        let Program::Task { stop, task } = self.program else { panic!("only a task can be stopped so") };
+        stop.cancel();
+        tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap().unwrap();
         self.dir
     }
 
