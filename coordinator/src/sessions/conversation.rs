@@ -176,3 +176,6 @@ fn same_facts(a: &Observed, b: &Observed) -> bool {
         && a.pack == b.pack
         && a.drift_pause == b.drift_pause
 }
+
+#[cfg(test)]
+mod tests;

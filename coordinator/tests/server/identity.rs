@@ -159,3 +159,35 @@ async fn what_holds_secrets_is_for_its_owner_only() {
     assert_eq!(mode & 0o777, 0o700);
     coordinator.stop().await;
 }
+
+#[tokio::test]
+async fn a_session_ends_with_its_certificate() {
+    let coordinator =
+        TestCoordinator::start_in(tempfile::tempdir().unwrap().into(), "[certificates]\nnode = \"2s\"\n")
+            .await;
+    let node = coordinator.join("is-1").await;
+    let mut session = node.session(&coordinator).await.unwrap();
+    let told = session.until(|message| match message {
+        to_agent::Message::Leave(leave) => Some(leave.why),
+        _ => None,
+    });
+    assert!(told.await.contains("certificate has expired"));
+    assert!(coordinator.renew(&node).await.is_err(), "an expired certificate opens a connection");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn the_server_certificate_is_renewed_without_a_restart() {
+    let coordinator =
+        TestCoordinator::start_in(tempfile::tempdir().unwrap().into(), "[certificates]\nserver = \"2s\"\n")
+            .await;
+    let node = coordinator.join("is-1").await;
+    let mut session = node.session(&coordinator).await.unwrap();
+    session.until(|message| matches!(message, to_agent::Message::Welcome(_)).then_some(())).await;
+    // Beyond the end of the certificate that the coordinator started with.
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    coordinator.join("is-2").await;
+    session.say(from_agent::Message::Heartbeat(Heartbeat { seq: 1 })).await;
+    session.until(|message| matches!(message, to_agent::Message::Heartbeat(_)).then_some(())).await;
+    coordinator.stop().await;
+}
