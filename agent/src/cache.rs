@@ -29,7 +29,8 @@ impl Cache {
         Ok(Self { dir })
     }
 
-    fn path(&self, digest: &Digest) -> PathBuf {
+    /// Where the content of that digest lies, if it is here.
+    pub fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(digest.to_string())
     }
 

@@ -2,7 +2,9 @@
 
 use std::{fmt, path::Path};
 
-use crate::{config::Config, identity::Store};
+use fleet::node::Placed;
+
+use crate::{cache::Cache, config::Config, identity::Store, journal::Journal, preflight::Subject};
 
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,4 +45,19 @@ pub fn examine(config: &Config) -> Vec<Check> {
         checks.push(check(format!("java_home {}", java_home.display()), problem));
     }
     checks
+}
+
+/// The server whose files are in force, or else the one that is assigned, for the preflight of what is on disk.
+///
+/// # Errors
+/// There is none yet, or what is known of it cannot be read.
+pub fn server(config: &Config) -> Result<Subject, String> {
+    let memory = Journal::of(&config.data_dir).read().map_err(|error| crate::chain(&error))?;
+    let assigned = memory.assignment.as_ref().map(Placed::from);
+    let placed = memory.written.or(assigned).ok_or("no bundle has come to this node yet")?;
+    let cache = Cache::open(&config.data_dir).map_err(|error| error.to_string())?;
+    let bundle = cache.bundle(&placed.content).ok_or("the bundle in force is not kept here")?;
+    let java_home = config.java_home.as_ref().map(|path| path.display().to_string());
+    let subject = Subject::on_disk(bundle.service.clone());
+    Ok(subject.with_defaults(java_home.as_deref(), config.run_user.as_deref()))
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use agent::{chain, config::Config, doctor, identity::Store, link, telemetry};
+use agent::{chain, config::Config, doctor, identity::Store, link, preflight, telemetry};
 use clap::{Parser, Subcommand};
 use fleet::token::JoinToken;
 
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         }
         Command::Enroll { token, token_file, coordinator } => read_token(token, token_file)
             .and_then(|token| runtime.block_on(enroll(&config, &token, coordinator.as_deref()))),
-        Command::Doctor => examine(&config),
+        Command::Doctor => runtime.block_on(examine(&config)),
     };
     // Threads that wait for the server's end would keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
@@ -104,13 +104,22 @@ async fn enroll(config: &Config, token: &JoinToken, coordinator: Option<&str>) -
     Ok(())
 }
 
-fn examine(config: &Config) -> Result<(), String> {
-    let checks = doctor::examine(config);
-    for check in &checks {
+async fn examine(config: &Config) -> Result<(), String> {
+    let mut failed = 0;
+    for check in doctor::examine(config) {
         drop(writeln!(io::stdout(), "{check}"));
+        failed += usize::from(check.problem.is_some());
     }
-    let failed = checks.iter().filter(|check| check.problem.is_some()).count();
-    if failed == 0 { Ok(()) } else { Err(format!("{failed} checks failed")) }
+    let fit = match doctor::server(config) {
+        Ok(subject) => {
+            preflight::doctor(&subject, &mut io::stdout()).await.map_err(|error| error.to_string())?
+        }
+        Err(why) => {
+            drop(writeln!(io::stdout(), "skipped the server's checks: {why}"));
+            true
+        }
+    };
+    if fit && failed == 0 { Ok(()) } else { Err("not fit; see above".to_owned()) }
 }
 
 /// Resolves at the first request to end.

@@ -13,6 +13,7 @@ use crate::{
     identity::{IdentityError, Store},
     journal::{Journal, JournalError},
     link::{Link, LinkSettings},
+    preflight::Checkpoint,
     private,
     probe::Pins,
     process::{Console, Processes},
@@ -109,7 +110,8 @@ fn build(config: &Config, seed: u64, journal: Journal, cache: Cache) -> Result<W
         LinkSettings { coordinators: config.coordinators.clone(), home: config.homes.join(" "), seed };
     let store = Store::of(&config.data_dir);
     let link = Link::start(settings, store, cache.clone(), outcomes.clone()).map_err(BuildError::Identity)?;
-    let files = Files::start(cache, defaults.clone(), watch, outcomes.clone());
+    let checkpoint = Checkpoint::new(cache.clone(), defaults.clone(), link.clock(), outcomes.clone());
+    let files = Files::start(cache, defaults.clone(), watch, checkpoint, outcomes.clone());
     let processes = Processes { defaults, console: console.clone(), events: outcomes.clone() };
     Ok(World {
         begin: tokio::time::Instant::now(),

@@ -17,7 +17,7 @@ use super::{
     stage::{Staged, carried, read_bounded, stage, write_beside},
     switch::switch,
 };
-use crate::{cache::Cache, watch::Watch};
+use crate::{cache::Cache, preflight::Checkpoint, watch::Watch};
 
 /// Jobs that may wait; the engine asks for few at a time.
 const JOBS_MAX: usize = 256;
@@ -43,11 +43,18 @@ pub enum Job {
 #[derive(Debug)]
 pub struct Files {
     jobs: mpsc::Sender<Job>,
+    checkpoint: Checkpoint,
 }
 
 impl Files {
-    /// Starts the thread. It ends when this is dropped and its jobs are done.
-    pub fn start(cache: Cache, defaults: Defaults, watch: Watch, events: mpsc::Sender<Event>) -> Self {
+    /// Starts the thread; stagings pass `checkpoint` first. It ends when this is dropped and its jobs are done.
+    pub fn start(
+        cache: Cache,
+        defaults: Defaults,
+        watch: Watch,
+        checkpoint: Checkpoint,
+        events: mpsc::Sender<Event>,
+    ) -> Self {
         let (jobs, mut waiting) = mpsc::channel(JOBS_MAX);
         let mut worker = Worker {
             cache,
@@ -63,11 +70,14 @@ impl Files {
                 worker.perform(job);
             }
         });
-        Self { jobs }
+        Self { jobs, checkpoint }
     }
 
-    /// Hands over a job; returns at once.
-    pub fn start_job(&self, job: Job) {
+    /// Hands over a job; returns at once. Staging has to pass the preflight first.
+    pub fn start_job(&mut self, job: Job) {
+        if let Job::Stage(target, bundle) = job {
+            return self.checkpoint.pass(target, bundle, self.jobs.clone());
+        }
         if let Err(error) = self.jobs.try_send(job) {
             // Every job is asked for again by a later event: scans by the timer, others by their missing outcome.
             tracing::error!(%error, "Too many file jobs wait; one was dropped");

@@ -14,6 +14,7 @@ use fleet::{
     ids::{FleetEpoch, Generation},
     node::{Event, Placed},
     observed::{Notice, Observed, Refusal, Stage},
+    preflight::facts::ClockSkew,
     service::full_jitter,
 };
 use tokio::sync::{mpsc, watch};
@@ -64,6 +65,7 @@ pub struct Link {
     epoch: watch::Sender<Option<FleetEpoch>>,
     orders: mpsc::Sender<Order>,
     channel: watch::Receiver<Option<Channel>>,
+    clock: watch::Receiver<Option<ClockSkew>>,
     cache: Cache,
     events: mpsc::Sender<Event>,
     obtaining: Option<tokio::task::JoinHandle<()>>,
@@ -78,6 +80,7 @@ struct Task {
     epoch: watch::Receiver<Option<FleetEpoch>>,
     orders: mpsc::Receiver<Order>,
     channel: watch::Sender<Option<Channel>>,
+    clock: watch::Sender<Option<ClockSkew>>,
     events: mpsc::Sender<Event>,
 }
 
@@ -97,6 +100,7 @@ impl Link {
         let (epoch, epochs) = watch::channel(None);
         let (orders, waiting) = mpsc::channel(ORDERS_MAX);
         let (channel, channels) = watch::channel(None);
+        let (clock, clocks) = watch::channel(None);
         let task = Task {
             settings,
             store,
@@ -105,10 +109,16 @@ impl Link {
             epoch: epochs,
             orders: waiting,
             channel,
+            clock,
             events: events.clone(),
         };
         tokio::spawn(task.run());
-        Ok(Self { report, epoch, orders, channel: channels, cache, events, obtaining: None })
+        Ok(Self { report, epoch, orders, channel: channels, clock: clocks, cache, events, obtaining: None })
+    }
+
+    /// This host's clock against the coordinator's, as measured by the last greeting.
+    pub fn clock(&self) -> watch::Receiver<Option<ClockSkew>> {
+        self.clock.clone()
     }
 
     /// Tells the node's state; only the newest is kept.

@@ -7,6 +7,7 @@ use fleet::{
     ids::{FleetEpoch, Generation},
     node::{Command, Event},
     observed::{Notice, Observed, Refusal, RefusalReason, Stage},
+    preflight::facts::ClockSkew,
     time::Timestamp,
 };
 use prost::Message as _;
@@ -83,6 +84,7 @@ pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, Strin
         home: task.settings.home.clone(),
         wall_clock_ms: wall_clock().0,
     };
+    let greeted_at = wall_clock();
     let first = wire::FromAgent { message: Some(From::Hello(hello)) };
     outgoing.send(first).await.map_err(|_| "the stream closed at once")?;
     let mut client = AgentLinkClient::new(channel).max_decoding_message_size(64 * 1024);
@@ -96,6 +98,10 @@ pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, Strin
         }
     });
     let (welcome, incoming) = welcomed.await.map_err(|_| "no Welcome in time".to_owned())??;
+    let half_way = Timestamp(i64::midpoint(greeted_at.0, wall_clock().0));
+    // A coordinator that does not tell its time says 0.
+    let told = (welcome.wall_clock_ms != 0).then_some(Timestamp(welcome.wall_clock_ms));
+    task.clock.send_replace(told.map(|theirs| ClockSkew::between(half_way, theirs)));
     let interval = Duration::from_millis(welcome.heartbeat_ms.clamp(100, 600_000));
     Ok(Session {
         outgoing,

@@ -4,6 +4,7 @@
 //! The agent calls [`run`] with the staged bundle before every apply; `convoy-agent doctor` prints the same checks of
 //! what is on disk now. Every look has a time limit, so that a silent database delays an apply by seconds only.
 
+mod checkpoint;
 mod endpoints;
 mod host;
 mod java;
@@ -23,6 +24,8 @@ use fleet::{
         needs,
     },
 };
+
+pub use checkpoint::Checkpoint;
 
 /// What is to be judged.
 #[derive(Debug, Clone)]
@@ -69,7 +72,14 @@ impl Subject {
 
 /// All checks of `subject`, in the order in which a person would look.
 pub async fn run(subject: &Subject) -> Vec<Check> {
-    fleet::preflight::check(&gather(subject).await, &subject.settings)
+    examine(subject).await.1
+}
+
+/// The checks, and what they are based on.
+async fn examine(subject: &Subject) -> (PreflightFacts, Vec<Check>) {
+    let facts = gather(subject).await;
+    let checks = fleet::preflight::check(&facts, &subject.settings);
+    (facts, checks)
 }
 
 /// Prints all checks as a table, and says whether nothing speaks against running this server here.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::needs::{Endpoint, Keystore};
+use crate::time::Timestamp;
 
 /// Something that could be looked at, or why not.
 pub type Seen<T> = Result<T, String>;
@@ -124,6 +125,12 @@ pub enum ClockSkew {
 }
 
 impl ClockSkew {
+    /// Of the clock that shows `here` at the moment when the other shows `there`.
+    pub fn between(here: Timestamp, there: Timestamp) -> Self {
+        let by = Duration::from_millis(here.0.abs_diff(there.0));
+        if here.0 < there.0 { ClockSkew::Behind(by) } else { ClockSkew::Ahead(by) }
+    }
+
     /// Without its direction.
     pub const fn size(self) -> Duration {
         match self {

@@ -81,16 +81,35 @@ impl fmt::Display for Check {
     }
 }
 
-/// The reason of the first failing check and one sentence per failing check, or `None` if nothing speaks against
-/// applying.
-pub fn refusal(checks: &[Check]) -> Option<(RefusalReason, String)> {
-    let failing = |check: &&Check| matches!(check.outcome, Outcome::Fail { .. });
-    let reason = checks.iter().find_map(|check| match check.outcome {
-        Outcome::Fail { reason, .. } => Some(reason),
-        _ => None,
-    })?;
-    let sentences: Vec<String> = checks.iter().filter(failing).map(ToString::to_string).collect();
-    Some((reason, sentences.join("; ")))
+/// What is about to happen, and so which failing checks stand against it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// Files change and the server is started with them.
+    WriteAndStart,
+    /// Files change, a running server goes on: a database that is away is no reason to refuse a new log level.
+    WriteOnly,
+}
+
+impl Check {
+    /// Whether it only matters when the server is started.
+    fn is_about_start(&self) -> bool {
+        ["jdk", "port", "endpoint", "keystore", "clock"].contains(&self.name)
+    }
+}
+
+/// The reason of the first check that stands against `intent` and one sentence per such check, or `None` if nothing
+/// does.
+pub fn refusal(checks: &[Check], intent: Intent) -> Option<(RefusalReason, String)> {
+    let mut reasons = Vec::new();
+    let mut sentences = Vec::new();
+    for check in checks {
+        let Outcome::Fail { reason, .. } = check.outcome else { continue };
+        if intent == Intent::WriteAndStart || !check.is_about_start() {
+            reasons.push(reason);
+            sentences.push(check.to_string());
+        }
+    }
+    Some((*reasons.first()?, sentences.join("; ")))
 }
 
 #[cfg(test)]

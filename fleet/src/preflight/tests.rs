@@ -96,7 +96,7 @@ fn complaints(facts: &PreflightFacts) -> Vec<String> {
 #[test]
 fn a_good_host_passes_everything() {
     assert_eq!(complaints(&good()), Vec::<String>::new());
-    assert_eq!(refusal(&check(&good(), &settings())), None);
+    assert_eq!(refusal(&check(&good(), &settings()), Intent::WriteAndStart), None);
 }
 
 #[test]
@@ -123,7 +123,10 @@ fn a_jdk_outside_the_range_is_refused() {
     assert_eq!(with("Segmentation fault").len(), 1);
     let mut absent = good();
     absent.java.java_home = None;
-    assert_eq!(refusal(&check(&absent, &settings())).unwrap().0, RefusalReason::JdkUnsuitable);
+    assert_eq!(
+        refusal(&check(&absent, &settings()), Intent::WriteAndStart).unwrap().0,
+        RefusalReason::JdkUnsuitable
+    );
 }
 
 #[test]
@@ -176,7 +179,7 @@ fn home_belongs_to_the_run_user() {
     facts.home.owner = Ok(Owner { id: 0, name: "root".to_owned() });
     facts.home.foreign = vec!["repository/conf/carbon.xml".to_owned()];
     let checks = check(&facts, &settings());
-    let (reason, detail) = refusal(&checks).unwrap();
+    let (reason, detail) = refusal(&checks, Intent::WriteAndStart).unwrap();
     assert_eq!(reason, RefusalReason::WrongOwner);
     assert!(detail.contains("chown -R wso2carbon /opt/wso2/is"), "{detail}");
     assert!(detail.contains("repository/conf/carbon.xml"), "{detail}");
@@ -188,7 +191,7 @@ fn space_for_twice_the_bundle_is_needed() {
         let mut facts = good();
         facts.home.disk_free = Ok(free);
         facts.home.bundle_size = bundle_size;
-        refusal(&check(&facts, &settings())).map(|(reason, _)| reason)
+        refusal(&check(&facts, &settings()), Intent::WriteAndStart).map(|(reason, _)| reason)
     };
     assert_eq!(with(200, 100), None);
     assert_eq!(with(199, 100), Some(RefusalReason::DiskFull));
@@ -325,4 +328,17 @@ fn an_unreachable_data_source_is_refused_before_the_server_would_hang() {
     facts.endpoints = vec![(endpoint, EndpointFact::Unreachable("connection refused".to_owned()))];
     let said = complaints(&facts);
     assert!(said[0].starts_with("fail endpoint database.apim_db: db1:3307 cannot be reached"), "{said:?}");
+}
+
+#[test]
+fn a_change_without_a_restart_does_not_wait_for_the_database() {
+    let mut facts = good();
+    let endpoint = needs().endpoints[3].clone();
+    facts.endpoints = vec![(endpoint, EndpointFact::Unreachable("connection refused".to_owned()))];
+    let checks = check(&facts, &settings());
+    assert_eq!(refusal(&checks, Intent::WriteAndStart).unwrap().0, RefusalReason::PreflightFailed);
+    assert_eq!(refusal(&checks, Intent::WriteOnly), None);
+    facts.home.disk_free = Ok(0);
+    let checks = check(&facts, &settings());
+    assert_eq!(refusal(&checks, Intent::WriteOnly).unwrap().0, RefusalReason::DiskFull);
 }

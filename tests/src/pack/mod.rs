@@ -103,7 +103,10 @@ pub fn generate(dir: &Path, spec: &PackSpec) -> Result<Pack, PackError> {
     install_java(&pack.java_home, spec)?;
     write_bin(&pack)?;
     for (path, text) in resources::files(spec) {
-        write(&pack.home.join(path), &text, Mode::Plain)?;
+        write(&pack.home.join(path), text.as_bytes(), Mode::Plain)?;
+    }
+    for (name, content) in resources::KEYSTORES {
+        write(&pack.home.join("repository/resources/security").join(name), content, Mode::Plain)?;
     }
     for directory in ["repository/logs", "tmp", "repository/deployment/server/webapps", "repository/database"]
     {
@@ -111,7 +114,7 @@ pub fn generate(dir: &Path, spec: &PackSpec) -> Result<Pack, PackError> {
         fs::create_dir_all(&path).map_err(|source| PackError::Write { path, source })?;
     }
     let tls = standin::listen::self_signed().map_err(PackError::Certificate)?;
-    write(&pack.home.join(standin::listen::TLS_FILE), &tls, Mode::Secret)?;
+    write(&pack.home.join(standin::listen::TLS_FILE), tls.as_bytes(), Mode::Secret)?;
     if spec.misbehaviour != Misbehaviour::default() {
         pack.misbehave(&spec.misbehaviour).map_err(|source| PackError::Write {
             path: pack.home.join(standin::MISBEHAVIOUR_FILE),
@@ -125,16 +128,20 @@ fn write_bin(pack: &Pack) -> Result<(), PackError> {
     let product = pack.product;
     let bin = pack.home.join("bin");
     for name in product.scripts() {
-        write(&bin.join(format!("{name}.sh")), &script::start_script(product, name), Mode::Program)?;
-        write(&bin.join(format!("{name}.bat")), &batch::start_script(product), Mode::Plain)?;
+        write(
+            &bin.join(format!("{name}.sh")),
+            script::start_script(product, name).as_bytes(),
+            Mode::Program,
+        )?;
+        write(&bin.join(format!("{name}.bat")), batch::start_script(product).as_bytes(), Mode::Plain)?;
     }
     if !product.profiles().is_empty() {
-        write(&bin.join("profileSetup.sh"), &script::profile_setup(product), Mode::Program)?;
-        write(&bin.join("profileSetup.bat"), &batch::profile_setup(product), Mode::Plain)?;
+        write(&bin.join("profileSetup.sh"), script::profile_setup(product).as_bytes(), Mode::Program)?;
+        write(&bin.join("profileSetup.bat"), batch::profile_setup(product).as_bytes(), Mode::Plain)?;
     }
     if product.has_diagnostics() {
         let path = pack.home.join("diagnostics-tool/bin/diagnostics.sh");
-        write(&path, script::DIAGNOSTICS_SCRIPT, Mode::Program)?;
+        write(&path, script::DIAGNOSTICS_SCRIPT.as_bytes(), Mode::Program)?;
     }
     Ok(())
 }
@@ -146,10 +153,10 @@ enum Mode {
     Secret,
 }
 
-fn write(path: &Path, text: &str, mode: Mode) -> Result<(), PackError> {
+fn write(path: &Path, content: &[u8], mode: Mode) -> Result<(), PackError> {
     let failed = |source| PackError::Write { path: path.to_owned(), source };
     fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).map_err(failed)?;
-    fs::write(path, text).map_err(failed)?;
+    fs::write(path, content).map_err(failed)?;
     set_mode(path, mode).map_err(failed)
 }
 
@@ -180,5 +187,5 @@ fn install_java(java_home: &Path, spec: &PackSpec) -> Result<(), PackError> {
     // A hard link costs nothing, but not every file system pair allows it.
     fs::hard_link(&spec.java, &to).or_else(|_| fs::copy(&spec.java, &to).map(drop)).map_err(failed)?;
     let text = format!("IMPLEMENTOR=\"stand-in\"\nJAVA_VERSION=\"{}\"\n", spec.jdk_version);
-    write(&release, &text, Mode::Plain)
+    write(&release, text.as_bytes(), Mode::Plain)
 }

@@ -1,4 +1,4 @@
-//! The files of a pack that are text: versions, configuration, rules and templates. Own writing, in the real formats.
+//! The files of a pack: versions, configuration, rules, templates, keystores. Own writing, in the real formats.
 
 use serde_json::{Map, Value, json};
 
@@ -23,8 +23,6 @@ pub fn files(spec: &PackSpec) -> Vec<(String, String)> {
         (format!("{RESOURCES}/key-mappings.json"), pretty(&json!({}))),
         (format!("{RESOURCES}/unit-resolve.json"), pretty(&json!({ "time": {} }))),
         (format!("{RESOURCES}/validator.json"), pretty(&json!({}))),
-        ("repository/resources/security/wso2carbon.jks".to_owned(), KEYSTORE.to_owned()),
-        ("repository/resources/security/client-truststore.jks".to_owned(), KEYSTORE.to_owned()),
     ];
     for (path, text) in templates(product) {
         files.push((format!("{RESOURCES}/templates/{path}"), text.to_owned()));
@@ -36,8 +34,14 @@ pub fn files(spec: &PackSpec) -> Vec<(String, String)> {
     files
 }
 
-/// Keystores are opaque to everything here; a real one would only cost time.
-const KEYSTORE: &str = "stand-in for a keystore\n";
+/// Name in `repository/resources/security`, and content: real stores made by JDK 17's keytool, with the password, key
+/// password and alias `wso2carbon` that every pack is shipped with. Agents open them before they apply a bundle.
+pub const KEYSTORES: [(&str, &[u8]); 4] = [
+    ("wso2carbon.jks", include_bytes!("keystores/wso2carbon.jks")),
+    ("wso2carbon.p12", include_bytes!("keystores/wso2carbon.p12")),
+    ("client-truststore.jks", include_bytes!("keystores/client-truststore.jks")),
+    ("client-truststore.p12", include_bytes!("keystores/client-truststore.p12")),
+];
 
 fn descriptor_text(product: Product) -> String {
     // Serialising plain data to TOML fails only for types that the descriptor does not have.
