@@ -9,8 +9,7 @@ use crate::value::Table;
 pub fn apply(defaults: &Table, data: &mut Flat) -> Vec<Arc<str>> {
     let mut added = Vec::new();
     for (key, value) in defaults.iter() {
-        if !data.contains_key(key) {
-            data.put(Arc::clone(key), value.clone());
+        if data.put_if_absent(key, || value.clone()) {
             added.push(Arc::clone(key));
         }
     }

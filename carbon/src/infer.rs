@@ -17,6 +17,8 @@ pub struct Inference {
 
 #[derive(Debug)]
 struct Trigger {
+    /// What every matching key starts with: letters only, no dot.
+    head: Arc<str>,
     pattern: Option<Regex>,
     /// `$n` with the number of the segment that it stands for.
     holes: Vec<(Arc<str>, usize)>,
@@ -91,10 +93,13 @@ impl Inference {
     }
 
     fn find(&self, key: &str) -> Option<(&Arc<str>, &Trigger)> {
-        if let Some(found) = self.triggers.iter().find(|(name, _)| ***name == *key) {
+        if let Some(found) = self.triggers.get_key_value(key) {
             return Some(found);
         }
-        self.triggers.iter().find(|(_, trigger)| trigger.pattern.as_ref().is_some_and(|p| p.is_match(key)))
+        self.triggers.iter().find(|(_, trigger)| {
+            key.starts_with(&*trigger.head)
+                && trigger.pattern.as_ref().is_some_and(|pattern| pattern.is_match(key))
+        })
     }
 
     /// Inference by inferred values. Their own `$n` stay as they are, as in the mapper.
@@ -131,7 +136,15 @@ impl Trigger {
             .filter(|(_, segment)| is_hole(segment))
             .map(|(n, segment)| (Arc::from(segment), n))
             .collect();
-        Self { pattern: Regex::new(&pattern(key)).ok(), holes, cases }
+        // Quantifiers may make the head optional; then there is none.
+        let plain = !key.contains(['?', '*', '{', '|', '(', '[', '\\', '^']);
+        let head = key.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().filter(|_| plain);
+        Self {
+            head: Arc::from(head.unwrap_or_default()),
+            pattern: Regex::new(&pattern(key)).ok(),
+            holes,
+            cases,
+        }
     }
 
     fn substitute(&self, case: &Table, key: &str) -> Table {

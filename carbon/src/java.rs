@@ -38,12 +38,18 @@ struct Slot<K, V> {
     hash: u32,
     key: K,
     value: V,
+    /// The next slot of the same bucket.
+    next: u32,
 }
+
+/// No slot.
+const NONE: u32 = u32::MAX;
 
 /// `java.util.HashMap` with its iteration order. Keys are never removed one by one, as the mapper does not either.
 pub struct JavaHashMap<K, V> {
     slots: Vec<Slot<K, V>>,
-    buckets: Vec<Vec<u32>>,
+    /// First slot of each bucket.
+    buckets: Vec<u32>,
     /// Size that the first allocation will have, when a bulk insert into an empty map decided it.
     planned: usize,
 }
@@ -69,37 +75,39 @@ impl<K: JavaHash, V> JavaHashMap<K, V> {
 
     /// `get`.
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.position(key).map(|at| &self.slots[at].value)
+        self.position(key, spread(key.java_hash())).map(|at| &self.slots[at].value)
     }
 
     /// `get`, for change in place.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.position(key).map(|at| &mut self.slots[at].value)
+        self.position(key, spread(key.java_hash())).map(|at| &mut self.slots[at].value)
     }
 
     /// `containsKey`.
     pub fn contains_key(&self, key: &K) -> bool {
-        self.position(key).is_some()
+        self.get(key).is_some()
     }
 
     /// `put`: a key that is present keeps its place.
     pub fn put(&mut self, key: K, value: V) {
-        if let Some(at) = self.position(&key) {
-            self.slots[at].value = value;
-            return;
-        }
-        if self.buckets.is_empty() {
-            let capacity = if self.planned == 0 { DEFAULT_CAPACITY } else { self.planned };
-            self.buckets = empty_buckets(capacity);
-        }
         let hash = spread(key.java_hash());
-        let index = self.slots.len();
-        let bucket = hash as usize & (self.buckets.len() - 1);
-        self.buckets[bucket].push(u32::try_from(index).unwrap_or(u32::MAX));
-        self.slots.push(Slot { hash, key, value });
-        if self.buckets.len() * 3 / 4 < self.slots.len() {
-            self.grow(self.buckets.len() * 2);
+        match self.position(&key, hash) {
+            Some(at) => self.slots[at].value = value,
+            None => self.append(hash, key, value),
         }
+    }
+
+    /// `putIfAbsent`. Says whether the key was absent.
+    pub fn put_if_absent(&mut self, key: &K, value: impl FnOnce() -> V) -> bool
+    where
+        K: Clone,
+    {
+        let hash = spread(key.java_hash());
+        let absent = self.position(key, hash).is_none();
+        if absent {
+            self.append(hash, key.clone(), value());
+        }
+        absent
     }
 
     /// `putAll`, which sizes an empty table for what is coming.
@@ -119,7 +127,7 @@ impl<K: JavaHash, V> JavaHashMap<K, V> {
     /// `clear`, which keeps the table's size.
     pub fn clear(&mut self) {
         self.slots.clear();
-        self.buckets.iter_mut().for_each(Vec::clear);
+        self.buckets.fill(NONE);
     }
 
     /// Entries in Java's iteration order.
@@ -137,29 +145,54 @@ impl<K: JavaHash, V> JavaHashMap<K, V> {
     }
 
     fn order(&self) -> impl Iterator<Item = usize> {
-        self.buckets.iter().flatten().map(|&at| at as usize)
+        self.buckets.iter().flat_map(|&first| self.chain(first))
     }
 
-    fn position(&self, key: &K) -> Option<usize> {
+    /// The slots of one bucket.
+    fn chain(&self, first: u32) -> impl Iterator<Item = usize> {
+        std::iter::successors(self.slot(first), |&at| self.slot(self.slots[at].next))
+    }
+
+    fn slot(&self, at: u32) -> Option<usize> {
+        (at != NONE).then_some(at as usize)
+    }
+
+    fn position(&self, key: &K, hash: u32) -> Option<usize> {
+        let first = *self.buckets.get(hash as usize & self.buckets.len().wrapping_sub(1))?;
+        self.chain(first).find(|&at| self.slots[at].hash == hash && self.slots[at].key == *key)
+    }
+
+    fn append(&mut self, hash: u32, key: K, value: V) {
         if self.buckets.is_empty() {
-            return None;
+            let capacity = if self.planned == 0 { DEFAULT_CAPACITY } else { self.planned };
+            self.buckets = vec![NONE; capacity];
         }
-        let hash = spread(key.java_hash());
-        let bucket = &self.buckets[hash as usize & (self.buckets.len() - 1)];
-        bucket.iter().map(|&at| at as usize).find(|&at| {
-            let slot = &self.slots[at];
-            slot.hash == hash && slot.key == *key
-        })
+        let at = u32::try_from(self.slots.len()).unwrap_or(NONE);
+        self.slots.push(Slot { hash, key, value, next: NONE });
+        self.link(hash, at);
+        if self.buckets.len() * 3 / 4 < self.slots.len() {
+            self.grow(self.buckets.len() * 2);
+        }
+    }
+
+    /// Hangs a slot at the end of its bucket.
+    fn link(&mut self, hash: u32, at: u32) {
+        let bucket = hash as usize & (self.buckets.len() - 1);
+        match self.chain(self.buckets[bucket]).last() {
+            Some(last) => self.slots[last].next = at,
+            None => self.buckets[bucket] = at,
+        }
     }
 
     fn grow(&mut self, capacity: usize) {
         let order: Vec<usize> = self.order().collect();
-        let mut buckets = empty_buckets(capacity);
-        for at in order {
-            let bucket = self.slots[at].hash as usize & (capacity - 1);
-            buckets[bucket].push(at as u32);
+        self.buckets = vec![NONE; capacity];
+        for &at in &order {
+            self.slots[at].next = NONE;
         }
-        self.buckets = buckets;
+        for at in order {
+            self.link(self.slots[at].hash, at as u32);
+        }
     }
 }
 
@@ -172,10 +205,6 @@ pub fn hash_set_order<K: JavaHash>(items: impl IntoIterator<Item = K>) -> Vec<K>
     let order: Vec<usize> = set.order().collect();
     let mut slots: Vec<Option<K>> = set.slots.into_iter().map(|slot| Some(slot.key)).collect();
     order.into_iter().filter_map(|at| slots[at].take()).collect()
-}
-
-fn empty_buckets(capacity: usize) -> Vec<Vec<u32>> {
-    std::iter::repeat_with(Vec::new).take(capacity).collect()
 }
 
 fn spread(hash: i32) -> u32 {

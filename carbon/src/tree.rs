@@ -17,8 +17,7 @@ const SEGMENTS_MAX: usize = 64;
 
 /// Builds the tree in the order of the flat map. If one key is the parent of another, the later one wins.
 pub fn build(data: &Flat) -> Result<Ordered<Val>, MapperError> {
-    let root = grow(data.iter())?;
-    Ok(root.into_entries().into_iter().map(|(key, branch)| (key, to_val(branch))).collect())
+    Ok(grow(data.iter())?.map_values(to_val))
 }
 
 fn grow<'v>(
@@ -45,13 +44,16 @@ fn grow<'v>(
 }
 
 fn descend<'t>(table: &'t mut Ordered<Branch>, segment: &str) -> &'t mut Ordered<Branch> {
-    if !matches!(table.get(segment), Some(Branch::Table(_) | Branch::Leaf(Value::Map(_)))) {
-        table.put(Arc::from(segment), Branch::Table(Ordered::default()));
-    }
-    if let Some(Branch::Leaf(Value::Map(map))) = table.get(segment) {
+    match table.get_mut(segment) {
+        Some(Branch::Table(_)) => {}
         // A table-valued default that another key reaches into: it grows in place.
-        let grown = map.iter().map(|(key, value)| (Arc::clone(key), Branch::Leaf(value.clone()))).collect();
-        table.put(Arc::from(segment), Branch::Table(grown));
+        Some(branch @ Branch::Leaf(Value::Map(_))) => {
+            if let Branch::Leaf(Value::Map(map)) = std::mem::replace(branch, Branch::Leaf(Value::Null)) {
+                *branch = Branch::Table(map.map_values(Branch::Leaf));
+            }
+        }
+        Some(branch) => *branch = Branch::Table(Ordered::default()),
+        None => table.put(Arc::from(segment), Branch::Table(Ordered::default())),
     }
     match table.get_mut(segment) {
         Some(Branch::Table(inner)) => inner,
@@ -77,19 +79,16 @@ fn list(items: &[Value]) -> Result<Value, MapperError> {
 }
 
 fn to_value_map(table: Ordered<Branch>) -> Value {
-    let entries = table.into_entries().into_iter().map(|(key, branch)| match branch {
-        Branch::Leaf(value) => (key, value),
-        Branch::Table(table) => (key, to_value_map(table)),
-    });
-    Value::Map(entries.collect())
+    Value::Map(table.map_values(|branch| match branch {
+        Branch::Leaf(value) => value,
+        Branch::Table(table) => to_value_map(table),
+    }))
 }
 
 fn to_val(branch: Branch) -> Val {
     match branch {
         Branch::Leaf(value) => Val::from_value(value),
-        Branch::Table(table) => {
-            Val::map(table.into_entries().into_iter().map(|(key, branch)| (key, to_val(branch))).collect())
-        }
+        Branch::Table(table) => Val::map(table.map_values(to_val)),
     }
 }
 

@@ -176,6 +176,11 @@ impl<V> Ordered<V> {
         self.position(key).map(|at| &self.entries[at].1)
     }
 
+    /// The entry of `key`.
+    pub fn get_key_value(&self, key: &str) -> Option<(&Arc<str>, &V)> {
+        self.position(key).map(|at| (&self.entries[at].0, &self.entries[at].1))
+    }
+
     /// The value of `key`, open to change.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut V> {
         self.position(key).map(|at| &mut self.entries[at].1)
@@ -211,6 +216,12 @@ impl<V> Ordered<V> {
             self.index = self.entries.iter().enumerate().map(|(at, (k, _))| (Arc::clone(k), at)).collect();
         }
         Some(value)
+    }
+
+    /// The same keys with other values.
+    pub fn map_values<U>(self, change: impl Fn(V) -> U) -> Ordered<U> {
+        let entries = self.entries.into_iter().map(|(key, value)| (key, change(value))).collect();
+        Ordered { entries, index: self.index }
     }
 
     /// The entries, consumed.

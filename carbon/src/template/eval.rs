@@ -134,7 +134,8 @@ impl Interpreter<'_> {
             return Ok(());
         }
         let text = ops::print(&value)?;
-        let again = *text != **image && (text.contains("{{") || text.contains("{%"));
+        // One pass for the brace: nearly no value has one.
+        let again = text.contains('{') && *text != **image && (text.contains("{{") || text.contains("{%"));
         if !again || RENDER_DEPTH_MAX < self.render_depth {
             out.push_str(&text);
             return Ok(());

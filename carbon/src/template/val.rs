@@ -118,9 +118,7 @@ impl Val {
             Value::Text(text) => Self::Text(text),
             Value::Time(time) => Self::Time(time),
             Value::List(items) => Self::list(items.into_iter().map(Self::from_value).collect()),
-            Value::Map(map) => {
-                Self::map(map.into_entries().into_iter().map(|(k, v)| (k, Self::from_value(v))).collect())
-            }
+            Value::Map(map) => Self::map(map.map_values(Self::from_value)),
         }
     }
 

@@ -366,7 +366,7 @@ impl Lexer<'_> {
                 Match(Some(Kind::Escape), self.escape(), Move::Stay)
             }
             '\\' | '\0'..='\u{1f}' | '\u{7f}' => Match(Some(Kind::Error), 1, Move::Pop),
-            _ => Match(Some(Kind::StringChar), 1, Move::Stay),
+            _ => self.plain("\"\\", false),
         }
     }
 
@@ -391,8 +391,16 @@ impl Lexer<'_> {
                 Match(Some(Kind::Error), 1, Move::Pop)
             }
             '\0'..='\u{1f}' | '\u{7f}' => Match(Some(Kind::Error), 1, Move::Pop),
-            _ => Match(Some(Kind::StringChar), 1, Move::Stay),
+            _ => self.plain("\"\\", false),
         }
+    }
+
+    /// A run of characters that mean themselves, at least one: the library has a token for each.
+    fn plain(&self, special: &str, tab: bool) -> Match {
+        let run = self.count(1, |c| {
+            !special.contains(c) && (tab && c == '\t' || !matches!(c, '\0'..='\u{1f}' | '\u{7f}'))
+        });
+        Match(Some(Kind::StringChar), 1 + run, Move::Stay)
     }
 
     fn escape(&self) -> usize {
@@ -413,9 +421,8 @@ impl Lexer<'_> {
         }
         match self.rest[0] {
             '\'' => Match(Some(Kind::Apostrophe), 1, Move::Pop),
-            '\t' => Match(Some(Kind::StringChar), 1, Move::Stay),
-            '\0'..='\u{1f}' | '\u{7f}' => Match(Some(Kind::Error), 1, Move::Pop),
-            _ => Match(Some(Kind::StringChar), 1, Move::Stay),
+            '\0'..='\u{8}' | '\n'..='\u{1f}' | '\u{7f}' => Match(Some(Kind::Error), 1, Move::Pop),
+            _ => self.plain("'", true),
         }
     }
 
@@ -427,9 +434,8 @@ impl Lexer<'_> {
             return Match(Some(Kind::TripleApostrophe), 3, Move::Pop);
         }
         match self.rest[0] {
-            '\t' => Match(Some(Kind::StringChar), 1, Move::Stay),
-            '\0'..='\u{1f}' | '\u{7f}' => Match(Some(Kind::Error), 1, Move::Pop),
-            _ => Match(Some(Kind::StringChar), 1, Move::Stay),
+            '\0'..='\u{8}' | '\n'..='\u{1f}' | '\u{7f}' => Match(Some(Kind::Error), 1, Move::Pop),
+            _ => self.plain("'", true),
         }
     }
 
