@@ -43,7 +43,7 @@ fn main() {
     let load = median(9, || {
         black_box(Pack::load(resources.clone().into_iter()).unwrap());
     });
-    let pack = Pack::load(resources.into_iter()).unwrap();
+    let pack = common::pack(&shared, "apim-4.5.0");
     let inputs = Inputs::default();
     let rendered = render(&pack, &toml, &inputs).unwrap();
     let bytes: usize = rendered.files.values().map(String::len).sum();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::java::ReplacementError;
 use crate::toml::{Position, TomlError};
 
 /// A refusal of the config-mapper. `Display` is the first line of WSO2's message, character for character.
@@ -42,8 +43,8 @@ pub enum MapperError {
     #[error("Environment variable {name} not defined in system")]
     Environment { key: Arc<str>, name: String },
     /// The value of a variable holds `$` or `\`, which this mapper takes for regex syntax.
-    #[error("{message}")]
-    Replacement { key: Arc<str>, name: String, message: &'static str },
+    #[error("{}", error.message)]
+    Replacement { key: Arc<str>, name: String, error: ReplacementError },
     /// `$ref{key}`: no such key after mapping, inference and defaults.
     #[error("Configuration with key {missing} doesn't exist")]
     ReferenceMissing { missing: String, used_by: Vec<Arc<str>> },
@@ -85,13 +86,7 @@ impl MapperError {
             Self::SecretType { .. } => "TomlInvalidTypeException",
             Self::InferenceCycle { .. } => "StackOverflowError",
             Self::RuleType { .. } => "ClassCastException",
-            Self::Replacement { message, .. } => {
-                if message.starts_with("No group") {
-                    "IndexOutOfBoundsException"
-                } else {
-                    "IllegalArgumentException"
-                }
-            }
+            Self::Replacement { error, .. } => error.exception,
             Self::Template { .. } => "FatalTemplateErrorsException",
             Self::Limit { .. } => "Limit",
             Self::Toml { .. }

@@ -244,6 +244,10 @@ pub fn split(text: &str, separator: char) -> Vec<&str> {
 /// `StringUtils.substringsBetween`: every text between `open` and the next `close`, left to right.
 pub fn substrings_between<'t>(text: &'t str, open: &str, close: &str) -> Vec<&'t str> {
     let mut found = Vec::new();
+    // Nearly no value holds a placeholder, and a search for one byte is much cheaper.
+    if !open.bytes().next().is_some_and(|first| text.as_bytes().contains(&first)) {
+        return found;
+    }
     let mut at = 0;
     while at + close.len() < text.len() {
         let Some(start) = text[at..].find(open).map(|offset| at + offset + open.len()) else { break };
@@ -254,35 +258,57 @@ pub fn substrings_between<'t>(text: &'t str, open: &str, close: &str) -> Vec<&'t
     found
 }
 
+/// Why Java refuses a replacement text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplacementError {
+    /// The exception's class, without package.
+    pub exception: &'static str,
+    /// Its message.
+    pub message: String,
+}
+
 /// What `Matcher.appendReplacement` makes of an unquoted replacement text, for a pattern without groups.
 ///
-/// `matched` is the text that `$0` stands for. The error is the exception with its message.
-pub fn expand_replacement(replacement: &str, matched: &str) -> Result<String, &'static str> {
+/// `matched` is the text that `$0` stands for.
+pub fn expand_replacement(replacement: &str, matched: &str) -> Result<String, ReplacementError> {
+    let refuse = |message: &str| {
+        Err(ReplacementError { exception: "IllegalArgumentException", message: message.to_owned() })
+    };
     let mut out = String::with_capacity(replacement.len());
-    let mut chars = replacement.chars().peekable();
+    let mut chars = replacement.chars();
     while let Some(c) = chars.next() {
         match c {
             '\\' => match chars.next() {
                 Some(escaped) => out.push(escaped),
-                None => return Err("IllegalArgumentException: character to be escaped is missing"),
+                None => return refuse("character to be escaped is missing"),
             },
             '$' => match chars.next() {
-                None => {
-                    return Err("IllegalArgumentException: Illegal group reference: group index is missing");
-                }
+                None => return refuse("Illegal group reference: group index is missing"),
                 Some('0') => out.push_str(matched),
-                Some('1'..='9') => return Err("IndexOutOfBoundsException: No group"),
-                Some('{') => {
-                    return Err(
-                        "IllegalArgumentException: named capturing group has 0 length name or is unknown",
-                    );
+                Some(digit @ '1'..='9') => {
+                    let message = format!("No group {digit}");
+                    return Err(ReplacementError { exception: "IndexOutOfBoundsException", message });
                 }
-                Some(_) => return Err("IllegalArgumentException: Illegal group reference"),
+                Some('{') => return refuse(&named_group(chars.as_str())),
+                Some(_) => return refuse("Illegal group reference"),
             },
             other => out.push(other),
         }
     }
     Ok(out)
+}
+
+/// What Java says of `${`, given what follows: there is no group with any name.
+fn named_group(rest: &str) -> String {
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
+    let name = &rest[..end];
+    if name.is_empty() || !rest[end..].starts_with('}') {
+        return "named capturing group is missing trailing '}'".into();
+    }
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        return format!("capturing group name {{{name}}} starts with digit character");
+    }
+    format!("No group with name {{{name}}}")
 }
 
 #[cfg(test)]
@@ -343,8 +369,17 @@ mod tests {
     fn replacement_text_is_java_regex_replacement() {
         assert_eq!(expand_replacement(r"a\\b\$c", "M").unwrap(), r"a\b$c");
         assert_eq!(expand_replacement("<$0>", "M").unwrap(), "<M>");
-        assert!(expand_replacement("pa$word", "M").unwrap_err().contains("Illegal group reference"));
-        assert!(expand_replacement("tail\\", "M").is_err());
+        let table = [
+            ("pa$word", "Illegal group reference"),
+            ("tail\\", "character to be escaped is missing"),
+            ("tail$", "Illegal group reference: group index is missing"),
+            ("$1", "No group 1"),
+            ("${carbon.home}", "named capturing group is missing trailing '}'"),
+            ("${home}", "No group with name {home}"),
+        ];
+        for (replacement, message) in table {
+            assert_eq!(expand_replacement(replacement, "M").unwrap_err().message, message);
+        }
     }
 
     #[test]

@@ -22,6 +22,10 @@
 //! - [`Pack::load`], [`Pack::digest`]; [`render`](render::render) for the files, [`resolve`] for the values only.
 //! - [`Rendered`] and [`Resolved`]: final values, where each came from ([`Origin`]), places in deployment.toml,
 //!   variables that were looked up.
+//! - [`KnownKeys::of`]: every key that a pack knows, with default, type, unit, what infers it and which templates read
+//!   it; [`KnownKeys::find`] and [`KnownKeys::nearest`] for keys as users write them ([`Resolved::written`]).
+//! - [`locate`]: the lines of rendered files where a key shows.
+//! - [`metadata`]: whether a server's next start will render again, and which edits it will then overwrite.
 //! - [`MapperError`]: WSO2's sentence (`Display`), the exception, the keys and the place behind it.
 //!
 //! # Bounds
@@ -37,6 +41,7 @@ pub mod java;
 mod json;
 pub mod known;
 pub mod mapping;
+pub mod metadata;
 pub mod pack;
 pub mod reference;
 pub mod render;
@@ -49,7 +54,8 @@ pub mod value;
 
 pub use dialect::{Dialect, Product, Version};
 pub use error::MapperError;
+pub use known::KnownKeys;
 pub use pack::{Pack, PackError};
 pub use reference::Inputs;
-pub use render::{Origin, Rendered, Resolved, render, resolve};
+pub use render::{Origin, Place, Rendered, Resolved, locate, render, resolve};
 pub use value::Value;

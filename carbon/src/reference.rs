@@ -168,7 +168,7 @@ impl Variable<'_> {
         text: &str,
         used: &mut BTreeSet<String>,
     ) -> Result<Option<Arc<str>>, MapperError> {
-        if !text.contains(self.open) {
+        if !text.contains('$') || !text.contains(self.open) {
             return Ok(None);
         }
         let mut resolved = text.to_owned();
@@ -183,9 +183,10 @@ impl Variable<'_> {
             let replacement = if self.quoted {
                 value.clone()
             } else {
-                expand_replacement(value, &placeholder).map_err(|message| {
-                    let message = message.split_once(": ").map_or(message, |(_, text)| text);
-                    MapperError::Replacement { key: Arc::clone(key), name: name.to_owned(), message }
+                expand_replacement(value, &placeholder).map_err(|error| MapperError::Replacement {
+                    key: Arc::clone(key),
+                    name: name.to_owned(),
+                    error,
                 })?
             };
             resolved = resolved.replace(&placeholder, &replacement);
@@ -308,3 +309,6 @@ fn substitute(data: &mut Flat, target: &Arc<str>, dependents: &[Arc<str>]) -> Re
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

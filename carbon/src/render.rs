@@ -7,8 +7,10 @@ use crate::defaults;
 use crate::error::MapperError;
 use crate::flatten::{self, Flat};
 use crate::infer::Cause;
-use crate::pack::Pack;
+use crate::known::Use;
+use crate::pack::{Pack, TemplateFile};
 use crate::reference::{self, Inputs, Variables};
+use crate::template::{Fault, ReadKind};
 use crate::toml::Position;
 use crate::tree;
 use crate::value::Value;
@@ -79,14 +81,51 @@ pub fn render(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<Rendered, Mapp
     let tree = tree::build(&data)?;
     let mut files = BTreeMap::new();
     for file in &pack.templates {
-        let text = file.template.render(&tree).map_err(|fault| MapperError::Template {
-            file: Arc::clone(&file.output),
-            line: fault.line,
-            message: fault.message,
-        })?;
+        let text = file.template.render(&tree).map_err(|fault| refusal(file, fault))?;
         files.insert(Arc::clone(&file.output), text);
     }
     Ok(Rendered { files, resolved })
+}
+
+/// One place of a rendered file that shows or depends on a key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Path of the rendered file.
+    pub file: Arc<str>,
+    /// Line of the template.
+    pub template_line: u32,
+    /// Lines of the rendered file. Empty when the key only decides what is printed, or is not printed with these
+    /// values.
+    pub lines: Vec<u32>,
+}
+
+/// Where a known key ends up in the rendered files. `key` is a name after mapping, as in
+/// [`KnownKeys`](crate::known::KnownKeys); `uses` are what is known of it.
+pub fn locate(pack: &Pack, toml: &str, inputs: &Inputs, uses: &[Use]) -> Result<Vec<Place>, MapperError> {
+    let (data, _) = run(pack, toml, inputs)?;
+    let tree = tree::build(&data)?;
+    let mut places: BTreeMap<(Arc<str>, u32), Vec<u32>> = BTreeMap::new();
+    for file in &pack.templates {
+        let uses: Vec<&Use> = uses.iter().filter(|usage| usage.file == file.output).collect();
+        if uses.is_empty() {
+            continue;
+        }
+        let traced = file.template.render_traced(&tree).map_err(|fault| refusal(file, fault))?;
+        for usage in uses {
+            let lines = places.entry((Arc::clone(&file.output), usage.line)).or_default();
+            if matches!(usage.kind, ReadKind::Printed | ReadKind::Whole) {
+                lines.extend(traced.1.iter().filter(|(line, _)| *line == usage.line).map(|(_, line)| *line));
+                lines.sort_unstable();
+                lines.dedup();
+            }
+        }
+    }
+    let places = places.into_iter();
+    Ok(places.map(|((file, template_line), lines)| Place { file, template_line, lines }).collect())
+}
+
+fn refusal(file: &TemplateFile, fault: Fault) -> MapperError {
+    MapperError::Template { file: Arc::clone(&file.output), line: fault.line, message: fault.message }
 }
 
 /// All phases but the templates: enough to know whether the mapper refuses values.
@@ -123,3 +162,6 @@ fn run(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<(Flat, Resolved), Map
     };
     Ok((data, resolved))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Values as the mapper holds them between its phases: Java's classes, with Java's text forms.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::java;
@@ -133,14 +134,33 @@ pub type Table = Ordered<Value>;
 pub struct Ordered<V> {
     entries: Vec<(Arc<str>, V)>,
     /// Only kept above `INDEXED_FROM` entries: most tables are smaller than a cache line is worth.
-    index: HashMap<Arc<str>, usize>,
+    index: HashMap<Arc<str>, usize, BuildHasherDefault<KeyHasher>>,
 }
 
 const INDEXED_FROM: usize = 12;
 
+/// A fast hash for keys of at most a few thousand entries from files that an operator installed: looking keys up is
+/// most of what templates do, and nobody gains from colliding keys.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0u8; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
+}
+
 impl<V> Default for Ordered<V> {
     fn default() -> Self {
-        Self { entries: Vec::new(), index: HashMap::new() }
+        Self { entries: Vec::new(), index: HashMap::default() }
     }
 }
 

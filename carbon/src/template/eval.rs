@@ -31,9 +31,18 @@ pub struct Interpreter<'t> {
     depth: usize,
     render_depth: usize,
     line: u32,
+    /// When asked for: template line and output offset of every expression that was printed.
+    prints: Option<Vec<(u32, usize)>>,
+    /// How many buffers besides the output are being written: offsets in those mean nothing.
+    side: usize,
 }
 
-pub fn render(parsed: &Parsed, dialect: Dialect, tree: &Ordered<Val>) -> Result<String, super::Fault> {
+pub fn render(
+    parsed: &Parsed,
+    dialect: Dialect,
+    tree: &Ordered<Val>,
+    prints: Option<Vec<(u32, usize)>>,
+) -> Result<(String, Vec<(u32, usize)>), super::Fault> {
     if let Some((line, message)) = &parsed.fault {
         return Err(super::Fault { line: *line, message: message.to_string() });
     }
@@ -48,10 +57,12 @@ pub fn render(parsed: &Parsed, dialect: Dialect, tree: &Ordered<Val>) -> Result<
         depth: 0,
         render_depth: 0,
         line: 0,
+        prints,
+        side: 0,
     };
     let mut out = String::new();
     match interpreter.root(parsed, &mut out) {
-        Ok(()) => Ok(out),
+        Ok(()) => Ok((out, interpreter.prints.unwrap_or_default())),
         Err(Fault(message)) => Err(super::Fault { line: interpreter.line, message }),
     }
 }
@@ -94,13 +105,14 @@ impl Interpreter<'_> {
             Node::Set { names, line, values } => self.assign(names, *line, values)?,
             Node::SetBlock { name, body } => {
                 let mut text = String::new();
-                let ignored = &**name == "__ignored__";
-                if ignored {
+                self.side += 1;
+                if &**name == "__ignored__" {
                     self.nodes(body, &mut text)?;
                 } else {
                     self.scoped(|this| this.nodes(body, &mut text))?;
                     self.set(name, Val::Text(Arc::from(text)));
                 }
+                self.side -= 1;
             }
             Node::Do(code) => {
                 self.code(code)?;
@@ -134,6 +146,11 @@ impl Interpreter<'_> {
             return Ok(());
         }
         let text = ops::print(&value)?;
+        if self.side == 0
+            && let Some(prints) = &mut self.prints
+        {
+            prints.push((code.line, out.len()));
+        }
         // One pass for the brace: nearly no value has one.
         let again = text.contains('{') && *text != **image && (text.contains("{{") || text.contains("{%"));
         if !again || RENDER_DEPTH_MAX < self.render_depth {
@@ -403,6 +420,7 @@ impl Interpreter<'_> {
             return Ok(Val::text(""));
         }
         self.running_macros.push(Arc::clone(&definition.name));
+        self.side += 1;
         let mut out = String::new();
         let done = self.scoped(|this| {
             for (name, default) in &definition.parameters {
@@ -427,6 +445,7 @@ impl Interpreter<'_> {
             this.set("varargs", Val::list(varargs));
             this.nodes(&definition.body, &mut out)
         });
+        self.side -= 1;
         self.running_macros.pop();
         done?;
         Ok(Val::Text(Arc::from(out)))

@@ -67,7 +67,21 @@ impl Template {
 
     /// Renders with `tree` as variables. Lists of the tree that the template appends to stay changed.
     pub fn render(&self, tree: &Ordered<Val>) -> Result<String, Fault> {
-        eval::render(&self.parsed, self.dialect, tree)
+        eval::render(&self.parsed, self.dialect, tree, None).map(|(text, _)| text)
+    }
+
+    /// Renders and tells which template line printed into which output line, both from 1, in order of printing.
+    pub fn render_traced(&self, tree: &Ordered<Val>) -> Result<(String, Vec<(u32, u32)>), Fault> {
+        let (text, prints) = eval::render(&self.parsed, self.dialect, tree, Some(Vec::new()))?;
+        let (mut line, mut seen) = (1u32, 0);
+        let lines = prints.into_iter().map(|(template_line, offset)| {
+            let newlines = text.as_bytes()[seen..offset].iter().filter(|byte| **byte == b'\n').count();
+            line += u32::try_from(newlines).unwrap_or(u32::MAX);
+            seen = offset;
+            (template_line, line)
+        });
+        let lines = lines.collect();
+        Ok((text, lines))
     }
 
     /// Which keys the template reads, and how.

@@ -59,7 +59,10 @@ impl KeyPath {
                 steps.push(Step::Key(Arc::from(quoted)));
                 rest = after;
             } else {
-                let end = rest[1..].find(['.', '[', '\'']).map_or(rest.len(), |end| end + 1);
+                // At least one character, so that the loop ends.
+                let mut boundaries = rest.char_indices().skip(1);
+                let end =
+                    boundaries.find(|(_, c)| matches!(c, '.' | '[' | '\'')).map_or(rest.len(), |(at, _)| at);
                 let key = &rest[..end];
                 steps.push(if key == "*" { Step::Any } else { Step::Key(Arc::from(key)) });
                 rest = &rest[end..];
