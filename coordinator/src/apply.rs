@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
-    bundle::{Bundle, RestartClass},
+    bundle::{Bundle, HomePath, RestartClass},
     finding::{Finding, Severity},
     ids::{Digest, NodeName, Revision, RolloutId},
     plan::{NodePlan, PlannedNode, compare},
@@ -52,14 +52,24 @@ pub struct Planned {
     pub base: Revision,
     /// Everything wrong or doubtful.
     pub findings: Vec<Finding>,
-    /// What changes, by node: its group and changes. Nodes without any are only counted.
-    pub nodes: BTreeMap<NodeName, (String, NodePlan)>,
+    /// What changes, by node. Nodes without changes are only counted.
+    pub nodes: BTreeMap<NodeName, PlannedChange>,
     /// Nodes that the newest revision has and this one has not.
     pub removed: BTreeMap<NodeName, String>,
     /// Nodes that do not change.
     pub unchanged: usize,
     /// The order, for people.
     pub waves: Vec<String>,
+}
+
+/// What changes on one node.
+pub struct PlannedChange {
+    /// Its group.
+    pub group: String,
+    /// Key by key.
+    pub plan: NodePlan,
+    /// Bytes of each file before and after; 0: absent.
+    pub sizes: BTreeMap<HomePath, (u64, u64)>,
 }
 
 impl Planned {
@@ -144,7 +154,9 @@ impl Coordinator {
             if change.is_empty() {
                 planned.unchanged += 1;
             } else {
-                planned.nodes.insert(name.clone(), (node.group.to_string(), change));
+                let sizes = sizes(old.as_ref().map(|old| &old.bundle), &node.bundle);
+                let change = PlannedChange { group: node.group.to_string(), plan: change, sizes };
+                planned.nodes.insert(name.clone(), change);
             }
         }
         for (name, target) in snapshot.revision.iter().flat_map(|revision| &revision.nodes) {
@@ -391,6 +403,14 @@ struct RevisionDraft {
     rolls_back_to: Option<Revision>,
 }
 
+fn sizes(old: Option<&Bundle>, new: &Bundle) -> BTreeMap<HomePath, (u64, u64)> {
+    let paths = old.into_iter().chain([new]).flat_map(|bundle| bundle.files.keys());
+    let size = |bundle: Option<&Bundle>, path| {
+        bundle.and_then(|bundle| bundle.files.get(path)).map_or(0, |file| file.size)
+    };
+    paths.map(|path| (path.clone(), (size(old, path), size(Some(new), path)))).collect()
+}
+
 fn target_of(node: &ComposedNode) -> Target {
     let encoded = encode_bundle(&node.bundle);
     Target {
@@ -458,7 +478,8 @@ fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> D
         None => format!("applied revision {}", rollout.revision),
     };
     let kind = if draft.rolls_back_to.is_some() { "rolled-back" } else { "applied" };
-    let text = format!("{what}: {}; {} nodes change", intent.message, rollout.steps.len());
+    let message = if intent.message.is_empty() { "(no message)" } else { &intent.message };
+    let text = format!("{what}: {message}; nodes that change: {}", rollout.steps.len());
     let event = Draft::new(rollout.started, kind, text).by(&intent.author);
     let event = event.with("revision", &rollout.revision).with("rollout", &rollout.id);
     match &intent.windows_overridden {

@@ -101,7 +101,10 @@ fn apply_reply(applied: Applied) -> wire::ApplyReply {
 }
 
 fn plan_reply(planned: &Planned) -> wire::PlanReply {
-    let changed = planned.nodes.iter().map(|(name, (group, plan))| node_plan_to_wire(name, group, plan));
+    let changed = planned
+        .nodes
+        .iter()
+        .map(|(name, change)| node_plan_to_wire(name, &change.group, &change.plan, &change.sizes));
     let removed = planned.removed.iter().map(|(name, group)| removed_node_to_wire(name, group));
     wire::PlanReply {
         base_revision: planned.base.0,

@@ -18,6 +18,7 @@ async fn an_apply_makes_a_revision_and_a_rollout_that_says_why_it_waits() {
     let changes: Vec<(&str, &str)> =
         plan.nodes.iter().map(|node| (node.node.as_str(), node.change.as_str())).collect();
     assert_eq!(changes, [("is-1", "create"), ("is-2", "create")]);
+    assert!(plan.nodes[0].files.iter().all(|file| file.old_size == 0 && 0 < file.new_size), "{plan:?}");
     assert_eq!(plan.waves, ["1. km: is-1, then is-2"]);
 
     let applied = coordinator.apply(&files, Some(0)).await;

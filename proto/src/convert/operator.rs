@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use fleet::{
-    bundle::{Bundle, DriftPolicy, RestartClass},
+    bundle::{Bundle, DriftPolicy, HomePath, RestartClass},
     finding::Finding,
     ids::{GroupName, NodeName},
-    plan::{FileChange, FileChangeKind, FileDiff, KeyChange, LineKind, NodePlan, SettingChange, Unshown},
+    plan::{FileChange, FileChangeKind, FileDiff, KeyChange, LineKind, NodePlan, SettingChange},
     rollout::{Rollout, StepRecord, StepState, WaitReason},
 };
 
@@ -48,13 +48,22 @@ pub const fn drift_word(policy: DriftPolicy) -> &'static str {
     }
 }
 
-/// What changes on one node.
-pub fn node_plan_to_wire(node: &NodeName, group: &str, plan: &NodePlan) -> wire::NodePlan {
+/// What changes on one node. `sizes`: bytes of its files before and after; 0: absent.
+pub fn node_plan_to_wire(
+    node: &NodeName,
+    group: &str,
+    plan: &NodePlan,
+    sizes: &BTreeMap<HomePath, (u64, u64)>,
+) -> wire::NodePlan {
+    let file = |change: &FileChange| {
+        let (old_size, new_size) = sizes.get(&change.path).copied().unwrap_or_default();
+        wire::FileChange { old_size, new_size, ..wire::FileChange::from(change) }
+    };
     wire::NodePlan {
         node: node.to_string(),
         group: group.to_owned(),
         change: if plan.is_new { "create" } else { "update" }.to_owned(),
-        files: plan.files.iter().map(Into::into).collect(),
+        files: plan.files.iter().map(file).collect(),
         keys: plan.keys.iter().map(Into::into).collect(),
         restart: restart_word(plan.restart.class).to_owned(),
         restart_why: plan.restart.why.join("; "),
@@ -89,16 +98,12 @@ impl From<&FileChange> for wire::FileChange {
             FileChangeKind::Changed | FileChangeKind::Settings if same_meaning => "same-meaning",
             FileChangeKind::Changed | FileChangeKind::Settings => "changed",
         };
-        let (old_size, new_size) = match change.diff {
-            FileDiff::Unshown(Unshown::Binary { old, new }) => (old, new),
-            FileDiff::Unshown(_) | FileDiff::Lines { .. } => (0, 0),
-        };
         let settings: String = change.settings.iter().map(|line| format!("# {line}\n")).collect();
         Self {
             path: change.path.to_string(),
             change: word.to_owned(),
-            old_size,
-            new_size,
+            old_size: 0,
+            new_size: 0,
             restart: restart_word(change.restart).to_owned(),
             diff: settings + &diff_text(&change.diff),
         }
