@@ -34,8 +34,8 @@ impl Tone {
         match word {
             "ready" | "healthy" | "running" | "done" => Tone::Good,
             "unreachable" | "unhealthy" | "failed" | "gave-up" | "refused" | "aborted" | "rolled-back"
-            | "foreign" | "backing-off" | "error" | "expired" => Tone::Bad,
-            "pending" | "skipped" | "superseded" | "info" => Tone::Faint,
+            | "foreign" | "return-failed" | "backing-off" | "error" | "expired" => Tone::Bad,
+            "pending" | "skipped" | "superseded" | "idle" | "not-in-fleet" | "info" => Tone::Faint,
             _ => Tone::Doubtful,
         }
     }

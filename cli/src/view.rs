@@ -329,7 +329,7 @@ pub struct Rollout {
     pub message: String,
     pub started: When,
     pub ended: When,
-    /// `running`, `paused`, `done`, `failed`, `aborted`, `rolling-back`, `rolled-back` or `superseded`.
+    /// `running`, `paused`, `stopping`, `rolling-back`, `done`, `failed`, `aborted`, `rolled-back` or `superseded`.
     pub state: String,
     pub groups: Vec<RolloutGroup>,
     /// Why it does not go on just now, as data that people can read.
@@ -341,7 +341,7 @@ pub struct Rollout {
 impl Rollout {
     /// Nothing more will happen.
     pub fn has_ended(&self) -> bool {
-        !matches!(self.state.as_str(), "running" | "paused" | "stopping" | "rolling-back" | "pending")
+        matches!(self.state.as_str(), "done" | "failed" | "aborted" | "rolled-back" | "superseded")
     }
 
     /// It ended, and every node is as it should be.
@@ -368,7 +368,8 @@ pub struct RolloutGroup {
 #[derive(Debug, Clone, Serialize)]
 pub struct RolloutNode {
     pub node: String,
-    /// `pending`, `sent`, `written`, `restarting`, `soaking`, `ready`, `failed`, `rolled-back` or `skipped`.
+    /// `pending`, `sent`, `written`, `restarting`, `soaking`, `returning`, `ready`, `failed`, `rolled-back`,
+    /// `return-failed` or `skipped`.
     pub state: String,
     pub detail: String,
     pub since: When,
@@ -376,9 +377,14 @@ pub struct RolloutNode {
 }
 
 impl RolloutNode {
+    /// It is not what it should be, and nothing more is tried.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.state.as_str(), "failed" | "return-failed")
+    }
+
     /// Nothing more will happen to it.
     pub fn has_ended(&self) -> bool {
-        matches!(self.state.as_str(), "ready" | "failed" | "rolled-back" | "return-failed" | "skipped")
+        matches!(self.state.as_str(), "ready" | "skipped" | "rolled-back") || self.has_failed()
     }
 }
 

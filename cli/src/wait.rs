@@ -199,13 +199,15 @@ impl Lines {
                 self.say(screen, &format!("{} ({})", node.node, group.group), &described(node), elapsed);
             }
         }
-        if !rollout.waiting.is_empty() {
-            self.say(
-                screen,
-                &format!("rollout {}", rollout.id),
-                &format!("waits: {}", rollout.waiting.join("; ")),
-                elapsed,
-            );
+        // What a node is doing was said above, and a countdown is no news.
+        let is_own = |reason: &&String| {
+            rollout.nodes().any(|(_, node)| reason.starts_with(&format!("{}:", node.node)))
+        };
+        let reasons: Vec<&str> =
+            rollout.waiting.iter().filter(|reason| !is_own(reason)).map(String::as_str).collect();
+        if !reasons.is_empty() && !rollout.has_ended() {
+            let text = format!("waits: {}", reasons.join("; "));
+            self.say(screen, &format!("rollout {}", rollout.id), &text, elapsed);
         }
         if rollout.state != "running" && !rollout.has_ended() {
             self.say(screen, &format!("rollout {} state", rollout.id), &rollout.state, elapsed);
@@ -213,10 +215,12 @@ impl Lines {
     }
 
     fn say(&mut self, screen: &mut Screen, about: &str, text: &str, elapsed: Duration) {
-        if self.last.get(about).is_some_and(|last| last == text) {
+        // Numbers count down or up; only other words are a change.
+        let words: String = text.chars().filter(|c| !(c.is_ascii_digit() || *c == '.')).collect();
+        if self.last.get(about) == Some(&words) {
             return;
         }
-        self.last.insert(about.to_owned(), text.to_owned());
+        self.last.insert(about.to_owned(), words);
         screen.people(&format!("{:>7.1}s  {about}: {text}\n", elapsed.as_secs_f64()));
     }
 }
@@ -263,7 +267,7 @@ impl Bars {
 
     /// A node has a line only while it is under way or once it failed: the others are in the bar.
     fn node(&mut self, group: &ProgressBar, node: &RolloutNode) {
-        let is_shown = node.state == "failed" || !(node.state == "pending" || node.has_ended());
+        let is_shown = node.has_failed() || !(node.state == "pending" || node.has_ended());
         match (is_shown, self.nodes.get(&node.node)) {
             (true, None) => {
                 let spinner = self.all.insert_after(group, ProgressBar::new_spinner());

@@ -184,7 +184,8 @@ fn attempt(attempt: agent::Attempt) -> view::Attempt {
 }
 
 fn drift(drift: agent::Drift) -> view::DriftEntry {
-    let restored = drift.action == "restored";
+    // Restored without a time: the first report of it, before the measurement is complete.
+    let is_measured = drift.action == "restored" && drift.restored_after_us != 0;
     // Microseconds to milliseconds: a latency is far below 2^52 of either.
     #[expect(clippy::cast_precision_loss)]
     let after = drift.restored_after_us as f64 / 1000.0;
@@ -194,7 +195,7 @@ fn drift(drift: agent::Drift) -> view::DriftEntry {
         action: drift.action,
         keys: drift.keys,
         at: When(drift.at_ms),
-        restored_after_ms: restored.then_some(after),
+        restored_after_ms: is_measured.then_some(after),
         detail: drift.detail,
     }
 }

@@ -3,12 +3,14 @@
 use crate::{
     request::Detail,
     text::{Cell, Style, Table, Tone, bytes, count},
-    view::{FileChange, KeyChange, NodePlan, Plan},
+    view::{FileChange, Finding, KeyChange, NodePlan, Plan},
 };
 
 /// Everything a person needs before saying yes.
 pub fn plan(plan: &Plan, detail: Detail, style: Style) -> String {
-    let mut out = super::findings(&plan.findings, style);
+    let (hints, serious): (Vec<Finding>, Vec<Finding>) =
+        plan.findings.iter().cloned().partition(|finding| finding.severity == "info");
+    let mut out = super::findings(&serious, style);
     if plan.refused {
         let summary = super::findings_summary(&plan.findings);
         out.push_str(&style.paint(Tone::Bad, &format!("Nothing can be applied: {summary}.\n")));
@@ -25,6 +27,10 @@ pub fn plan(plan: &Plan, detail: Detail, style: Style) -> String {
             out.push_str(&format!("  {wave}\n"));
         }
         out.push('\n');
+    }
+    if !hints.is_empty() {
+        let text = format!("{}; `convoy lint` shows them\n", count(hints.len(), "hint"));
+        out.push_str(&style.paint(Tone::Faint, &text));
     }
     out.push_str(&summary(plan, &changing, style));
     out
@@ -98,9 +104,10 @@ fn files(changes: &[FileChange], detail: Detail, style: Style) -> String {
     for change in changes {
         let (sign, tone) = sign(&change.change);
         let (size, note) = match change.change.as_str() {
+            "removed" => (String::new(), "stays on the host; Convoy lets go of it".to_owned()),
+            "same-meaning" => (String::new(), "the server reads the same as before".to_owned()),
+            _ if change.old_size == 0 && change.new_size == 0 => (String::new(), String::new()),
             "added" => (bytes(change.new_size), String::new()),
-            "removed" => (bytes(change.old_size), String::new()),
-            "same-meaning" => (bytes(change.new_size), "the server reads the same as before".to_owned()),
             _ if change.old_size == change.new_size => (bytes(change.new_size), String::new()),
             _ => (format!("{} → {}", bytes(change.old_size), bytes(change.new_size)), String::new()),
         };

@@ -51,12 +51,13 @@ pub fn rollout(rollout: &Rollout, now: When, style: Style) -> String {
             table.row([
                 Cell::plain(format!("  {}", node.node)),
                 Cell::state(&node.state),
-                Cell::toned(if node.state == "failed" { Tone::Bad } else { Tone::Plain }, detail),
+                Cell::toned(if node.has_failed() { Tone::Bad } else { Tone::Plain }, detail),
             ]);
         }
     }
     out.push_str(&table.render(style));
-    for reason in &rollout.waiting {
+    // Of one that ended these are the reasons of its end, which belong to the verdict.
+    for reason in rollout.waiting.iter().filter(|_| !rollout.has_ended()) {
         out.push_str(&format!("  {} {reason}\n", style.paint(Tone::Doubtful, "waits:")));
     }
     out
@@ -103,9 +104,9 @@ pub fn verdict(rollout: &Rollout, style: Style) -> String {
         return style.paint(Tone::Good, &text);
     }
     let mut out = style.paint(Tone::Bad, &format!("Rollout {} ended as {}.\n", rollout.id, rollout.state));
-    for (group, node) in rollout.nodes().filter(|(_, node)| node.state == "failed") {
+    for (group, node) in rollout.nodes().filter(|(_, node)| node.has_failed()) {
         let detail = if node.detail.is_empty() { "no reason was given" } else { &node.detail };
-        out.push_str(&format!("  {} ({}) failed: {detail}\n", node.node, group.group));
+        out.push_str(&format!("  {} ({}) {}: {detail}\n", node.node, group.group, node.state));
     }
     for reason in &rollout.waiting {
         out.push_str(&format!("  {reason}\n"));

@@ -40,6 +40,15 @@ impl Agent {
         Ok(Self { programs: programs.clone(), dir: dir.to_owned(), node: node.to_owned(), daemon: None })
     }
 
+    /// One more line of its configuration.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn add_setting(&self, line: &str) -> Result<()> {
+        let text = fs::read_to_string(self.config())?;
+        Ok(fs::write(self.config(), format!("{text}{line}\n"))?)
+    }
+
     /// Gets a token from the operator and enrols with it.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! One test's whole world: a directory, port offsets nobody else has, and an end for everything that was started.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Result;
 
@@ -79,7 +82,22 @@ impl Site {
     /// It does not enrol or start.
     pub async fn agent_at(&mut self, node: &str, home: &Path, java_home: &Path) -> Result<&mut Agent> {
         let dir = self.directory.join("agents").join(node);
-        let mut agent = Agent::configure(&self.programs, &dir, node, home, java_home)?;
+        let agent = Agent::configure(&self.programs, &dir, node, home, java_home)?;
+        self.join(agent).await
+    }
+
+    /// The same for a server that listens on one address of this machine.
+    ///
+    /// # Errors
+    /// It does not enrol or start.
+    pub async fn agent_on(&mut self, node: &str, pack: &Pack, address: Ipv4Addr) -> Result<&mut Agent> {
+        let dir = self.directory.join("agents").join(node);
+        let agent = Agent::configure(&self.programs, &dir, node, &pack.home, &pack.java_home)?;
+        agent.add_setting(&format!("probe_address = \"{address}\""))?;
+        self.join(agent).await
+    }
+
+    async fn join(&mut self, mut agent: Agent) -> Result<&mut Agent> {
         agent.enrol(&self.coordinator.operator()).await?;
         agent.start()?;
         self.agents.push(agent);

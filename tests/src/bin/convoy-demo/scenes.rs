@@ -67,7 +67,8 @@ pub async fn play(directory: &Path, source: &Source, stay: Stay) -> Result<()> {
 
 /// Shows the real command's output as it comes.
 async fn shown<const N: usize>(operator: &Operator, words: [&str; N]) -> Result<()> {
-    println!("   $ convoy {}", words.join(" "));
+    let quoted = words.map(|word| if word.contains(' ') { format!("\"{word}\"") } else { word.to_owned() });
+    println!("   $ convoy {}", quoted.join(" "));
     let mut command = operator.command(words);
     command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
     let status = command.status().await.context("cannot run convoy")?;
@@ -145,7 +146,7 @@ async fn hand_edit(talk: &Talk, operator: &Operator, member: &Member) -> Result<
     let entry = until("the coordinator to hear of the edit", PATIENCE, async || {
         let drift = operator.json(["drift", "show", member.node]).await?;
         let entries = drift["entries"].as_array().cloned().unwrap_or_default();
-        Ok(entries.into_iter().find(|entry| entry["action"] == "restored"))
+        Ok(entries.into_iter().find(|entry| entry["restored_after_ms"].is_number()))
     })
     .await?;
     talk.say(&format!(
