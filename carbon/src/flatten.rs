@@ -128,3 +128,25 @@ fn element_positions(root: &TomlTable, positions: &mut BTreeMap<Arc<str>, Positi
         }
     }
 }
+
+/// Every key in `positions`, elements of arrays as `key[].sub`, with the place where it stands first.
+pub fn written(positions: &BTreeMap<Arc<str>, Position>) -> BTreeMap<String, Position> {
+    let mut written = BTreeMap::new();
+    for (key, position) in positions {
+        if key.ends_with(']') {
+            continue;
+        }
+        let mut pattern = String::new();
+        let mut rest: &str = key;
+        while let Some((before, after)) = rest.split_once('[') {
+            let Some((_, after)) = after.split_once(']') else { break };
+            pattern.push_str(before);
+            pattern.push_str("[]");
+            rest = after;
+        }
+        pattern.push_str(rest);
+        let first = written.entry(pattern).or_insert(*position);
+        *first = (*first).min(*position);
+    }
+    written
+}

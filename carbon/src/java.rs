@@ -34,6 +34,7 @@ impl JavaHash for Vec<Arc<str>> {
     }
 }
 
+#[derive(Clone)]
 struct Slot<K, V> {
     hash: u32,
     key: K,
@@ -46,6 +47,7 @@ struct Slot<K, V> {
 const NONE: u32 = u32::MAX;
 
 /// `java.util.HashMap` with its iteration order. Keys are never removed one by one, as the mapper does not either.
+#[derive(Clone)]
 pub struct JavaHashMap<K, V> {
     slots: Vec<Slot<K, V>>,
     /// First slot of each bucket.
@@ -193,6 +195,22 @@ impl<K: JavaHash, V> JavaHashMap<K, V> {
         for at in order {
             self.link(self.slots[at].hash, at as u32);
         }
+    }
+}
+
+impl<V> JavaHashMap<Arc<str>, V> {
+    /// `get` by a borrowed text.
+    pub fn find(&self, key: &str) -> Option<&V> {
+        let hash = spread(string_hash(key));
+        let first = *self.buckets.get(hash as usize & self.buckets.len().wrapping_sub(1))?;
+        let mut chain = self.chain(first).map(|at| &self.slots[at]);
+        chain.find(|slot| slot.hash == hash && *slot.key == *key).map(|slot| &slot.value)
+    }
+}
+
+impl<K: JavaHash + std::fmt::Debug, V: std::fmt::Debug> std::fmt::Debug for JavaHashMap<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
     }
 }
 

@@ -29,10 +29,9 @@ pub enum Origin {
 /// Everything up to the templates: what the server knows as its parsed configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Resolved {
-    /// Final values by flat key.
-    pub values: BTreeMap<Arc<str>, Value>,
-    /// Where each came from.
-    pub origins: BTreeMap<Arc<str>, Origin>,
+    values: Flat,
+    written_as: BTreeMap<Arc<str>, Arc<str>>,
+    causes: BTreeMap<Arc<str>, Cause>,
     /// Where each leaf stands in deployment.toml, by the name before mapping; elements as `key[0].sub`.
     pub positions: BTreeMap<Arc<str>, Position>,
     /// Variables that were looked up.
@@ -42,27 +41,32 @@ pub struct Resolved {
 }
 
 impl Resolved {
+    /// The final value of a flat key.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.values.find(key)
+    }
+
+    /// All final values, in the order in which the mapper goes through them.
+    pub fn values(&self) -> impl Iterator<Item = (&Arc<str>, &Value)> {
+        self.values.iter()
+    }
+
+    /// Where the value of a final key came from; `None` for a key that does not exist.
+    pub fn origin(&self, key: &str) -> Option<Origin> {
+        if let Some(written) = self.written_as.get(key) {
+            let position = self.positions.get(written).copied().unwrap_or_default();
+            return Some(Origin::User { key: Arc::clone(written), position });
+        }
+        if let Some(cause) = self.causes.get(key) {
+            return Some(Origin::Inferred(cause.clone()));
+        }
+        self.values.find(key).map(|_| Origin::Default)
+    }
+
     /// Every key that the user wrote, by its name before mapping, elements of arrays as `key[].sub`, with the place
     /// where it stands first. This is the form that [`KnownKeys::find`](crate::known::KnownKeys::find) takes.
     pub fn written(&self) -> BTreeMap<String, Position> {
-        let mut written = BTreeMap::new();
-        for (key, position) in &self.positions {
-            if key.ends_with(']') {
-                continue;
-            }
-            let mut pattern = String::new();
-            let mut rest: &str = key;
-            while let Some((before, after)) = rest.split_once('[') {
-                let Some((_, after)) = after.split_once(']') else { break };
-                pattern.push_str(before);
-                pattern.push_str("[]");
-                rest = after;
-            }
-            pattern.push_str(rest);
-            let first = written.entry(pattern).or_insert(*position);
-            *first = (*first).min(*position);
-        }
-        written
+        flatten::written(&self.positions)
     }
 }
 
@@ -77,8 +81,8 @@ pub struct Rendered {
 
 /// Renders every template of the pack.
 pub fn render(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<Rendered, MapperError> {
-    let (data, resolved) = run(pack, toml, inputs)?;
-    let tree = tree::build(&data)?;
+    let resolved = resolve(pack, toml, inputs)?;
+    let tree = tree::build(&resolved.values)?;
     let mut files = BTreeMap::new();
     for file in &pack.templates {
         let text = file.template.render(&tree).map_err(|fault| refusal(file, fault))?;
@@ -102,8 +106,8 @@ pub struct Place {
 /// Where a known key ends up in the rendered files. `key` is a name after mapping, as in
 /// [`KnownKeys`](crate::known::KnownKeys); `uses` are what is known of it.
 pub fn locate(pack: &Pack, toml: &str, inputs: &Inputs, uses: &[Use]) -> Result<Vec<Place>, MapperError> {
-    let (data, _) = run(pack, toml, inputs)?;
-    let tree = tree::build(&data)?;
+    let resolved = resolve(pack, toml, inputs)?;
+    let tree = tree::build(&resolved.values)?;
     let mut places: BTreeMap<(Arc<str>, u32), Vec<u32>> = BTreeMap::new();
     for file in &pack.templates {
         let uses: Vec<&Use> = uses.iter().filter(|usage| usage.file == file.output).collect();
@@ -130,37 +134,26 @@ fn refusal(file: &TemplateFile, fault: Fault) -> MapperError {
 
 /// All phases but the templates: enough to know whether the mapper refuses values.
 pub fn resolve(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<Resolved, MapperError> {
-    run(pack, toml, inputs).map(|(_, resolved)| resolved)
-}
-
-fn run(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<(Flat, Resolved), MapperError> {
     let flattened = flatten::flatten(toml)?;
     let mut data = flattened.data;
     let renamed = pack.mappings.apply(&mut data)?;
-    let user: Vec<Arc<str>> = data.iter().map(|(key, _)| Arc::clone(key)).collect();
+    let written_as =
+        data.iter().map(|(key, _)| (Arc::clone(key), Arc::clone(renamed.get(key).unwrap_or(key))));
+    let written_as = written_as.collect();
     let causes = pack.inference.apply(&mut data)?;
-    let added = defaults::apply(&pack.defaults, &mut data);
+    defaults::apply(&pack.defaults, &mut data);
     let variables = reference::resolve(&mut data, &flattened.secrets, inputs, pack.dialect)?;
     pack.units.apply(&mut data)?;
     pack.rules.check(&data)?;
 
-    // Collected at once: building a tree from a list is several times cheaper than growing it key by key.
-    let mut origins: Vec<(Arc<str>, Origin)> = Vec::with_capacity(data.len());
-    for key in user {
-        let written = renamed.get(&key).unwrap_or(&key);
-        let position = flattened.positions.get(written).copied().unwrap_or_default();
-        origins.push((Arc::clone(&key), Origin::User { key: Arc::clone(written), position }));
-    }
-    origins.extend(causes.into_iter().map(|(key, cause)| (key, Origin::Inferred(cause))));
-    origins.extend(added.into_iter().map(|key| (key, Origin::Default)));
-    let resolved = Resolved {
-        values: data.iter().map(|(key, value)| (Arc::clone(key), value.clone())).collect(),
-        origins: origins.into_iter().collect(),
+    Ok(Resolved {
+        values: data,
+        written_as,
+        causes,
         positions: flattened.positions,
         variables,
         secrets: flattened.secrets.into_keys().collect(),
-    };
-    Ok((data, resolved))
+    })
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::template::Val;
 use crate::value::{Ordered, Value};
 
 enum Branch {
-    Leaf(Value),
+    Leaf(Val),
     Table(Ordered<Branch>),
 }
 
@@ -38,7 +38,7 @@ fn grow<'v>(
         for segment in parents {
             table = descend(table, segment);
         }
-        table.put(Arc::from(*last), leaf(value)?);
+        table.put(Arc::from(*last), Branch::Leaf(leaf(value)?));
     }
     Ok(root)
 }
@@ -47,9 +47,9 @@ fn descend<'t>(table: &'t mut Ordered<Branch>, segment: &str) -> &'t mut Ordered
     match table.get_mut(segment) {
         Some(Branch::Table(_)) => {}
         // A table-valued default that another key reaches into: it grows in place.
-        Some(branch @ Branch::Leaf(Value::Map(_))) => {
-            if let Branch::Leaf(Value::Map(map)) = std::mem::replace(branch, Branch::Leaf(Value::Null)) {
-                *branch = Branch::Table(map.map_values(Branch::Leaf));
+        Some(branch @ Branch::Leaf(Val::Map(_))) => {
+            if let Branch::Leaf(Val::Map(cell)) = std::mem::replace(branch, Branch::Leaf(Val::Null)) {
+                *branch = Branch::Table(cell.0.take().map_values(Branch::Leaf));
             }
         }
         Some(branch) => *branch = Branch::Table(Ordered::default()),
@@ -61,33 +61,23 @@ fn descend<'t>(table: &'t mut Ordered<Branch>, segment: &str) -> &'t mut Ordered
     }
 }
 
-/// Maps inside lists are flat too, and grow the same way.
-fn leaf(value: &Value) -> Result<Branch, MapperError> {
+/// Maps inside lists are flat too, and grow the same way. Maps of JSON files are taken as they are.
+fn leaf(value: &Value) -> Result<Val, MapperError> {
     match value {
-        Value::List(items) => list(items).map(Branch::Leaf),
-        other => Ok(Branch::Leaf(other.clone())),
+        Value::List(items) => {
+            let grown = items.iter().map(|item| match item {
+                Value::Map(map) => grow(map.iter()).map(|table| Val::map(table.map_values(to_val))),
+                other => leaf(other),
+            });
+            grown.collect::<Result<_, _>>().map(Val::list)
+        }
+        other => Ok(Val::from_value(other)),
     }
-}
-
-fn list(items: &[Value]) -> Result<Value, MapperError> {
-    let grown = items.iter().map(|item| match item {
-        Value::Map(map) => grow(map.iter()).map(to_value_map),
-        Value::List(inner) => list(inner),
-        other => Ok(other.clone()),
-    });
-    grown.collect::<Result<_, _>>().map(Value::List)
-}
-
-fn to_value_map(table: Ordered<Branch>) -> Value {
-    Value::Map(table.map_values(|branch| match branch {
-        Branch::Leaf(value) => value,
-        Branch::Table(table) => to_value_map(table),
-    }))
 }
 
 fn to_val(branch: Branch) -> Val {
     match branch {
-        Branch::Leaf(value) => Val::from_value(value),
+        Branch::Leaf(val) => val,
         Branch::Table(table) => Val::map(table.map_values(to_val)),
     }
 }

@@ -117,3 +117,23 @@ fn every_recorded_case_is_reproduced_byte_for_byte() {
     assert!(tally.failures.is_empty(), "{} differences\n  {}", tally.failures.len(), shown.join("\n  "));
     assert!(80 < tally.cases && 4000 < tally.files, "the recordings are incomplete");
 }
+
+#[test]
+fn every_official_file_is_toml_for_the_mapper() {
+    let Some(shared) = common::shared() else { return };
+    let (mut read, mut refused) = (0, BTreeMap::new());
+    for (name, text) in files(&shared.join("samples")) {
+        match carbon::flatten::flatten(&String::from_utf8_lossy(&text)) {
+            Ok(_) => read += 1,
+            Err(error) => {
+                let detail = match &error {
+                    carbon::MapperError::Toml { errors } => errors[0].to_string(),
+                    other => other.to_string(),
+                };
+                refused.insert(name, detail);
+            }
+        }
+    }
+    println!("{read} files read, {} refused: {refused:#?}", refused.len());
+    assert!(200 < read && refused.len() * 50 < read, "{refused:#?}");
+}

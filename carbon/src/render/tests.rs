@@ -47,7 +47,7 @@ fn all_phases_work_together() {
 #[test]
 fn every_value_knows_where_it_came_from() {
     let resolved = resolve(&pack(), TOML, &Inputs::default()).unwrap();
-    let origin = |key: &str| match &resolved.origins[key] {
+    let origin = |key: &str| match resolved.origin(key).unwrap() {
         Origin::User { key, position } => format!("user {key} at {position}"),
         Origin::Inferred(cause) => format!("inferred by {}={}", cause.key, cause.value),
         Origin::Default => "default".into(),
@@ -56,6 +56,8 @@ fn every_value_knows_where_it_came_from() {
     assert_eq!(origin("db.type"), "user db.type at line 3, column 1");
     assert_eq!(origin("db.driver"), "inferred by db.type=mysql");
     assert_eq!(origin("server.url"), "default");
+    assert_eq!(resolved.origin("no.such.key"), None);
+    assert_eq!(resolved.value("cache.timeout"), Some(&Value::text("900")));
 }
 
 #[test]

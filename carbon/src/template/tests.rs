@@ -13,7 +13,8 @@ const JINJAVA_272: Dialect = Dialect { mapper: Version::new(1, 0, 23), jinjava: 
 
 fn render(template: &str, values: &str, dialect: Dialect) -> String {
     let table = json::object(values.as_bytes()).unwrap();
-    let tree: Ordered<Val> = table.into_entries().into_iter().map(|(k, v)| (k, Val::from_value(v))).collect();
+    let tree: Ordered<Val> =
+        table.into_entries().into_iter().map(|(k, v)| (k, Val::from_value(&v))).collect();
     match Template::parse(template, dialect).render(&tree) {
         Ok(text) => text.strip_suffix('\n').unwrap_or(&text).to_owned(),
         Err(fault) => format!("line {}: {}", fault.line, fault.message),

@@ -108,17 +108,19 @@ impl Val {
     }
 
     /// Takes a value of the mapper over.
-    pub fn from_value(value: Value) -> Self {
+    pub fn from_value(value: &Value) -> Self {
         match value {
             Value::Null => Self::Null,
-            Value::Bool(value) => Self::Bool(value),
-            Value::Integer(value) => Self::Int(value),
-            Value::Long(value) => Self::Long(value),
-            Value::Double(value) => Self::Double(value),
-            Value::Text(text) => Self::Text(text),
-            Value::Time(time) => Self::Time(time),
-            Value::List(items) => Self::list(items.into_iter().map(Self::from_value).collect()),
-            Value::Map(map) => Self::map(map.map_values(Self::from_value)),
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Integer(value) => Self::Int(*value),
+            Value::Long(value) => Self::Long(*value),
+            Value::Double(value) => Self::Double(*value),
+            Value::Text(text) => Self::Text(Arc::clone(text)),
+            Value::Time(time) => Self::Time(time.clone()),
+            Value::List(items) => Self::list(items.iter().map(Self::from_value).collect()),
+            Value::Map(map) => {
+                Self::map(map.iter().map(|(key, value)| (Arc::clone(key), Self::from_value(value))).collect())
+            }
         }
     }
 
