@@ -40,7 +40,7 @@ impl Meter {
 }
 
 fn disk_free(home: &str) -> u64 {
-    rustix::fs::statvfs(home).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    crate::platform::disk_free(Path::new(home)).unwrap_or(0)
 }
 
 fn logs_size(home: &str) -> u64 {

@@ -253,6 +253,13 @@ pub struct ServiceSettings {
     pub jdk: (u32, Option<u32>),
 }
 
+impl ServiceSettings {
+    /// The start script for the platform that this is built for.
+    pub const fn script(&self) -> &HomePath {
+        if cfg!(windows) { &self.script_windows } else { &self.script_unix }
+    }
+}
+
 /// The complete desired content of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bundle {

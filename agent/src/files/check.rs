@@ -7,6 +7,9 @@ use fleet::{bundle::Bundle, ids::Digest, node::Failure, observed::RefusalReason,
 use super::place::{Home, Owner, PlaceError};
 use crate::cache::Cache;
 
+/// The program that a JDK must hold.
+const JAVA: &str = if cfg!(windows) { "java.exe" } else { "java" };
+
 /// What the agent's configuration supplies where a bundle is silent.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults {
@@ -31,27 +34,18 @@ impl Defaults {
             return Ok(None);
         };
         let refused = |detail| Err(Failure { reason: RefusalReason::WrongOwner, detail });
-        let Some(owner) = user(name) else {
-            return refused(format!("the run user {name} does not exist on this host"));
+        // Where users have no numbers (Windows) the server runs as the agent does.
+        let Ok(own) = crate::platform::user(None) else { return Ok(None) };
+        let user = match crate::platform::user(Some(name)) {
+            Ok(user) => user,
+            Err(why) => return refused(format!("the run user does not exist on this host: {why}")),
         };
-        let own = rustix::process::geteuid().as_raw();
+        let (own, owner) = (own.owner.id, Owner { uid: user.owner.id, gid: user.group });
         if own != 0 && own != owner.uid {
             return refused(format!("the agent is not root and cannot run a server as {name}"));
         }
         Ok((own != owner.uid).then_some(owner))
     }
-}
-
-/// uid and gid of a user name, from the local user database.
-fn user(name: &str) -> Option<Owner> {
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
-    passwd.lines().find_map(|line| {
-        let mut parts = line.split(':');
-        if parts.next()? != name {
-            return None;
-        }
-        Some(Owner { uid: parts.nth(1)?.parse().ok()?, gid: parts.next()?.parse().ok()? })
-    })
 }
 
 /// The failure that an error of the file system is.
@@ -83,7 +77,7 @@ pub fn check(home: &Home, cache: &Cache, bundle: &Bundle, defaults: &Defaults) -
 }
 
 fn check_pack(home: &Path, bundle: &Bundle) -> Result<(), Failure> {
-    let script = &bundle.service.script_unix;
+    let script = bundle.service.script();
     if !home.join("repository/conf").is_dir() || !home.join("bin").is_dir() {
         let detail = format!("{} holds no WSO2 pack: bin or repository/conf is missing", home.display());
         return Err(Failure { reason: RefusalReason::PackMissing, detail });
@@ -97,18 +91,17 @@ fn check_pack(home: &Path, bundle: &Bundle) -> Result<(), Failure> {
 }
 
 fn check_owner(home: &Home, bundle: &Bundle, defaults: &Defaults) -> Result<(), Failure> {
-    let uid = match defaults.owner(bundle)? {
-        Some(owner) => owner.uid,
-        None => rustix::process::geteuid().as_raw(),
-    };
-    let stat = home.stat().map_err(|error| failure_of(&error))?;
-    if stat.st_uid == uid {
+    let own = crate::platform::user(None).map(|user| user.owner.id).ok();
+    let wanted = defaults.owner(bundle)?.map(|owner| owner.uid).or(own);
+    let facts = home.facts().map_err(|error| failure_of(&error))?;
+    let (Some(uid), Some(owner)) = (wanted, facts.owner) else { return Ok(()) };
+    if owner.uid == uid {
         return Ok(());
     }
     let detail = format!(
         "{} belongs to user {}, the server would run as user {uid} and could not write its configuration",
         home.path().display(),
-        stat.st_uid
+        owner.uid
     );
     Err(Failure { reason: RefusalReason::WrongOwner, detail })
 }
@@ -119,7 +112,7 @@ fn check_jdk(bundle: &Bundle, defaults: &Defaults) -> Result<(), Failure> {
     let Some(java_home) = defaults.java_home(bundle) else {
         return unsuitable("no java_home is set, neither for the node nor for the agent".to_owned());
     };
-    if !Path::new(java_home).join("bin/java").is_file() {
+    if !Path::new(java_home).join("bin").join(JAVA).is_file() {
         return unsuitable(format!("{java_home} holds no bin/java"));
     }
     let release = fs::read_to_string(Path::new(java_home).join("release")).unwrap_or_default();

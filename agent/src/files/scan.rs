@@ -3,25 +3,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::{
+    place::{Facts, Home, Owner, PlaceError},
+    stage::{digest_of, fits, read_bounded},
+};
+use crate::cache::Cache;
 use fleet::{
     bundle::{Bundle, FileEntry, HomePath},
     drift::Found,
 };
-use rustix::fs::Stat;
-
-use super::{
-    place::{Home, Owner, PlaceError},
-    stage::{digest_of, fits, read_bounded},
-};
-use crate::cache::Cache;
-
-/// What tells that a file was not touched. The change time cannot be set back by ordinary means.
-type Signature = (u64, i64, i64, i64, u32, u32, u32);
 
 /// What is remembered of files that were as desired, or whose difference was read.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    seen: BTreeMap<HomePath, (Signature, Option<Found>)>,
+    /// Facts hold the change time, which cannot be set back by ordinary means.
+    seen: BTreeMap<HomePath, (Facts, Option<Found>)>,
 }
 
 impl Scanner {
@@ -72,26 +68,25 @@ impl Scanner {
             Err(PlaceError::Unsafe { .. }) => return Ok(Some(Found::Content { texts: None })),
             Err(error) => return Err(error),
         };
-        let stat = match place.stat() {
-            Ok(Some(stat)) => stat,
+        let facts = match place.facts() {
+            Ok(Some(facts)) => facts,
             Ok(None) => return Ok(Some(Found::Missing)),
             Err(PlaceError::Unsafe { .. }) => return Ok(Some(Found::Content { texts: None })),
             Err(error) => return Err(error),
         };
-        let signature = signature(&stat);
         if let Some((known, difference)) = self.seen.get(path)
-            && *known == signature
+            && *known == facts
         {
             return Ok(difference.clone());
         }
-        let disk = read_bounded(&place, &stat)?;
+        let disk = read_bounded(&place, &facts)?;
         let difference = if digest_of(disk.as_deref()) == Some(entry.digest) {
-            permission(&stat, entry, owner)
+            permission(&facts, entry, owner)
         } else {
             let is_config = *path == bundle.service.config_path;
             Some(Found::Content { texts: if is_config { texts(cache, entry, disk) } else { None } })
         };
-        self.seen.insert(path.clone(), (signature, difference.clone()));
+        self.seen.insert(path.clone(), (facts, difference.clone()));
         Ok(difference)
     }
 }
@@ -101,20 +96,13 @@ fn texts(cache: &Cache, entry: &FileEntry, disk: Option<Vec<u8>>) -> Option<(Str
     Some((desired, String::from_utf8(disk?).ok()?))
 }
 
-fn permission(stat: &Stat, entry: &FileEntry, owner: Option<Owner>) -> Option<Found> {
-    if fits(stat, entry, owner) {
+fn permission(facts: &Facts, entry: &FileEntry, owner: Option<Owner>) -> Option<Found> {
+    if fits(facts, entry, owner) {
         return None;
     }
-    let mode = stat.st_mode & 0o7777;
-    if mode != entry.mode {
-        return Some(Found::Mode { mode });
+    match (facts.mode, facts.owner) {
+        (Some(mode), _) if mode != entry.mode => Some(Found::Mode { mode }),
+        (_, Some(owner)) => Some(Found::Owner { detail: format!("owner is {}:{}", owner.uid, owner.gid) }),
+        _ => None,
     }
-    Some(Found::Owner { detail: format!("owner is {}:{}", stat.st_uid, stat.st_gid) })
-}
-
-fn signature(stat: &Stat) -> Signature {
-    let nanos = |seconds: i64, nanos: i64| seconds.wrapping_mul(1_000_000_000).wrapping_add(nanos);
-    let changed = nanos(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0));
-    let modified = nanos(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0));
-    (stat.st_ino, stat.st_size, modified, changed, stat.st_mode, stat.st_uid, stat.st_gid)
 }

@@ -2,20 +2,17 @@
 
 use std::{
     collections::BTreeSet,
-    fs::File,
     io::{Read as _, Write as _},
 };
 
+use super::place::{Facts, Home, Owner, Place, PlaceError};
+use crate::cache::Cache;
 use fleet::{
     bundle::{Bundle, FILE_SIZE_MAX, FileEntry, HomePath},
     ids::Digest,
     node::StagedFacts,
     spec::canonical,
 };
-use rustix::fs::{Mode, OFlags, Stat};
-
-use super::place::{Home, Owner, Place, PlaceError, chown};
-use crate::cache::Cache;
 
 /// The purpose in a staged name.
 pub const NEW: &str = "new";
@@ -51,9 +48,9 @@ pub fn stage(
         let place = home.place(path, Some(owner))?;
         place.remove(&place.aside(NEW))?;
         place.remove(&place.aside(OLD))?;
-        let stat = place.stat()?;
-        let disk = match stat {
-            Some(stat) => read_bounded(&place, &stat)?,
+        let facts = place.facts()?;
+        let disk = match facts {
+            Some(facts) => read_bounded(&place, &facts)?,
             None => None,
         };
         let is_config = *path == bundle.service.config_path;
@@ -62,7 +59,7 @@ pub fn stage(
             staged.facts.differing.push(path.clone());
         }
         let same = disk.as_deref() == Some(content.as_slice());
-        if same && stat.is_some_and(|stat| fits(&stat, entry, owner)) {
+        if same && facts.is_some_and(|facts| fits(&facts, entry, owner)) {
             continue;
         }
         write_beside(&place, entry, &content, owner)?;
@@ -82,22 +79,9 @@ pub fn write_beside(
     owner: Option<Owner>,
 ) -> Result<(), PlaceError> {
     let failed = |what| move |source| PlaceError::Io { what, path: place.path().to_string(), source };
-    let flags = OFlags::WRONLY
-        .union(OFlags::CREATE)
-        .union(OFlags::EXCL)
-        .union(OFlags::NOFOLLOW)
-        .union(OFlags::CLOEXEC);
-    let name = place.aside(NEW);
-    // Born 0600 and given its owner before it holds anything, so a secret is never readable by others.
-    let fd = rustix::fs::openat(&place.dir, &name, flags, Mode::from_raw_mode(0o600))
-        .map_err(|error| place.error("write beside", error))?;
-    if let Some(owner) = owner {
-        chown(&fd, owner).map_err(failed("give away the new"))?;
-    }
-    let mut file = File::from(fd);
+    let mut file = place.create(&place.aside(NEW), owner)?;
     file.write_all(content).map_err(failed("write beside"))?;
-    let mode = Mode::from_raw_mode(entry.mode);
-    rustix::fs::fchmod(&file, mode).map_err(|error| place.error("set the mode of the new", error))?;
+    place.set_mode(&file, entry.mode)?;
     file.sync_all().map_err(failed("sync the new"))
 }
 
@@ -126,17 +110,21 @@ fn means_the_same(is_config: bool, content: &[u8], disk: Option<&[u8]>) -> bool 
 }
 
 /// Whether mode and owner are as they should be.
-pub fn fits(stat: &Stat, entry: &FileEntry, owner: Option<Owner>) -> bool {
-    stat.st_mode & 0o7777 == entry.mode
-        && owner.is_none_or(|owner| owner.uid == stat.st_uid && owner.gid == stat.st_gid)
+pub fn fits(facts: &Facts, entry: &FileEntry, owner: Option<Owner>) -> bool {
+    let fits_mode = facts.mode.is_none_or(|mode| mode == entry.mode);
+    let fits_owner = match (owner, facts.owner) {
+        (Some(wanted), Some(owner)) => wanted == owner,
+        _ => true,
+    };
+    fits_mode && fits_owner
 }
 
 /// The target's content; `None` if it is larger than any desired content may be.
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn read_bounded(place: &Place, stat: &Stat) -> Result<Option<Vec<u8>>, PlaceError> {
-    if FILE_SIZE_MAX < u64::try_from(stat.st_size).unwrap_or(u64::MAX) {
+pub fn read_bounded(place: &Place, facts: &Facts) -> Result<Option<Vec<u8>>, PlaceError> {
+    if FILE_SIZE_MAX < facts.size {
         return Ok(None);
     }
     let mut content = Vec::new();

@@ -1,10 +1,9 @@
 //! From the old files to the staged ones by renames: all, or none after they are undone. A crash in between is
 //! finished by staging and switching again, which the journal's intent asks for.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io::ErrorKind};
 
 use fleet::bundle::HomePath;
-use rustix::{fs::AtFlags, io::Errno};
 
 use super::{
     place::{Home, Place, PlaceError},
@@ -59,22 +58,17 @@ fn whole(cause: PlaceError) -> SwitchError {
 fn keep_old(place: &Place) -> Result<(), PlaceError> {
     let old = place.aside(OLD);
     place.remove(&old)?;
-    match rustix::fs::linkat(&place.dir, &place.name, &place.dir, &old, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(place.error("keep the old", error)),
-    }
+    place.link_aside(&old)
 }
 
 fn put_in_force(place: &Place) -> Result<(), PlaceError> {
-    rustix::fs::renameat(&place.dir, place.aside(NEW), &place.dir, &place.name)
-        .map_err(|error| place.error("replace", error))
+    place.replace_by(&place.aside(NEW))
 }
 
 fn undo(place: &Place) -> Result<(), PlaceError> {
-    match rustix::fs::renameat(&place.dir, place.aside(OLD), &place.dir, &place.name) {
-        Ok(()) => Ok(()),
+    match place.replace_by(&place.aside(OLD)) {
         // There was no file before; the new one, if it got there, goes again.
-        Err(Errno::NOENT) => place.remove(&place.name),
-        Err(error) => Err(place.error("put back", error)),
+        Err(PlaceError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => place.remove_target(),
+        result => result,
     }
 }

@@ -207,9 +207,9 @@ impl Worker {
             detail: error.to_string(),
         })?;
         let place = home.place(path, Some(owner)).map_err(|error| io(&error))?;
-        let stat = place.stat().map_err(|error| io(&error))?;
-        let disk = match stat {
-            Some(stat) => read_bounded(&place, &stat).map_err(|error| io(&error))?,
+        let facts = place.facts().map_err(|error| io(&error))?;
+        let disk = match facts {
+            Some(facts) => read_bounded(&place, &facts).map_err(|error| io(&error))?,
             None => None,
         };
         let content = if *path == bundle.service.config_path {

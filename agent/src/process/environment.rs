@@ -5,7 +5,18 @@ use std::collections::BTreeMap;
 use fleet::bundle::ServiceSettings;
 
 /// Where a start script finds its tools.
+#[cfg(unix)]
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+#[cfg(not(unix))]
+const PATH: &str = r"C:\Windows\System32;C:\Windows;C:\Windows\System32\Wbem";
+/// What no Windows program starts without.
+#[cfg(not(unix))]
+const SYSTEM: [(&str, &str); 4] = [
+    ("SystemRoot", r"C:\Windows"),
+    ("ComSpec", r"C:\Windows\System32\cmd.exe"),
+    ("PATHEXT", ".COM;.EXE;.BAT;.CMD"),
+    ("OS", "Windows_NT"),
+];
 
 /// Every variable of the server.
 pub fn environment(
@@ -23,6 +34,8 @@ pub fn environment(
     ];
     let mut all: BTreeMap<String, String> =
         fixed.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    #[cfg(not(unix))]
+    all.extend(SYSTEM.map(|(name, value)| (name.to_owned(), value.to_owned())));
     // The names above and the loader's are refused in a bundle before it gets here.
     all.extend(service.env.clone());
     all

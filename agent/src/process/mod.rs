@@ -6,11 +6,18 @@
 mod console;
 mod environment;
 mod spawn;
+#[cfg(unix)]
+#[path = "stop_unix.rs"]
+mod stop;
+#[cfg(windows)]
+#[path = "stop_windows.rs"]
+mod stop;
 mod supervise;
 mod table;
 
 pub use self::{
     console::Console,
-    supervise::{Processes, Stopper},
+    stop::Stopper,
+    supervise::Processes,
     table::{Server, alive, owns_port, servers, threads_and_files},
 };

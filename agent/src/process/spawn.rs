@@ -3,7 +3,11 @@
 use std::{fs, io, path::Path, process::Stdio};
 
 use fleet::{bundle::Bundle, node::Failure, observed::RefusalReason};
-use process_wrap::tokio::{ChildWrapper, CommandWrap, ProcessSession};
+#[cfg(windows)]
+use process_wrap::tokio::JobObject;
+#[cfg(unix)]
+use process_wrap::tokio::ProcessSession;
+use process_wrap::tokio::{ChildWrapper, CommandWrap};
 use tokio::process::Command;
 
 use super::{console::Console, environment::environment};
@@ -27,7 +31,7 @@ pub fn spawn(bundle: &Bundle, defaults: &Defaults, console: &Console) -> Result<
         reason: RefusalReason::StartFailed,
         detail: format!("cannot {what}: {error}"),
     };
-    let script = Path::new(&service.home).join(service.script_unix.as_str());
+    let script = Path::new(&service.home).join(service.script().as_str());
     if !script.is_file() {
         let detail = format!("{} is not there", script.display());
         return Err(Failure { reason: RefusalReason::ScriptMissing, detail });
@@ -42,9 +46,8 @@ pub fn spawn(bundle: &Bundle, defaults: &Defaults, console: &Console) -> Result<
     let owner = defaults.owner(bundle)?;
     let user = service.run_user.as_deref().or(defaults.run_user.as_deref());
     let variables = environment(service, java_home, user);
-    let mut command = Command::new("sh");
+    let mut command = runner(&script);
     command
-        .arg(&script)
         .args(&service.args)
         .env_clear()
         .envs(variables)
@@ -52,13 +55,37 @@ pub fn spawn(bundle: &Bundle, defaults: &Defaults, console: &Console) -> Result<
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors);
+    #[cfg(unix)]
     if let Some(owner) = owner {
         command.uid(owner.uid).gid(owner.gid);
     }
+    #[cfg(not(unix))]
+    drop(owner);
     let mut wrap = CommandWrap::from(command);
+    #[cfg(unix)]
     wrap.wrap(ProcessSession);
+    // Not ended with the agent: the job's handle is closed without the flag that would kill its processes.
+    #[cfg(windows)]
+    wrap.wrap(JobObject);
     let child = wrap.spawn().map_err(|error| failed("start the script", &error))?;
     Ok(Script { child, output_from })
+}
+
+/// What runs the script in the foreground.
+fn runner(script: &Path) -> Command {
+    #[cfg(unix)]
+    {
+        let mut command = Command::new("sh");
+        command.arg(script);
+        command
+    }
+    // `stop` and `start` are unknown to the batch files and would start a second server; `--run` is not.
+    #[cfg(not(unix))]
+    {
+        let mut command = Command::new(script);
+        command.arg("--run");
+        command
+    }
 }
 
 /// What the scripts need and do not make: a directory for temporary files. And what they should not find: the pid

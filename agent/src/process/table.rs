@@ -155,6 +155,9 @@ mod linux {
 }
 
 #[cfg(not(target_os = "linux"))]
+#[cfg(windows)]
+pub use portable::is_script;
+#[cfg(not(target_os = "linux"))]
 pub use portable::{alive, is_running, owns_port, servers, threads_and_files};
 
 #[cfg(not(target_os = "linux"))]
@@ -213,9 +216,18 @@ mod portable {
         (0, 0)
     }
 
-    /// Whether this process listens on a TCP port; not known here.
-    pub fn owns_port(_process: &ProcessIdentity, _port: u16) -> Option<bool> {
-        None
+    /// Whether this process listens on a TCP port; `None` if the host does not let us see.
+    pub fn owns_port(process: &ProcessIdentity, port: u16) -> Option<bool> {
+        Some(crate::platform::sockets::ports_of(&[process.pid]).ok()?.contains(&port))
+    }
+
+    /// Whether a process is the interpreter of a batch file.
+    #[cfg(windows)]
+    pub fn is_script(pid: u32) -> bool {
+        let pid = Pid::from_u32(pid);
+        let system = table(ProcessesToUpdate::Some(&[pid]));
+        let name = system.and_then(|system| Some(system.process(pid)?.name().to_ascii_lowercase()));
+        name.is_some_and(|name| name == "cmd.exe")
     }
 }
 

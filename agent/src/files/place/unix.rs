@@ -1,0 +1,285 @@
+//! Unix: directories are held open and names are looked up in them, so nothing can be moved underneath.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::File,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use fleet::bundle::HomePath;
+use rustix::{
+    fs::{AtFlags, FileType, Mode, OFlags, Stat},
+    io::Errno,
+};
+
+use super::{Facts, Owner, PlaceError};
+
+/// An open home.
+#[derive(Debug)]
+pub struct Home {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+/// An open parent directory and a name in it.
+#[derive(Debug)]
+pub struct Place {
+    dir: OwnedFd,
+    name: OsString,
+    path: HomePath,
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+impl Home {
+    /// Opens a home. The home itself may lie behind symlinks: it is named by the host's owner.
+    ///
+    /// # Errors
+    /// It is not there or not a directory.
+    pub fn open(path: &str) -> Result<Self, PlaceError> {
+        let flags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
+        let fd =
+            rustix::fs::open(path, flags, Mode::empty()).map_err(|error| io_error("open", path, error))?;
+        Ok(Self { fd, path: PathBuf::from(path) })
+    }
+
+    /// As it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Facts of the home directory itself.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn facts(&self) -> Result<Facts, PlaceError> {
+        let path = self.path.display().to_string();
+        rustix::fs::fstat(&self.fd)
+            .map(|stat| facts(&stat))
+            .map_err(|error| io_error("look at", &path, error))
+    }
+
+    /// Bytes that an ordinary user may still write.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn free(&self) -> Result<u64, PlaceError> {
+        let path = self.path.display().to_string();
+        let stat =
+            rustix::fs::fstatvfs(&self.fd).map_err(|error| io_error("look at the disk of", &path, error))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Walks to a path's parent. Missing directories are made if `owner` is given, and an error otherwise.
+    ///
+    /// # Errors
+    /// A part is a symlink or not a directory, or the file system refuses.
+    pub fn place(&self, path: &HomePath, make: Option<Option<Owner>>) -> Result<Place, PlaceError> {
+        let mut dir = self.fd.try_clone().map_err(|source| PlaceError::Io {
+            what: "open",
+            path: self.path.display().to_string(),
+            source,
+        })?;
+        let mut parts: Vec<&str> = path.as_str().split('/').collect();
+        let name = parts.pop().unwrap_or_default();
+        for part in parts {
+            dir = match rustix::fs::openat(&dir, part, DIRECTORY, Mode::empty()) {
+                Ok(next) => next,
+                Err(Errno::NOENT) => match make {
+                    Some(owner) => make_dir(&dir, part, owner, path)?,
+                    None => return Err(io_error("open the directory of", path.as_str(), Errno::NOENT)),
+                },
+                Err(Errno::LOOP | Errno::NOTDIR) => {
+                    let why = "lies behind a symlink or something that is no directory";
+                    return Err(PlaceError::Unsafe { path: path.to_string(), why });
+                }
+                Err(error) => return Err(io_error("open the directory of", path.as_str(), error)),
+            };
+        }
+        Ok(Place { dir, name: OsString::from(name), path: path.clone() })
+    }
+}
+
+fn make_dir(dir: &OwnedFd, part: &str, owner: Option<Owner>, path: &HomePath) -> Result<OwnedFd, PlaceError> {
+    let failed = |error| io_error("make the directory of", path.as_str(), error);
+    match rustix::fs::mkdirat(dir, part, mode_of(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    let made = rustix::fs::openat(dir, part, DIRECTORY, Mode::empty()).map_err(failed)?;
+    if let Some(owner) = owner {
+        chown(&made, owner).map_err(|source| PlaceError::Io {
+            what: "give away the directory of",
+            path: path.to_string(),
+            source,
+        })?;
+    }
+    rustix::fs::fsync(dir).map_err(failed)?;
+    Ok(made)
+}
+
+/// Gives an open file to its owner.
+fn chown(fd: impl std::os::fd::AsFd, owner: Owner) -> io::Result<()> {
+    std::os::unix::fs::fchown(fd, Some(owner.uid), Some(owner.gid))
+}
+
+fn io_error(what: &'static str, path: &str, error: Errno) -> PlaceError {
+    PlaceError::Io { what, path: path.to_owned(), source: error.into() }
+}
+
+impl Place {
+    /// The path below home.
+    pub fn path(&self) -> &HomePath {
+        &self.path
+    }
+
+    fn error(&self, what: &'static str, error: Errno) -> PlaceError {
+        io_error(what, self.path.as_str(), error)
+    }
+
+    /// A hidden name in the same directory, for `purpose`.
+    pub fn aside(&self, purpose: &str) -> OsString {
+        super::aside(&self.name, purpose)
+    }
+
+    /// Facts of the target, `None` if there is none. Only a regular file on the same file system can be replaced.
+    ///
+    /// # Errors
+    /// It is something else, or the file system refuses.
+    pub fn facts(&self) -> Result<Option<Facts>, PlaceError> {
+        let unsafe_target = |why| PlaceError::Unsafe { path: self.path.to_string(), why };
+        let stat = match rustix::fs::statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(self.error("look at", error)),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => {}
+            FileType::Symlink => return Err(unsafe_target("is a symlink")),
+            FileType::Directory => return Err(unsafe_target("is a directory")),
+            _ => return Err(unsafe_target("is not a regular file")),
+        }
+        let dir = rustix::fs::fstat(&self.dir).map_err(|error| self.error("look at", error))?;
+        if dir.st_dev != stat.st_dev {
+            return Err(unsafe_target("is mounted by itself and cannot be replaced as a whole"));
+        }
+        Ok(Some(facts(&stat)))
+    }
+
+    /// Opens the target for reading.
+    ///
+    /// # Errors
+    /// Whatever the file system says; a symlink is not followed.
+    pub fn open(&self) -> Result<File, PlaceError> {
+        let flags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+        rustix::fs::openat(&self.dir, &self.name, flags, Mode::empty())
+            .map(File::from)
+            .map_err(|error| self.error("read", error))
+    }
+
+    /// Removes a name beside the target; no error if it is not there.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn remove(&self, name: &OsStr) -> Result<(), PlaceError> {
+        match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.error("remove a leftover beside", error)),
+        }
+    }
+
+    /// Makes the names of the directory durable.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn sync(&self) -> Result<(), PlaceError> {
+        rustix::fs::fsync(self.dir.as_fd()).map_err(|error| self.error("sync the directory of", error))
+    }
+
+    /// A new file beside the target, for writing. Born 0600 and given its owner before it holds anything, so a secret
+    /// is never readable by others.
+    ///
+    /// # Errors
+    /// Whatever the file system says; a name that is taken is an error.
+    pub fn create(&self, name: &OsStr, owner: Option<Owner>) -> Result<File, PlaceError> {
+        let flags = OFlags::WRONLY
+            .union(OFlags::CREATE)
+            .union(OFlags::EXCL)
+            .union(OFlags::NOFOLLOW)
+            .union(OFlags::CLOEXEC);
+        let fd = rustix::fs::openat(&self.dir, name, flags, mode_of(0o600))
+            .map_err(|error| self.error("write beside", error))?;
+        if let Some(owner) = owner {
+            chown(&fd, owner).map_err(|source| PlaceError::Io {
+                what: "give away the new",
+                path: self.path.to_string(),
+                source,
+            })?;
+        }
+        Ok(File::from(fd))
+    }
+
+    /// Sets the permission bits of an open file of this directory.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn set_mode(&self, file: &File, mode: u32) -> Result<(), PlaceError> {
+        rustix::fs::fchmod(file, mode_of(mode)).map_err(|error| self.error("set the mode of the new", error))
+    }
+
+    /// A second name for the target: keeping it needs no space and no copy. No error if there is no target.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn link_aside(&self, name: &OsStr) -> Result<(), PlaceError> {
+        match rustix::fs::linkat(&self.dir, &self.name, &self.dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.error("keep the old", error)),
+        }
+    }
+
+    /// Puts `name` in the target's place.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn replace_by(&self, name: &OsStr) -> Result<(), PlaceError> {
+        rustix::fs::renameat(&self.dir, name, &self.dir, &self.name)
+            .map_err(|error| self.error("replace", error))
+    }
+
+    /// Removes the target.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn remove_target(&self) -> Result<(), PlaceError> {
+        self.remove(&self.name)
+    }
+}
+
+#[allow(
+    clippy::useless_conversion,
+    clippy::cast_possible_truncation,
+    reason = "16 bits on macOS, 32 on Linux"
+)]
+fn mode_of(mode: u32) -> Mode {
+    Mode::from_raw_mode(mode as rustix::fs::RawMode)
+}
+
+#[allow(
+    clippy::useless_conversion,
+    clippy::unnecessary_fallible_conversions,
+    reason = "widths differ between systems"
+)]
+fn facts(stat: &Stat) -> Facts {
+    let nanos = |seconds: i128, nanos: i128| seconds * 1_000_000_000 + nanos;
+    let modified = nanos(i128::from(stat.st_mtime), i128::from(stat.st_mtime_nsec));
+    let changed = nanos(i128::from(stat.st_ctime), i128::from(stat.st_ctime_nsec));
+    Facts {
+        mode: Some(u32::from(stat.st_mode) & 0o7777),
+        owner: Some(Owner { uid: stat.st_uid, gid: stat.st_gid }),
+        size: u64::try_from(stat.st_size).unwrap_or(u64::MAX),
+        signature: (stat.st_ino, modified, changed),
+    }
+}
