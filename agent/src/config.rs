@@ -10,6 +10,8 @@ use std::{
 use fleet::node::Limits;
 use serde::Deserialize;
 
+use crate::preflight::Site;
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +44,14 @@ pub struct Config {
     /// The server's own address that probes dial; for a server that listens on one address only.
     #[serde(default = "default_probe_address")]
     pub probe_address: IpAddr,
+    /// Refuse a bundle whose data sources and directories cannot be reached from this host. Turn off where only the
+    /// server itself reaches them.
+    #[serde(default = "default_check_endpoints")]
+    pub check_endpoints: bool,
+}
+
+fn default_check_endpoints() -> bool {
+    true
 }
 
 /// How to log.
@@ -147,6 +157,13 @@ impl Config {
             return refuse("console_bytes", "is below 65536, too little to explain a failed start");
         }
         Ok(config)
+    }
+
+    /// What preflight must know of this host. A server that is asked at 127.0.0.1 listens on all addresses.
+    pub fn site(&self) -> Site {
+        let is_default = self.probe_address == default_probe_address();
+        let address = if is_default { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { self.probe_address };
+        Site { address, check_endpoints: self.check_endpoints }
     }
 
     /// The allow-lists.

@@ -58,6 +58,7 @@ pub fn server(config: &Config) -> Result<Subject, String> {
     let cache = Cache::open(&config.data_dir).map_err(|error| error.to_string())?;
     let bundle = cache.bundle(&placed.content).ok_or("the bundle in force is not kept here")?;
     let java_home = config.java_home.as_ref().map(|path| path.display().to_string());
-    let subject = Subject::on_disk(bundle.service.clone());
+    let mut subject = Subject::on_disk(bundle.service.clone());
+    subject.site = config.site();
     Ok(subject.with_defaults(java_home.as_deref(), config.run_user.as_deref()))
 }

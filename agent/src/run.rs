@@ -110,7 +110,8 @@ fn build(config: &Config, seed: u64, journal: Journal, cache: Cache) -> Result<W
         LinkSettings { coordinators: config.coordinators.clone(), home: config.homes.join(" "), seed };
     let store = Store::of(&config.data_dir);
     let link = Link::start(settings, store, cache.clone(), outcomes.clone()).map_err(BuildError::Identity)?;
-    let checkpoint = Checkpoint::new(cache.clone(), defaults.clone(), link.clock(), outcomes.clone());
+    let checkpoint =
+        Checkpoint::new(cache.clone(), defaults.clone(), link.clock(), config.site(), outcomes.clone());
     let files = Files::start(cache, defaults.clone(), watch, checkpoint, outcomes.clone());
     let processes = Processes { defaults, console: console.clone(), events: outcomes.clone() };
     Ok(World {

@@ -1,13 +1,18 @@
 //! Who listens on which TCP port. Linux reads /proc, macOS asks `lsof`, Windows asks `netstat`: all three are parts of
 //! their systems, and none needs privileges for the agent's own processes.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use fleet::preflight::facts::Seen;
 
 /// A listening TCP socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Socket {
+    /// The local address; unspecified means all of the host's.
+    pub address: IpAddr,
     /// Its port.
     pub port: u16,
     /// Who holds it; `None` if this user is not told.
@@ -52,19 +57,44 @@ fn output_of(program: &str, args: &[&str]) -> Seen<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// `/proc/net/tcp` or `tcp6`: port by socket inode, listening ones only (state 0A).
+/// `/proc/net/tcp` or `tcp6`: address and port by socket inode, listening ones only (state 0A).
 #[cfg(any(test, target_os = "linux"))]
-fn from_proc(text: &str) -> BTreeMap<u64, u16> {
+fn from_proc(text: &str) -> BTreeMap<u64, (IpAddr, u16)> {
     let entry = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
         if *state != "0A" {
             return None;
         }
-        let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-        Some((inode.parse().ok()?, port))
+        let (address, port) = local.rsplit_once(':')?;
+        let port = u16::from_str_radix(port, 16).ok()?;
+        Some((inode.parse().ok()?, (kernel_address(address)?, port)))
     };
     text.lines().skip(1).filter_map(entry).collect()
+}
+
+/// The kernel prints each 32 bits of an address as the number that this machine reads in its own byte order.
+#[cfg(any(test, target_os = "linux"))]
+fn kernel_address(hex: &str) -> Option<IpAddr> {
+    let word = |at: usize| u32::from_str_radix(hex.get(at..at + 8)?, 16).ok().map(u32::to_ne_bytes);
+    match hex.len() {
+        8 => Some(IpAddr::V4(Ipv4Addr::from(word(0)?))),
+        32 => {
+            let mut bytes = [0; 16];
+            for (index, part) in bytes.chunks_mut(4).enumerate() {
+                part.copy_from_slice(&word(index * 8)?);
+            }
+            Some(IpAddr::V6(Ipv6Addr::from(bytes)).to_canonical())
+        }
+        _ => None,
+    }
+}
+
+/// `*`, `127.0.0.1`, `[::1]`, with or without a zone.
+#[cfg(any(test, not(target_os = "linux")))]
+fn printed_address(text: &str) -> IpAddr {
+    let plain = text.trim_matches(['[', ']']).split('%').next().unwrap_or_default();
+    plain.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
 }
 
 /// `lsof -Fpn`: a line `p<pid>` before the lines `n<host>:<port>` of that process.
@@ -75,8 +105,9 @@ fn from_lsof(text: &str) -> Vec<Socket> {
     for line in text.lines() {
         if let Some(number) = line.strip_prefix('p') {
             pid = number.parse().ok();
-        } else if let Some(port) = line.strip_prefix('n').and_then(|name| name.rsplit_once(':')) {
-            sockets.extend(port.1.parse().ok().map(|port| Socket { port, pid }));
+        } else if let Some((address, port)) = line.strip_prefix('n').and_then(|name| name.rsplit_once(':')) {
+            let address = printed_address(address);
+            sockets.extend(port.parse().ok().map(|port| Socket { address, port, pid }));
         }
     }
     sockets
@@ -92,15 +123,15 @@ fn from_netstat(text: &str) -> Vec<Socket> {
         if !protocol.starts_with("TCP") || !(*remote == "0.0.0.0:0" || *remote == "[::]:0") {
             return None;
         }
-        let port = local.rsplit_once(':')?.1.parse().ok()?;
-        Some(Socket { port, pid: pid.parse().ok() })
+        let (address, port) = local.rsplit_once(':')?;
+        Some(Socket { address: printed_address(address), port: port.parse().ok()?, pid: pid.parse().ok() })
     };
     text.lines().filter_map(entry).collect()
 }
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::{collections::BTreeMap, fs};
+    use std::{collections::BTreeMap, fs, net::IpAddr};
 
     use super::{Seen, Socket, from_proc};
 
@@ -112,18 +143,20 @@ mod linux {
         ports.extend(from_proc(&fs::read_to_string("/proc/net/tcp6").unwrap_or_default()));
         let mut sockets: Vec<Socket> = Vec::new();
         let holders = holders(&ports);
-        for (inode, port) in ports {
+        for (inode, (address, port)) in ports {
             match holders.get(&inode) {
                 // A socket inherited by a child belongs to both.
-                Some(pids) => sockets.extend(pids.iter().map(|&pid| Socket { port, pid: Some(pid) })),
-                None => sockets.push(Socket { port, pid: None }),
+                Some(pids) => {
+                    sockets.extend(pids.iter().map(|&pid| Socket { address, port, pid: Some(pid) }));
+                }
+                None => sockets.push(Socket { address, port, pid: None }),
             }
         }
         Ok(sockets)
     }
 
     /// Processes by the inode of a listening socket that they hold, as far as this user may look.
-    fn holders(ports: &BTreeMap<u64, u16>) -> BTreeMap<u64, Vec<u32>> {
+    fn holders(ports: &BTreeMap<u64, (IpAddr, u16)>) -> BTreeMap<u64, Vec<u32>> {
         let mut holders: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
         let Ok(processes) = fs::read_dir("/proc") else { return holders };
         for process in processes.flatten() {
@@ -158,14 +191,23 @@ mod tests {
              0: 0100007F:24E3 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0\n\
              1: 0100007F:24E4 0100007F:1234 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 100 0\n\
              2: 00000000000000000000000000000000:2613 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 4713 1\n";
-        assert_eq!(from_proc(text), BTreeMap::from([(4711, 9443), (4713, 9747)]));
+        let found = from_proc(text);
+        let at = |inode: u64| found.get(&inode).map(|(address, port)| format!("{address} {port}"));
+        assert_eq!(found.len(), 2);
+        // The table is in this machine's byte order; the sample is of one that stores the small end first.
+        #[cfg(target_endian = "little")]
+        assert_eq!(at(4711).as_deref(), Some("127.0.0.1 9443"));
+        assert_eq!(at(4713).as_deref(), Some(":: 9747"));
     }
 
     #[test]
     fn lsof_is_read() {
         let text = "p312\nf5\nn*:9443\nf6\nn127.0.0.1:9999\np400\nn[::1]:5432\n";
-        let socket = |port, pid| Socket { port, pid: Some(pid) };
-        assert_eq!(from_lsof(text), [socket(9443, 312), socket(9999, 312), socket(5432, 400)]);
+        let socket =
+            |address: &str, port, pid| Socket { address: address.parse().unwrap(), port, pid: Some(pid) };
+        let expected =
+            [socket("0.0.0.0", 9443, 312), socket("127.0.0.1", 9999, 312), socket("::1", 5432, 400)];
+        assert_eq!(from_lsof(text), expected);
     }
 
     #[test]
@@ -174,8 +216,8 @@ mod tests {
              \u{20} TCP    0.0.0.0:9443     0.0.0.0:0        ABH\u{d6}REN      312\r\n\
              \u{20} TCP    127.0.0.1:9443   127.0.0.1:50123  HERGESTELLT  312\r\n\
              \u{20} TCP    [::]:9763        [::]:0           LISTENING    312\r\n";
-        let socket = |port| Socket { port, pid: Some(312) };
-        assert_eq!(from_netstat(text), [socket(9443), socket(9763)]);
+        let socket = |address: &str, port| Socket { address: address.parse().unwrap(), port, pid: Some(312) };
+        assert_eq!(from_netstat(text), [socket("0.0.0.0", 9443), socket("::", 9763)]);
     }
 
     #[cfg(not(windows))]

@@ -18,7 +18,7 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Subject, examine};
+use super::{Site, Subject, examine};
 use crate::{
     cache::Cache,
     files::{Defaults, Job},
@@ -30,6 +30,7 @@ pub struct Checkpoint {
     cache: Cache,
     defaults: Defaults,
     clock: watch::Receiver<Option<ClockSkew>>,
+    site: Site,
     events: mpsc::Sender<Event>,
     under_way: Option<AbortHandle>,
 }
@@ -40,9 +41,10 @@ impl Checkpoint {
         cache: Cache,
         defaults: Defaults,
         clock: watch::Receiver<Option<ClockSkew>>,
+        site: Site,
         events: mpsc::Sender<Event>,
     ) -> Self {
-        Self { cache, defaults, clock, events, under_way: None }
+        Self { cache, defaults, clock, site, events, under_way: None }
     }
 
     /// Hands the staging of `bundle` to `jobs` if it passes, else tells why not. A preflight of an earlier bundle that
@@ -74,6 +76,7 @@ impl Checkpoint {
             bundle_size: bundle.size(),
             clock: (*self.clock.borrow())
                 .ok_or_else(|| "no coordinator has greeted this agent yet".to_owned()),
+            site: self.site,
         };
         subject.with_defaults(self.defaults.java_home.as_deref(), self.defaults.run_user.as_deref())
     }

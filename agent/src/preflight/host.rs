@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -81,7 +82,7 @@ pub(super) fn host(subject: &Subject) -> HostFact {
             pid: socket.pid,
             holder: servers.holder(socket.pid),
         };
-        sockets.iter().map(listener).collect()
+        sockets.iter().filter(|socket| meets(socket.address, subject.site.address)).map(listener).collect()
     });
     HostFact {
         sockets,
@@ -91,6 +92,11 @@ pub(super) fn host(subject: &Subject) -> HostFact {
         open_files: platform::open_files_limit(),
         processes: platform::processes_limit(),
     }
+}
+
+/// Whether a socket on `taken` is in the way of one on `wanted`: the same address, or all addresses on either side.
+fn meets(taken: IpAddr, wanted: IpAddr) -> bool {
+    taken == wanted || taken.is_unspecified() || wanted.is_unspecified()
 }
 
 /// All processes of this host, and which of them are WSO2 servers.
@@ -183,4 +189,18 @@ fn offset_of(process: &Process) -> Seen<u16> {
     let flat = canonical::flatten(&text).map_err(|_| "its deployment.toml does not parse".to_owned())?;
     flat.get("server.offset")
         .map_or(Ok(0), |offset| offset.trim_matches('"').parse().map_err(|_| unreadable()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_of_another_address_is_in_nobodys_way() {
+        let meets = |taken: &str, wanted: &str| meets(taken.parse().unwrap(), wanted.parse().unwrap());
+        assert!(meets("127.0.0.2", "0.0.0.0"));
+        assert!(meets("::", "127.0.0.2"));
+        assert!(meets("127.0.0.2", "127.0.0.2"));
+        assert!(!meets("127.0.0.3", "127.0.0.2"));
+    }
 }

@@ -13,6 +13,7 @@ mod keystore;
 use std::{
     collections::BTreeMap,
     io::{self, Read as _, Write},
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
 
@@ -21,7 +22,7 @@ use fleet::{
     preflight::{
         Check, Keystore, Needs, Outcome, PreflightFacts,
         facts::{ClockSkew, HomeFact, HostFact, KeystoreFact, Seen},
-        needs,
+        needs::{self, Target},
     },
 };
 
@@ -38,6 +39,23 @@ pub struct Subject {
     pub bundle_size: u64,
     /// This host's clock against the coordinator's.
     pub clock: Seen<ClockSkew>,
+    /// What the agent's configuration says of this host.
+    pub site: Site,
+}
+
+/// What only the owner of a host knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Site {
+    /// The address on which the server listens; unspecified if on all.
+    pub address: IpAddr,
+    /// Whether data sources can be tried from here.
+    pub check_endpoints: bool,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), check_endpoints: true }
+    }
 }
 
 impl Subject {
@@ -48,6 +66,7 @@ impl Subject {
             staged: BTreeMap::new(),
             bundle_size: 0,
             clock: Err("no coordinator was asked for its time".to_owned()),
+            site: Site::default(),
         }
     }
 
@@ -111,9 +130,16 @@ async fn gather(subject: &Subject) -> PreflightFacts {
         Ok(needs) => (needs, None),
         Err(why) => (Needs::default(), Some(why)),
     };
+    let mut endpoints = needs.endpoints;
+    if !subject.site.check_endpoints {
+        for endpoint in &mut endpoints {
+            endpoint.target =
+                Target::Unknown("`check_endpoints` is off in the agent's configuration".to_owned());
+        }
+    }
     let (java, endpoints, local) = tokio::join!(
         java::look(settings.java_home.clone(), settings.run_user.as_deref()),
-        endpoints::try_all(needs.endpoints),
+        endpoints::try_all(endpoints),
         look_locally(subject.clone(), needs.keystores),
     );
     let (home, host, keystores) = local;

@@ -290,7 +290,8 @@ fn endpoint_outcome(endpoint: &Endpoint, fact: &EndpointFact) -> Outcome {
         EndpointFact::Unreachable(why) => fail(
             RefusalReason::PreflightFailed,
             format!("{places} cannot be reached from here: {why}"),
-            "start it, open the firewall, or correct host and port; the server would hang at its start",
+            "start it, open the firewall, correct host and port, or set check_endpoints = false for this agent; the \
+             server would hang at its start",
         ),
     }
 }
