@@ -97,3 +97,18 @@ fn prepare(home: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scripts_find_a_tmp_and_no_pid_file_of_an_earlier_server() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("wso2carbon.pid"), "1\n").unwrap();
+        prepare(home.path()).unwrap();
+        assert!(home.path().join("tmp").is_dir());
+        assert!(!home.path().join("wso2carbon.pid").exists());
+        prepare(home.path()).unwrap();
+    }
+}
