@@ -283,3 +283,75 @@ fn facts(stat: &Stat) -> Facts {
         signature: (stat.st_ino, modified, changed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::Write as _,
+        os::unix::fs::{PermissionsExt as _, symlink},
+    };
+
+    use super::*;
+
+    fn place(home: &Path, path: &str) -> Result<Place, PlaceError> {
+        Home::open(home.to_str().unwrap())?.place(&HomePath::parse(path).unwrap(), Some(None))
+    }
+
+    #[test]
+    fn new_content_takes_the_place_of_the_old_and_the_old_can_come_back() {
+        let home = tempfile::tempdir().unwrap();
+        let place = place(home.path(), "repository/conf/a.toml").unwrap();
+        assert_eq!(place.facts().unwrap(), None);
+        let target = home.path().join("repository/conf/a.toml");
+        fs::write(&target, "old").unwrap();
+        let (new, old) = (place.aside("new"), place.aside("old"));
+        let mut file = place.create(&new, None).unwrap();
+        file.write_all(b"newer").unwrap();
+        place.set_mode(&file, 0o640).unwrap();
+        place.link_aside(&old).unwrap();
+        place.replace_by(&new).unwrap();
+        place.sync().unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "newer");
+        let facts = place.facts().unwrap().unwrap();
+        assert_eq!((facts.mode, facts.size), (Some(0o640), 5));
+        place.replace_by(&old).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "old");
+        assert_ne!(place.facts().unwrap().unwrap(), facts);
+    }
+
+    #[test]
+    fn what_is_staged_is_nobody_elses_to_read_and_a_taken_name_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let place = place(home.path(), "a.toml").unwrap();
+        let file = place.create(&place.aside("new"), None).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(place.create(&place.aside("new"), None).is_err());
+        place.remove(&place.aside("new")).unwrap();
+        place.remove(&place.aside("new")).unwrap();
+    }
+
+    #[test]
+    fn a_symlink_is_neither_followed_nor_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        symlink(outside.path(), home.path().join("conf")).unwrap();
+        assert!(matches!(place(home.path(), "conf/a.toml"), Err(PlaceError::Unsafe { .. })));
+        symlink(outside.path().join("x"), home.path().join("b.toml")).unwrap();
+        let target = place(home.path(), "b.toml").unwrap();
+        assert!(matches!(target.facts(), Err(PlaceError::Unsafe { .. })));
+        assert!(target.open().is_err());
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn keeping_the_old_is_no_error_where_there_is_none() {
+        let home = tempfile::tempdir().unwrap();
+        let place = place(home.path(), "a.toml").unwrap();
+        place.link_aside(&place.aside("old")).unwrap();
+        let missing = place.replace_by(&place.aside("old")).unwrap_err();
+        let PlaceError::Io { source, .. } = missing else { panic!("{missing}") };
+        assert_eq!(source.kind(), io::ErrorKind::NotFound);
+        place.remove_target().unwrap();
+    }
+}
