@@ -12,6 +12,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("convoy.fds"), descriptors.encode_to_vec())?;
     // Ordered maps: equal values encode to equal bytes, which the store's compare-and-swap relies on.
-    tonic_prost_build::configure().btree_map(".").bytes(".convoy.agent.v1.Chunk").compile_fds(descriptors)?;
+    // A value of a secret has no form for logs.
+    let secret = [".convoy.operator.v1.SetSecretRequest"];
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .bytes(".convoy.agent.v1.Chunk")
+        .skip_debug(secret)
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -41,7 +41,12 @@ pub enum Command {
     Lint {
         /// The directory with fleet.toml.
         dir: PathBuf,
+        /// Also check the values of secrets: a file as `import` writes it, readable by its owner only.
+        #[arg(long, value_name = "FILE")]
+        secrets_file: Option<PathBuf>,
     },
+    /// Make a fleet directory out of existing servers.
+    Import(Import),
     /// Show what applying a fleet directory would change, and which servers would restart and why.
     Plan {
         /// The directory with fleet.toml.
@@ -87,6 +92,9 @@ pub enum Command {
     /// Join tokens for new nodes.
     #[command(subcommand)]
     Token(Token),
+    /// Values that layers name by secret().
+    #[command(subcommand)]
+    Secret(Secret),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -98,6 +106,32 @@ pub enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+}
+
+/// `import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Each server: a name for it, and its deployment.toml or its home.
+    #[arg(required = true, value_name = "NODE=FILE")]
+    pub nodes: Vec<String>,
+    /// The new fleet directory; must not exist or be empty.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// The fleet's name; without it the directory's.
+    #[arg(long, value_name = "NAME")]
+    pub fleet: Option<String>,
+    /// A new file outside of the directory for the passwords that are found.
+    #[arg(long, value_name = "FILE")]
+    pub secrets_out: Option<PathBuf>,
+    /// What a node is, where its files do not say: an id of the catalogue, or only a version. `*=4.2` means all.
+    #[arg(long, value_name = "NODE=ID")]
+    pub product: Vec<String>,
+    /// How other nodes reach a node.
+    #[arg(long, value_name = "NODE=HOST")]
+    pub host: Vec<String>,
+    /// Where a node is installed.
+    #[arg(long, value_name = "NODE=PATH")]
+    pub home: Vec<String>,
 }
 
 /// `apply`.
@@ -300,5 +334,29 @@ pub enum Token {
         /// For how long.
         #[arg(long, value_name = "DURATION", default_value = "1h")]
         valid: String,
+    },
+}
+
+/// `secret`.
+#[derive(Debug, Subcommand)]
+pub enum Secret {
+    /// Set a value, read from standard input; or many from a file. No node changes before the next apply.
+    Set {
+        /// Its name, as in secret('super_admin.password').
+        #[arg(required_unless_present = "from", conflicts_with = "from")]
+        name: Option<String>,
+        /// A file as `import` writes it, readable by its owner only.
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+    },
+    /// All names, and who set them when; values are never shown.
+    List,
+    /// Remove a value.
+    Remove {
+        /// Its name.
+        name: String,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
     },
 }

@@ -7,7 +7,7 @@ use fleet::spec::Sources;
 use futures::{Stream, StreamExt as _};
 use proto::wire::{
     agent::RunState,
-    operator::{self as wire, operator_client::OperatorClient},
+    operator::{self as wire, operator_client::OperatorClient, secrets_client::SecretsClient},
 };
 use tonic::{
     Code, Status,
@@ -24,6 +24,7 @@ use crate::{
 mod convert;
 #[cfg(test)]
 pub mod fake;
+mod secrets;
 
 /// Content travels in parts of this size.
 const CHUNK_SIZE: usize = 16 * 1024;
@@ -41,6 +42,7 @@ pub type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Failure>> + Send>>;
 #[derive(Clone)]
 pub struct Client {
     operator: OperatorClient<Channel>,
+    secrets: SecretsClient<Channel>,
     address: String,
 }
 
@@ -81,8 +83,8 @@ impl Client {
 
     /// A client over a channel that is already there.
     pub fn over(channel: Channel, address: String) -> Self {
-        let operator = OperatorClient::new(channel).max_decoding_message_size(REPLY_SIZE_MAX);
-        Self { operator, address }
+        let operator = OperatorClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
+        Self { operator, secrets: SecretsClient::new(channel), address }
     }
 
     /// What applying these files would change.

@@ -1,5 +1,7 @@
 //! Commands that ask the coordinator: what is asked, in which order, and what of the answer is shown.
 
+use std::path::Path;
+
 use futures::StreamExt as _;
 
 use crate::{
@@ -8,8 +10,9 @@ use crate::{
     directory,
     exit::{Exit, Failure},
     render,
-    request::{Apply, Confirm, Detail, DriftAct, Events, NodeAct, Remote, Rollback, Steer, Wait},
+    request::{Apply, Confirm, Detail, DriftAct, Events, NodeAct, Remote, Rollback, SecretAct, Steer, Wait},
     screen::Format,
+    secrets,
     text::{Style, Tone},
     view, wait,
 };
@@ -59,6 +62,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::DriftList { node } => drift_list(session, node.as_ref().map(|node| node.as_str())).await,
         Remote::Drift { node, act } => drift_act(session, node.as_str(), act).await,
         Remote::Events(request) => events(session, request).await,
+        Remote::Secret(act) => secret(session, act).await,
         Remote::Token { node, valid } => {
             let token = session.client.create_token(node.as_str(), valid).await?;
             session.screen.programs(&token);
@@ -70,6 +74,46 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
             Ok(Exit::Done)
         }
     }
+}
+
+async fn secret(session: &mut Session, act: SecretAct) -> Result<Exit, Failure> {
+    let answer = match act {
+        SecretAct::List => {
+            let names = session.client.secrets().await?;
+            session.screen.programs(&names);
+            let text = render::secrets(&names, (session.now)(), style(session));
+            session.screen.people(&text);
+            return Ok(Exit::Done);
+        }
+        SecretAct::Set { name } => {
+            let value = secrets::typed(&mut session.screen, &name)?;
+            session.client.set_secret(&name, &value).await?
+        }
+        SecretAct::Load { from } => load_secrets(session, &from).await?,
+        SecretAct::Remove { name, confirm: given } => {
+            confirm(session, given, &format!("Remove the value of {name}?"))?;
+            session.client.remove_secret(&name).await?
+        }
+    };
+    session.screen.programs(&answer);
+    session.screen.people(&render::answer(&answer));
+    Ok(Exit::Done)
+}
+
+async fn load_secrets(session: &mut Session, from: &Path) -> Result<view::Answer, Failure> {
+    let secrets = secrets::read(from)?;
+    for (done, (name, value)) in secrets.iter().enumerate() {
+        session.client.set_secret(name, value).await.map_err(|failure| Failure {
+            what: format!("{name}: {} ({done} of {} are set)", failure.what, secrets.len()),
+            ..failure
+        })?;
+    }
+    let detail = format!(
+        "{} secrets are set; remove {} now, the coordinator keeps them",
+        secrets.len(),
+        from.display()
+    );
+    Ok(view::Answer { ok: true, detail })
 }
 
 fn style(session: &Session) -> Style {

@@ -9,10 +9,10 @@ use crate::{
     args::Typed,
     directory,
     exit::{Exit, Failure},
-    render,
+    import, render,
     request::Local,
     screen::Screen,
-    view, wait,
+    secrets, view, wait,
 };
 
 /// Runs one command.
@@ -21,7 +21,8 @@ use crate::{
 /// With what to do next.
 pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
     match local {
-        Local::Lint { dir } => lint(&dir, screen),
+        Local::Lint { dir, secrets } => lint(&dir, secrets.as_deref(), screen),
+        Local::Import(request) => import::execute(&request, screen),
         Local::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Typed::command(), "convoy", &mut script);
@@ -33,11 +34,14 @@ pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
 }
 
 /// Composes the directory here, with the code that the coordinator uses.
-fn lint(dir: &Path, screen: &mut Screen) -> Result<Exit, Failure> {
+fn lint(dir: &Path, secrets: Option<&Path>, screen: &mut Screen) -> Result<Exit, Failure> {
     let sources = directory::read(dir)?;
-    // Values of secrets are kept by the coordinator; here only their names can be checked.
-    let names_only = Secrets::new(BTreeMap::new(), Absent::Placeholder);
-    let composition = fleet::spec::compose_with(&sources, &names_only);
+    let secrets = match secrets {
+        Some(file) => Secrets::new(secrets::read(file)?, Absent::Refuse),
+        // Their values are kept by the coordinator; here only their names can be checked.
+        None => Secrets::new(BTreeMap::new(), Absent::Placeholder),
+    };
+    let composition = fleet::spec::compose_with(&sources, &secrets);
     let composed = composition.fleet.as_ref();
     let lint = view::Lint {
         fleet: composed.map(|fleet| fleet.name.to_string()),

@@ -1,8 +1,8 @@
 //! Views as text for people. Pure: no stream, no clock; every function returns what to print.
 
 use crate::{
-    text::{Cell, Style, Table, Tone, count, cut, local},
-    view::{Answer, Event, Finding, JoinToken, Lint, When},
+    text::{Cell, Style, Table, Tone, ago, count, cut, local},
+    view::{Answer, Event, Finding, JoinToken, Lint, SecretName, When},
 };
 
 mod node;
@@ -98,6 +98,16 @@ pub fn token(token: &JoinToken) -> (String, String) {
         local(token.expires)
     );
     (hint, format!("{}\n", token.token))
+}
+
+/// The names of secrets.
+pub fn secrets(secrets: &[SecretName], now: When, style: Style) -> String {
+    let mut table = Table::headed(["SECRET", "SET", "BY"]);
+    for secret in secrets {
+        let changed = ago(now, secret.changed);
+        table.row([Cell::plain(&secret.name), Cell::plain(changed), Cell::plain(&secret.changed_by)]);
+    }
+    if secrets.is_empty() { "no secrets\n".to_owned() } else { table.render(style) }
 }
 
 /// `12:01:05`, for screens that are redrawn.

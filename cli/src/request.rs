@@ -6,12 +6,15 @@ use clap_complete::Shell;
 use fleet::{
     bundle::HomePath,
     ids::NodeName,
+    spec::SecretName,
     time::{Human, parse_duration},
 };
 
 use crate::{
     args::{self, Command},
     exit::Failure,
+    import::Import,
+    secrets,
 };
 
 /// One command, meant.
@@ -26,7 +29,8 @@ pub enum Request {
 /// Commands that need no coordinator.
 #[derive(Debug)]
 pub enum Local {
-    Lint { dir: PathBuf },
+    Lint { dir: PathBuf, secrets: Option<PathBuf> },
+    Import(Import),
     Completions { shell: Shell },
     Man { out: PathBuf },
 }
@@ -48,6 +52,25 @@ pub enum Remote {
     Drift { node: NodeName, act: DriftAct },
     Events(Events),
     Token { node: NodeName, valid: Duration },
+    Secret(SecretAct),
+}
+
+/// `secret`.
+#[derive(Debug)]
+pub enum SecretAct {
+    /// The value comes from standard input.
+    Set {
+        name: SecretName,
+    },
+    /// Names and values come from a file.
+    Load {
+        from: PathBuf,
+    },
+    List,
+    Remove {
+        name: SecretName,
+        confirm: Confirm,
+    },
 }
 
 /// How much of a plan is shown.
@@ -140,7 +163,8 @@ impl Request {
     /// Usage: names and durations that are none.
     pub fn meant(command: Command) -> Result<Self, Failure> {
         Ok(match command {
-            Command::Lint { dir } => Request::Local(Local::Lint { dir }),
+            Command::Lint { dir, secrets_file } => Request::Local(Local::Lint { dir, secrets: secrets_file }),
+            Command::Import(typed) => Request::Local(Local::Import(Import::meant(typed)?)),
             Command::Completions { shell } => Request::Local(Local::Completions { shell }),
             Command::Man { out } => Request::Local(Local::Man { out }),
             other => Request::Remote(remote(other)?),
@@ -176,7 +200,8 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         Command::Token(args::Token::Create { node: name, valid }) => {
             Remote::Token { node: node(&name)?, valid: duration("--valid", &valid)? }
         }
-        Command::Lint { .. } | Command::Completions { .. } | Command::Man { .. } => {
+        Command::Secret(typed) => Remote::Secret(secret_request(typed)?),
+        Command::Lint { .. } | Command::Import(_) | Command::Completions { .. } | Command::Man { .. } => {
             return Err(Failure::usage("this command needs no coordinator", ""));
         }
     })
@@ -213,6 +238,17 @@ fn rollout_request(typed: args::Rollout) -> Result<Remote, Failure> {
         args::Rollout::Abort { rollout, go_back: false, why } => steer(rollout, Steer::Abort, why),
         args::Rollout::Abort { rollout, go_back: true, why } => steer(rollout, Steer::AbortAndReturn, why),
         args::Rollout::Promote { rollout, why } => steer(rollout, Steer::Promote, why),
+    })
+}
+
+fn secret_request(typed: args::Secret) -> Result<SecretAct, Failure> {
+    Ok(match typed {
+        args::Secret::Set { name: Some(name), .. } => SecretAct::Set { name: secrets::parse(&name)? },
+        args::Secret::Set { name: None, from } => SecretAct::Load { from: from.unwrap_or_default() },
+        args::Secret::List => SecretAct::List,
+        args::Secret::Remove { name, yes } => {
+            SecretAct::Remove { name: secrets::parse(&name)?, confirm: confirm(yes) }
+        }
     })
 }
 

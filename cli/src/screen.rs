@@ -134,6 +134,13 @@ impl Screen {
         self.failure.take()
     }
 
+    /// All of the input, up to a number of bytes.
+    pub fn input(&mut self, most: usize) -> io::Result<String> {
+        let mut text = String::new();
+        io::Read::read_to_string(&mut io::Read::take(&mut self.input, most as u64), &mut text)?;
+        Ok(text)
+    }
+
     /// Asks; only `y` or `yes` is a yes.
     pub fn ask(&mut self, question: &str) -> bool {
         self.say(&format!("{question} [y/N] "));

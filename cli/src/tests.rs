@@ -465,3 +465,36 @@ async fn a_closed_pipe_is_not_a_failure_and_a_full_disk_is() {
         assert_eq!(execute(Remote::Nodes, &mut session).await, exit);
     }
 }
+
+#[tokio::test]
+async fn secrets_go_in_by_a_pipe_or_a_file_and_only_their_names_come_out() {
+    let script =
+        || Script { command: message::CommandReply { ok: true, ..Default::default() }, ..Script::default() };
+    let mut stage = Stage::new(script());
+    stage.typed_answer = "tell-nobody\n";
+    let run = stage.run("secret set db").await;
+    assert_eq!((run.exit, &*run.asked), (Exit::Done, &["set secret db to \"tell-nobody\"".to_owned()][..]));
+    assert!(!format!("{}{}", run.out, run.said).contains("tell-nobody"));
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("acme.secrets");
+    let name = |text: &str| fleet::spec::SecretName::parse(text).unwrap();
+    let value = |text: &str| fleet::spec::Secret::new(text);
+    let values = [(name("a"), value("1")), (name("b"), value("2"))].into_iter().collect();
+    crate::secrets::write(&file, &values).unwrap();
+    let run = Stage::new(script()).run(&format!("secret set --from {}", file.display())).await;
+    assert_eq!(run.asked, ["set secret a to \"1\"", "set secret b to \"2\""]);
+    assert!(run.out.starts_with("2 secrets are set"), "{}", run.out);
+
+    let run = Stage::new(script()).run("secret list").await;
+    assert_eq!(run.out, "SECRET  SET     BY\ndb      1m ago  ann\n");
+    let run = Stage::new(script()).run("secret remove db").await;
+    assert_eq!((run.exit, run.asked.len()), (Exit::Refused, 0));
+    let run = Stage::new(script()).run("secret remove db --yes").await;
+    assert_eq!(run.asked, ["remove secret db"]);
+
+    let mut stage = Stage::new(script());
+    stage.terminal = SOMEBODY;
+    let run = stage.run("secret set db").await;
+    assert!(run.exit == Exit::Usage && run.said.contains("a terminal would show it"), "{}", run.said);
+}

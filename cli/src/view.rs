@@ -73,6 +73,49 @@ pub struct Lint {
     pub findings: Vec<Finding>,
 }
 
+/// Output of `import`.
+#[derive(Debug, Serialize)]
+pub struct Import {
+    pub directory: String,
+    pub groups: Vec<ImportedGroup>,
+    pub layers: Vec<ImportedLayer>,
+    /// How many values became expressions.
+    pub expressions: usize,
+    /// How many passwords were found.
+    pub secrets: usize,
+    /// Where they are.
+    pub secrets_file: Option<String>,
+    /// Keys that nodes of one group do not share.
+    pub differences: Vec<ImportedDifference>,
+    pub findings: Vec<Finding>,
+}
+
+/// A group that `import` made.
+#[derive(Debug, Serialize)]
+pub struct ImportedGroup {
+    pub name: String,
+    pub product: String,
+    pub nodes: Vec<String>,
+}
+
+/// A layer that `import` made.
+#[derive(Debug, Serialize)]
+pub struct ImportedLayer {
+    pub file: String,
+    pub keys: usize,
+}
+
+/// A key that the nodes of a group do not share.
+#[derive(Debug, Serialize)]
+pub struct ImportedDifference {
+    pub group: String,
+    pub key: String,
+    /// Those with a value of their own.
+    pub nodes: Vec<String>,
+    /// Such a key has to differ.
+    pub expected: bool,
+}
+
 /// Output of `plan`, and part of `apply`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Plan {
@@ -407,6 +450,14 @@ pub struct Event {
 pub struct Answer {
     pub ok: bool,
     pub detail: String,
+}
+
+/// One line of `secret list`.
+#[derive(Debug, Serialize)]
+pub struct SecretName {
+    pub name: String,
+    pub changed: When,
+    pub changed_by: String,
 }
 
 /// Output of `token create`.

@@ -12,7 +12,7 @@ use fleet::{
     plan::{NodePlan, PlannedNode, compare},
     restart,
     rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout},
-    spec::{ComposedNode, Composition, Fleet, Sources, compose},
+    spec::{Absent, ComposedNode, Composition, Fleet, Secrets, Sources, compose_with},
     time::Timestamp,
 };
 use proto::convert::bundle::{decode_bundle, encode_bundle};
@@ -21,6 +21,7 @@ use tracing::info;
 use crate::{
     coordinator::Coordinator,
     events::Draft,
+    secrets::OpenError,
     store::{
         CommitError, Key, StoreError, Transaction, blobs,
         records::{Assigned, Record as _, RevisionRecord, RolloutRecord, Target},
@@ -108,15 +109,18 @@ pub enum ApplyError {
     /// The store, while writing. Nothing was applied unless it says that this is not known.
     #[error("the revision could not be stored")]
     Commit(#[source] CommitError),
+    /// The values of secrets.
+    #[error(transparent)]
+    Secrets(#[from] OpenError),
     /// Composition ended in a panic.
     #[error("the fleet directory could not be composed; this is a defect of Convoy")]
     Compose(#[source] tokio::task::JoinError),
 }
 
 /// Composition takes a while for a large fleet, so it leaves the runtime's threads alone.
-async fn compose_apart(sources: Sources) -> Result<(Sources, Composition), ApplyError> {
+async fn compose_apart(sources: Sources, secrets: Secrets) -> Result<(Sources, Composition), ApplyError> {
     let composing = tokio::task::spawn_blocking(move || {
-        let composition = compose(&sources);
+        let composition = compose_with(&sources, &secrets);
         (sources, composition)
     });
     composing.await.map_err(ApplyError::Compose)
@@ -132,7 +136,8 @@ impl Coordinator {
     /// # Errors
     /// The store failed.
     pub async fn plan(&self, sources: Sources) -> Result<Planned, ApplyError> {
-        let (_, composition) = compose_apart(sources).await?;
+        let secrets = self.secrets(Absent::Refuse).await?;
+        let (_, composition) = compose_apart(sources, secrets).await?;
         let snapshot = self.snapshot().await?;
         let mut planned = Planned {
             base: snapshot.meta.record.newest_revision,
@@ -175,7 +180,8 @@ impl Coordinator {
     /// # Errors
     /// The store failed; see [`ApplyError`].
     pub async fn apply(&self, sources: Sources, intent: &Intent) -> Result<Applied, ApplyError> {
-        let (sources, composition) = compose_apart(sources).await?;
+        let secrets = self.secrets(Absent::Refuse).await?;
+        let (sources, composition) = compose_apart(sources, secrets).await?;
         let findings = composition.findings;
         let Some(fleet) = composition.fleet.filter(|_| !has_errors(&findings)) else {
             return Ok(Applied::Refused { findings, why: String::new() });
@@ -234,7 +240,9 @@ impl Coordinator {
             let content = content.ok_or_else(|| StoreError::missing("read a revision's content"))?;
             sources.0.insert(path.clone(), content.to_vec());
         }
-        let (_, composition) = compose_apart(sources).await?;
+        // Nodes get the content that was composed then, whatever its secrets are now.
+        let secrets = self.secrets(Absent::Placeholder).await?;
+        let (_, composition) = compose_apart(sources, secrets).await?;
         let draft = RevisionDraft { sources: old.sources, nodes: old.nodes, rolls_back_to: Some(old.number) };
         let outcome = self.commit_revision(&draft, composition.fleet.as_ref(), intent).await?;
         Ok(match outcome {

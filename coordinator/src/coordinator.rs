@@ -15,6 +15,7 @@ use crate::{
     authority::Authority,
     config::{Heartbeat, History, Limits},
     events::Events,
+    secrets::Vault,
     sessions::Live,
     store::{
         CommitError, Key, Store, StoreError, Transaction,
@@ -32,6 +33,8 @@ pub struct Coordinator {
     pub store: Arc<dyn Store>,
     /// Signs certificates.
     pub authority: Arc<Authority>,
+    /// Seals and opens the values of secrets.
+    pub vault: Vault,
     /// Who is connected, and what they say now.
     pub live: Live,
     /// What happened.

@@ -17,6 +17,7 @@ pub mod listener;
 mod private;
 mod rollouts;
 pub mod rpc;
+mod secrets;
 mod sessions;
 pub mod store;
 pub mod telemetry;
@@ -40,6 +41,7 @@ use crate::{
     config::Config,
     events::Events,
     listener::{Acceptor, TlsError, tls_config},
+    secrets::Vault,
     sessions::Live,
     store::{Embedded, Store, StoreError},
 };
@@ -138,6 +140,8 @@ pub async fn start(
     (store, authority): (Arc<dyn Store>, Arc<Authority>),
     (tracker, stop): (TaskTracker, CancellationToken),
 ) -> Result<Arc<Coordinator>, RunError> {
+    let path = config.data_dir.join("secrets.key");
+    let vault = Vault::open(&path, &config.fleet).map_err(|source| RunError::DataDir { path, source })?;
     let epoch = open_meta(&*store, &config.fleet, FleetEpoch(rand::random())).await?;
     let events = Events::start(store.clone(), config.history.events, &tracker).await?;
     Ok(Arc::new(Coordinator {
@@ -145,6 +149,7 @@ pub async fn start(
         epoch,
         store,
         authority,
+        vault,
         live: Live::default(),
         events,
         clock: wall_clock,

@@ -9,7 +9,7 @@ use std::{
 use futures::StreamExt as _;
 use proto::wire::{
     agent,
-    operator::{self as wire, operator_server},
+    operator::{self as wire, operator_server, secrets_server},
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -47,8 +47,10 @@ pub async fn serve(script: Script) -> (Client, Arc<Mutex<Script>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let service = operator_server::OperatorServer::new(Fake(script.clone()));
+    let secrets = secrets_server::SecretsServer::new(Fake(script.clone()));
     let serving = tonic::transport::Server::builder()
         .add_service(service)
+        .add_service(secrets)
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(serving);
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -207,6 +209,33 @@ impl operator_server::Operator for Fake {
         let it = request.into_inner();
         let asked =
             format!("drift {} {} {:?} {:?} until {}", it.action, it.node, it.path, it.reason, it.until_ms);
+        self.answer(Some(asked), |script| script.command.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl secrets_server::Secrets for Fake {
+    async fn set(
+        &self,
+        request: Request<wire::SetSecretRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let it = request.into_inner();
+        let asked = format!("set secret {} to {:?}", it.name, it.value);
+        self.answer(Some(asked), |script| script.command.clone())
+    }
+    async fn list(
+        &self,
+        _: Request<wire::ListSecretsRequest>,
+    ) -> Result<Response<wire::ListSecretsReply>, Status> {
+        let secret =
+            wire::SecretInfo { name: "db".into(), changed_ms: 1_800_000_000_000, changed_by: "ann".into() };
+        self.answer(None, |_| wire::ListSecretsReply { secrets: vec![secret] })
+    }
+    async fn remove(
+        &self,
+        request: Request<wire::RemoveSecretRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let asked = format!("remove secret {}", request.into_inner().name);
         self.answer(Some(asked), |script| script.command.clone())
     }
 }

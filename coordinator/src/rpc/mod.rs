@@ -7,6 +7,7 @@ mod enrolment;
 mod follow;
 mod link;
 mod operator;
+mod secrets;
 mod status;
 mod upload;
 
@@ -15,7 +16,7 @@ use std::{error::Error, io, sync::Arc, time::Duration};
 use futures::Stream;
 use proto::wire::{
     agent::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer},
-    operator::operator_server::OperatorServer,
+    operator::{operator_server::OperatorServer, secrets_server::SecretsServer},
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{
@@ -58,6 +59,7 @@ where
     coordinator.tracker.spawn(watch_health(coordinator.clone(), health));
     let link = AgentLinkServer::new(link::Link::new(coordinator.clone()));
     let enrolment = EnrolmentServer::new(enrolment::Enrolment::new(coordinator.clone()));
+    let secrets = SecretsServer::new(secrets::Keeper::new(coordinator.clone()));
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
@@ -68,6 +70,7 @@ where
         .add_service(
             OperatorServer::new(operator::Console::new(coordinator)).max_decoding_message_size(REQUEST_MAX),
         )
+        .add_service(secrets.max_decoding_message_size(REQUEST_MAX))
         .add_service(enrolment.max_decoding_message_size(REQUEST_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await?;

@@ -22,6 +22,7 @@ use crate::{
     commands::{Control, ControlFailure, DriftControl, Outcome},
     coordinator::Coordinator,
     enrolment::TOKEN_VALID,
+    secrets::OpenError,
     store::{
         Key, Range,
         records::{EventRecord, Record as _, RolloutRecord},
@@ -76,6 +77,8 @@ fn apply_failed(error: &ApplyError) -> Status {
     match error {
         ApplyError::Store(error) => store_failed(error),
         ApplyError::Commit(error) => commit_failed(error),
+        ApplyError::Secrets(OpenError::Store(error)) => store_failed(error),
+        ApplyError::Secrets(OpenError::Sealed { .. }) => Status::failed_precondition(error.to_string()),
         ApplyError::Compose(_) => {
             tracing::error!(error = chain(error), "Composition failed");
             Status::internal(error.to_string())

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use fleet::ids::{Digest, NodeName, Revision, RolloutId};
+use fleet::{
+    ids::{Digest, NodeName, Revision, RolloutId},
+    spec::SecretName,
+};
 
 /// The place of an entry. Made only here, so that a new kind of record has one place to be named.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +22,8 @@ impl Key {
     pub const ROLLOUTS: &'static str = "rollout/";
     /// Below this are join tokens, by the hash of their secret.
     pub const TOKENS: &'static str = "token/";
+    /// Below this are the sealed values of secrets, by name.
+    pub const SECRETS: &'static str = "secret/";
     /// Below this are events.
     pub const EVENTS: &'static str = "event/";
     /// Below this is content, by digest.
@@ -52,6 +57,11 @@ impl Key {
     /// A join token.
     pub fn token(secret_hash: &Digest) -> Self {
         Self(format!("{}{secret_hash}", Self::TOKENS))
+    }
+
+    /// The sealed value of a secret.
+    pub fn secret(name: &SecretName) -> Self {
+        Self(format!("{}{name}", Self::SECRETS))
     }
 
     /// Something that happened.

@@ -10,6 +10,7 @@ use fleet::{
     ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId},
     observed::Observed,
     rollout::{self, Rollout},
+    spec::SecretName,
     time::Timestamp,
 };
 use prost::Message;
@@ -449,6 +450,46 @@ impl Record for TokenRecord {
             expires: Timestamp(wire.expires_ms),
             used: Some(Timestamp(wire.used_ms)).filter(|used| used.0 != 0),
             created_by: wire.created_by,
+        })
+    }
+}
+
+/// The value of a secret, sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRecord {
+    /// Its name.
+    pub name: SecretName,
+    /// Used once.
+    pub nonce: Vec<u8>,
+    /// Ciphertext and tag.
+    pub sealed: Vec<u8>,
+    /// When it was last set.
+    pub changed: Timestamp,
+    /// By whom.
+    pub changed_by: String,
+}
+
+impl Record for SecretRecord {
+    type Wire = wire::Secret;
+    const NAME: &'static str = "a secret";
+
+    fn to_wire(&self) -> wire::Secret {
+        wire::Secret {
+            name: self.name.to_string(),
+            nonce: self.nonce.clone(),
+            sealed: self.sealed.clone(),
+            changed_ms: self.changed.0,
+            changed_by: self.changed_by.clone(),
+        }
+    }
+
+    fn from_wire(wire: wire::Secret) -> Result<Self, String> {
+        Ok(Self {
+            name: SecretName::parse(&wire.name).map_err(|error| error.to_string())?,
+            nonce: wire.nonce,
+            sealed: wire.sealed,
+            changed: Timestamp(wire.changed_ms),
+            changed_by: wire.changed_by,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! Plan, apply and the rest of the operator's calls, without any agent.
 
 use proto::wire::operator::{
-    EventsRequest, FileChunk, ListRolloutsRequest, NodeRequest, RestartNodeRequest, RollbackRequest, Upload,
-    UploadHeader, upload::Part,
+    EventsRequest, FileChunk, ListRolloutsRequest, ListSecretsRequest, NodeRequest, RemoveSecretRequest,
+    RestartNodeRequest, RollbackRequest, SetSecretRequest, Upload, UploadHeader, upload::Part,
 };
 use tonic::Code;
 
@@ -120,5 +120,65 @@ async fn what_cannot_be_done_says_why() {
     assert!(!refused.ok && refused.detail.contains("not connected"), "{refused:?}");
     let forget = operator.forget_node(NodeRequest { node: "is-1".into() }).await.unwrap().into_inner();
     assert!(forget.guard && forget.detail.contains("remove it from fleet.toml"), "{forget:?}");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn secrets_are_needed_kept_sealed_over_a_restart_and_never_told() {
+    let coordinator = TestCoordinator::start().await;
+    let mut files = small_fleet("iam.example.org");
+    let layer = "[super_admin]\npassword = \"{{ secret('admin') }}\"\n".to_owned();
+    *files.get_mut("config/common.toml").unwrap() += &format!("\n{layer}");
+    let refused = coordinator.apply(&files, None).await;
+    assert!(refused.refused && refused.findings[0].code == "CV307", "{refused:?}");
+
+    let mut secrets = coordinator.secrets().await;
+    let set = |name: &str, value: &str| SetSecretRequest { name: name.into(), value: value.into() };
+    assert_eq!(secrets.set(set("Admin", "x")).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(secrets.set(set("admin", "")).await.unwrap_err().code(), Code::InvalidArgument);
+    secrets.set(set("admin", "tell-nobody-1")).await.unwrap();
+    let applied = coordinator.apply(&files, None).await;
+    assert_eq!((applied.revision, applied.refused), (1, false), "{applied:?}");
+
+    // The same directory with another value is another revision, and its plan shows no value.
+    secrets.set(set("admin", "tell-nobody-2")).await.unwrap();
+    let mut operator = coordinator.operator().await;
+    let plan = operator.plan(tokio_stream::iter(upload(&files, None))).await.unwrap().into_inner();
+    assert_eq!(plan.nodes.len(), 2);
+    assert!(!format!("{plan:?}").contains("tell-nobody"), "{plan:?}");
+
+    let dir = coordinator.dir.clone();
+    coordinator.stop().await;
+    let key = dir.path().join("data/secrets.key");
+    let coordinator = TestCoordinator::start_in(dir.clone(), "").await;
+    let mut secrets = coordinator.secrets().await;
+    let listed = secrets.list(ListSecretsRequest {}).await.unwrap().into_inner().secrets;
+    let listed: Vec<_> = listed.iter().map(|it| (it.name.as_str(), it.changed_by.as_str())).collect();
+    assert_eq!(listed, [("admin", "admin")]);
+    assert_eq!(coordinator.apply(&files, None).await.revision, 2);
+    secrets.remove(RemoveSecretRequest { name: "admin".into() }).await.unwrap();
+    assert!(coordinator.apply(&files, None).await.refused);
+    let gone = secrets.remove(RemoveSecretRequest { name: "admin".into() }).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound);
+    coordinator.stop().await;
+
+    // Values sealed under a lost key are told as such and stop nothing else.
+    let coordinator = TestCoordinator::start_in(dir.clone(), "").await;
+    let mut secrets = coordinator.secrets().await;
+    secrets.set(set("unused", "tell-nobody-3")).await.unwrap();
+    coordinator.stop().await;
+    let store = std::fs::read(dir.path().join("data/store.redb")).unwrap();
+    assert!(
+        !store.windows(13).any(|bytes| bytes == b"tell-nobody-3"),
+        "a value that no file holds is sealed"
+    );
+    std::fs::remove_file(&key).unwrap();
+    let coordinator = TestCoordinator::start_in(dir, "").await;
+    let mut operator = coordinator.operator().await;
+    let failed = operator.plan(tokio_stream::iter(upload(&files, None))).await.unwrap_err();
+    assert!(
+        failed.code() == Code::FailedPrecondition && failed.message().contains("secrets.key"),
+        "{failed:?}"
+    );
     coordinator.stop().await;
 }

@@ -13,7 +13,7 @@ use proto::wire::{
     },
     operator::{
         ApplyReply, CreateTokenRequest, FileChunk, StatusReply, StatusRequest, Upload, UploadHeader,
-        operator_client::OperatorClient, upload::Part,
+        operator_client::OperatorClient, secrets_client::SecretsClient, upload::Part,
     },
 };
 use tempfile::TempDir;
@@ -147,6 +147,12 @@ impl TestCoordinator {
         let context = self.context();
         let channel = self.channel(Some((&context.certificate_pem, &context.key_pem))).await.unwrap();
         OperatorClient::new(channel)
+    }
+
+    pub async fn secrets(&self) -> SecretsClient<Channel> {
+        let context = self.context();
+        let channel = self.channel(Some((&context.certificate_pem, &context.key_pem))).await.unwrap();
+        SecretsClient::new(channel)
     }
 
     pub async fn token(&self, node: &str, valid_seconds: u64) -> JoinToken {

@@ -196,6 +196,11 @@ impl Table {
         self.next += 1;
     }
 
+    /// Takes a key out for good.
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Node> {
+        self.entries.remove(key).map(|(_, node)| node)
+    }
+
     /// The node at `key`, to be put back by `insert`, which finds its place kept.
     pub(crate) fn take(&mut self, key: &str) -> Option<Node> {
         self.get_mut(key).map(|node| std::mem::replace(node, Node::Tables(Vec::new())))

@@ -1,0 +1,103 @@
+use std::{
+    io,
+    sync::{Arc, Mutex},
+};
+
+use clap::Parser as _;
+
+use super::*;
+use crate::screen::{Format, Terminal};
+
+#[derive(Clone, Default)]
+struct Sink(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn meant(words: &[&str]) -> Result<Import, Failure> {
+    let words = ["convoy", "import"].iter().chain(words);
+    let typed = args::Typed::try_parse_from(words).unwrap();
+    match typed.command {
+        args::Command::Import(typed) => Import::meant(typed),
+        _ => panic!("another command"),
+    }
+}
+
+fn run(words: &[&str]) -> (Result<Exit, Failure>, String) {
+    let sink = Sink::default();
+    let terminal = Terminal { can_ask: false, is_live: false, colour: false, width: None };
+    let input = Box::new(io::BufReader::new(io::empty()));
+    let mut screen =
+        Screen::over(Box::new(sink.clone()), Box::new(io::sink()), input, terminal, Format::People);
+    let outcome = meant(words).and_then(|request| execute(&request, &mut screen));
+    let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
+    (outcome, text)
+}
+
+const IS: &str =
+    "[server]\nhostname = \"iam.example.org\"\n[super_admin]\npassword = \"tell-nobody\"\n[oauth]\na = 1\n";
+
+#[test]
+fn a_home_becomes_a_fleet_directory_and_a_secrets_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("wso2is-7.1.0");
+    fs::create_dir_all(home.join("repository/conf")).unwrap();
+    fs::create_dir_all(home.join("bin")).unwrap();
+    fs::write(home.join(CONFIG), IS).unwrap();
+    fs::write(home.join(VERSION), "WSO2 Identity Server v7.1.0\n").unwrap();
+    let (out, secrets_out) = (dir.path().join("acme"), dir.path().join("acme.secrets"));
+    let node = format!("is-1={}", home.display());
+    let words = [&*node, "--out", out.to_str().unwrap()];
+    let refused = run(&words).0.unwrap_err();
+    assert!(refused.remedy.contains("--secrets-out"), "{refused}");
+    assert!(!out.exists());
+
+    let with_secrets = [&words[..], &["--secrets-out", secrets_out.to_str().unwrap()]].concat();
+    let (outcome, text) = run(&with_secrets);
+    assert_eq!(outcome.unwrap(), Exit::Done, "{text}");
+    assert!(text.contains("(wso2is-7.1): is-1") && text.contains("1 passwords are in"), "{text}");
+    assert!(!text.contains("tell-nobody") && !text.contains("is a guess"), "{text}");
+    assert!(fs::read_to_string(out.join("fleet.toml")).unwrap().contains("name = \"acme\""));
+    assert!(!fs::read_to_string(out.join("config/common.toml")).unwrap().contains("tell-nobody"));
+    let kept = secrets::read(&secrets_out).unwrap();
+    assert_eq!(kept.values().next().unwrap().expose(), "tell-nobody");
+
+    let again = run(&with_secrets).0.unwrap_err();
+    assert!(again.what.contains("is not empty"), "{again}");
+    fs::remove_dir_all(&out).unwrap();
+    let again = run(&with_secrets).0.unwrap_err();
+    assert!(again.what.contains("is there already"), "{again}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn wrong_words_and_files_are_told_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let broken = dir.path().join("broken.toml");
+    fs::write(&broken, "[a]\nb = \n").unwrap();
+    let out = dir.path().join("out").display().to_string();
+    let broken = format!("is-1={}", broken.display());
+    for (words, what) in [
+        (vec!["is-1=a", "is-1=b", "--out", &out], "given twice"),
+        (vec!["is-1", "--out", &out], "is not NODE=FILE"),
+        (vec!["IS=a", "--out", &out], "holds 'I'"),
+        (vec!["is-1=a", "--out", &out, "--host", "is-2=h"], "no node is-2 is imported"),
+        (vec!["is-1=/no/such/file", "--out", &out], "cannot read /no/such/file"),
+    ] {
+        let failure = run(&words).0.unwrap_err();
+        assert!(failure.what.contains(what), "{words:?}: {failure}");
+        assert!(!failure.remedy.is_empty());
+    }
+    let (outcome, text) = run(&[&broken, "--out", &out]);
+    assert_eq!(outcome.unwrap(), Exit::Failed);
+    assert!(text.contains("broken.toml:2:"), "{text}");
+    assert!(!Path::new(&out).exists());
+}

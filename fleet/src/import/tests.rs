@@ -1,0 +1,254 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::spec::{Absent, Secrets, compose_with};
+
+fn node(toml: &str) -> ImportNode {
+    ImportNode {
+        file: "deployment.toml".to_owned(),
+        toml: toml.to_owned(),
+        product: None,
+        version: None,
+        host: None,
+        home: Some("/opt/wso2/home".to_owned()),
+    }
+}
+
+fn imported(nodes: &[(&str, ImportNode)]) -> Imported {
+    run(nodes).unwrap_or_else(|refused| panic!("{}", shown(&refused.findings)))
+}
+
+fn run(nodes: &[(&str, ImportNode)]) -> Result<Imported, Refused> {
+    let nodes: BTreeMap<NodeName, ImportNode> =
+        nodes.iter().map(|(name, node)| (NodeName::parse(name).unwrap(), node.clone())).collect();
+    let imported = import(&nodes, &FleetName::parse("small").unwrap())?;
+    // The promise, checked apart from the code that makes it.
+    let secrets = Secrets::new(imported.secrets.clone(), Absent::Refuse);
+    let fleet = compose_with(&imported.sources, &secrets).fleet.unwrap();
+    for (name, node) in &nodes {
+        let composed = canonical::flatten(&fleet.nodes[name].config_text).unwrap();
+        assert_eq!(composed, canonical::flatten(&node.toml).unwrap(), "{name}");
+    }
+    Ok(imported)
+}
+
+fn shown(findings: &[Finding]) -> String {
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn file<'a>(imported: &'a Imported, path: &str) -> &'a str {
+    std::str::from_utf8(&imported.sources.0[path]).unwrap()
+}
+
+const PLANE_1: &str = r#"
+[server]
+hostname = "api.example.org"
+node_ip = "10.0.2.1"
+server_role = "control-plane"
+offset = 1
+[super_admin]
+password = "s3cret-of-all"
+# password = "an-old-one"
+[apim.event_hub]
+event_listening_endpoints = ["tcp://localhost:5673"]
+event_duplicate_url = ["tcp://plane-2.example.org:5674"] # the other one
+"#;
+const PLANE_2: &str = r#"
+[server]
+hostname = "api.example.org"
+node_ip = "10.0.2.2"
+server_role = "control-plane"
+offset = 2
+[super_admin]
+password = "s3cret-of-all"
+[apim.event_hub]
+event_listening_endpoints = ["tcp://localhost:5674"]
+event_duplicate_url = ["tcp://plane-1.example.org:5673"]
+"#;
+const GATEWAY: &str = r#"
+[server]
+hostname = "gw.example.org"
+server_role = "gateway-worker"
+[super_admin]
+password = "s3cret-of-all"
+[apim.event_hub]
+event_listening_endpoints = ["tcp://plane-1.example.org:5673", "tcp://plane-2.example.org:5674"]
+[[apim.throttling.url_group]]
+traffic_manager_urls = ["tcp://plane-1.example.org:9612"]
+"#;
+
+#[test]
+fn peers_offsets_and_own_addresses_become_expressions() {
+    let imported = imported(&[
+        ("cp-1", node(PLANE_1)),
+        ("cp-2", node(PLANE_2)),
+        ("gw", ImportNode { product: Some("4.2".to_owned()), ..node(GATEWAY) }),
+    ]);
+    assert_eq!(
+        file(&imported, "config/control-plane.toml"),
+        r#"[server]
+hostname = "api.example.org"
+node_ip = "{{ values.node_ip }}"
+server_role = "control-plane"
+
+# password = "********"
+[apim.event_hub]
+event_listening_endpoints = ["tcp://localhost:{{ node.port('amqp') }}"]
+event_duplicate_url = "{{ peers | urls('tcp', 'amqp') }}" # the other one
+"#
+    );
+    let gateway = file(&imported, "config/gateway.toml");
+    assert!(gateway.contains("{{ nodes('control-plane') | urls('tcp', 'amqp') }}"), "{gateway}");
+    assert!(gateway.contains("[\"{{ nodes('control-plane')[0].url('tcp', 'binary') }}\"]"), "{gateway}");
+    assert!(!imported.sources.0.keys().any(|path| path.starts_with("config/nodes/")));
+    let fleet = file(&imported, "fleet.toml");
+    let second = "[nodes.cp-2]\ngroup = \"control-plane\"\nhost = \"plane-2.example.org\"\nhome = \"/opt/wso2/home\"\n\
+                  offset = 2\nvalues = { node_ip = \"10.0.2.2\" }\n";
+    assert!(fleet.contains(second), "{fleet}");
+    assert!(fleet.contains("product = \"wso2am-4.2-gateway-worker\"\nlayers = [\"common\", \"gateway\"]\nafter = [\"control-plane\"]"), "{fleet}");
+    let guesses: Vec<&str> = imported.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(guesses, ["CV702"], "{}", shown(&imported.findings));
+}
+
+#[test]
+fn no_password_stays_in_the_directory_not_even_in_a_comment() {
+    let url = "[database.x]\nurl = \"jdbc:sqlserver://db;user=u;password=in-the-url;x=1\"\n";
+    let imported = imported(&[("cp-1", node(&format!("{PLANE_1}{url}")))]);
+    for (path, content) in &imported.sources.0 {
+        let text = std::str::from_utf8(content).unwrap();
+        for password in ["s3cret-of-all", "an-old-one", "in-the-url"] {
+            assert!(!text.contains(password), "{path}:\n{text}");
+        }
+    }
+    let names: Vec<&str> = imported.secrets.keys().map(SecretName::as_str).collect();
+    assert_eq!(names, ["database.x.url.password", "super_admin.password"]);
+}
+
+#[test]
+fn secrets_that_differ_are_named_by_whose_they_are() {
+    let of = |password: &str| node(&format!("[oauth]\nx = 1\n[super_admin]\npassword = \"{password}\"\n"));
+    let imported = imported(&[("is-1", of("a")), ("is-2", of("b"))]);
+    let values: Vec<_> =
+        imported.secrets.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
+    assert_eq!(values, [("super_admin.password.is-1", "a"), ("super_admin.password.is-2", "b")]);
+    let codes: Vec<_> = imported.findings.iter().map(|finding| finding.code).collect();
+    assert_eq!(codes, ["CV704", "CV702", "CV707"], "{}", shown(&imported.findings));
+}
+
+#[test]
+fn what_wso2_resolves_itself_is_no_secret() {
+    let imported =
+        imported(&[("is-1", node("[a]\npassword = \"$secret{db}\"\nkey = \"$ref{b}\"\ntoken = \"\"\n"))]);
+    assert_eq!(imported.secrets.len(), 0);
+}
+
+#[test]
+fn braces_and_marks_of_merging_come_back_as_they_were() {
+    imported(&[(
+        "is-1",
+        node(
+            "t = '{{ x }}{%}{#'\nl = ['{{', 'tcp://localhost:1']\n\"+a\" = [1]\n\"=b\" = 1\n[c.\"+d\"]\nkey = '{{ p'\n[[\"+e\"]]\n\"+f\" = 1\n",
+        ),
+    )]);
+}
+
+#[test]
+fn versions_are_known_from_version_txt_or_told_as_guesses() {
+    let of_home =
+        ImportNode { version: Some("WSO2 Identity Server v7.1.0".to_owned()), ..node("[oauth]\na = 1\n") };
+    let imported = imported(&[("is-1", of_home)]);
+    assert_eq!(imported.summary.groups[0].product, "wso2is-7.1");
+    assert!(imported.findings.iter().all(|finding| finding.code != "CV702"));
+}
+
+#[test]
+fn wrong_input_names_file_line_and_remedy() {
+    let refused = run(&[("is-1", node("[a]\nb = \n")), ("is-2", node("a = 1\na = 2\n"))]).unwrap_err();
+    let places: Vec<_> = refused.findings.iter().map(|f| (f.code, f.place.as_ref().unwrap().line)).collect();
+    assert_eq!(places, [("CV004", 2), ("CV004", 2)]);
+    let wrong = ImportNode { product: Some("wso2is-9".to_owned()), ..node("") };
+    let refused = run(&[("is-1", wrong)]).unwrap_err();
+    assert!(shown(&refused.findings).contains("--product is-1=ID"), "{}", shown(&refused.findings));
+    assert!(run(&[]).is_err());
+}
+
+fn text() -> impl Strategy<Value = toml::Value> {
+    prop_oneof![
+        Just("tcp://h-1:5672"),
+        Just("tcp://h-2:5673"),
+        Just("h-2:4000"),
+        Just("https://localhost:9443/x"),
+        Just("10.0.0.1"),
+        Just("h-1"),
+        Just("{{ x }}"),
+        Just("jdbc:x://u:p@h/d?password=q&a=b"),
+        Just("$ref{a.b}"),
+        Just("it's \"x\"\\"),
+        Just(""),
+    ]
+    .prop_map(|text| toml::Value::String(text.to_owned()))
+}
+
+fn value() -> impl Strategy<Value = toml::Value> {
+    let leaf = prop_oneof![
+        text(),
+        any::<bool>().prop_map(toml::Value::Boolean),
+        (0..3_i64).prop_map(toml::Value::Integer),
+        proptest::collection::vec(text(), 0..3).prop_map(toml::Value::Array),
+    ];
+    leaf.prop_recursive(3, 12, 3, |inner| {
+        let table = proptest::collection::btree_map(key(), inner, 0..4)
+            .prop_map(|entries| toml::Value::Table(entries.into_iter().collect()))
+            .boxed();
+        prop_oneof![table.clone(), proptest::collection::vec(table, 1..3).prop_map(toml::Value::Array)]
+    })
+}
+
+fn key() -> impl Strategy<Value = String> {
+    let keys = [
+        "server",
+        "node_ip",
+        "offset",
+        "password",
+        "apim",
+        "event_duplicate_url",
+        "+x",
+        "a b",
+        "hostname",
+        "id",
+    ];
+    proptest::sample::select(keys.to_vec()).prop_map(str::to_owned)
+}
+
+fn document() -> impl Strategy<Value = String> {
+    proptest::collection::btree_map(key(), value(), 0..5).prop_map(|entries| {
+        let table: toml::Table = entries.into_iter().collect();
+        toml::to_string(&table).unwrap()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// `run` asserts that every file comes back; a refusal must be one that the product itself would make.
+    #[test]
+    fn any_files_come_back_by_meaning(documents in proptest::collection::vec(document(), 1..4)) {
+        let nodes: Vec<(String, ImportNode)> = documents
+            .iter()
+            .enumerate()
+            .map(|(at, text)| {
+                let home = Some(format!("/opt/wso2/n-{at}"));
+                (format!("n-{at}"), ImportNode { home, host: Some(format!("h-{at}")), ..node(text) })
+            })
+            .collect();
+        let nodes: Vec<(&str, ImportNode)> =
+            nodes.iter().map(|(name, node)| (name.as_str(), node.clone())).collect();
+        if let Err(refused) = run(&nodes) {
+            let allowed = ["CV207", "CV208", "CV004"];
+            prop_assert!(
+                refused.findings.iter().any(|finding| allowed.contains(&finding.code)),
+                "{}", shown(&refused.findings)
+            );
+        }
+    }
+}
