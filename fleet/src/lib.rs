@@ -10,6 +10,7 @@ pub mod drift;
 pub mod finding;
 pub mod health;
 pub mod ids;
+pub mod lint;
 mod mask;
 pub mod node;
 pub mod observed;
