@@ -46,7 +46,7 @@ pub enum Command {
         #[arg(long, value_name = "HOME")]
         pack: Vec<PathBuf>,
         /// Print SARIF, which code hosts and CI systems show beside the lines.
-        #[arg(long, conflicts_with = "json")]
+        #[arg(long)]
         sarif: bool,
     },
     /// Show the files that a server will really use, byte for byte, or why it would not start.
