@@ -85,6 +85,17 @@ impl Rule {
         conditions.iter().all(|(key, wanted)| data.get(key) == Some(wanted))
     }
 
+    /// Whether the values break the pattern that WSO2's code never looks at. False for patterns beyond this engine, and
+    /// for empty ones, which allow nothing and mean anything.
+    pub fn breaks_dead_pattern(&self, data: &Flat) -> bool {
+        let pattern = self.match_regex.as_ref().filter(|pattern| !pattern.is_empty() && self.counts(data));
+        let Some(pattern) = pattern else { return false };
+        let Ok(pattern) = Regex::new(&format!(r"\A(?:{})\z", pattern.replace(r"\Z", r"\z"))) else {
+            return false;
+        };
+        self.values(data).is_ok_and(|values| values.iter().any(|value| !pattern.is_match(value)))
+    }
+
     fn check(&self, data: &Flat) -> Result<(), MapperError> {
         for value in self.values(data)? {
             // A regex that this engine cannot run (look-around) is not enforced here.

@@ -44,6 +44,29 @@ pub enum Command {
         /// Also check the values of secrets: a file as `import` writes it, readable by its owner only.
         #[arg(long, value_name = "FILE")]
         secrets_file: Option<PathBuf>,
+        /// The home of an unpacked product: its nodes are then checked key by key, and their files rendered. Repeat it
+        /// for several products.
+        #[arg(long, value_name = "HOME")]
+        pack: Vec<PathBuf>,
+        /// Print SARIF, which code hosts and CI systems show beside the lines.
+        #[arg(long)]
+        sarif: bool,
+    },
+    /// Show the files that a server will really use, byte for byte, or why it would not start.
+    Render(Render),
+    /// Say what a key of deployment.toml is, where it ends up, and what it brings along.
+    Explain {
+        /// The key, as in server.hostname or apim.gateway.environment[].name.
+        key: String,
+        /// A product of the catalogue, as in wso2is-7.2.
+        #[arg(long, value_name = "PRODUCT")]
+        product: Option<String>,
+        /// The home of an unpacked product, which knows most.
+        #[arg(long, value_name = "HOME", required_unless_present = "product")]
+        pack: Option<PathBuf>,
+        /// A deployment.toml to show the resulting lines of; otherwise the pack's own.
+        #[arg(long, value_name = "FILE", requires = "pack")]
+        toml: Option<PathBuf>,
     },
     /// Make a fleet directory out of existing servers.
     Import(Import),
@@ -132,6 +155,32 @@ pub struct Import {
     /// Where a node is installed.
     #[arg(long, value_name = "NODE=PATH")]
     pub home: Vec<String>,
+}
+
+/// `render`.
+#[derive(Debug, Args)]
+pub struct Render {
+    /// A directory with fleet.toml, whose node is rendered.
+    #[arg(requires = "node")]
+    pub dir: Option<PathBuf>,
+    /// The node of that fleet. Without --out its deployment.toml is printed, secrets hidden.
+    #[arg(long, value_name = "NAME", requires = "dir")]
+    pub node: Option<String>,
+    /// The home of the unpacked product.
+    #[arg(long, value_name = "HOME", required_unless_present = "dir")]
+    pub pack: Option<PathBuf>,
+    /// The deployment.toml to render.
+    #[arg(long, value_name = "FILE", required_unless_present = "dir", conflicts_with = "dir")]
+    pub toml: Option<PathBuf>,
+    /// Where the files go. They hold passwords in clear and are made readable by you alone.
+    #[arg(long, value_name = "DIR", required_unless_present = "dir", requires = "pack")]
+    pub out: Option<PathBuf>,
+    /// The server's environment, NAME=value on each line; without it the environment is empty.
+    #[arg(long, value_name = "FILE", requires = "pack")]
+    pub env_file: Option<PathBuf>,
+    /// The server's home, as $sys{carbon.home} gives it; otherwise the pack's, or the node's.
+    #[arg(long, value_name = "PATH", requires = "pack")]
+    pub carbon_home: Option<String>,
 }
 
 /// `apply`.

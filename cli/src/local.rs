@@ -1,18 +1,15 @@
 //! Commands that need no coordinator.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{fs, io, path::Path};
 
 use clap::{Command, CommandFactory as _};
-use fleet::spec::{Absent, Secrets};
 
 use crate::{
     args::Typed,
-    directory,
     exit::{Exit, Failure},
-    import, render,
+    explain, import, lint, render_config,
     request::Local,
     screen::Screen,
-    secrets, view, wait,
 };
 
 /// Runs one command.
@@ -21,8 +18,10 @@ use crate::{
 /// With what to do next.
 pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
     match local {
-        Local::Lint { dir, secrets } => lint(&dir, secrets.as_deref(), screen),
+        Local::Lint { dir, packs, form, secrets } => lint::run(&dir, &packs, form, secrets.as_deref(), screen),
         Local::Import(request) => import::execute(&request, screen),
+        Local::Render(request) => render_config::run(request, screen),
+        Local::Explain(request) => explain::run(&request, screen),
         Local::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Typed::command(), "convoy", &mut script);
@@ -31,27 +30,6 @@ pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
         }
         Local::Man { out } => manual(&out, screen),
     }
-}
-
-/// Composes the directory here, with the code that the coordinator uses.
-fn lint(dir: &Path, secrets: Option<&Path>, screen: &mut Screen) -> Result<Exit, Failure> {
-    let sources = directory::read(dir)?;
-    let secrets = match secrets {
-        Some(file) => Secrets::new(secrets::read(file)?, Absent::Refuse),
-        // Their values are kept by the coordinator; here only their names can be checked.
-        None => Secrets::new(BTreeMap::new(), Absent::Placeholder),
-    };
-    let composition = fleet::spec::compose_with(&sources, &secrets);
-    let composed = composition.fleet.as_ref();
-    let lint = view::Lint {
-        fleet: composed.map(|fleet| fleet.name.to_string()),
-        nodes: composed.map_or(0, |fleet| fleet.nodes.len()),
-        findings: composition.findings.into_iter().map(view::Finding::from).collect(),
-    };
-    screen.programs(&lint);
-    let text = render::lint(&lint, wait::style(screen));
-    screen.people(&text);
-    Ok(if lint.findings.iter().any(view::Finding::is_error) { Exit::Failed } else { Exit::Done })
 }
 
 fn manual(out: &Path, screen: &mut Screen) -> Result<Exit, Failure> {

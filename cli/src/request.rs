@@ -29,10 +29,49 @@ pub enum Request {
 /// Commands that need no coordinator.
 #[derive(Debug)]
 pub enum Local {
-    Lint { dir: PathBuf, secrets: Option<PathBuf> },
+    Lint { dir: PathBuf, packs: Vec<PathBuf>, form: LintForm, secrets: Option<PathBuf> },
     Import(Import),
+    Render(Render),
+    Explain(Explain),
     Completions { shell: Shell },
     Man { out: PathBuf },
+}
+
+/// How the findings of `lint` are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LintForm {
+    /// As every command's output.
+    Plain,
+    /// SARIF 2.1.0.
+    Sarif,
+}
+
+/// `render`.
+#[derive(Debug)]
+pub struct Render {
+    pub what: Rendered,
+    pub pack: Option<PathBuf>,
+    pub out: Option<PathBuf>,
+    pub env_file: Option<PathBuf>,
+    pub carbon_home: Option<String>,
+}
+
+/// Whose deployment.toml is rendered.
+#[derive(Debug)]
+pub enum Rendered {
+    /// This file.
+    File(PathBuf),
+    /// What a fleet directory composes for a node.
+    Node { dir: PathBuf, node: NodeName },
+}
+
+/// `explain`.
+#[derive(Debug)]
+pub struct Explain {
+    pub key: String,
+    pub product: Option<String>,
+    pub pack: Option<PathBuf>,
+    pub toml: Option<PathBuf>,
 }
 
 /// Commands that ask the coordinator.
@@ -163,13 +202,35 @@ impl Request {
     /// Usage: names and durations that are none.
     pub fn meant(command: Command) -> Result<Self, Failure> {
         Ok(match command {
-            Command::Lint { dir, secrets_file } => Request::Local(Local::Lint { dir, secrets: secrets_file }),
+            Command::Lint { dir, pack: packs, sarif, secrets_file: secrets } => {
+                let form = if sarif { LintForm::Sarif } else { LintForm::Plain };
+                Request::Local(Local::Lint { dir, packs, form, secrets })
+            }
             Command::Import(typed) => Request::Local(Local::Import(Import::meant(typed)?)),
+            Command::Render(typed) => Request::Local(Local::Render(render(typed)?)),
+            Command::Explain { key, product, pack, toml } => {
+                Request::Local(Local::Explain(Explain { key, product, pack, toml }))
+            }
             Command::Completions { shell } => Request::Local(Local::Completions { shell }),
             Command::Man { out } => Request::Local(Local::Man { out }),
             other => Request::Remote(remote(other)?),
         })
     }
+}
+
+fn render(typed: args::Render) -> Result<Render, Failure> {
+    let args::Render { dir, node: name, pack, toml, out, env_file, carbon_home } = typed;
+    let what = match (dir, name, toml) {
+        (Some(dir), Some(name), None) => Rendered::Node { dir, node: node(&name)? },
+        (None, None, Some(file)) => Rendered::File(file),
+        _ => {
+            return Err(Failure::usage(
+                "give either a file or a fleet directory and a node",
+                "as in `convoy render --pack HOME --toml FILE --out DIR` or `convoy render DIR --node NAME`",
+            ));
+        }
+    };
+    Ok(Render { what, pack, out, env_file, carbon_home })
 }
 
 fn remote(command: Command) -> Result<Remote, Failure> {
@@ -201,7 +262,12 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             Remote::Token { node: node(&name)?, valid: duration("--valid", &valid)? }
         }
         Command::Secret(typed) => Remote::Secret(secret_request(typed)?),
-        Command::Lint { .. } | Command::Import(_) | Command::Completions { .. } | Command::Man { .. } => {
+        Command::Lint { .. }
+        | Command::Import(_)
+        | Command::Render(_)
+        | Command::Explain { .. }
+        | Command::Completions { .. }
+        | Command::Man { .. } => {
             return Err(Failure::usage("this command needs no coordinator", ""));
         }
     })

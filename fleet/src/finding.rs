@@ -130,6 +130,13 @@ pub fn is_secret_key(key: &str) -> bool {
 /// What stands in place of a secret in everything people see.
 pub const MASK: &str = "********";
 
+/// A TOML text with every secret value hidden, for people to read. It has as many lines as before.
+pub fn mask_toml(text: &str) -> String {
+    let mut shown = crate::mask::toml_lines(text).join("\n");
+    shown.push('\n');
+    shown
+}
+
 /// Masks the value of a `key = value` line whose key is a secret, and a password inside a URL.
 pub fn mask_line(line: &str) -> String {
     let Some((key, value)) = line.split_once('=') else { return line.to_owned() };

@@ -11,6 +11,7 @@ pub mod finding;
 pub mod health;
 pub mod ids;
 pub mod import;
+pub mod lint;
 mod mask;
 pub mod node;
 pub mod observed;

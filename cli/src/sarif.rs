@@ -1,0 +1,85 @@
+//! Findings as SARIF 2.1.0, which code hosts show beside the lines. <https://docs.oasis-open.org/sarif/sarif/v2.1.0/>
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::view::Finding;
+
+const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
+
+/// One log with one run.
+pub fn log(findings: &[Finding]) -> Value {
+    let codes: BTreeSet<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
+    let rules: Vec<Value> = codes.iter().map(|code| json!({ "id": code })).collect();
+    let results: Vec<Value> = findings.iter().map(result).collect();
+    json!({
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [{
+            "tool": { "driver": {
+                "name": "convoy",
+                "version": env!("CARGO_PKG_VERSION"),
+                "rules": rules,
+            } },
+            "columnKind": "unicodeCodePoints",
+            "results": results,
+        }],
+    })
+}
+
+fn result(finding: &Finding) -> Value {
+    let level = match finding.severity.as_str() {
+        "error" => "error",
+        "warning" => "warning",
+        _ => "note",
+    };
+    let node = finding.node.as_ref().map_or_else(String::new, |node| format!(" (node {node})"));
+    let text = format!("{}{node}. Help: {}.", finding.message, finding.remedy.trim_end_matches(['.', '?']));
+    let mut result = json!({ "ruleId": finding.code, "level": level, "message": { "text": text } });
+    if let Some(file) = &finding.file {
+        let mut place = json!({ "artifactLocation": { "uri": file } });
+        if let Some(line) = finding.line {
+            place["region"] = json!({ "startLine": line, "startColumn": finding.column.unwrap_or(1) });
+        }
+        result["locations"] = json!([{ "physicalLocation": place }]);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(severity: &str, line: Option<u32>) -> Finding {
+        Finding {
+            code: "CV502".to_owned(),
+            severity: severity.to_owned(),
+            file: line.map(|_| "config/common.toml".to_owned()),
+            line,
+            column: line,
+            line_text: None,
+            node: Some("is-1".to_owned()),
+            message: "this product does not know server.hostnam".to_owned(),
+            remedy: "did you mean server.hostname?".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_finding_becomes_a_result_with_its_place() {
+        let log = log(&[finding("warning", Some(3)), finding("info", None)]);
+        let run = &log["runs"][0];
+        assert_eq!(run["tool"]["driver"]["rules"], json!([{ "id": "CV502" }]));
+        let place = &run["results"][0]["locations"][0]["physicalLocation"];
+        assert_eq!(place["artifactLocation"]["uri"], "config/common.toml");
+        assert_eq!(place["region"], json!({ "startLine": 3, "startColumn": 3 }));
+        assert_eq!(run["results"][0]["level"], "warning");
+        let text = run["results"][0]["message"]["text"].as_str().unwrap();
+        assert_eq!(
+            text,
+            "this product does not know server.hostnam (node is-1). Help: did you mean server.hostname."
+        );
+        assert_eq!(run["results"][1]["level"], "note");
+        assert!(run["results"][1].get("locations").is_none());
+    }
+}

@@ -1,0 +1,136 @@
+//! One deployment.toml under examination, and where its keys were typed.
+
+use std::collections::BTreeMap;
+
+use carbon::{Inputs, java::substrings_between, toml::Position};
+
+use crate::{finding::Place, ids::NodeName, mask, spec::ComposedNode};
+
+/// Whether the text shows which passwords were typed in clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClearText {
+    /// Values of secrets were replaced by placeholders, or never were elsewhere: what reads like a password is one.
+    Tell,
+    /// Secrets were filled in, so that nothing can be said.
+    Unknown,
+}
+
+/// What stands before the name in a placeholder for a secret ([`crate::spec::Absent::Placeholder`]).
+const PLACEHOLDER: &str = "placeholder-for-";
+
+/// A deployment.toml.
+#[derive(Debug)]
+pub struct Subject<'a> {
+    /// Whose it is, if it belongs to a node.
+    pub node: Option<&'a NodeName>,
+    /// What the text is called in places that no origin is known for.
+    pub file: &'a str,
+    /// The text.
+    pub text: &'a str,
+    /// Whether passwords in clear can be told.
+    pub clear_text: ClearText,
+    /// The process's environment, as far as it is known.
+    environment: BTreeMap<String, String>,
+    /// `-D` arguments, and `carbon.home`.
+    system_properties: BTreeMap<String, String>,
+    origins: Option<&'a BTreeMap<String, Place>>,
+    lines: Vec<String>,
+}
+
+impl<'a> Subject<'a> {
+    /// A file by itself.
+    pub fn file(file: &'a str, text: &'a str) -> Self {
+        Self {
+            node: None,
+            file,
+            text,
+            clear_text: ClearText::Tell,
+            environment: BTreeMap::new(),
+            system_properties: BTreeMap::new(),
+            origins: None,
+            lines: mask::toml_lines(text),
+        }
+    }
+
+    /// What was composed for a node.
+    pub fn composed(name: &'a NodeName, node: &'a ComposedNode, clear_text: ClearText) -> Self {
+        let service = &node.bundle.service;
+        let properties = service.args.iter().filter_map(|argument| argument.strip_prefix("-D"));
+        let mut system_properties: BTreeMap<String, String> = properties
+            .map(|argument| argument.split_once('=').unwrap_or((argument, "")))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        system_properties.insert("carbon.home".to_owned(), service.home.clone());
+        Self {
+            node: Some(name),
+            file: service.config_path.as_str(),
+            text: &node.config_text,
+            clear_text,
+            environment: service.env.clone(),
+            system_properties,
+            origins: Some(&node.origins),
+            lines: mask::toml_lines(&node.config_text),
+        }
+    }
+
+    /// Where a key was typed. Elements of arrays are written `key[0].sub`.
+    pub fn place(&self, key: &str, position: Option<Position>) -> Option<Place> {
+        if let Some(place) = self.origins.and_then(|origins| origin(origins, key)) {
+            return Some(place.clone());
+        }
+        let position = position.filter(|position| 0 < position.line)?;
+        let line = self.lines.get(position.line as usize - 1)?;
+        Some(Place {
+            file: self.file.to_owned(),
+            line: position.line,
+            column: position.column.max(1),
+            line_text: line.clone(),
+        })
+    }
+
+    /// What the mapper is given. Variables that are not known here stand for `1`, which reads as a number, a text
+    /// and a duration alike.
+    pub fn inputs(&self) -> Inputs {
+        let fill = |open: &str, known: &BTreeMap<String, String>| -> BTreeMap<String, String> {
+            let mut values = known.clone();
+            for name in substrings_between(self.text, open, "}") {
+                if !values.get(name).is_some_and(|value| open == "$env{" || !value.is_empty()) {
+                    values.insert(name.to_owned(), "1".to_owned());
+                }
+            }
+            values
+        };
+        let environment = fill("$env{", &self.environment);
+        let system_properties = fill("$sys{", &self.system_properties);
+        // Aliases that are still plain are a finding of their own.
+        Inputs { environment, system_properties, encrypt_secrets: true, keep_variables: false }
+    }
+
+    /// What the mapper is given by the node itself: variables that are set elsewhere are missing.
+    pub fn own_inputs(&self) -> Inputs {
+        Inputs {
+            environment: self.environment.clone(),
+            system_properties: self.system_properties.clone(),
+            ..Inputs::default()
+        }
+    }
+
+    /// Whether a value is a secret that stands there in clear.
+    pub(super) fn is_clear(&self, value: &str) -> bool {
+        self.clear_text == ClearText::Tell
+            && !value.is_empty()
+            && !value.contains(PLACEHOLDER)
+            && !value.contains("${")
+            && !["$secret{", "$env{", "$sys{", "$ref{"].iter().any(|open| value.contains(open))
+    }
+}
+
+/// The place of the key, of what it is part of, or of its first sub-key: a table has no place of its own.
+fn origin<'o>(origins: &'o BTreeMap<String, Place>, key: &str) -> Option<&'o Place> {
+    let part = || key.rmatch_indices(['.', '[']).find_map(|(end, _)| origins.get(&key[..end]));
+    let below = || {
+        let mut from = origins.range(key.to_owned()..).map(|(found, place)| (found.strip_prefix(key), place));
+        from.find_map(|(rest, place)| rest.filter(|rest| rest.starts_with(['.', '['])).map(|_| place))
+    };
+    origins.get(key).or_else(part).or_else(below)
+}
