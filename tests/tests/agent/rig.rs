@@ -178,8 +178,8 @@ impl Rig {
         let encoded = encode_bundle(&bundle);
         self.contents.insert(Digest::of(&encoded), encoded.clone());
         let store = &*self.coordinator.store;
-        blobs::put_all(store, self.contents.iter().map(|(digest, bytes)| (*digest, bytes.as_slice())))
-            .await?;
+        let contents = self.contents.iter().map(|(digest, bytes)| (*digest, bytes.as_slice())).collect();
+        blobs::put_all(store, &contents).await?;
         let target = Target {
             bundle: bundle.digest(),
             content: Digest::of(&encoded),
@@ -309,7 +309,13 @@ async fn serve(directory: &Path, lease: &OffsetLease) -> Result<(Arc<Coordinator
     let server =
         coordinator.authority.issue_server(&config.server_names(), (now, config.certificates.server))?;
     let tls = Arc::new(ArcSwap::from_pointee(tls_config(&coordinator.authority, &server)?));
-    let acceptor = Acceptor { listener, tls, fleet: config.fleet.clone(), limits: config.limits.clone() };
+    let acceptor = Acceptor {
+        listener,
+        tls,
+        fleet: config.fleet.clone(),
+        limits: config.limits.clone(),
+        clock: coordinator::wall_clock,
+    };
     let connections = acceptor.start(&tracker, stop.clone());
     let serving = coordinator.clone();
     tokio::spawn(async move { coordinator::rpc::serve(serving, ReceiverStream::new(connections)).await });

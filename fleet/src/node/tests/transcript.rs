@@ -183,7 +183,7 @@ fn a_start_that_is_reading_its_files_is_stopped_before_they_change() {
 fn crashes_back_off_and_then_nothing_is_tried_until_somebody_says_so() {
     let first = bundle("a = 1", "x");
     let mut story = Story::up(&first);
-    for (round, second) in [(10, 1000), (11, 1020), (12, 1050), (13, 1090)] {
+    for (round, second) in [(10, 1000), (11, 1030), (12, 1060), (13, 1090)] {
         let last = process(round, if round == 10 { 3000 } else { i64::from(round) });
         story.at(second, "java crashes", Event::Exited { process: last, how: "ended".into() });
         story.at(second + 25, "the timer", Event::Timer);
