@@ -38,9 +38,6 @@ pub struct Config {
     /// Bytes of one console log before it rotates; three older ones are kept.
     #[serde(default = "default_console_bytes")]
     pub console_bytes: u64,
-    /// PEM of the certificates that the server's HTTPS ports may present, besides being pinned on first use.
-    #[serde(default)]
-    pub probe_roots: Option<PathBuf>,
     /// The server's own address that probes dial; for a server that listens on one address only.
     #[serde(default = "default_probe_address")]
     pub probe_address: IpAddr,

@@ -1,8 +1,8 @@
 //! Asking the server on 127.0.0.1 whether it does its job, and only believing what its own process answers.
 //!
 //! HTTPS is pinned: WSO2 ships a self-signed certificate for `localhost`, so no root vouches for it. The certificate
-//! seen first for a set of keystores is kept and from then on the only one accepted, unless the configured roots say
-//! otherwise. A keystore or deployment.toml of another meaning starts anew.
+//! seen first for a set of keystores is kept and from then on the only one accepted. A keystore or deployment.toml of
+//! another meaning starts anew.
 
 use std::{
     collections::BTreeMap,

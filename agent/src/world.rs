@@ -173,8 +173,10 @@ impl World {
 
     fn on_journal_failed(&mut self, cause: &io::Error) -> Event {
         error!(error = %cause, "The journal cannot be written; nothing is promised to the coordinator until it can");
-        self.gate = Gate::default();
-        Event::JournalFailed(cause.to_string())
+        let dropped = std::mem::take(&mut self.gate);
+        let is_switch = |action: &Action| matches!(action, Action::Switch { .. });
+        let switch_dropped = dropped.waiting.iter().chain(&dropped.later).any(is_switch);
+        Event::JournalFailed { detail: cause.to_string(), switch_dropped }
     }
 
     fn perform(&mut self, action: Action) {

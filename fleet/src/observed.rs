@@ -197,15 +197,23 @@ pub enum Verdict {
 }
 
 /// A process that is never confused with a later one of the same number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ProcessIdentity {
     /// The java process.
     pub pid: u32,
     /// Opaque start time of the platform; pid and this together name one process.
     pub start_id: String,
-    /// When it started, for people.
+    /// When it started, for people; not part of the identity, since a clock that is set moves it.
     pub started: Timestamp,
 }
+
+impl PartialEq for ProcessIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        self.pid == other.pid && self.start_id == other.start_id
+    }
+}
+
+impl Eq for ProcessIdentity {}
 
 /// What kind of difference was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

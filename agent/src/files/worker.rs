@@ -155,13 +155,17 @@ impl Worker {
     }
 
     fn switch(&mut self, target: Applied) -> Event {
-        let failed = |reason, detail| Event::SwitchFailed { target, failure: Failure { reason, detail } };
+        let failed = |reason, detail, undone| Event::SwitchFailed {
+            target,
+            undone,
+            failure: Failure { reason, detail },
+        };
         let Some((of, bundle, staged)) = self.staged.take().filter(|(of, ..)| *of == target) else {
-            return failed(RefusalReason::IoFailed, "nothing is staged for it".to_owned());
+            return failed(RefusalReason::IoFailed, "nothing is staged for it".to_owned(), true);
         };
         let home = match Home::open(&bundle.service.home) {
             Ok(home) => home,
-            Err(error) => return failed(RefusalReason::PackMissing, crate::chain(&error)),
+            Err(error) => return failed(RefusalReason::PackMissing, crate::chain(&error), true),
         };
         // The files in force change now: hints about them are our own doing until the new watch.
         match switch(&home, &staged.changed) {
@@ -169,7 +173,7 @@ impl Worker {
             Err(error) => {
                 let failure = failure_of(&error.cause);
                 let rest = if error.undone { "" } else { "; the files before could not all be put back" };
-                failed(failure.reason, format!("{}{rest}", failure.detail))
+                failed(failure.reason, format!("{}{rest}", failure.detail), error.undone)
             }
         }
     }

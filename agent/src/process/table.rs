@@ -73,22 +73,29 @@ mod linux {
         })
     }
 
-    /// Seconds since 1970 at which the host was started, and which start it is.
-    fn boot() -> (u64, String) {
-        let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
-        let seconds = stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok());
+    /// Which start of the host this is.
+    fn boot_id() -> String {
         let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        (seconds.unwrap_or(0), id.chars().take(8).collect())
+        id.chars().take(8).collect()
+    }
+
+    /// Milliseconds since the host's start, as its clock of process starts counts.
+    fn uptime() -> u64 {
+        let text = fs::read_to_string("/proc/uptime").unwrap_or_default();
+        let seconds: f64 = text.split(' ').next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
+        std::time::Duration::try_from_secs_f64(seconds)
+            .map_or(0, |up| u64::try_from(up.as_millis()).unwrap_or(0))
     }
 
     fn identity(pid: u32, stat: &Stat) -> ProcessIdentity {
-        let (boot, boot_id) = boot();
-        let millis = boot * 1000 + stat.start * 1000 / TICKS;
+        // `btime` of /proc/stat counts whole seconds; the age of the process is good to a tick.
+        let age = uptime().saturating_sub(stat.start * 1000 / TICKS);
+        let started = crate::wall_clock().0.saturating_sub(i64::try_from(age).unwrap_or(0));
         ProcessIdentity {
             pid,
             // The start time counts from the host's own start, so it needs that as well.
-            start_id: format!("{}@{boot_id}", stat.start),
-            started: Timestamp(i64::try_from(millis).unwrap_or(i64::MAX)),
+            start_id: format!("{}@{}", stat.start, boot_id()),
+            started: Timestamp(started),
         }
     }
 

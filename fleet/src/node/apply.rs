@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    bundle::{Applied, Assignment, Bundle, RestartClass},
+    bundle::{Applied, Assignment, Bundle, RestartClass, RunState},
     ids::{Digest, FleetEpoch},
     node::{Action, Clock, Engine, Failure, Memory, Move, Out, Phase, Placed, Purpose, StagedFacts},
     observed::{Attempt, Refusal, RefusalReason, Stage, Verdict},
@@ -38,12 +38,11 @@ impl Engine {
                 return self.refuse(&new, refusal(RefusalReason::OlderGeneration, detail), out);
             }
             if new.applied.generation == old.applied.generation {
-                if new.applied != old.applied || new.run != old.run {
-                    let detail = format!("{} is taken by another assignment", new.applied.generation);
+                if new.applied != old.applied {
+                    let detail = format!("{} is taken by another bundle", new.applied.generation);
                     return self.refuse(&new, refusal(RefusalReason::OlderGeneration, detail), out);
                 }
-                // Said again after a reconnect: so is the answer.
-                return self.answer_again(out);
+                return self.on_assigned_again(clock, new, out);
             }
         }
         self.memory.epoch = Some(epoch);
@@ -60,6 +59,21 @@ impl Engine {
         if let Phase::Obtaining(_) | Phase::Staging(_) | Phase::Halting(_) = self.phase {
             self.phase = Phase::Idle;
         }
+    }
+
+    /// The same files: said again after a reconnect, and so is the answer; or with another wish for the server, which
+    /// needs no new number because it is not a way back to other files.
+    fn on_assigned_again(&mut self, clock: Clock, new: Assignment, out: &mut Out) {
+        let before = self.memory.assignment.replace(new.clone()).map(|old| old.run);
+        if before != Some(new.run) {
+            self.exits.forgive();
+            let text = match new.run {
+                RunState::Running => "the server is wanted running",
+                RunState::Stopped => "the server is wanted stopped",
+            };
+            self.notice(clock, "run-state", text, &[("why", new.why)]);
+        }
+        self.answer_again(out);
     }
 
     fn refuse(&self, assignment: &Assignment, failure: Failure, out: &mut Out) {
@@ -91,6 +105,17 @@ impl Engine {
     }
 
     fn settle_idle(&mut self, clock: Clock, out: &mut Out) {
+        if let Some(to) = self.memory.switching {
+            // Files are a mix until this is over. A newer assignment replaces them all as well.
+            let newer = self.memory.attempted.as_ref().map(|attempt| attempt.target)
+                != self.memory.assignment.as_ref().map(|assignment| assignment.applied);
+            if !newer {
+                if self.timers.obtain.is_none() {
+                    self.begin_recovery(to, out);
+                }
+                return;
+            }
+        }
         let Some(assignment) = self.memory.assignment.clone() else { return };
         let attempt = self.memory.attempted.as_ref().filter(|attempt| attempt.target == assignment.applied);
         let in_force = self.memory.written.is_some_and(|placed| placed.applied == assignment.applied);
@@ -107,7 +132,8 @@ impl Engine {
         if self.timers.obtain.is_some() {
             return;
         }
-        let same = self.memory.written.filter(|placed| placed.content == to.content);
+        let whole = self.memory.switching.is_none();
+        let same = self.memory.written.filter(|placed| whole && placed.content == to.content);
         if same.is_some() && self.bundles.contains_key(&to.content) {
             return self.renumber(clock, to, out);
         }
@@ -178,10 +204,8 @@ impl Engine {
             return;
         }
         self.phase = Phase::Idle;
-        if step.purpose == Purpose::Forward {
-            self.timers.obtain = Some(clock.now.after(OBTAIN_AGAIN));
-        }
-        self.fail_attempt(failure, out);
+        self.timers.obtain = Some(clock.now.after(OBTAIN_AGAIN));
+        self.fail_move(clock, step, failure, out);
     }
 
     pub(super) fn on_staged(&mut self, target: Applied, facts: StagedFacts, out: &mut Out) {
@@ -220,6 +244,7 @@ impl Engine {
             return;
         }
         self.phase = Phase::Switching(step);
+        self.facts.interrupted = self.memory.switching;
         self.memory.switching = Some(step.to);
         out.push(Action::Switch { target: step.to.applied, bundle });
     }
@@ -237,7 +262,8 @@ impl Engine {
     fn asks_restart(&self, new: &Bundle) -> bool {
         match self.bundle(self.memory.running) {
             Some((_, old)) => restart::decide(&old, new).restarts(),
-            None => true,
+            // A server of somebody else's: judged by what it found on disk.
+            None => self.memory.running.is_some() || self.facts.foreign_reads_old,
         }
     }
 
@@ -283,7 +309,7 @@ impl Engine {
     pub(super) fn on_switch_failed(
         &mut self,
         clock: Clock,
-        target: Applied,
+        (target, undone): (Applied, bool),
         failure: Failure,
         out: &mut Out,
     ) {
@@ -292,21 +318,30 @@ impl Engine {
             return;
         }
         self.phase = Phase::Idle;
-        self.memory.switching = None;
+        self.memory.switching =
+            if undone { self.facts.interrupted } else { Some(self.memory.written.unwrap_or(step.to)) };
         self.fail_move(clock, step, failure, out);
     }
 
-    pub(super) fn on_journal_failed(&mut self, clock: Clock, detail: &str, out: &mut Out) {
+    pub(super) fn on_journal_failed(
+        &mut self,
+        clock: Clock,
+        detail: &str,
+        switch_dropped: bool,
+        out: &mut Out,
+    ) {
         // What the journal holds is not what was handed to it, and what waited for it was dropped.
         self.journaled = Memory::default();
         self.told.observed = None;
         self.told.notice = 0;
         self.timers.journal = Some(clock.now.after(JOURNAL_AGAIN));
         self.facts.journal_error = Some(detail.to_owned());
-        if let Phase::Switching(step) = self.phase {
-            // The switch waited for that write, so it has not begun.
+        if let Phase::Switching(step) = self.phase
+            && switch_dropped
+        {
+            // The switch waited for that write, so it has not begun; one that a crash interrupted is still open.
             self.phase = Phase::Idle;
-            self.memory.switching = None;
+            self.memory.switching = self.facts.interrupted;
             self.fail_move(clock, step, journal_failure(detail), out);
         }
     }
@@ -315,6 +350,7 @@ impl Engine {
         match step.purpose {
             Purpose::Forward => self.fail_attempt(failure, out),
             Purpose::Back | Purpose::Recover => {
+                self.timers.obtain = Some(clock.now.after(OBTAIN_AGAIN));
                 let text = format!("could not put back generation {}", step.to.applied.generation);
                 let fields = [("reason", failure.reason.to_string()), ("detail", failure.detail)];
                 self.notice(clock, "back-failed", &text, &fields);

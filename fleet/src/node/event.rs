@@ -123,15 +123,22 @@ pub enum Event {
         /// Which bundle.
         target: Applied,
     },
-    /// The switch failed; the files before it are back in force.
+    /// The switch failed.
     SwitchFailed {
         /// Which bundle.
         target: Applied,
+        /// The files that were there before it are all back; what they were is another question.
+        undone: bool,
         /// Why.
         failure: Failure,
     },
-    /// The journal could not be written: nothing that waited for it has happened.
-    JournalFailed(String),
+    /// The journal could not be written: nothing that waited for it has happened or will.
+    JournalFailed {
+        /// Why.
+        detail: String,
+        /// A switch was among what waited. Otherwise one that is under way goes on.
+        switch_dropped: bool,
+    },
     /// Something happened to these files: a hint to look, never data.
     FileHint,
     /// What differs on disk from the bundle in force.

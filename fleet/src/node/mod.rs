@@ -104,6 +104,8 @@ struct Facts {
     healthy_since: Option<Instant>,
     /// A server that this agent never launched lives, and an apply changed the meaning of files that it had read.
     foreign_reads_old: bool,
+    /// The switch that had been interrupted before the one under way began: undone, files are that mix again.
+    interrupted: Option<Placed>,
     /// An operator wants a restart, for this reason.
     restart_wanted: Option<String>,
     /// Launches that ended before ready, for the current files.
@@ -231,8 +233,12 @@ impl Engine {
             Event::Staged { target, facts } => self.on_staged(target, facts, out),
             Event::StageFailed { target, failure } => self.on_stage_failed(clock, target, failure, out),
             Event::Switched { target } => self.on_switched(clock, target, out),
-            Event::SwitchFailed { target, failure } => self.on_switch_failed(clock, target, failure, out),
-            Event::JournalFailed(detail) => self.on_journal_failed(clock, &detail, out),
+            Event::SwitchFailed { target, undone, failure } => {
+                self.on_switch_failed(clock, (target, undone), failure, out);
+            }
+            Event::JournalFailed { detail, switch_dropped } => {
+                self.on_journal_failed(clock, &detail, switch_dropped, out);
+            }
             Event::FileHint => out.push(Action::Scan(Extent::Hinted)),
             Event::Scanned { target, looked, found } => {
                 self.on_scanned(clock, target, (&looked, &found), out);
@@ -283,7 +289,11 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Instant> {
         let service = match &self.service {
             Service::Starting { deadline, late: false, .. } => Some(*deadline),
-            Service::Stopping { until, .. } | Service::BackingOff { until, .. } => Some(*until),
+            // A launch that something else holds up is not waited for by time.
+            Service::BackingOff { until, .. } => {
+                Some(*until).filter(|_| self.may_start() || self.wants_stopped())
+            }
+            Service::Stopping { until, .. } => Some(*until),
             Service::Foreign { again } => Some(*again),
             Service::Unknown
             | Service::Stopped
@@ -343,3 +353,6 @@ impl Engine {
         self.settle_probes(clock, &bundle, out);
     }
 }
+
+#[cfg(test)]
+mod tests;

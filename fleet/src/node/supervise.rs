@@ -78,7 +78,7 @@ impl Engine {
         }
     }
 
-    fn may_start(&self) -> bool {
+    pub(super) fn may_start(&self) -> bool {
         let free = match self.phase {
             Phase::Idle => true,
             // The old files serve until the new ones are in force, unless they are what has just failed.
@@ -204,6 +204,9 @@ impl Engine {
                 self.service_reason.clone_from(&detail);
                 self.fail_attempt(Failure { reason: RefusalReason::StopFailed, detail }, out);
                 out.push(Action::Kill(process.clone()));
+                // Should its end have been missed, the process table tells.
+                self.facts.looking = false;
+                self.look(out);
                 (StopStep::Stuck, KILL_TIME)
             }
         };
@@ -212,6 +215,12 @@ impl Engine {
 
     pub(super) fn on_found(&mut self, clock: Clock, servers: Vec<ProcessIdentity>, out: &mut Out) {
         self.facts.looking = false;
+        if let Service::Stopping { process, step: StopStep::Stuck, .. } = &self.service
+            && !servers.contains(process)
+        {
+            let process = process.clone();
+            return self.on_exited(clock, &process, "gone from the process table", out);
+        }
         let open = match &self.service {
             Service::Unknown | Service::Foreign { .. } => true,
             Service::Starting { process, .. } => process.is_none(),

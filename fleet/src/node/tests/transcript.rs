@@ -1,0 +1,322 @@
+//! One story per test, as text that a reviewer can read: what happened, and what was asked for.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+
+use super::{EPOCH, HOME, assignment, bundle, content_of, limits, path, process, round};
+use crate::{
+    bundle::{Bundle, RunState},
+    drift::Found,
+    health::Answer,
+    node::{Action, Command, Engine, Event, Failure, LogSign, Memory, StagedFacts},
+    observed::{RefusalReason, ServiceState},
+    time::{Instant, Timestamp},
+};
+
+struct Story {
+    engine: Engine,
+    text: String,
+    second: u64,
+}
+
+impl Story {
+    fn begin(memory: Memory, bundles: &[&Arc<Bundle>]) -> Self {
+        let known: BTreeMap<_, _> =
+            bundles.iter().map(|bundle| (content_of(bundle), Arc::clone(bundle))).collect();
+        let engine = Engine::new(limits(), memory, known, 1, Timestamp(0));
+        let mut story = Self { engine, text: String::new(), second: 0 };
+        let actions = story.engine.start(Instant(0), Timestamp(0));
+        story.tell("the agent starts", &actions);
+        story
+    }
+
+    fn tell(&mut self, what: &str, actions: &[Action]) {
+        writeln!(self.text, "{}s {what}", self.second).unwrap();
+        for action in actions {
+            if let Some(line) = line(action) {
+                writeln!(self.text, "    {line}").unwrap();
+            }
+        }
+    }
+
+    fn at(&mut self, second: u64, what: &str, event: Event) -> &mut Self {
+        self.second = second;
+        let wall = Timestamp(i64::try_from(second).unwrap() * 1000);
+        let actions = self.engine.handle(Instant(second * 1000), wall, event);
+        self.tell(what, &actions);
+        self
+    }
+
+    fn assigned(&mut self, second: u64, generation: u64, bundle: &Bundle) -> &mut Self {
+        let assignment = assignment(generation, bundle, RunState::Running);
+        self.at(
+            second,
+            &format!("generation {generation} is assigned"),
+            Event::Assigned { epoch: EPOCH, assignment },
+        )
+    }
+
+    fn switched(&mut self, second: u64, generation: u64, new: &Arc<Bundle>) -> &mut Self {
+        let target = assignment(generation, new, RunState::Running).applied;
+        self.at(second, "content is there", Event::Obtained { content: content_of(new), bundle: new.clone() })
+            .at(second, "staged", Event::Staged { target, facts: StagedFacts::default() })
+            .at(second, "switched", Event::Switched { target })
+    }
+
+    fn ready(&mut self, second: u64) -> &mut Self {
+        self.at(second, "a line says started", Event::Logged(LogSign::Ready)).at(
+            second,
+            "all probes pass",
+            Event::Probed(round(&Answer::Passed)),
+        )
+    }
+
+    /// From nothing to generation 1 ready; its transcript is that of the first test, so it is left out elsewhere.
+    fn up(first: &Arc<Bundle>) -> Self {
+        let mut story = Self::begin(Memory::default(), &[]);
+        story.assigned(1, 1, first).switched(2, 1, first);
+        story.at(2, "nobody is there", Event::Found(Vec::new()));
+        let target = assignment(1, first, RunState::Running).applied;
+        story.at(2, "switched", Event::Switched { target });
+        story.at(3, "java is there", Event::Launched(process(10, 3000))).ready(30);
+        assert_eq!(story.engine.observed().service, ServiceState::Running, "{}", story.text);
+        story.text.clear();
+        story
+    }
+}
+
+/// Reports and measurements say nothing new in a story.
+fn line(action: &Action) -> Option<String> {
+    Some(match action {
+        Action::Journal(_) => "journal".into(),
+        Action::Ack { generation, stage, refusal: None } => format!("tell: {generation} {stage:?}"),
+        Action::Ack { generation, stage, refusal: Some(refusal) } => {
+            format!("tell: {generation} not {stage:?}: {} ({})", refusal.reason, refusal.detail)
+        }
+        Action::CommandDone { id, done, detail } => format!("tell: command {id} {done}: {detail}"),
+        Action::Obtain { target, .. } => format!("obtain {}", target.applied.generation),
+        Action::Stage { target, .. } => format!("stage {}", target.generation),
+        Action::Switch { target, .. } => format!("switch {}", target.generation),
+        Action::Watch { target, .. } => format!("watch {}", target.generation),
+        Action::Restore { path, .. } => format!("restore {path}"),
+        Action::Scan(extent) => format!("scan {extent:?}"),
+        Action::Look { home } => format!("look for servers of {home}"),
+        Action::Launch(_) => "launch".into(),
+        Action::Adopt { process, .. } => format!("adopt {}", process.pid),
+        Action::Stop(process) => format!("TERM {}", process.pid),
+        Action::Dump(process) => format!("QUIT {}", process.pid),
+        Action::Kill(process) => format!("KILL {}", process.pid),
+        Action::Report(_)
+        | Action::Tell(_)
+        | Action::Keep(_)
+        | Action::Probe { .. }
+        | Action::Measure { .. } => return None,
+    })
+}
+
+#[test]
+fn from_nothing_to_ready() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::begin(Memory::default(), &[]);
+    story.assigned(1, 1, &first);
+    let target = assignment(1, &first, RunState::Running).applied;
+    story
+        .at(2, "content is there", Event::Obtained { content: content_of(&first), bundle: first.clone() })
+        .at(2, "nobody is there", Event::Found(Vec::new()))
+        .at(3, "staged", Event::Staged { target, facts: StagedFacts::default() })
+        .at(3, "switched", Event::Switched { target })
+        .at(4, "java is there", Event::Launched(process(10, 4000)))
+        .at(20, "a probe fails", Event::Probed(round(&Answer::Failed("refused".into()))))
+        .ready(30);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_changed_meaning_restarts_and_a_hot_file_does_not() {
+    let (first, hot) = (bundle("a = 1", "x"), bundle("a = 1", "y"));
+    let cold = bundle("a = 2", "y");
+    let mut story = Story::up(&first);
+    story.assigned(100, 2, &hot).switched(101, 2, &hot);
+    story.assigned(200, 3, &cold).switched(201, 3, &cold);
+    story
+        .at(210, "java ends", Event::Exited { process: process(10, 3000), how: "ended".into() })
+        .at(211, "java is there", Event::Launched(process(11, 211_000)))
+        .ready(240);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_bad_configuration_goes_back_once() {
+    let (first, bad) = (bundle("a = 1", "x"), bundle("a = bad", "x"));
+    let mut story = Story::up(&first);
+    story.assigned(100, 2, &bad).switched(101, 2, &bad);
+    let target = assignment(1, &first, RunState::Running).applied;
+    story
+        .at(110, "java ends", Event::Exited { process: process(10, 3000), how: "ended".into() })
+        .at(111, "java is there", Event::Launched(process(11, 111_000)))
+        .at(112, "a line says why not", Event::Logged(LogSign::ConfigError("line 1: bad".into())))
+        .at(113, "java ends", Event::Exited { process: process(11, 111_000), how: "ended".into() })
+        .at(114, "staged", Event::Staged { target, facts: StagedFacts::default() })
+        .at(114, "switched", Event::Switched { target })
+        .at(115, "java is there", Event::Launched(process(12, 115_000)))
+        .ready(140)
+        .at(150, "the timer", Event::Timer);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_start_that_is_reading_its_files_is_stopped_before_they_change() {
+    let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
+    let mut story = Story::up(&first);
+    story
+        .at(100, "java crashes", Event::Exited { process: process(10, 3000), how: "ended".into() })
+        .at(107, "the timer", Event::Timer)
+        .at(108, "java is there", Event::Launched(process(11, 108_000)))
+        .assigned(109, 2, &second)
+        .switched(110, 2, &second)
+        .at(111, "java ends", Event::Exited { process: process(11, 108_000), how: "ended".into() });
+    let target = assignment(2, &second, RunState::Running).applied;
+    story.at(112, "switched", Event::Switched { target });
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn crashes_back_off_and_then_nothing_is_tried_until_somebody_says_so() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::up(&first);
+    for (round, second) in [(10, 1000), (11, 1030), (12, 1060), (13, 1090)] {
+        let last = process(round, if round == 10 { 3000 } else { i64::from(round) });
+        story.at(second, "java crashes", Event::Exited { process: last, how: "ended".into() });
+        story.at(second + 25, "the timer", Event::Timer);
+        if round < 13 {
+            let next = round + 1;
+            story.at(second + 26, "java is there", Event::Launched(process(next, i64::from(next))));
+        }
+    }
+    let command = Command::Restart { why: "fixed it".into() };
+    story.at(2000, "an operator says restart", Event::Commanded { id: 5, command: command.clone() });
+    story.at(2001, "the same command comes again", Event::Commanded { id: 5, command });
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn older_generations_and_other_stores_are_refused() {
+    let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
+    let mut story = Story::up(&first);
+    let old = assignment(0, &second, RunState::Stopped);
+    story.at(50, "generation 0 is assigned", Event::Assigned { epoch: EPOCH, assignment: old });
+    let other = crate::ids::FleetEpoch([8; 16]);
+    let newer = assignment(9, &second, RunState::Stopped);
+    story.at(51, "another store assigns 9", Event::Assigned { epoch: other, assignment: newer });
+    story.assigned(52, 1, &second);
+    story.assigned(53, 1, &first);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn an_agent_that_crashed_in_a_switch_finishes_it_and_adopts_the_server() {
+    let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
+    let mut before = Story::up(&first);
+    before.assigned(100, 2, &second);
+    let target = assignment(2, &second, RunState::Running).applied;
+    before
+        .at(101, "content is there", Event::Obtained { content: content_of(&second), bundle: second.clone() })
+        .at(101, "staged", Event::Staged { target, facts: StagedFacts::default() });
+    let memory = before.engine.memory().clone();
+    assert!(memory.switching.is_some());
+    let mut story = Story::begin(memory, &[&first, &second]);
+    story
+        .at(1, "one is there", Event::Found(vec![process(10, 3000)]))
+        .at(2, "staged", Event::Staged { target, facts: StagedFacts::default() })
+        .at(2, "switched", Event::Switched { target });
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn an_edit_is_undone_unless_enforcement_is_paused() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::up(&first);
+    let target = assignment(1, &first, RunState::Running).applied;
+    let logging = path("log4j2.properties");
+    let edited = |content: Found| Event::Scanned {
+        target,
+        looked: std::collections::BTreeSet::from([path("log4j2.properties")]),
+        found: BTreeMap::from([(path("log4j2.properties"), content)]),
+    };
+    let took = std::time::Duration::from_millis(7);
+    story
+        .at(50, "a hint", Event::FileHint)
+        .at(50, "an edit is seen", edited(Found::Content { texts: None }))
+        .at(51, "restored", Event::Restored { path: logging.clone(), took });
+    let until = Timestamp(100_000);
+    let pause = Command::PauseDrift { reason: "hands off".into(), until };
+    story
+        .at(60, "enforcement is paused", Event::Commanded { id: 1, command: pause })
+        .at(61, "an edit is seen", edited(Found::Missing))
+        .at(101, "the timer", Event::Timer)
+        .at(101, "the edit is seen", edited(Found::Missing))
+        .at(102, "restored", Event::Restored { path: logging, took });
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_server_that_does_not_stop_is_dumped_and_killed() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::up(&first);
+    let stopped = assignment(1, &first, RunState::Stopped);
+    story
+        .at(100, "it is wanted stopped", Event::Assigned { epoch: EPOCH, assignment: stopped })
+        .at(221, "the timer", Event::Timer)
+        .at(227, "the timer", Event::Timer)
+        .at(228, "java ends", Event::Exited { process: process(10, 3000), how: "killed".into() })
+        .at(300, "the timer", Event::Timer);
+    assert_eq!(story.engine.observed().service, ServiceState::Stopped);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_stops_the_switch_and_no_promise_leaves() {
+    let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
+    let mut story = Story::up(&first);
+    let target = assignment(2, &second, RunState::Running).applied;
+    story
+        .assigned(100, 2, &second)
+        .at(101, "content is there", Event::Obtained { content: content_of(&second), bundle: second.clone() })
+        .at(101, "staged", Event::Staged { target, facts: StagedFacts::default() })
+        .at(
+            102,
+            "the journal fails",
+            Event::JournalFailed { detail: "no space".into(), switch_dropped: true },
+        )
+        .at(108, "the timer", Event::Timer);
+    let failure = story.engine.observed().attempted.and_then(|attempt| attempt.failure);
+    assert_eq!(failure.map(|failure| failure.reason), Some(RefusalReason::IoFailed));
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn content_that_cannot_be_had_changes_nothing_and_is_asked_for_again() {
+    let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
+    let mut story = Story::up(&first);
+    let failure = || Failure { reason: RefusalReason::ContentUnavailable, detail: "not found".into() };
+    let failed = || Event::ObtainFailed { content: content_of(&second), failure: failure() };
+    story
+        .assigned(100, 2, &second)
+        .at(101, "it is not there", failed())
+        .at(131, "the timer", Event::Timer)
+        .at(132, "it is not there", failed());
+    assert_eq!(story.engine.observed().service, ServiceState::Running);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn two_servers_on_one_home_are_reported_and_not_joined_by_a_third() {
+    let first = bundle("a = 1", "x");
+    let memory = Story::up(&first).engine.memory().clone();
+    let mut story = Story::begin(memory, &[&first]);
+    story
+        .at(1, "two are there", Event::Found(vec![process(20, 1), process(21, 2)]))
+        .at(32, "the timer", Event::Timer)
+        .at(32, "one is there", Event::Found(vec![process(21, 40_000)]));
+    assert_eq!(HOME, "/opt/is");
+    insta::assert_snapshot!(story.text);
+}

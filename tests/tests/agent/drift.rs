@@ -1,0 +1,110 @@
+//! Edits of managed files, noticed and undone.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use anyhow::Result;
+use fleet::{
+    bundle::{DriftPolicy, RunState},
+    observed::{DriftAction, DriftKind},
+};
+
+use crate::rig::{CONFIG, LOGGING, Rig};
+
+#[tokio::test]
+async fn an_edit_is_undone_and_told_with_its_keys() -> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let wanted = rig.wanted();
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    let before = rig.ready(generation).await?;
+    let desired = rig.read(CONFIG);
+    fs::write(rig.path(CONFIG), format!("{desired}\n[surprise]\nkey = \"secret-value\"\n"))?;
+    let observed = rig
+        .until("the edit to be undone", |observed| {
+            observed.drift.iter().any(|drift| drift.path.as_str() == CONFIG && drift.restored_after.is_some())
+        })
+        .await?;
+    let drift = observed.drift.iter().find(|drift| drift.path.as_str() == CONFIG).expect("told");
+    assert_eq!((drift.kind, drift.action), (DriftKind::Edited, DriftAction::Restored));
+    assert_eq!(drift.keys, ["surprise.key"]);
+    assert!(!format!("{drift:?}").contains("secret-value"));
+    assert_eq!(rig.read(CONFIG), desired);
+    assert_eq!(observed.process, before.process, "an edit that was undone restarts nothing");
+    println!("restored after {:?}", drift.restored_after);
+    Ok(())
+}
+
+#[tokio::test]
+async fn deletion_and_permissions_are_undone_and_comments_are_nobodys_business() -> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let wanted = rig.wanted();
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    rig.ready(generation).await?;
+    let desired = rig.read(CONFIG);
+
+    fs::write(rig.path(CONFIG), format!("# only a comment\n{desired}"))?;
+    fs::remove_file(rig.path(LOGGING))?;
+    rig.until("the deleted file to be back", |observed| {
+        observed.drift.iter().any(|d| d.kind == DriftKind::Deleted && d.restored_after.is_some())
+    })
+    .await?;
+    assert_eq!(rig.read(LOGGING), "rootLogger.level = INFO\n");
+    assert!(rig.read(CONFIG).starts_with("# only a comment"), "a comment means nothing to the server");
+
+    fs::set_permissions(rig.path(LOGGING), fs::Permissions::from_mode(0o666))?;
+    let observed = rig
+        .until("the mode to be back", |observed| {
+            observed.drift.iter().any(|d| d.kind == DriftKind::Mode && d.restored_after.is_some())
+        })
+        .await?;
+    let mode = fs::metadata(rig.path(LOGGING))?.permissions().mode() & 0o777;
+    assert_eq!(mode, 0o640);
+    assert!(observed.drift.iter().all(|drift| drift.path.as_str() != CONFIG));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_product_writes_is_labelled_and_left() -> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let wanted = rig.wanted();
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    rig.ready(generation).await?;
+    let generated = format!("{}\n[encryption]\nkey = \"0123456789abcdef\"\n", rig.read(CONFIG));
+    // As the product's generator does: temporary file, mode 0600, rename.
+    let staged = rig.path("repository/conf/deployment.toml.tmp");
+    fs::write(&staged, &generated)?;
+    fs::set_permissions(&staged, fs::Permissions::from_mode(0o640))?;
+    fs::rename(&staged, rig.path(CONFIG))?;
+    let observed = rig
+        .until("the generated key to be told", |observed| {
+            observed.drift.iter().any(|drift| drift.kind == DriftKind::ProductOwned)
+        })
+        .await?;
+    assert!(observed.drift.iter().all(|drift| drift.kind != DriftKind::Edited));
+    assert_eq!(rig.read(CONFIG), generated);
+
+    // A later assignment keeps the key that only the host has.
+    let next = rig.assign(&wanted.with_config("\n[later]\nkey = 1\n"), RunState::Running).await?;
+    rig.ready(next).await?;
+    let after = rig.read(CONFIG);
+    assert!(after.contains("0123456789abcdef") && after.contains("[later]"), "{after}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_whose_policy_is_report_is_told_and_left() -> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let mut wanted = rig.wanted();
+    wanted.files.get_mut(LOGGING).expect("there").1 = DriftPolicy::Report;
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    rig.ready(generation).await?;
+    fs::write(rig.path(LOGGING), "edited = 1\n")?;
+    rig.until("the edit to be told", |observed| {
+        observed.drift.iter().any(|d| d.action == DriftAction::Reported && d.path.as_str() == LOGGING)
+    })
+    .await?;
+    assert_eq!(rig.read(LOGGING), "edited = 1\n");
+    // Undone by hand, it is no difference any more.
+    fs::write(rig.path(LOGGING), "rootLogger.level = INFO\n")?;
+    rig.until("the difference to be over", |observed| observed.drift.is_empty()).await?;
+    Ok(())
+}

@@ -1,0 +1,8 @@
+//! The agent as a program on a real host: the binary itself, a real link to a coordinator, stand-in servers as real
+//! processes, real files. Each test has its own directory, ports and processes, all ended with it.
+
+mod adoption;
+mod apply;
+mod drift;
+mod rig;
+mod supervision;
