@@ -18,7 +18,9 @@ use crate::{
 /// With what to do next.
 pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
     match local {
-        Local::Lint { dir, packs, form, secrets } => lint::run(&dir, &packs, form, secrets.as_deref(), screen),
+        Local::Lint { dir, packs, form, secrets } => {
+            lint::run(&dir, &packs, form, secrets.as_deref(), screen)
+        }
         Local::Import(request) => import::execute(&request, screen),
         Local::Render(request) => render_config::run(request, screen),
         Local::Explain(request) => explain::run(&request, screen),
