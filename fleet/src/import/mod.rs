@@ -118,7 +118,7 @@ impl Server {
 
     fn has(&self, prefix: &str) -> bool {
         let below = |key: &String| key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(['.', '[']));
-        self.flat.contains_key(prefix) || self.flat.keys().any(|key| below(key))
+        self.flat.contains_key(prefix) || self.flat.keys().any(below)
     }
 
     /// The offset, if it is one that fleet.toml can hold; 0 if there is none.

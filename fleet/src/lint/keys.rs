@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use carbon::{Resolved, Value, template::ReadKind, toml::Position};
+use carbon::{Value, template::ReadKind, toml::Position};
 
 use super::Look;
 use crate::spec::report::Report;
@@ -11,8 +11,7 @@ use crate::spec::report::Report;
 const MAPPER_TABLES: [&str; 2] = ["secrets.", "runtime_secrets."];
 
 pub(super) fn check(look: &Look<'_>, report: &mut Report) {
-    let typed = Resolved { positions: look.typed.positions.clone(), ..Resolved::default() };
-    let written = typed.written();
+    let written = carbon::flatten::written(&look.typed.positions);
     let strange = strange_tables(look, &written);
     let mut told = BTreeSet::new();
     for (key, position) in &written {

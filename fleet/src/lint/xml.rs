@@ -1,7 +1,7 @@
 //! Values that break the XML they are printed into: a bare `&` in a JDBC URL, a `<` in a password. The mapper prints
 //! values as they are, and the server fails later with a parser's message about a generated file.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use carbon::{Origin, Value, render::Resolved};
 use roxmltree::{Document, ParsingOptions};
@@ -16,7 +16,7 @@ pub(super) fn check(look: &Look<'_>, report: &mut Report) {
     for (file, text) in rendered.files.iter().filter(|(file, _)| file.ends_with(".xml")) {
         let Some(error) = fault(text) else { continue };
         let guilty = suspects.iter().filter(|suspect| text.contains(suspect.text));
-        let guilty: Vec<&str> = guilty.map(|suspect| suspect.key).collect();
+        let guilty: Vec<&str> = guilty.map(|suspect| &*suspect.key).collect();
         for key in &guilty {
             blamed.entry(key).or_default().push(file);
         }
@@ -49,23 +49,23 @@ fn fault(text: &str) -> Option<roxmltree::Error> {
 /// A typed value with characters that XML does not take as they are.
 struct Suspect<'r> {
     /// As typed.
-    key: &'r str,
+    key: Arc<str>,
     text: &'r str,
 }
 
 fn suspects(resolved: &Resolved) -> Vec<Suspect<'_>> {
     let mut suspects = Vec::new();
-    for (key, value) in &resolved.values {
-        if let Some(Origin::User { key: typed, .. }) = resolved.origins.get(key) {
-            collect(typed, value, &mut suspects);
+    for (key, value) in resolved.values() {
+        if let Some(Origin::User { key: typed, .. }) = resolved.origin(key) {
+            collect(&typed, value, &mut suspects);
         }
     }
     suspects
 }
 
-fn collect<'r>(key: &'r str, value: &'r Value, suspects: &mut Vec<Suspect<'r>>) {
+fn collect<'r>(key: &Arc<str>, value: &'r Value, suspects: &mut Vec<Suspect<'r>>) {
     match value {
-        Value::Text(text) if breaks(text) => suspects.push(Suspect { key, text }),
+        Value::Text(text) if breaks(text) => suspects.push(Suspect { key: Arc::clone(key), text }),
         Value::List(items) => items.iter().for_each(|item| collect(key, item, suspects)),
         Value::Map(map) => map.iter().for_each(|(_, value)| collect(key, value, suspects)),
         _ => {}

@@ -162,10 +162,8 @@ impl World {
                     self.fail("told as written, but other files are in force");
                 }
             }
-            Action::Switch { target, .. } => {
-                if journal.switching.map(|to| to.applied) != Some(*target) {
-                    self.fail("a switch without its intent in the journal");
-                }
+            Action::Switch { target, .. } if journal.switching.map(|to| to.applied) != Some(*target) => {
+                self.fail("a switch without its intent in the journal");
             }
             Action::Report(observed) => {
                 let newest = observed.desired.map_or(Generation(0), |desired| desired.generation);
@@ -221,14 +219,12 @@ impl World {
             }
             Action::Launch(_) => self.launch(),
             Action::Adopt { process, .. } => {
-                if self.host.server.as_ref() != Some(&process) {
-                    self.soon(Event::Exited { process, how: "gone".into() });
-                }
+                let gone = self.host.server.as_ref() != Some(&process);
+                gone.then(|| self.soon(Event::Exited { process, how: "gone".into() }));
             }
             Action::Stop(process) => {
-                if !bad(10, self) {
-                    self.end_server(&process, "stopped");
-                }
+                let obeyed = !bad(10, self);
+                obeyed.then(|| self.end_server(&process, "stopped"));
             }
             Action::Kill(process) => self.end_server(&process, "killed"),
             Action::Probe { process, .. } => {
