@@ -22,7 +22,7 @@ pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
             lint::run(&dir, &packs, form, secrets.as_deref(), screen)
         }
         Local::Import(request) => import::execute(&request, screen),
-        Local::Render(request) => render_config::run(request, screen),
+        Local::Render(request) => render_config::run(&request, screen),
         Local::Explain(request) => explain::run(&request, screen),
         Local::Completions { shell } => {
             let mut script = Vec::new();

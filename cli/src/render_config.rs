@@ -50,7 +50,7 @@ struct Composed<'a> {
 ///
 /// # Errors
 /// Something cannot be read or written.
-pub fn run(request: Render, screen: &mut Screen) -> Result<Exit, Failure> {
+pub fn run(request: &Render, screen: &mut Screen) -> Result<Exit, Failure> {
     match &request.what {
         Rendered::File(path) => {
             let text = fs::read_to_string(path).map_err(|error| {
@@ -58,9 +58,9 @@ pub fn run(request: Render, screen: &mut Screen) -> Result<Exit, Failure> {
                     .because(error)
             })?;
             let name = path.display().to_string();
-            render_subject(&Subject::file(&name, &text), &request, screen)
+            render_subject(&Subject::file(&name, &text), request, screen)
         }
-        Rendered::Node { dir, node } => render_node(dir, node, &request, screen),
+        Rendered::Node { dir, node } => render_node(dir, node, request, screen),
     }
 }
 

@@ -1,4 +1,5 @@
 //! Real fleets become fleet directories without a hand edit, and come back. Reads files, unlike the crate itself.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail and speak like tests")]
 #![expect(
     clippy::disallowed_methods,
     reason = "the tests bring the input that the crate must not read itself"

@@ -86,7 +86,8 @@ async fn what_the_host_cannot_carry_is_refused_and_changes_nothing() -> Result<(
     let before = rig.ready(first).await?;
     let config = rig.read(CONFIG);
 
-    let cases: [(&str, Box<dyn Fn(&mut crate::rig::Wanted)>, RefusalReason); 5] = [
+    type Spoil = Box<dyn Fn(&mut crate::rig::Wanted)>;
+    let cases: [(&str, Spoil, RefusalReason); 5] = [
         (
             "a home that is not listed",
             Box::new(|w| w.service.home = "/tmp".into()),

@@ -1,5 +1,6 @@
 //! End to end: the real coordinator, agents and command, with stand-ins for the WSO2 servers. Each test has a directory
 //! and ports of its own and leaves nothing running.
+#![allow(clippy::print_stdout, reason = "helpers of tests fail and speak like tests")]
 
 mod crash;
 mod enrolment;
