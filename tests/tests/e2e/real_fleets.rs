@@ -47,7 +47,7 @@ async fn lands(fleet: &str, net: u8, nodes: usize, product: ProductOf) -> Result
         let address = Ipv4Addr::new(127, 0, net, u8::try_from(index)? + 1);
         pack.misbehave(&Misbehaviour { bind: Some(address), ..Misbehaviour::default() })?;
         text.push_str(&format!(
-            "\n[groups.of-{node}]\nproduct = \"{product}\"\n[groups.of-{node}.rollout]\nsoak = \"0s\"\n\
+            "\n[groups.of-{node}]\nproduct = \"{product}\"\n[groups.of-{node}.rollout]\nsoak = \"0s\"\nmin_healthy_time = \"0s\"\n\
              [nodes.{node}]\ngroup = \"of-{node}\"\nhost = \"{node}.example.org\"\nhome = {:?}\n",
             pack.home
         ));

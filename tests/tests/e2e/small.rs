@@ -27,7 +27,7 @@ impl Small {
         let mut site = Site::open("small").await?;
         let mut text = format!(
             "name = \"small\"\n\n{SERVICE}\n[groups.key-manager]\nproduct = \"wso2is-7.2\"\nlayers = [\"common\"]\n\
-             [groups.key-manager.rollout]\nmax_unavailable = 1\nsoak = \"1s\"\n"
+             [groups.key-manager.rollout]\nmax_unavailable = 1\nsoak = \"1s\"\nmin_healthy_time = \"1s\"\n"
         );
         let mut packs = Vec::new();
         for (index, node) in NODES.into_iter().enumerate() {
