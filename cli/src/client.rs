@@ -309,6 +309,9 @@ fn failure(what: &str, address: &str, status: Status) -> Failure {
             format!("the coordinator does not know {what}"),
             "it is of another version than this command; upgrade the older one",
         ),
+        Code::InvalidArgument | Code::OutOfRange if matches!(what, "plan" | "apply") => {
+            Failure::failed(text, "`convoy lint DIR` names the place; repair it, then try again")
+        }
         Code::Ok | Code::InvalidArgument | Code::AlreadyExists | Code::OutOfRange => {
             Failure::failed(text, "")
         }
