@@ -252,7 +252,11 @@ fn decision_records_are_numbered_without_a_gap() {
             complaints.push(format!("{name} should begin with {expected}"));
         }
         let text = fs::read_to_string(directory.join(name)).expect("readable");
-        for word in ["Date", "Status", "Context", "Decision", "Consequences"] {
+        let head: String = text.lines().take(5).collect();
+        if !(head.contains("20") && ["accepted", "superseded"].iter().any(|status| head.contains(status))) {
+            complaints.push(format!("{name} does not begin with its date and status"));
+        }
+        for word in ["Context", "Decision", "Consequences"] {
             if !text.contains(word) {
                 complaints.push(format!("{name} lacks {word}"));
             }

@@ -109,7 +109,8 @@ fn java(fact: &JavaFact, settings: &ServiceSettings) -> Outcome {
     Outcome::Pass(format!("JDK {feature} at {java_home}"))
 }
 
-/// `bin/version.txt` holds e.g. `WSO2 Identity Server v7.2.0`; catalogue ids are `wso2is-7.2`, `wso2am-tm-4.5`.
+/// `bin/version.txt` holds e.g. `WSO2 Identity Server v7.2.0`; catalogue ids are `wso2is-7.2`, `wso2am-tm-4.5`,
+/// `wso2am-4.2-control-plane`.
 fn pack(home: &HomeFact, settings: &ServiceSettings) -> Outcome {
     let text = match &home.version {
         Ok(text) => text.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -121,7 +122,9 @@ fn pack(home: &HomeFact, settings: &ServiceSettings) -> Outcome {
             );
         }
     };
-    let Some((line, wanted)) = settings.product.rsplit_once('-') else {
+    // The version is the first part that begins with a digit: a profile may follow it.
+    let line = settings.product.as_str();
+    let Some(wanted) = line.split('-').find(|part| part.starts_with(|c: char| c.is_ascii_digit())) else {
         return Outcome::Skipped(format!("{} names no version to compare {text:?} with", settings.product));
     };
     let family = if line.starts_with("wso2is") {

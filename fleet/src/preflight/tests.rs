@@ -144,6 +144,9 @@ fn another_pack_than_declared_is_refused() {
     assert_eq!(with("WSO2 API Manager v4.5.0", "wso2is-4.5"), "fail");
     assert_eq!(with("WSO2 API Manager v4.5.0", "wso2am-universal-gw-4.5"), "pass");
     assert_eq!(with("WSO2 Traffic Manager v4.5.0", "wso2am-tm-4.5"), "pass");
+    // Up to 4.4 a component is the whole pack started with a profile.
+    assert_eq!(with("WSO2 API Manager v4.2.0", "wso2am-4.2-control-plane"), "pass");
+    assert_eq!(with("WSO2 API Manager v4.1.0", "wso2am-4.2-control-plane"), "fail");
     assert_eq!(with("Something v1.0.0", "our-own-1.0"), "skipped");
 }
 
