@@ -296,6 +296,11 @@ impl Engine {
         self.memory.written = Some(step.to);
         self.memory.written_at = clock.wall;
         self.drifts.reset();
+        if let Service::GaveUp { .. } = self.service {
+            // It gave up on the old files while the new ones were on their way.
+            self.exits.forgive();
+            self.set_service(clock, Service::Stopped, "other files are in force");
+        }
         self.facts.failed_starts = 0;
         self.facts.config_error = None;
         if let Some((written, bundle)) = self.written() {
