@@ -2,4 +2,5 @@
 
 pub mod harness;
 pub mod pack;
+pub mod sim;
 pub mod standin;

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 
 mod cargo;
 mod demo;
+mod sim;
 mod verify;
 #[cfg(unix)]
 mod windows;
@@ -29,6 +30,8 @@ enum Task {
     Check,
     /// A coordinator and three agents on this machine: bring a fleet up, change it, repair it.
     Demo(demo::Demo),
+    /// Many seeds of the model simulation.
+    Sim(sim::Sim),
     /// Build the agent for Windows and run its tests under Wine.
     #[cfg(unix)]
     Windows(windows::Windows),
@@ -61,6 +64,7 @@ fn run(typed: Typed) -> Result<ExitCode> {
         Task::Test(filter) => verify::test(&filter.words),
         Task::Check => verify::check(),
         Task::Demo(demo) => demo::run(&demo),
+        Task::Sim(asked) => sim::run(&asked),
         #[cfg(unix)]
         Task::Windows(asked) => windows::run(&asked),
         #[cfg(unix)]

@@ -121,7 +121,7 @@ impl Engine {
         let in_force = self.memory.written.is_some_and(|placed| placed.applied == assignment.applied);
         let to = Placed::from(&assignment);
         match attempt {
-            Some(attempt) if attempt.done || in_force => return,
+            Some(attempt) if attempt.done || in_force => return self.settle_lost(&assignment, out),
             Some(_) => {}
             None => {
                 let attempt =
@@ -138,6 +138,16 @@ impl Engine {
             return self.renumber(clock, to, out);
         }
         self.begin(Move { to, purpose: Purpose::Forward }, assignment.content_size, out);
+    }
+
+    /// The bundle in force is not in the cache any more. Without it nobody knows how the server is run: after a restart
+    /// of the agent it would neither be looked for nor started.
+    fn settle_lost(&mut self, assignment: &Assignment, out: &mut Out) {
+        let lost = self.memory.written.filter(|placed| !self.bundles.contains_key(&placed.content));
+        if let Some(to) = lost.filter(|_| self.timers.obtain.is_none()) {
+            let size = if to.content == assignment.content { assignment.content_size } else { 0 };
+            self.begin(Move { to, purpose: Purpose::Recover }, size, out);
+        }
     }
 
     /// A new number for the files that are in force already: nothing to write.
@@ -286,6 +296,11 @@ impl Engine {
         self.memory.written = Some(step.to);
         self.memory.written_at = clock.wall;
         self.drifts.reset();
+        if let Service::GaveUp { .. } = self.service {
+            // It gave up on the old files while the new ones were on their way.
+            self.exits.forgive();
+            self.set_service(clock, Service::Stopped, "other files are in force");
+        }
         self.facts.failed_starts = 0;
         self.facts.config_error = None;
         if let Some((written, bundle)) = self.written() {

@@ -94,6 +94,8 @@ impl Engine {
         self.facts.config_error = None;
         self.facts.healthy_since = None;
         self.facts.restart_wanted = None;
+        // From now on, not from when it is heard of: a switch in between would be taken for what it has read.
+        self.memory.running = self.memory.written;
         let deadline = clock.now.after(bundle.service.start_deadline);
         self.set_service(clock, Service::Starting { process: None, deadline, late: false }, "launched");
         out.push(Action::Launch(bundle));
@@ -116,7 +118,8 @@ impl Engine {
         if let Some(why) = self.facts.restart_wanted.take() {
             return self.stop(clock, process, &why, out);
         }
-        if !late && deadline <= clock.now {
+        // Once more for an attempt that came later and reads the same: without it, that one would never end.
+        if deadline <= clock.now && (!late || self.is_attempting()) {
             self.service = Service::Starting { process: Some(process), deadline, late: true };
             self.on_late(clock, out);
         } else {
@@ -280,7 +283,6 @@ impl Engine {
     pub(super) fn on_launched(&mut self, clock: Clock, process: ProcessIdentity) {
         let Service::Starting { process: None, deadline, late } = self.service else { return };
         self.memory.starts_total += 1;
-        self.memory.running = self.memory.written;
         self.memory.process = Some(process.clone());
         self.facts.foreign_reads_old = false;
         self.service = Service::Starting { process: Some(process), deadline, late };
@@ -296,6 +298,7 @@ impl Engine {
             self.memory.process = Some(process);
             return;
         }
+        self.memory.running = self.memory.written;
         self.facts.ready_line = false;
         self.facts.healthy_since = None;
         let deadline = clock.now.after(bundle.service.start_deadline);

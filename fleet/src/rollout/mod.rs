@@ -41,6 +41,8 @@
 mod control;
 mod create;
 mod observe;
+pub mod order;
+pub mod phase;
 mod plan;
 pub mod policy;
 mod state;

@@ -80,7 +80,9 @@ fn attempt<'a>(flight: &Flight, observed: &'a Observed) -> Option<&'a Attempt> {
 
 fn advance(flight: &mut Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> Option<StepState> {
     if let Some(observed) = node.observed {
-        if let Some(refusal) = attempt(flight, observed).and_then(|attempt| attempt.failure.as_ref()) {
+        // An attempt that is not over (content that may still turn up) has only said what it waits for.
+        let over = attempt(flight, observed).filter(|attempt| attempt.done);
+        if let Some(refusal) = over.and_then(|attempt| attempt.failure.as_ref()) {
             return Some(failed(flight, clocks.now, format!("{}: {}", refusal.reason, refusal.detail)));
         }
         let stage = reached(flight, node, observed);

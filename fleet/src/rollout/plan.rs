@@ -234,7 +234,7 @@ impl<'a> Planner<'a> {
                 if let Some(record) = self.next.steps.get_mut(*node_name) {
                     record.state = StepState::Failed { generation, at, why };
                 }
-                return false;
+                continue;
             }
         }
         let (now, group) = (self.now, self.group_mut(name));
@@ -323,9 +323,9 @@ impl<'a> Planner<'a> {
         for node_name in due {
             let Some(node) = self.node(node_name) else { continue };
             let restarts = update_restarts(&self.next.steps[node_name], node);
-            let admitted = self.in_window(name, node, restarts).and_then(|()| {
-                if restarts { tally.admits(&self.next, node_name, node.host) } else { Ok(()) }
-            });
+            let admitted = self
+                .in_window(name, node, restarts)
+                .and_then(|()| if restarts { tally.admits(&self.next, node_name, node) } else { Ok(()) });
             match admitted {
                 Ok(()) => {
                     let target = self.next.steps[node_name].target;
@@ -428,14 +428,27 @@ impl<'a> Planner<'a> {
             self.send_return(name, target, &mut tally);
         }
         let dependents = self.dependents();
+        let mut away: BTreeMap<&GroupName, Vec<&NodeName>> = BTreeMap::new();
         for (name, target) in serving {
             let group = &given.steps[name].group;
             let before = dependents.get(group).into_iter().flatten().find(|group| self.is_returning(group));
             if let Some(before) = before {
                 self.wait_once(WaitReason::ReturnOrder { group: group.clone(), before: (*before).clone() });
-            } else {
+            } else if self.node(name).is_some_and(|node| node.connected) {
                 self.send_return(name, target, &mut tally);
+            } else {
+                // It may well serve. Committed now, its return would happen whenever it is heard again, perhaps
+                // together with others: it waits for its turn like any node that serves.
+                away.entry(group).or_default().push(name);
             }
+        }
+        for (group, nodes) in away {
+            let (group, count) = (group.clone(), nodes.len());
+            self.waiting.push(WaitReason::Unreachable {
+                group,
+                nodes: first_names(nodes.into_iter()),
+                count,
+            });
         }
     }
 
@@ -444,7 +457,7 @@ impl<'a> Planner<'a> {
         let restarts = return_restarts(&self.next.steps[name], node, target);
         if self.next.steps[name].flight().is_some_and(|flight| flight.restarts) {
             tally.replace(self.view, name);
-        } else if restarts && let Err(reason) = tally.admits(&self.next, name, node.host) {
+        } else if restarts && let Err(reason) = tally.admits(&self.next, name, node) {
             self.wait_once(reason);
             return;
         }
@@ -488,7 +501,7 @@ impl<'a> Planner<'a> {
     fn explain_flights(&mut self) {
         for (name, record) in &self.next.steps {
             let Some(flight) = record.flight() else { continue };
-            if flight.sent == self.now {
+            if self.steps.iter().any(|step| step.node == *name) {
                 continue;
             }
             self.waiting.push(WaitReason::InFlight {

@@ -5,8 +5,9 @@
 //!
 //! A step that restarts a node is within the budget when both hold, in the node's group and in the fleet:
 //! 1. steps in flight that restart, with this one, are at most `max`;
-//! 2. if the node is available now: nodes down, with this one, are at most `max`. A node that is already down is
-//!    counted already; giving it something takes nobody out of service, so this condition does not apply to it.
+//! 2. if the node may serve, that is unless its own report says that it does not: nodes down, with this one, are at
+//!    most `max`. A node that says itself that it does not serve is counted already, and giving it something takes
+//!    nobody out of service, so this condition does not apply to it.
 //!
 //! A step that does not restart the server is always within the budget, but counts as down until its end is seen.
 
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     state::{Rollout, StepRecord},
-    view::FleetView,
+    view::{FleetView, NodeView},
     wait::{WaitReason, first_names},
 };
 use crate::ids::{GroupName, NodeName};
@@ -62,26 +63,33 @@ impl<'a> Tally<'a> {
     }
 
     /// Whether a step that restarts `name` is within the budget; otherwise why not.
-    pub(super) fn admits(&self, rollout: &Rollout, name: &NodeName, host: &str) -> Result<(), WaitReason> {
+    pub(super) fn admits(
+        &self,
+        rollout: &Rollout,
+        name: &NodeName,
+        node: &NodeView<'_>,
+    ) -> Result<(), WaitReason> {
         let Some(record) = rollout.steps.get(name) else { return Ok(()) };
         let group_name = &record.group;
         let empty = GroupTally::default();
         let group = self.groups.get(group_name).unwrap_or(&empty);
-        if rollout.policy.spread_hosts && self.busy_hosts.get(host).is_some_and(|busy| 0 < *busy) {
-            return Err(WaitReason::Host { node: name.clone(), host: host.to_owned() });
+        if rollout.policy.spread_hosts && self.busy_hosts.get(node.host).is_some_and(|busy| 0 < *busy) {
+            return Err(WaitReason::Host { node: name.clone(), host: node.host.to_owned() });
         }
-        let takes_down = usize::from(!group.down.contains(name));
+        let serves = node.is_healthy();
+        // One that is counted as down may still serve: what was committed for it has not happened yet.
+        let more = usize::from(!group.down.contains(name));
         let share =
             rollout.groups.get(group_name).map(|group| group.policy.max_unavailable).unwrap_or_default();
         let max = share.at_most(group.size);
-        if max < group.flights + 1 || (takes_down == 1 && max < group.down.len() + 1) {
+        if max < group.flights + 1 || (serves && max < group.down.len() + more) {
             let down = first_names(group.down.iter().copied());
             let count = group.down.len();
             return Err(WaitReason::Budget { group: group_name.clone(), down, count, max, share });
         }
         if let Some(share) = rollout.policy.max_unavailable {
             let max = share.at_most(self.size);
-            if max < self.flights + 1 || (takes_down == 1 && max < self.down + 1) {
+            if max < self.flights + 1 || (serves && max < self.down + more) {
                 return Err(WaitReason::FleetBudget { group: group_name.clone(), count: self.down, max });
             }
         }

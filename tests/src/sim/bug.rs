@@ -1,0 +1,52 @@
+//! Bugs to plant in the simulated shells around the real decisions. None of them is in production code; each is a
+//! mistake that somebody could make when writing such a shell.
+
+/// A planted mistake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// The coordinator commits a plan although what it was made from has changed.
+    NoCompareAndSwap,
+    /// The coordinator sends steps before they are committed.
+    SendBeforeCommit,
+    /// The agent acknowledges before the journal is durable.
+    AckBeforeSync,
+    /// The agent switches files before the journal knows of the switch.
+    SwitchBeforeJournal,
+    /// The coordinator takes what was last desired for what was last good.
+    LastDesiredIsGood,
+    /// A restored older store numbers on from its own numbers, deaf to what agents have seen.
+    NumbersFromOldStore,
+    /// The planner is shown only nodes that have a session.
+    OnlyConnectedAreSeen,
+    /// A server that is starting counts as healthy.
+    StartingCountsAsHealthy,
+    /// After its own restart the agent does not look for a server that lives.
+    NoAdoption,
+    /// Every change of bytes is taken for a change of meaning.
+    BytesAreMeaning,
+    /// The newest desired state is not sent again when a node reconnects.
+    NoResend,
+    /// A pause is only shown, not obeyed.
+    PauseIsOnlyShown,
+    /// After a rollback the coordinator gives returned nodes the newest revision again.
+    RollbackIsUndone,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Bug; 13] = [
+        Bug::NoCompareAndSwap,
+        Bug::SendBeforeCommit,
+        Bug::AckBeforeSync,
+        Bug::SwitchBeforeJournal,
+        Bug::LastDesiredIsGood,
+        Bug::NumbersFromOldStore,
+        Bug::OnlyConnectedAreSeen,
+        Bug::StartingCountsAsHealthy,
+        Bug::NoAdoption,
+        Bug::BytesAreMeaning,
+        Bug::NoResend,
+        Bug::PauseIsOnlyShown,
+        Bug::RollbackIsUndone,
+    ];
+}

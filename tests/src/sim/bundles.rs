@@ -1,0 +1,116 @@
+//! The bundles that a simulated fleet is given, and what servers do with them.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use fleet::{
+    bundle::{
+        BodyRule, Bundle, DriftPolicy, FileEntry, HomePath, Probe, ProbeKind, ProbeRole, RestartClass,
+        RestartPolicy, ServiceSettings, Thresholds,
+    },
+    ids::Digest,
+    rollout::Target,
+};
+
+/// What a server does that reads a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// It becomes ready.
+    Good,
+    /// It ends during its start.
+    Exits,
+    /// It never becomes ready.
+    Hangs,
+}
+
+/// Where every server lives.
+pub const HOME: &str = "/opt/wso2";
+/// From launch to ready before a start has failed.
+pub const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// All bundles made so far. The digest of a bundle stands for that of its encoding as well.
+#[derive(Debug, Default)]
+pub struct Library {
+    bundles: BTreeMap<Digest, (Arc<Bundle>, Nature, u64)>,
+}
+
+impl Library {
+    /// A new bundle of `version`, whose manifest says that it means `meaning`, while it truly means `truth`.
+    pub fn add(&mut self, version: u64, (meaning, truth): (u64, u64), nature: Nature) -> Target {
+        let text = |number: u64, what: &str| Digest::of(format!("{what} {number}").as_bytes());
+        let path = |text: &str| HomePath::parse(text).expect("a fixed path below home");
+        let file = FileEntry {
+            digest: text(version, "bytes"),
+            meaning: text(meaning, "meaning"),
+            size: 100,
+            mode: 0o640,
+            drift: DriftPolicy::Enforce,
+            restart: RestartClass::Restart,
+            secret: false,
+        };
+        let bundle = Arc::new(Bundle {
+            files: BTreeMap::from([(path("repository/conf/deployment.toml"), file)]),
+            service: settings(path("bin/wso2server.sh"), path("bin/wso2server.bat")),
+        });
+        let digest = bundle.digest();
+        self.bundles.insert(digest, (bundle, nature, truth));
+        Target { bundle: digest, content: digest, size: 200 }
+    }
+
+    /// The bundle of this digest.
+    pub fn bundle(&self, digest: &Digest) -> Option<&Arc<Bundle>> {
+        self.bundles.get(digest).map(|(bundle, _, _)| bundle)
+    }
+
+    /// What a server does that reads it.
+    pub fn nature(&self, digest: &Digest) -> Nature {
+        self.bundles.get(digest).map_or(Nature::Exits, |(_, nature, _)| *nature)
+    }
+
+    /// What a server reads from it; equal truths are the same to a server.
+    pub fn truth(&self, digest: &Digest) -> u64 {
+        self.bundles.get(digest).map_or(0, |(_, _, truth)| *truth)
+    }
+}
+
+fn settings(script_unix: HomePath, script_windows: HomePath) -> ServiceSettings {
+    let secs = Duration::from_secs;
+    let probe = Probe {
+        name: "https".to_owned(),
+        role: ProbeRole::Readiness,
+        kind: ProbeKind::Http {
+            tls: true,
+            port: 9443,
+            path: "/health".to_owned(),
+            status: 200,
+            body: BodyRule::Any,
+        },
+        timeout: secs(2),
+    };
+    ServiceSettings {
+        product: "wso2is-7.2".to_owned(),
+        home: HOME.to_owned(),
+        script_unix,
+        script_windows,
+        config_path: HomePath::parse("repository/conf/deployment.toml").expect("a fixed path below home"),
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        java_home: None,
+        run_user: None,
+        offset: 0,
+        ports: Vec::new(),
+        probes: vec![probe],
+        ready_lines: Vec::new(),
+        start_deadline: START_DEADLINE,
+        stop_deadline: secs(10),
+        thresholds: Thresholds { period: secs(10), failure: 2, success: 1, grace: secs(0) },
+        restart_policy: RestartPolicy {
+            exits_max: 3,
+            window: secs(120),
+            delay: secs(2),
+            delay_max: secs(20),
+        },
+        unhealthy_restarts: false,
+        owned_keys: Vec::new(),
+        jdk: (11, None),
+    }
+}

@@ -1,0 +1,240 @@
+//! The guarantees, checked against what is true rather than against what anybody says. Numbers are those of the
+//! design.
+
+use fleet::{
+    bundle::Applied,
+    ids::Generation,
+    node::Memory,
+    observed::{Observed, ProcessIdentity, Refusal, Stage},
+    rollout::{Phase, Plan, Rollout, Step, StepKind, StepState},
+};
+
+use super::{Nature, Sim};
+
+/// A node that has been down for this long is known to be down, whatever the network does: sessions end after 20 s
+/// of silence, reports take 4 s, journals 3 s, and a disk that refuses writes for 90 s keeps reports back.
+const KNOWN_DOWN: u64 = 150_000;
+
+impl Sim {
+    /// A journal write is durable. (2) Generations never go backwards, and only what was committed is obeyed.
+    pub(super) fn check_journal(&mut self, index: usize, memory: &Memory) {
+        let old = self.hosts[index].journal.assignment.as_ref().map(|assignment| assignment.applied);
+        let Some(new) = memory.assignment.as_ref().map(|assignment| assignment.applied) else { return };
+        if old.is_some_and(|old| new.generation < old.generation) {
+            self.broken(&format!("(2) host {index}: generation goes back from {old:?} to {new:?}"));
+        }
+        if self.numbered.get(&(index, new.generation)) != Some(&new.bundle) {
+            self.broken(&format!("(8) host {index} obeys {new:?}, which was never committed"));
+        }
+    }
+
+    /// A report leaves. (3) It says nothing that a crash now would undo; and what it calls good is good.
+    pub(super) fn check_report(&mut self, index: usize, report: &Observed) {
+        let host = &self.hosts[index];
+        let journal = &host.journal;
+        let applied = |placed: fleet::node::Placed| placed.applied;
+        let durable = report.desired == journal.assignment.as_ref().map(|assignment| assignment.applied)
+            && report.written == journal.written.map(applied)
+            && report.last_good == journal.last_good.map(applied)
+            && report.attempted == journal.attempted;
+        if !durable {
+            return self.broken(&format!("(3) host {index} reports what is not durable"));
+        }
+        if let Some(good) = report.last_good {
+            if self.library.nature(&good.bundle) != Nature::Good {
+                return self.broken(&format!("host {index} calls a bundle good that no server starts with"));
+            }
+            self.hosts[index].healthy_on.insert(good.bundle);
+        }
+    }
+
+    /// An acknowledgement leaves. (3)
+    pub(super) fn check_ack(
+        &mut self,
+        index: usize,
+        generation: Generation,
+        stage: Stage,
+        refusal: Option<&Refusal>,
+    ) {
+        if refusal.is_some() {
+            return;
+        }
+        let journal = &self.hosts[index].journal;
+        let known = journal.assignment.as_ref().is_some_and(|it| generation <= it.applied.generation);
+        let reached = journal.attempted.as_ref().is_some_and(|attempt| {
+            generation < attempt.target.generation
+                || (generation == attempt.target.generation && stage <= attempt.stage)
+        });
+        if !known || !(reached || stage == Stage::Received) {
+            self.broken(&format!(
+                "(3) host {index} acknowledges {stage:?} of {generation} before it is durable"
+            ));
+        }
+    }
+
+    /// An agent stops a server. (12) Only for a reason, and (5) never more at once than the budget.
+    pub(super) fn check_stop(&mut self, index: usize, process: &ProcessIdentity) {
+        let now = self.now;
+        self.trace(|| format!("host {index}: stops process {}", process.pid));
+        let host = &self.hosts[index];
+        let Some(live) = host.process.as_ref().filter(|live| live.identity == *process) else { return };
+        if !host.serves(now) {
+            return;
+        }
+        let read = self.library.truth(&live.read);
+        // What it may be stopped for: files in force that it has not read, or that are about to be.
+        let engine = host.agent.as_ref().map(|agent| agent.engine.memory());
+        let assigned = engine.and_then(|memory| memory.assignment.as_ref()).map(|it| it.applied.bundle);
+        let good = engine.and_then(|memory| memory.last_good).map(|placed| placed.applied.bundle);
+        let reasons = [host.files, assigned, good];
+        // An agent that died between a switch and knowing of its end cannot know what a server has read since.
+        let recovers = host.journal.switching.is_some();
+        if !recovers && reasons.iter().flatten().all(|bundle| self.library.truth(bundle) == read) {
+            return self.broken(&format!("(12) host {index} stops a server that reads the same"));
+        }
+        for host in &mut self.hosts {
+            host.taken_down &= !host.serves(now);
+        }
+        self.hosts[index].taken_down = self.hosts[index].known_healthy(now);
+        let group = self.hosts[index].group;
+        let members = self.hosts.iter().filter(|host| host.group == group);
+        let (size, down) =
+            members.fold((0, 0), |(size, down), host| (size + 1, down + usize::from(host.taken_down)));
+        let max = self.groups[group].1.policy.max_unavailable.at_most(size);
+        if max < down {
+            return self.broken(&format!("(5) {down} nodes of g{group} are down for steps, {max} may be"));
+        }
+        let down = self.hosts.iter().filter(|host| host.taken_down).count();
+        if let Some(max) = self.fleet.max_unavailable.map(|share| share.at_most(self.hosts.len()))
+            && max < down
+        {
+            self.broken(&format!("(5) {down} nodes of the fleet are down for steps, {max} may be"));
+        }
+    }
+
+    /// A plan was made. (6) A rollout that does nothing says why.
+    pub(super) fn check_plan(&mut self, plan: &Plan) {
+        if !plan.rollout.phase.is_end() && plan.steps.is_empty() && plan.waiting.is_empty() {
+            self.broken("(6) a rollout waits without a reason");
+        }
+        if plan.rollout.phase == Phase::Done {
+            let bad =
+                |state: &StepState| !matches!(state, StepState::Ready { .. } | StepState::Skipped { .. });
+            if plan.rollout.steps.values().any(|step| bad(&step.state)) {
+                self.broken("a rollout calls itself done with nodes that are not ready");
+            }
+        }
+    }
+
+    /// A plan is committed. (2) (5) (7) (8)
+    pub(super) fn check_commit(&mut self, steps: &[Step], rollout: &Rollout) {
+        let store = &self.coordinator.store;
+        if steps.is_empty() {
+            return;
+        }
+        let Some(current) = &store.rollout else { return };
+        if current.paused.is_some() {
+            return self.broken("a step begins in a paused rollout");
+        }
+        if current.id != rollout.id || current.phase.is_end() {
+            return self.broken("(7) a step begins in a rollout that is over");
+        }
+        for step in steps {
+            let Some(index) = self.hosts.iter().position(|host| host.name == step.node) else { continue };
+            let applied = Applied { generation: step.generation, bundle: step.target.bundle };
+            let host = &self.hosts[index];
+            if step.kind == StepKind::RollBack && !host.healthy_on.contains(&applied.bundle) {
+                return self.broken(&format!("(7) host {index} goes back to what was never healthy on it"));
+            }
+            self.number(index, applied);
+            if step.kind == StepKind::Update && step.restarts {
+                self.check_known_down(index);
+            }
+        }
+    }
+
+    /// (5) A node that serves is given something while others are known to be down.
+    fn check_known_down(&mut self, index: usize) {
+        let (now, host) = (self.now, &self.hosts[index]);
+        if !host.serves(now) || !host.known_healthy(now) || host.taken_down {
+            return;
+        }
+        let known_down = |host: &&super::host::Host| {
+            !host.serves(now) && host.down_since.is_some_and(|since| KNOWN_DOWN < now - since.min(now))
+        };
+        let group = host.group;
+        let members: Vec<_> = self.hosts.iter().filter(|host| host.group == group).collect();
+        let max = self.groups[group].1.policy.max_unavailable.at_most(members.len());
+        let down = members.into_iter().filter(known_down).count();
+        if max < down + 1 {
+            self.broken(&format!(
+                "(5) host {index} serves and is given a step while {down} of g{group} are down"
+            ));
+        }
+    }
+
+    /// (2) (8) A number means one bundle, for ever, and numbers only grow.
+    pub(super) fn number(&mut self, index: usize, applied: Applied) {
+        if let Some(bundle) = self.numbered.insert((index, applied.generation), applied.bundle)
+            && bundle != applied.bundle
+        {
+            self.broken(&format!("(2) host {index}: {} is given twice", applied.generation));
+        }
+        let seen =
+            self.hosts[index].journal.assignment.as_ref().map(|assignment| assignment.applied.generation);
+        if self.coordinator.connected(index) && seen.is_some_and(|seen| applied.generation < seen) {
+            self.broken(&format!("(2) host {index} is given {} after {seen:?}", applied.generation));
+        }
+    }
+
+    /// (7) What was rolled back stays so until somebody applies.
+    pub(super) fn check_frozen(&mut self) {
+        let desired = || self.coordinator.store.nodes.iter().map(|record| record.desired).collect::<Vec<_>>();
+        let over =
+            self.coordinator.store.rollout.as_ref().filter(|it| matches!(it.phase, Phase::RolledBack { .. }));
+        match (over.map(|rollout| rollout.id), &self.frozen) {
+            (None, _) => self.frozen = None,
+            (Some(id), Some((frozen, then))) if id == *frozen => {
+                if desired() != *then {
+                    self.broken("(7) what was rolled back does not stay so");
+                }
+            }
+            (Some(id), _) => self.frozen = Some((id, desired())),
+        }
+    }
+
+    /// Once faults have ended: what is still not as it should be.
+    pub(super) fn unsettled(&mut self) -> Option<String> {
+        self.help();
+        let now = self.now;
+        let store = &self.coordinator.store;
+        for (index, host) in self.hosts.iter().enumerate() {
+            if !self.coordinator.connected(index) {
+                return Some(format!("host {index} is not connected"));
+            }
+            let record = &store.nodes[index];
+            let Some(desired) = record.desired else { continue };
+            let attempt = host.journal.attempted.as_ref().filter(|it| it.done && it.target == desired);
+            let Some(attempt) = attempt else { return Some(format!("host {index} is not on {desired:?}")) };
+            let read = host.process.as_ref().map(|process| self.library.truth(&process.read));
+            if attempt.failure.is_none() {
+                if host.files != Some(desired.bundle) {
+                    return Some(format!("host {index} has other files than {desired:?}"));
+                }
+                if read != Some(self.library.truth(&desired.bundle)) || !host.serves(now) {
+                    return Some(format!("host {index} does not serve {desired:?}"));
+                }
+            }
+        }
+        let rollout = store.rollout.as_ref().filter(|rollout| !rollout.phase.is_end())?;
+        // A server that nothing can start holds the budget for good; that is what a budget is for, and it is said.
+        let in_flight = rollout.steps.values().any(|step| step.flight().is_some());
+        let down = self.hosts.iter().any(|host| !host.serves(now));
+        let told = self
+            .coordinator
+            .waiting
+            .iter()
+            .any(|why| why.contains("max_unavailable") || why.contains("fleet"));
+        (in_flight || !down || !told).then(|| format!("rollout: {}", self.coordinator.waiting.join("; ")))
+    }
+}

@@ -1,0 +1,541 @@
+//! A host: its disk, its server, and the agent's shell around the real engine.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use fleet::{
+    bundle::{Applied, Bundle, Probe},
+    health::{Answer, ProbeResult},
+    ids::{Digest, NodeName},
+    node::{Action, Engine, Event, Failure, Limits, Memory, StagedFacts},
+    observed::{ProcessIdentity, RefusalReason, Verdict},
+    time::{Instant, Timestamp},
+};
+
+use super::{Bug, Entry, Nature, Sim, bundles::HOME};
+
+/// Sessions end after 20 s of silence, a report takes a few, and a disk that is full for 90 s keeps reports back.
+const KNOWN: Duration = Duration::from_secs(120);
+
+/// A machine with one server.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) name: NodeName,
+    pub(super) group: usize,
+    /// From launch to ready, milliseconds.
+    pub(super) start: u64,
+    /// How wrong its clock is, milliseconds.
+    skew: i64,
+    // What survives a crash of the agent.
+    pub(super) journal: Memory,
+    cache: BTreeMap<Digest, Arc<Bundle>>,
+    pub(super) files: Option<Digest>,
+    half_switched: bool,
+    pub(super) process: Option<Process>,
+    pids: u32,
+    // What does not.
+    pub(super) agent: Option<Agent>,
+    pub(super) incarnation: u64,
+    pub(super) session: Option<u64>,
+    // Faults.
+    pub(super) powered: bool,
+    pub(super) cut_until: u64,
+    /// The session is dead although neither side knows yet.
+    pub(super) session_dead: bool,
+    pub(super) disk_fails_until: u64,
+    pub(super) lies_until: u64,
+    // What only the simulation knows.
+    pub(super) healthy_on: BTreeSet<Digest>,
+    /// An apply stopped its server while it served, and it does not serve again yet.
+    pub(super) taken_down: bool,
+    pub(super) down_since: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(super) struct Process {
+    pub(super) identity: ProcessIdentity,
+    pub(super) read: Digest,
+    ready_at: Option<u64>,
+    /// When the agent hears of it; its end is heard of later, since one task waits for both.
+    heard_at: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Agent {
+    pub(super) engine: Engine,
+    /// Writes under way and what waits for them, in order.
+    held: VecDeque<Held>,
+    /// Counts generations of the queue: a failed write empties it.
+    writes: u64,
+    written_at: u64,
+    told_at: u64,
+    timer: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Held {
+    Write { durable: bool },
+    Act(Action),
+}
+
+impl Host {
+    pub(super) fn new(name: NodeName, group: usize, start: u64, skew: i64) -> Self {
+        Self {
+            name,
+            group,
+            start,
+            skew,
+            journal: Memory::default(),
+            cache: BTreeMap::new(),
+            files: None,
+            half_switched: false,
+            process: None,
+            pids: 100,
+            agent: None,
+            incarnation: 0,
+            session: None,
+            powered: true,
+            cut_until: 0,
+            session_dead: false,
+            disk_fails_until: 0,
+            lies_until: 0,
+            healthy_on: BTreeSet::new(),
+            taken_down: false,
+            down_since: Some(0),
+        }
+    }
+
+    pub(super) fn serves(&self, now: u64) -> bool {
+        self.powered
+            && self.process.as_ref().and_then(|process| process.ready_at).is_some_and(|ready| ready <= now)
+    }
+
+    /// Its own agent has called it healthy for so long that everybody knows, were a session dead meanwhile. A server
+    /// that its agent calls unhealthy is down, whatever it could do in truth.
+    pub(super) fn known_healthy(&self, now: u64) -> bool {
+        let wall = Timestamp(i64::try_from(now).unwrap_or(0) + self.skew);
+        let observed = self.agent.as_ref().map(|agent| agent.engine.observed());
+        observed.is_some_and(|it| it.health == Verdict::Healthy && KNOWN < wall.since(it.health_since))
+    }
+}
+
+impl Sim {
+    pub(super) fn agent_starts(&mut self, index: usize) {
+        let host = &mut self.hosts[index];
+        if host.agent.is_some() || !host.powered {
+            return;
+        }
+        host.incarnation += 1;
+        let incarnation = host.incarnation;
+        let limits = Limits { homes: vec![HOME.to_owned()], args: Vec::new() };
+        let wall = Timestamp(i64::try_from(self.now).unwrap_or(0) + host.skew);
+        let mut engine = Engine::new(limits, host.journal.clone(), host.cache.clone(), index as u64, wall);
+        let actions = engine.start(Instant(self.now), wall);
+        host.agent =
+            Some(Agent { engine, held: VecDeque::new(), writes: 0, written_at: 0, told_at: 0, timer: None });
+        self.trace(|| format!("host {index}: agent starts"));
+        self.perform(index, actions);
+        let dial = self.chance.range(10, 3000);
+        self.after(dial, Entry::Dial { host: index, incarnation });
+    }
+
+    pub(super) fn timer(&mut self, index: usize, incarnation: u64) {
+        let host = &mut self.hosts[index];
+        if incarnation != host.incarnation {
+            return;
+        }
+        let Some(agent) = &mut host.agent else { return };
+        agent.timer = None;
+        if agent.engine.next_deadline().is_some_and(|due| due.0 <= self.now) {
+            self.deliver(index, incarnation, Event::Timer);
+        } else {
+            self.arm(index);
+        }
+    }
+
+    fn arm(&mut self, index: usize) {
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        let incarnation = host.incarnation;
+        let Some(agent) = &mut host.agent else { return };
+        let Some(due) = agent.engine.next_deadline() else { return };
+        let due = due.0.max(now + 1);
+        if agent.timer.is_some_and(|timer| timer <= due) {
+            return;
+        }
+        agent.timer = Some(due);
+        self.after(due - now, Entry::Timer { host: index, incarnation });
+    }
+
+    /// Hands an event to the engine, unless it was meant for an agent that has died since.
+    pub(super) fn deliver(&mut self, index: usize, incarnation: u64, event: Event) {
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        if incarnation != host.incarnation {
+            return;
+        }
+        let wall = Timestamp(i64::try_from(now).unwrap_or(0) + host.skew);
+        let Some(agent) = &mut host.agent else { return };
+        if self.traced && !matches!(event, Event::Timer | Event::Probed(_) | Event::Scanned { .. }) {
+            let text = format!("{event:?}");
+            let line = format!("host {index}: <- {}", text.chars().take(150).collect::<String>());
+            self.outcome.transcript.push(format!("{:>9.3}s {line}", now as f64 / 1000.0));
+        }
+        let actions = agent.engine.handle(Instant(now), wall, event);
+        self.perform(index, actions);
+    }
+
+    fn perform(&mut self, index: usize, actions: Vec<Action>) {
+        for action in actions {
+            let Some(agent) = self.hosts[index].agent.as_mut() else { return };
+            if let Action::Journal(memory) = action {
+                agent.held.push_back(Held::Write { durable: false });
+                self.write(index, memory);
+            } else if action.waits_for_journal() && !agent.held.is_empty() && !self.early(&action) {
+                if let Some(agent) = self.hosts[index].agent.as_mut() {
+                    agent.held.push_back(Held::Act(action));
+                }
+            } else {
+                self.act(index, action);
+            }
+        }
+        self.arm(index);
+    }
+
+    fn early(&self, action: &Action) -> bool {
+        match self.bug {
+            Some(Bug::AckBeforeSync) => !matches!(action, Action::Switch { .. }),
+            Some(Bug::SwitchBeforeJournal) => matches!(action, Action::Switch { .. }),
+            _ => false,
+        }
+    }
+
+    fn write(&mut self, index: usize, memory: Box<Memory>) {
+        let takes =
+            if self.chance.percent(3) { self.chance.range(100, 3000) } else { self.chance.range(1, 20) };
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        let durable = host.disk_fails_until <= now;
+        let incarnation = host.incarnation;
+        let Some(agent) = &mut host.agent else { return };
+        // One write after another.
+        agent.written_at = agent.written_at.max(now) + takes;
+        let (writes, delay) = (agent.writes, agent.written_at - now);
+        self.after(delay, Entry::Journaled { host: index, incarnation, writes, memory, durable });
+    }
+
+    pub(super) fn journaled(
+        &mut self,
+        index: usize,
+        incarnation: u64,
+        (writes, durable): (u64, bool),
+        memory: Memory,
+    ) {
+        let host = &mut self.hosts[index];
+        if incarnation != host.incarnation {
+            return;
+        }
+        let Some(agent) = &mut host.agent else { return };
+        if agent.writes != writes {
+            return;
+        }
+        if !durable {
+            agent.writes += 1;
+            let dropped = std::mem::take(&mut agent.held);
+            let is_switch = |held: &Held| matches!(held, Held::Act(Action::Switch { .. }));
+            let (detail, switch_dropped) = ("no space".to_owned(), dropped.iter().any(is_switch));
+            return self.deliver(index, incarnation, Event::JournalFailed { detail, switch_dropped });
+        }
+        let ahead = agent.held.iter_mut().find_map(|held| match held {
+            Held::Write { durable: durable @ false } => Some(durable),
+            _ => None,
+        });
+        if let Some(durable) = ahead {
+            *durable = true;
+        }
+        self.check_journal(index, &memory);
+        self.hosts[index].journal = memory;
+        loop {
+            let Some(agent) = self.hosts[index].agent.as_mut() else { return };
+            match agent.held.front() {
+                Some(Held::Write { durable: true } | Held::Act(_)) => {}
+                _ => break,
+            }
+            if let Some(Held::Act(action)) = agent.held.pop_front() {
+                self.act(index, action);
+            }
+        }
+    }
+
+    fn later(&mut self, index: usize, (low, high): (u64, u64), event: Event) {
+        let (delay, incarnation) = (self.chance.range(low, high), self.hosts[index].incarnation);
+        self.after(delay, Entry::Node { host: index, incarnation, event: Box::new(event) });
+    }
+
+    fn act(&mut self, index: usize, action: Action) {
+        match action {
+            Action::Report(report) => {
+                self.check_report(index, &report);
+                self.tell(index, report);
+            }
+            Action::Ack { generation, stage, refusal } => {
+                self.check_ack(index, generation, stage, refusal.as_ref());
+            }
+            Action::Tell(notices) => {
+                if let Some(newest) = notices.last().filter(|_| self.hosts[index].session.is_some()) {
+                    self.later(index, (5, 200), Event::NoticesReceived(newest.seq));
+                }
+            }
+            Action::Keep(contents) => self.hosts[index].cache.retain(|content, _| contents.contains(content)),
+            Action::Obtain { target, .. } => self.obtain(index, target.content),
+            Action::Stage { target, .. } => {
+                let event = if self.hosts[index].disk_fails_until <= self.now {
+                    Event::Staged { target, facts: StagedFacts::default() }
+                } else {
+                    let detail = "no space".to_owned();
+                    Event::StageFailed {
+                        target,
+                        failure: Failure { reason: RefusalReason::DiskFull, detail },
+                    }
+                };
+                self.later(index, (5, 300), event);
+            }
+            Action::Switch { target, .. } => self.switch(index, target),
+            Action::Watch { target, .. } => {
+                self.later(
+                    index,
+                    (1, 30),
+                    Event::Scanned { target, looked: BTreeSet::new(), found: BTreeMap::new() },
+                );
+            }
+            Action::Look { .. } => {
+                let found = self.hosts[index].process.iter().map(|process| process.identity.clone());
+                let found = if self.bug == Some(Bug::NoAdoption) { Vec::new() } else { found.collect() };
+                self.later(index, (1, 50), Event::Found(found));
+            }
+            Action::Launch(bundle) => self.launch(index, &bundle),
+            Action::Stop(process) => {
+                self.check_stop(index, &process);
+                let slow = self.chance.percent(3);
+                let delay = if slow { 40_000 } else { self.chance.range(200, 5000) };
+                self.after(delay, Entry::Ends { host: index, process, how: "ended by TERM" });
+            }
+            Action::Kill(process) => self.after(100, Entry::Ends { host: index, process, how: "killed" }),
+            Action::Probe { probes, process } => self.probe(index, probes, &process),
+            Action::Journal(_)
+            | Action::CommandDone { .. }
+            | Action::Scan(_)
+            | Action::Restore { .. }
+            | Action::Adopt { .. }
+            | Action::Dump(_)
+            | Action::Measure { .. } => {}
+        }
+    }
+
+    fn probe(&mut self, index: usize, probes: Vec<Probe>, process: &ProcessIdentity) {
+        let serves = self.serves_as(index, process);
+        let lies = self.now < self.hosts[index].lies_until && self.chance.percent(50);
+        let result = |probe: Probe| ProbeResult {
+            name: probe.name,
+            role: probe.role,
+            answer: match (serves, lies) {
+                (true, false) => Answer::Passed,
+                (true, true) => Answer::Failed("timed out".to_owned()),
+                (false, _) => Answer::Failed("refused".to_owned()),
+            },
+        };
+        let results = probes.into_iter().map(result).collect();
+        self.later(index, (2, 300), Event::Probed(results));
+    }
+
+    fn serves_as(&self, index: usize, process: &ProcessIdentity) -> bool {
+        let host = &self.hosts[index];
+        host.serves(self.now) && host.process.as_ref().is_some_and(|live| live.identity == *process)
+    }
+
+    fn tell(&mut self, index: usize, report: Box<fleet::observed::Observed>) {
+        let delay =
+            if self.chance.percent(5) { self.chance.range(200, 4000) } else { self.chance.range(1, 80) };
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        let (Some(session), Some(agent)) = (host.session, &mut host.agent) else { return };
+        // A stream keeps its order.
+        agent.told_at = agent.told_at.max(now + delay);
+        let delay = agent.told_at - now;
+        self.after(delay, Entry::FromAgent { host: index, session, report });
+    }
+
+    fn obtain(&mut self, index: usize, content: Digest) {
+        let connected = self.hosts[index].session.is_some() && !self.hosts[index].session_dead;
+        let known = self.library.bundle(&content).filter(|_| connected && self.coordinator.up).cloned();
+        let event = match known {
+            Some(bundle) => {
+                self.hosts[index].cache.insert(content, Arc::clone(&bundle));
+                Event::Obtained { content, bundle }
+            }
+            None => {
+                let detail = "not connected".to_owned();
+                let reason = RefusalReason::ContentUnavailable;
+                Event::ObtainFailed { content, failure: Failure { reason, detail } }
+            }
+        };
+        self.later(index, (10, 800), event);
+    }
+
+    fn switch(&mut self, index: usize, target: Applied) {
+        let takes = self.chance.range(5, 200);
+        let fails = self.now < self.hosts[index].disk_fails_until;
+        let host = &mut self.hosts[index];
+        host.half_switched = true;
+        let incarnation = host.incarnation;
+        if self.healed.is_none() && self.chance.percent(2) {
+            let at = self.chance.range(0, takes + 10);
+            self.after(at, Entry::AgentDies { host: index, incarnation });
+        }
+        self.after(takes, Entry::Switched { host: index, incarnation, target, fails });
+    }
+
+    pub(super) fn switched(&mut self, index: usize, incarnation: u64, target: Applied, fails: bool) {
+        let host = &mut self.hosts[index];
+        if incarnation != host.incarnation || host.agent.is_none() {
+            return;
+        }
+        host.half_switched = false;
+        let event = if fails {
+            let detail = "read-only".to_owned();
+            let failure = Failure { reason: RefusalReason::IoFailed, detail };
+            Event::SwitchFailed { target, undone: true, failure }
+        } else {
+            host.files = Some(target.bundle);
+            Event::Switched { target }
+        };
+        self.deliver(index, incarnation, event);
+    }
+
+    fn launch(&mut self, index: usize, bundle: &Bundle) {
+        self.outcome.launches += 1;
+        let host = &self.hosts[index];
+        if host.process.is_some() {
+            return self.broken(&format!("host {index}: a second server is launched while one lives"));
+        }
+        if host.half_switched {
+            return self.broken(&format!("host {index}: a server is launched on half-switched files"));
+        }
+        let Some(read) = host.files else {
+            return self.broken(&format!("host {index}: a server is launched without files"));
+        };
+        if read != bundle.digest() {
+            return self.broken(&format!("host {index}: the agent does not know which files are in force"));
+        }
+        let nature = self.library.nature(&read);
+        let slow = if self.chance.percent(10) { 2 } else { 1 };
+        let (now, host) = (self.now, &mut self.hosts[index]);
+        host.pids += 1;
+        let identity = ProcessIdentity {
+            pid: host.pids,
+            start_id: format!("{}", host.pids),
+            started: Timestamp(i64::try_from(now).unwrap_or(0) + host.skew),
+        };
+        let ready_at = (nature == Nature::Good).then_some(now + host.start * slow);
+        let heard_at = now + self.chance.range(50, 500);
+        let host = &mut self.hosts[index];
+        host.process = Some(Process { identity: identity.clone(), read, ready_at, heard_at });
+        self.later(index, (heard_at - now, heard_at - now), Event::Launched(identity.clone()));
+        if nature == Nature::Exits {
+            let delay = self.chance.range(1000, 5000);
+            self.after(delay, Entry::Ends { host: index, process: identity, how: "exit status 1" });
+        }
+    }
+
+    pub(super) fn process_ends(&mut self, index: usize, process: &ProcessIdentity, how: &'static str) {
+        let (now, host) = (self.now, &mut self.hosts[index]);
+        if host.process.as_ref().is_none_or(|live| live.identity != *process) {
+            return;
+        }
+        let served = host.serves(now);
+        let heard = host.process.take().map_or(0, |process| process.heard_at.saturating_sub(now));
+        if served {
+            host.taken_down &= how == "ended by TERM" || how == "killed";
+        }
+        host.down_since = Some(if served { now } else { host.down_since.unwrap_or(now) });
+        self.trace(|| format!("host {index}: process {} {how}", process.pid));
+        self.later(
+            index,
+            (heard + 1, heard + 20),
+            Event::Exited { process: process.clone(), how: how.to_owned() },
+        );
+    }
+
+    /// The agent dies with everything that is not on disk; the server lives on.
+    pub(super) fn agent_dies(&mut self, index: usize) {
+        let host = &mut self.hosts[index];
+        host.agent = None;
+        host.incarnation += 1;
+        if let Some(session) = host.session.take() {
+            self.coordinator.hang_up(index, session);
+        }
+        self.trace(|| format!("host {index}: agent dies"));
+    }
+
+    /// The same, at the worst moment.
+    pub(super) fn agent_crashes(&mut self, index: usize, incarnation: u64) {
+        if incarnation == self.hosts[index].incarnation {
+            self.agent_dies(index);
+            let back = self.chance.range(100, 30_000);
+            self.after(back, Entry::AgentStarts { host: index });
+        }
+    }
+
+    pub(super) fn host_starts(&mut self, index: usize) {
+        self.hosts[index].powered = true;
+        self.agent_starts(index);
+    }
+
+    pub(super) fn dial(&mut self, index: usize, incarnation: u64) {
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        if host.incarnation != incarnation || host.agent.is_none() || host.session.is_some() {
+            return;
+        }
+        if now < host.cut_until || !self.coordinator.up {
+            let again = self.chance.range(500, 4000);
+            return self.after(again, Entry::Dial { host: index, incarnation });
+        }
+        let session = self.coordinator.welcome(index);
+        let host = &mut self.hosts[index];
+        host.session = Some(session);
+        host.session_dead = false;
+        self.deliver(index, incarnation, Event::Connected);
+        if self.bug != Some(Bug::NoResend) {
+            self.assign(index);
+        }
+    }
+
+    pub(super) fn lost(&mut self, index: usize, session: u64) {
+        self.coordinator.hang_up(index, session);
+        let host = &mut self.hosts[index];
+        if host.session != Some(session) {
+            return;
+        }
+        host.session = None;
+        host.session_dead = false;
+        let incarnation = host.incarnation;
+        self.trace(|| format!("host {index}: session {session} is over"));
+        self.deliver(index, incarnation, Event::Disconnected);
+        let again = self.chance.range(200, 4000);
+        self.after(again, Entry::Dial { host: index, incarnation });
+        self.think();
+    }
+
+    pub(super) fn agent_hears(&mut self, index: usize, session: u64, assignment: fleet::bundle::Assignment) {
+        let host = &self.hosts[index];
+        if host.session != Some(session) || host.session_dead {
+            return;
+        }
+        let incarnation = host.incarnation;
+        self.deliver(index, incarnation, Event::Assigned { epoch: super::EPOCH, assignment });
+    }
+}

@@ -1,0 +1,235 @@
+//! The model simulation: the real planner and the real agent engine, any number of each, in one thread without time.
+//!
+//! What is real: [`fleet::rollout`] and [`fleet::node::Engine`]. What is modelled: the coordinator's and the agent's
+//! shells, a store with compare-and-swap, journals, disks, server processes and a network. Everything that happens is
+//! an entry of one queue ordered by time, everything that is chance comes from one seed, and after every entry the
+//! guarantees are checked ([`check`]). A run that breaks one is repeated with its transcript.
+
+mod bug;
+mod bundles;
+mod chance;
+mod check;
+mod coordinator;
+mod faults;
+mod host;
+
+use std::collections::BTreeMap;
+
+pub use bug::Bug;
+use bundles::{Library, Nature};
+use chance::Chance;
+use coordinator::Coordinator;
+use fleet::{
+    bundle::Assignment,
+    ids::{FleetEpoch, Generation, GroupName},
+    node::{self, Memory},
+    observed::{Observed, ProcessIdentity},
+    rollout::{FleetPolicy, GroupGoal, Plan},
+    time::Timestamp,
+};
+use host::Host;
+
+/// The store that all agents obey.
+pub(crate) const EPOCH: FleetEpoch = FleetEpoch([7; 16]);
+/// From the end of all faults until everything must be settled.
+const SETTLE_MAX: u64 = 4 * 3600 * 1000;
+
+/// Something that happens at its time.
+#[derive(Debug)]
+enum Entry {
+    /// The coordinator looks because time has passed.
+    Tick,
+    /// Something goes wrong.
+    Fault,
+    /// An operator does something.
+    Operator,
+    /// All faults end.
+    Heal,
+    /// An agent's deadline.
+    Timer { host: usize, incarnation: u64 },
+    /// Something reaches an agent's engine.
+    Node { host: usize, incarnation: u64, event: Box<node::Event> },
+    /// A journal write ends.
+    Journaled { host: usize, incarnation: u64, writes: u64, memory: Box<Memory>, durable: bool },
+    /// A switch of files ends.
+    Switched { host: usize, incarnation: u64, target: fleet::bundle::Applied, fails: bool },
+    /// A process ends.
+    Ends { host: usize, process: ProcessIdentity, how: &'static str },
+    /// An agent dials.
+    Dial { host: usize, incarnation: u64 },
+    /// Both sides notice that a session is dead.
+    Lost { host: usize, session: u64 },
+    /// A message arrives at an agent.
+    ToAgent { host: usize, session: u64, assignment: Box<Assignment> },
+    /// A message arrives at the coordinator.
+    FromAgent { host: usize, session: u64, report: Box<Observed> },
+    /// A store commit ends.
+    Committed { incarnation: u64, parent: u64, plan: Box<Plan> },
+    /// The coordinator starts again.
+    CoordinatorStarts,
+    /// An agent dies.
+    AgentDies { host: usize, incarnation: u64 },
+    /// An agent starts again.
+    AgentStarts { host: usize },
+    /// A host works again.
+    HostStarts { host: usize },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// The guarantee that was broken, if one was.
+    pub violation: Option<String>,
+    /// What happened, if it was written down.
+    pub transcript: Vec<String>,
+    /// Hosts in the run.
+    pub hosts: usize,
+    /// Entries handled.
+    pub entries: u64,
+    /// Rollouts begun, and of them ended in: done, failed, rolled back, aborted, superseded.
+    pub rollouts: BTreeMap<&'static str, u64>,
+    /// Steps committed.
+    pub steps: u64,
+    /// Servers launched.
+    pub launches: u64,
+    /// Faults injected.
+    pub faults: u64,
+}
+
+/// One run.
+#[derive(Debug)]
+pub struct Sim {
+    now: u64,
+    queue: BTreeMap<(u64, u64), Entry>,
+    queued: u64,
+    chance: Chance,
+    bug: Option<Bug>,
+    traced: bool,
+    healed: Option<u64>,
+    hosts: Vec<Host>,
+    groups: Vec<(GroupName, GroupGoal)>,
+    fleet: FleetPolicy,
+    library: Library,
+    versions: u64,
+    /// What the newest bundle means to a server, and what a server does with it.
+    newest: (u64, Nature),
+    coordinator: Coordinator,
+    /// What each (host, generation) was ever committed to be.
+    numbered: BTreeMap<(usize, Generation), fleet::ids::Digest>,
+    /// What was desired when a rollback ended.
+    frozen: Option<(fleet::ids::RolloutId, Vec<Option<fleet::bundle::Applied>>)>,
+    outcome: Outcome,
+}
+
+/// Runs `seed` once; repeats it with a transcript if it breaks something.
+pub fn run(seed: u64, bug: Option<Bug>) -> Outcome {
+    let quiet = Sim::new(seed, bug, false).run();
+    if quiet.violation.is_none() {
+        return quiet;
+    }
+    Sim::new(seed, bug, true).run()
+}
+
+/// Runs `seed` once with its transcript.
+pub fn replay(seed: u64, bug: Option<Bug>) -> Outcome {
+    Sim::new(seed, bug, true).run()
+}
+
+impl Sim {
+    fn new(seed: u64, bug: Option<Bug>, traced: bool) -> Self {
+        let mut sim = Self {
+            now: 1000,
+            queue: BTreeMap::new(),
+            queued: 0,
+            chance: Chance::new(seed),
+            bug,
+            traced,
+            healed: None,
+            hosts: Vec::new(),
+            groups: Vec::new(),
+            fleet: FleetPolicy::default(),
+            library: Library::default(),
+            versions: 0,
+            newest: (0, Nature::Good),
+            coordinator: Coordinator::default(),
+            numbered: BTreeMap::new(),
+            frozen: None,
+            outcome: Outcome::default(),
+        };
+        sim.found();
+        sim
+    }
+
+    fn run(mut self) -> Outcome {
+        while self.outcome.violation.is_none() {
+            let Some(((at, _), entry)) = self.queue.pop_first() else {
+                self.broken("the simulation ran out of things to do");
+                break;
+            };
+            self.now = at;
+            self.outcome.entries += 1;
+            let is_tick = matches!(entry, Entry::Tick);
+            self.handle(entry);
+            if let Some(healed) = self.healed.filter(|_| is_tick) {
+                let open = self.unsettled();
+                match open {
+                    None => break,
+                    Some(open) if healed + SETTLE_MAX < self.now => {
+                        self.broken(&format!("not settled long after all faults have ended: {open}"));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        self.outcome.hosts = self.hosts.len();
+        self.outcome
+    }
+
+    fn handle(&mut self, entry: Entry) {
+        match entry {
+            Entry::Tick => self.tick(),
+            Entry::Fault => self.fault(),
+            Entry::Operator => self.operator(),
+            Entry::Heal => self.heal(),
+            Entry::Timer { host, incarnation } => self.timer(host, incarnation),
+            Entry::Node { host, incarnation, event } => self.deliver(host, incarnation, *event),
+            Entry::Journaled { host, incarnation, writes, memory, durable } => {
+                self.journaled(host, incarnation, (writes, durable), *memory);
+            }
+            Entry::Switched { host, incarnation, target, fails } => {
+                self.switched(host, incarnation, target, fails);
+            }
+            Entry::Ends { host, process, how } => self.process_ends(host, &process, how),
+            Entry::Dial { host, incarnation } => self.dial(host, incarnation),
+            Entry::Lost { host, session } => self.lost(host, session),
+            Entry::ToAgent { host, session, assignment } => self.agent_hears(host, session, *assignment),
+            Entry::FromAgent { host, session, report } => self.coordinator_hears(host, session, *report),
+            Entry::Committed { incarnation, parent, plan } => self.committed(incarnation, parent, *plan),
+            Entry::CoordinatorStarts => self.coordinator_starts(),
+            Entry::AgentDies { host, incarnation } => self.agent_crashes(host, incarnation),
+            Entry::AgentStarts { host } => self.agent_starts(host),
+            Entry::HostStarts { host } => self.host_starts(host),
+        }
+    }
+
+    fn after(&mut self, millis: u64, entry: Entry) {
+        self.queued += 1;
+        self.queue.insert((self.now + millis, self.queued), entry);
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp(i64::try_from(self.now).unwrap_or(i64::MAX))
+    }
+
+    fn trace(&mut self, text: impl FnOnce() -> String) {
+        if self.traced {
+            let line = format!("{:>9.3}s {}", self.now as f64 / 1000.0, text());
+            self.outcome.transcript.push(line);
+        }
+    }
+
+    fn broken(&mut self, what: &str) {
+        self.trace(|| format!("BROKEN: {what}"));
+        self.outcome.violation.get_or_insert_with(|| what.to_owned());
+    }
+}
