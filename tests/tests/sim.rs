@@ -8,7 +8,7 @@ use std::{
 use convoy_tests::sim::{self, Bug, Outcome};
 
 /// Seeds in an ordinary run.
-const SEEDS: u64 = 20_000;
+const SEEDS: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
