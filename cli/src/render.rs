@@ -8,6 +8,7 @@ use crate::{
 mod node;
 mod plan;
 mod rollout;
+mod siblings;
 mod status;
 
 pub use node::{drift_detail, drift_list, node_detail};

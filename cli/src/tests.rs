@@ -193,13 +193,7 @@ async fn a_plan_shows_keys_restarts_and_order() {
     check(
         &run,
         "Done
-out| ~ is-1 (key-manager) restarts: deployment.toml is read at start
-out|     ~ server.hostname                       \"a\" → \"b\"            config/common.toml:3
-out|     ~ super_admin.password                  ******** → ********  config/common.toml:9
-out|     + transport.https.properties.proxyPort  443                  config/key-manager.toml:12
-out|     ~ repository/conf/deployment.toml  1.2 kB → 1.3 kB
-out| 
-out| ~ is-2 (key-manager) restarts: deployment.toml is read at start
+out| ~ is-1, is-2 (key-manager) restart: deployment.toml is read at start
 out|     ~ server.hostname                       \"a\" → \"b\"            config/common.toml:3
 out|     ~ super_admin.password                  ******** → ********  config/common.toml:9
 out|     + transport.https.properties.proxyPort  443                  config/key-manager.toml:12

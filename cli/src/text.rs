@@ -90,7 +90,11 @@ impl Cell {
     }
 }
 
-/// Rows under a heading. Columns are as wide as their widest field; the last one is cut at the terminal's edge.
+/// A field longer than this does not widen its column; only its own row gets out of line.
+const ALIGNED_MAX: usize = 56;
+
+/// Rows under a heading. Columns are as wide as their widest field of up to 56 characters; the last one is cut at the
+/// terminal's edge.
 pub struct Table {
     indent: usize,
     rows: Vec<Vec<Cell>>,
@@ -117,7 +121,8 @@ impl Table {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
+            let lengths = cells.map(|cell| cell.text.chars().count());
+            lengths.filter(|length| *length <= ALIGNED_MAX).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         let mut out = String::new();
@@ -130,10 +135,11 @@ impl Table {
                     let room = style.width.map_or(usize::MAX, |width| width.saturating_sub(used).max(10));
                     line.push_str(&style.paint(cell.tone, &cut(&cell.text, room)));
                 } else {
-                    let gap = widths[column] - cell.text.chars().count() + 2;
+                    let length = cell.text.chars().count();
+                    let gap = widths[column].saturating_sub(length) + 2;
                     line.push_str(&style.paint(cell.tone, &cell.text));
                     line.extend(std::iter::repeat_n(' ', gap));
-                    used += widths[column] + 2;
+                    used += length + gap;
                 }
             }
             out.push_str(&line);

@@ -159,7 +159,7 @@ impl NodePlan {
 }
 
 /// A configuration key whose value changes. Secrets are masked.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeyChange {
     pub key: String,
     pub old: Option<String>,

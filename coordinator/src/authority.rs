@@ -23,8 +23,9 @@ use crate::private;
 
 /// How long the authority itself lives. Rotating it means enrolling again, so it outlives the fleet.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
-/// Certificates begin to be valid this long before they are made, because rustls forgives no clock skew.
-const BACKDATE: Duration = Duration::from_secs(3600);
+/// Certificates begin to be valid this long before they are made, because rustls forgives no clock skew; those of a
+/// short life a tenth of it, for agents renew at the middle, and that must lie in the future.
+const BACKDATE_MAX: Duration = Duration::from_secs(3600);
 
 /// Why the authority could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -249,7 +250,8 @@ fn set_validity(params: &mut CertificateParams, (now, lifetime): (Timestamp, Dur
     let at = |timestamp: Timestamp| {
         OffsetDateTime::from_unix_timestamp(timestamp.0 / 1000).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     };
-    params.not_before = at(Timestamp(now.0 - i64::try_from(BACKDATE.as_millis()).unwrap_or(0)));
+    let backdate = BACKDATE_MAX.min(lifetime / 10);
+    params.not_before = at(Timestamp(now.0 - i64::try_from(backdate.as_millis()).unwrap_or(0)));
     params.not_after = at(now.after(lifetime));
 }
 

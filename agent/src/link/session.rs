@@ -36,7 +36,7 @@ const WELCOME_TIME: Duration = Duration::from_secs(20);
 const MESSAGE_MAX: usize = 60 * 1024;
 /// Notices in one message.
 const NOTICES_MAX: usize = 16;
-/// Before a renewal that failed is tried again.
+/// Before a renewal that failed is tried again; earlier if the certificate ends soon.
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
 /// Heartbeats unanswered before the stream counts as dead.
 const MISSED_MAX: u32 = 4;
@@ -271,16 +271,25 @@ impl Session {
         match tokio::time::timeout(SEND_TIME, renewed).await {
             Ok(Ok(identity)) => {
                 info!(node = identity.node, until_ms = identity.not_after.0, "Renewed the certificate");
-                self.renew_at = Instant::now() + identity::until(identity.renew_at, wall_clock());
+                // By a clock that runs ahead, a new certificate can be past its middle already: no renewal at once.
+                let due = wall_clock() < identity.renew_at;
+                let due = due.then(|| identity::until(identity.renew_at, wall_clock()));
+                self.renew_at = Instant::now() + due.unwrap_or_else(|| renew_again(identity.not_after));
                 task.identity = identity;
             }
             Ok(Err(error)) => {
                 warn!(%error, "The certificate could not be renewed; trying again later");
-                self.renew_at = Instant::now() + RENEW_AGAIN;
+                self.renew_at = Instant::now() + renew_again(task.identity.not_after);
             }
-            Err(_) => self.renew_at = Instant::now() + RENEW_AGAIN,
+            Err(_) => self.renew_at = Instant::now() + renew_again(task.identity.not_after),
         }
     }
+}
+
+/// How long to wait before another try: so that several fit into what is left of the certificate's life.
+fn renew_again(not_after: Timestamp) -> Duration {
+    let left = identity::until(not_after, wall_clock());
+    RENEW_AGAIN.min(left / 4).max(Duration::from_secs(1))
 }
 
 fn notices_to_wire(notices: &[Notice]) -> wire::Notices {

@@ -1,5 +1,6 @@
 //! A plan as text: per node what changes key by key, what restarts and why, and in which order.
 
+use super::siblings::{self, Alike};
 use crate::{
     request::Detail,
     text::{Cell, Style, Table, Tone, bytes, count},
@@ -17,8 +18,8 @@ pub fn plan(plan: &Plan, detail: Detail, style: Style) -> String {
         return out;
     }
     let changing: Vec<&NodePlan> = plan.nodes.iter().filter(|node| node.changes()).collect();
-    for node in &changing {
-        out.push_str(&node_plan(node, detail, style));
+    for alike in siblings::of(&changing, detail) {
+        out.push_str(&alike_nodes(&alike, detail, style));
         out.push('\n');
     }
     if !changing.is_empty() && !plan.waves.is_empty() {
@@ -60,26 +61,38 @@ fn summary(plan: &Plan, changing: &[&NodePlan], style: Style) -> String {
     style.paint(Tone::Strong, &format!("{nodes} {verb}{unchanged}; {restarts}")) + &format!(" ({against}).\n")
 }
 
-fn node_plan(node: &NodePlan, detail: Detail, style: Style) -> String {
+/// One node with all that changes, or all nodes that change in the same way as one shown above.
+fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
+    let Some(node) = alike.nodes.first() else { return String::new() };
     let (sign, tone) = sign(&node.change);
+    let verb = if alike.nodes.len() == 1 { "restarts" } else { "restart" };
     let restart = match node.restart.as_str() {
         "none" | "" => style.paint(Tone::Good, "no restart"),
         "hot" => style.paint(Tone::Good, "no restart: the server picks it up by itself"),
-        "phased" => style.paint(Tone::Bad, "restarts, in phases over the fleet"),
-        _ => style.paint(Tone::Doubtful, "restarts"),
+        "phased" => style.paint(Tone::Bad, &format!("{verb}, in phases over the fleet")),
+        _ => style.paint(Tone::Doubtful, verb),
     };
     let why = if node.restart_why.is_empty() { String::new() } else { format!(": {}", node.restart_why) };
-    let name = style.paint(Tone::Strong, &node.node);
-    let mut out = format!("{} {name} ({}) {restart}{why}\n", style.paint(tone, sign), node.group);
-    out.push_str(&keys(&node.keys, style));
-    for setting in &node.settings {
-        out.push_str(&format!("    ~ service: {setting}\n"));
-    }
-    out.push_str(&files(&node.files, detail, style));
-    out
+    let names: Vec<String> = alike.nodes.iter().map(|node| style.paint(Tone::Strong, &node.node)).collect();
+    let head = format!("{} {} ({}) {restart}{why}", style.paint(tone, sign), names.join(", "), node.group);
+    let Some(shown) = alike.shown else { return head + "\n" + &lines(node, None, detail, style) };
+    let own = lines(node, Some(shown), detail, style);
+    let more = if own.is_empty() { "" } else { ", besides" };
+    head + &format!("\n    the same as {}{more}\n", shown.node) + &own
 }
 
-fn keys(changes: &[KeyChange], style: Style) -> String {
+/// What changes on a node; without what is shown of `shown` already.
+fn lines(node: &NodePlan, shown: Option<&NodePlan>, detail: Detail, style: Style) -> String {
+    let sign = if node.change == "create" { "+" } else { "~" };
+    let own = siblings::own(node, shown, detail);
+    let mut out = keys(&own.keys, style);
+    for setting in own.settings {
+        out.push_str(&format!("    {sign} service: {setting}\n"));
+    }
+    out + &files(&own.files, detail, style)
+}
+
+fn keys(changes: &[&KeyChange], style: Style) -> String {
     let mut table = Table::indented(4);
     for change in changes {
         let (sign, tone, value) = match (&change.old, &change.new) {
@@ -99,7 +112,7 @@ fn keys(changes: &[KeyChange], style: Style) -> String {
     table.render(Style { width: None, ..style })
 }
 
-fn files(changes: &[FileChange], detail: Detail, style: Style) -> String {
+fn files(changes: &[&FileChange], detail: Detail, style: Style) -> String {
     let mut table = Table::indented(4);
     for change in changes {
         let (sign, tone) = sign(&change.change);

@@ -25,10 +25,19 @@ pub(super) fn of_file(old: &FileEntry, new: &FileEntry) -> Vec<String> {
         .collect()
 }
 
-/// What differs between the settings of a node's service.
+/// What tells one new node from another; its product's profile gives the rest.
+const OF_A_NEW_NODE: [&str; 6] = ["product", "home", "offset", "args", "java_home", "run_user"];
+
+/// What differs between the settings of a node's service. Of a new node only what is its own.
 pub(super) fn changes(old: Option<&ServiceSettings>, new: &ServiceSettings) -> Vec<SettingChange> {
     let before = old.map(texts).unwrap_or_default();
-    let after = texts(new);
+    let mut after = texts(new);
+    if old.is_none() {
+        after.retain(|name, text| {
+            let own = OF_A_NEW_NODE.contains(&name.as_str()) || name.starts_with("env.");
+            own && !text.is_empty()
+        });
+    }
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     names
         .into_iter()

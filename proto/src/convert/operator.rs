@@ -67,7 +67,7 @@ pub fn node_plan_to_wire(
         keys: plan.keys.iter().map(Into::into).collect(),
         restart: restart_word(plan.restart.class).to_owned(),
         restart_why: plan.restart.why.join("; "),
-        settings: plan.settings.iter().map(setting_text).collect(),
+        settings: plan.settings.iter().map(|change| setting_text(plan.is_new, change)).collect(),
     }
 }
 
@@ -83,7 +83,10 @@ pub fn removed_node_to_wire(node: &NodeName, group: &str) -> wire::NodePlan {
     }
 }
 
-fn setting_text(change: &SettingChange) -> String {
+fn setting_text(is_new: bool, change: &SettingChange) -> String {
+    if is_new {
+        return format!("{}: {}", change.setting, change.new);
+    }
     let or_unset = |text: &String| if text.is_empty() { "not set".to_owned() } else { text.clone() };
     format!("{}: {} -> {}", change.setting, or_unset(&change.old), or_unset(&change.new))
 }

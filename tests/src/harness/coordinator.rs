@@ -68,6 +68,16 @@ impl Coordinator {
         daemon.kill().await
     }
 
+    /// More of its configuration; counts from the next start on.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn add_settings(&self, lines: &str) -> Result<()> {
+        let path = self.dir.join("coordinator.toml");
+        let text = fs::read_to_string(&path)?;
+        Ok(fs::write(path, text + lines)?)
+    }
+
     /// Where the operator's context file is.
     pub fn context(&self) -> PathBuf {
         self.dir.join("data/operator/context.toml")

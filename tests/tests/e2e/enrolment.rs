@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use convoy_tests::harness::{Agent, LIMIT, Site, until};
 
-use crate::small::ensure_holds;
+use crate::small::{NODES, Small, common, ensure_holds, pid};
 
 async fn token(site: &Site, node: &str, valid: &str) -> Result<String> {
     let reply = site.operator().json(["token", "create", "--node", node, "--valid", valid]).await?;
@@ -62,5 +62,41 @@ async fn a_token_nobody_made_or_of_another_fleet_is_refused() -> Result<()> {
     let (code, said) = agent(&site, "mixed")?.enrol_with(&mixed.join(".")).await?;
     ensure!(code == 1, "{code}: {said}");
     ensure_holds(&said, &["authority"])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_and_end_without_harm_to_the_server_or_the_work() -> Result<()> {
+    let mut site = Site::open("small").await?;
+    site.coordinator.kill().await?;
+    site.coordinator.add_settings("\n[certificates]\nnode = \"10s\"\n")?;
+    site.coordinator.restart().await?;
+    let mut small = Small::open_on(site).await?;
+    small.apply().await?;
+    let mut before = Vec::new();
+    for node in NODES {
+        let seen = small.ready(node).await?;
+        before.push((pid(&seen)?, seen["certificate_expires"].clone()));
+    }
+
+    // Three renewals take longer than the first certificate, and the one after it, were valid for.
+    let renewals = |small: &mut Small, node: &str| {
+        small.site.agent_of(node).log().matches("Renewed the certificate").count()
+    };
+    for node in NODES {
+        until("three renewals", LIMIT, async || Ok((3 <= renewals(&mut small, node)).then_some(()))).await?;
+    }
+    for (node, (server, expires)) in NODES.into_iter().zip(&before) {
+        let seen = small.ready(node).await?;
+        ensure!(pid(&seen)? == *server, "{node} was restarted: {seen:#}");
+        ensure!(seen["certificate_expires"] != *expires, "{node} still has its first certificate: {seen:#}");
+    }
+
+    // And the nodes still take orders, with certificates that are short of their end all the while.
+    small.fleet.write("config/common.toml", common("renewed"))?;
+    small.apply().await?;
+    for index in 0..NODES.len() {
+        ensure_holds(&small.config_text(index)?, &["renewed.example.org"])?;
+    }
     Ok(())
 }

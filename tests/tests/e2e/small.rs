@@ -24,7 +24,11 @@ const SERVICE: &str = "[service]\nprobe_period = \"1s\"\nprobe_grace = \"30s\"\n
 
 impl Small {
     pub async fn open() -> Result<Self> {
-        let mut site = Site::open("small").await?;
+        Self::open_on(Site::open("small").await?).await
+    }
+
+    /// On a site that has a coordinator and no agents yet.
+    pub async fn open_on(mut site: Site) -> Result<Self> {
         let mut text = format!(
             "name = \"small\"\n\n{SERVICE}\n[groups.key-manager]\nproduct = \"wso2is-7.2\"\nlayers = [\"common\"]\n\
              [groups.key-manager.rollout]\nmax_unavailable = 1\nsoak = \"1s\"\nmin_healthy_time = \"1s\"\n"
