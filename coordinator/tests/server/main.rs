@@ -3,6 +3,7 @@
 
 mod crash;
 mod identity;
+mod introspection;
 mod operator;
 mod rollouts;
 mod support;

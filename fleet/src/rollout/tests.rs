@@ -305,7 +305,10 @@ fn groups_follow_their_order_and_go_in_parallel_without_one() {
     bench.apply("new", RestartClass::Restart);
     assert_eq!(
         bench.waiting()[..2],
-        ["gw comes after cp, where 1 not ready yet", "tm comes after cp, where 1 not ready yet"]
+        [
+            "gw comes after cp, where 1 node is not ready yet",
+            "tm comes after cp, where 1 node is not ready yet"
+        ]
     );
     check(
         &bench.run(600),

@@ -141,7 +141,12 @@ impl fmt::Display for WaitReason {
                 write!(f, "paused: {why}; {failed} failed, which is acted on when it is resumed")
             }
             WaitReason::Order { group, after, open } => {
-                write!(f, "{group} comes after {after}, where {open} not ready yet")
+                match open {
+                    // All its nodes are ready, and its last wave still soaks or its gates run.
+                    0 => write!(f, "{group} comes after {after}, which is not done yet"),
+                    1 => write!(f, "{group} comes after {after}, where 1 node is not ready yet"),
+                    open => write!(f, "{group} comes after {after}, where {open} nodes are not ready yet"),
+                }
             }
             WaitReason::Budget { group, down, count, max, share } => {
                 write!(f, "{group} has {count} down (")?;
