@@ -65,12 +65,12 @@ impl Teardown {
             .take(3)
             .skip(1)
             .any(|word| below(word) && word.extension().is_some_and(|extension| extension == "sh"));
-        // A real JDK lies elsewhere; its servers name the home that they run.
-        let server = process
-            .cmd()
-            .iter()
-            .filter_map(|word| word.to_str()?.strip_prefix("-Dcarbon.home="))
-            .any(|home| below(Path::new(home)));
+        // A JDK may lie elsewhere; servers name the home that they run, and companions their own place in it.
+        let homes = ["-Dcarbon.home=", "-Dapp.home="];
+        let names_home =
+            |word: &str| homes.iter().find_map(|option| word.strip_prefix(option)).map(PathBuf::from);
+        let server =
+            process.cmd().iter().filter_map(|word| names_home(word.to_str()?)).any(|home| below(&home));
         java || server || shell && script
     }
 }
