@@ -203,6 +203,9 @@ pub struct Apply {
     /// Refuse if anything was applied after this revision. Without it: after the plan that was shown.
     #[arg(long, value_name = "REVISION")]
     pub parent: Option<u64>,
+    /// Do not wait for maintenance windows, for this reason; it is kept in the history.
+    #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub now: Option<String>,
     /// Also show the files that change, line by line.
     #[arg(long)]
     pub diff: bool,
@@ -237,27 +240,30 @@ pub enum Node {
         /// The node.
         name: String,
     },
-    /// Restart a node's server, if its group's budget allows that.
+    /// Restart a node's server, if no other of its group is down.
     Restart {
         /// The node.
         name: String,
         /// Why, for those who read the history.
         #[arg(long, value_name = "TEXT", default_value = "")]
         why: String,
-        /// Even if the budget does not allow it.
+        /// Even if another node of the group is down.
         #[arg(long)]
         now: bool,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
     },
-    /// Stop a node's server and keep it stopped.
+    /// Stop a node's server and keep it stopped, if no other of its group is down.
     Stop {
         /// The node.
         name: String,
         /// Why, for those who read the history.
         #[arg(long, value_name = "TEXT", default_value = "")]
         why: String,
+        /// Even if another node of the group is down.
+        #[arg(long)]
+        now: bool,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,

@@ -50,6 +50,8 @@ pub struct Client {
 pub struct Change<'a> {
     pub message: &'a str,
     pub parent: Option<u64>,
+    /// Ignore maintenance windows, for this reason.
+    pub now: Option<&'a str>,
 }
 
 impl Client {
@@ -89,7 +91,7 @@ impl Client {
 
     /// What applying these files would change.
     pub async fn plan(&mut self, files: &Sources) -> Result<view::Plan, Failure> {
-        let upload = upload(files, &Change { message: "", parent: None });
+        let upload = upload(files, &Change { message: "", parent: None, now: None });
         let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
         Ok(convert::plan(self.answer("plan", reply)?))
     }
@@ -139,18 +141,22 @@ impl Client {
     /// Acts on one node.
     pub async fn act(&mut self, name: &str, act: NodeAct) -> Result<view::Answer, Failure> {
         let node = name.to_owned();
-        let run =
-            |run: RunState, why| wire::SetNodeRunRequest { node: name.to_owned(), run: run.into(), why };
+        let run = |run: RunState, why, now| wire::SetNodeRunRequest {
+            node: name.to_owned(),
+            run: run.into(),
+            why,
+            now,
+        };
         let (what, reply) = match act {
             NodeAct::Restart { why, now } => {
                 let request = wire::RestartNodeRequest { node, why, now };
                 ("node restart", self.operator.restart_node(timed(request)).await)
             }
-            NodeAct::Stop { why } => {
-                ("node stop", self.operator.set_node_run(timed(run(RunState::Stopped, why))).await)
+            NodeAct::Stop { why, now } => {
+                ("node stop", self.operator.set_node_run(timed(run(RunState::Stopped, why, now))).await)
             }
             NodeAct::Start { why } => {
-                ("node start", self.operator.set_node_run(timed(run(RunState::Running, why))).await)
+                ("node start", self.operator.set_node_run(timed(run(RunState::Running, why, false))).await)
             }
             NodeAct::Forget => {
                 ("node forget", self.operator.forget_node(timed(wire::NodeRequest { node })).await)
@@ -260,7 +266,8 @@ fn upload(files: &Sources, change: &Change<'_>) -> Vec<wire::Upload> {
     let header = wire::UploadHeader {
         message: change.message.to_owned(),
         parent: change.parent,
-        ..wire::UploadHeader::default()
+        now: change.now.is_some(),
+        reason: change.now.unwrap_or_default().to_owned(),
     };
     let mut parts = vec![Part::Header(header)];
     for (path, content) in &files.0 {

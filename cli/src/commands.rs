@@ -141,7 +141,7 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     }
     // What was shown is what is applied: if anything was applied in between, the coordinator refuses.
     let parent = request.parent.unwrap_or(plan.base_revision);
-    let change = Change { message: &request.message, parent: Some(parent) };
+    let change = Change { message: &request.message, parent: Some(parent), now: request.now.as_deref() };
     let applied = session.client.apply(&files, &change).await?;
     finish_apply(session, Some(plan), applied, request.wait).await
 }
@@ -258,9 +258,12 @@ async fn act_on_node(
     let question = match &act {
         NodeAct::Restart { now: false, .. } => format!("Restart the server of {node}?"),
         NodeAct::Restart { now: true, .. } => {
-            format!("Restart the server of {node}, whatever its group's budget says?")
+            format!("Restart the server of {node}, whatever else is down?")
         }
-        NodeAct::Stop { .. } => format!("Stop the server of {node} and keep it stopped?"),
+        NodeAct::Stop { now: false, .. } => format!("Stop the server of {node} and keep it stopped?"),
+        NodeAct::Stop { now: true, .. } => {
+            format!("Stop the server of {node} and keep it stopped, whatever else is down?")
+        }
         NodeAct::Start { .. } => format!("Start the server of {node}?"),
         NodeAct::Forget => format!("Forget {node}? Its certificate stops working; its server is left alone."),
     };

@@ -147,6 +147,8 @@ pub struct Apply {
     pub message: String,
     /// As typed; the plan's base otherwise.
     pub parent: Option<u64>,
+    /// Why maintenance windows are ignored, if they are.
+    pub now: Option<String>,
 }
 
 /// `rollback`.
@@ -163,7 +165,7 @@ pub struct Rollback {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeAct {
     Restart { why: String, now: bool },
-    Stop { why: String },
+    Stop { why: String, now: bool },
     Start { why: String },
     Forget,
 }
@@ -243,6 +245,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             confirm: confirm(apply.yes),
             message: apply.message,
             parent: apply.parent,
+            now: apply.now,
         }),
         Command::Rollback(back) => Remote::Rollback(Rollback {
             wait: wait(back.wait, back.timeout.as_deref())?,
@@ -280,8 +283,8 @@ fn node_request(typed: args::Node) -> Result<Remote, Failure> {
         args::Node::Restart { name, why, now, yes } => {
             Remote::Act { node: node(&name)?, act: NodeAct::Restart { why, now }, confirm: confirm(yes) }
         }
-        args::Node::Stop { name, why, yes } => {
-            Remote::Act { node: node(&name)?, act: NodeAct::Stop { why }, confirm: confirm(yes) }
+        args::Node::Stop { name, why, now, yes } => {
+            Remote::Act { node: node(&name)?, act: NodeAct::Stop { why, now }, confirm: confirm(yes) }
         }
         args::Node::Start { name, why } => {
             Remote::Act { node: node(&name)?, act: NodeAct::Start { why }, confirm: Confirm::Given }

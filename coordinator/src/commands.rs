@@ -6,6 +6,7 @@ use std::time::Duration;
 use fleet::{
     bundle::{HomePath, RunState},
     ids::{NodeName, RolloutId},
+    node::Command,
     rollout::{Abort, ControlError, Rollout},
     time::Timestamp,
 };
@@ -13,7 +14,6 @@ use fleet::{
 use crate::{
     coordinator::Coordinator,
     events::Draft,
-    sessions::Command,
     store::{
         CommitError, Key, StoreError, Transaction,
         records::{NodeRecord, Record as _, RolloutRecord},
@@ -118,7 +118,8 @@ impl Coordinator {
                 "{other}, so restarting {node} would take a second one down; wait for it, or insist with --now"
             )));
         }
-        let text = format!("{actor} restarts {node}: {why}");
+        let insisted = if insist { ", whatever else is down" } else { "" };
+        let text = format!("{actor} restarts {node}{insisted}: {why}");
         self.events.record(Draft::new((self.clock)(), "node-restart", text).of_node(node).by(actor)).await;
         Ok(self.command(node, Command::Restart { why: why.to_owned() }).await)
     }
@@ -142,7 +143,8 @@ impl Coordinator {
         }
     }
 
-    /// Sets whether a node's server should run. Lasts until it is set otherwise, over rollouts too.
+    /// Sets whether a node's server should run. Lasts until it is set otherwise, over rollouts too. A stop that would
+    /// leave the group with a second node down is refused unless one insists.
     ///
     /// # Errors
     /// The store failed.
@@ -150,6 +152,7 @@ impl Coordinator {
         &self,
         node: &NodeName,
         run: RunState,
+        insist: bool,
         (why, actor): (&str, &str),
     ) -> Result<Outcome, CommitError> {
         for _ in 0..TRIES_MAX {
@@ -163,9 +166,18 @@ impl Coordinator {
             if record.run == run {
                 return Ok(Outcome::Done(format!("{node} is to {word} already")));
             }
+            if run == RunState::Stopped && !insist {
+                let snapshot = self.snapshot().await.map_err(CommitError::Refused)?;
+                if let Some(other) = down_beside(&snapshot, node) {
+                    return Ok(Outcome::Guarded(format!(
+                        "{other}, so stopping {node} would take a second one down; wait for it, or insist with --now"
+                    )));
+                }
+            }
             record.run = run;
             let commit = Transaction::default().replace(Key::node(node), entry.version, record.encode());
-            let text = format!("{actor} wants {node} to {word}: {why}");
+            let insisted = if insist { ", whatever else is down" } else { "" };
+            let text = format!("{actor} wants {node} to {word}{insisted}: {why}");
             let event = Draft::new((self.clock)(), "node-run", text).of_node(node).by(actor);
             match self.events.append(vec![event], commit).await {
                 Ok(_) => {

@@ -314,8 +314,11 @@ fn command_from_wire(command: wire::Command) -> Result<(u64, Command), (u64, Str
             Command::PauseDrift { reason: pause.reason, until: Timestamp(pause.until_ms) }
         }
         Some(Action::ResumeDrift(_)) => Command::ResumeDrift,
+        Some(Action::RestoreDrift(restore)) if restore.path.is_empty() => {
+            Command::RestoreDrift { path: None }
+        }
         Some(Action::RestoreDrift(restore)) => match HomePath::parse(&restore.path) {
-            Ok(path) => Command::RestoreDrift { path },
+            Ok(path) => Command::RestoreDrift { path: Some(path) },
             Err(error) => return Err((id, error.to_string())),
         },
     };

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use fleet::{bundle::BUNDLE_FILES_MAX, ids::Digest, observed::Observed, time::Timestamp};
+use fleet::{bundle::BUNDLE_FILES_MAX, ids::Digest, node::Command, observed::Observed, time::Timestamp};
 use futures::{Stream, StreamExt as _};
 use proto::{
     convert::{
@@ -23,7 +23,7 @@ use super::{chain, node_of, store_failed};
 use crate::{
     coordinator::Coordinator,
     identity::NodePeer,
-    sessions::{Command, FromAgent, Hello, Session, SessionError, ToAgent},
+    sessions::{FromAgent, Hello, Session, SessionError, ToAgent},
     store::{
         Key, blobs,
         records::{NodeRecord, Record as _, SeenRecord},

@@ -220,7 +220,7 @@ impl Operator for Console {
         let node = node_name(&request.node)?;
         let run = RunState::try_from(request.run());
         let run = run.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let outcome = self.coordinator.set_run(&node, run, (&request.why, &operator.name)).await;
+        let outcome = self.coordinator.set_run(&node, run, request.now, (&request.why, &operator.name)).await;
         Ok(command_reply(outcome.map_err(|error| commit_failed(&error))?))
     }
 

@@ -6,11 +6,9 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use fleet::{ids::NodeName, observed::Observed, time::Timestamp};
+use fleet::{ids::NodeName, node::Command, observed::Observed, time::Timestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
-
-use super::Command;
 
 /// Commands that wait for one agent; more callers are told to try later.
 const COMMANDS_MAX: usize = 4;

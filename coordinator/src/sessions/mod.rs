@@ -13,8 +13,9 @@ mod session;
 use std::time::Duration;
 
 use fleet::{
-    bundle::{Assignment, HomePath},
+    bundle::Assignment,
     ids::{FleetEpoch, FleetName, Generation, NodeName},
+    node::Command,
     observed::{Notice, Observed, Refusal, Stage},
     time::Timestamp,
 };
@@ -112,30 +113,6 @@ pub enum ToAgent {
     },
     /// Notices up to this number are stored.
     NoticesReceived(u64),
-}
-
-/// Something an agent does once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Restart the server.
-    Restart {
-        /// For people.
-        why: String,
-    },
-    /// Report edits and restore nothing until then.
-    PauseDrift {
-        /// For people.
-        reason: String,
-        /// The end.
-        until: Timestamp,
-    },
-    /// Enforce again.
-    ResumeDrift,
-    /// Restore one file now, or all of them.
-    RestoreDrift {
-        /// Which; all if absent.
-        path: Option<HomePath>,
-    },
 }
 
 /// Why a session ended other than by agreement.

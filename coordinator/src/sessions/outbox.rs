@@ -44,7 +44,9 @@ impl Outbox {
 mod tests {
     use std::time::Duration;
 
-    use super::{super::Command, *};
+    use fleet::node::Command;
+
+    use super::*;
 
     #[test]
     fn of_each_kind_only_the_newest_waits() {

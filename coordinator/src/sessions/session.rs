@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use fleet::time::Timestamp;
+use fleet::{node::Command, time::Timestamp};
 use futures::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
@@ -11,8 +11,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Command, CommandAnswer, FromAgent, Hello, LiveNode, SessionError, ToAgent, conversation::Conversation,
-    live::Seat, outbox::Outbox,
+    CommandAnswer, FromAgent, Hello, LiveNode, SessionError, ToAgent, conversation::Conversation, live::Seat,
+    outbox::Outbox,
 };
 use crate::{
     coordinator::Coordinator,

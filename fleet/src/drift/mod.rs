@@ -200,6 +200,13 @@ impl Drifts {
         self.seen.retain(|drift| drift.action == DriftAction::Restored);
     }
 
+    /// Files that differ and were left so, product-owned differences aside. At most the newest that are kept.
+    pub fn open(&self) -> impl Iterator<Item = &HomePath> {
+        let left =
+            |drift: &&Drift| drift.action != DriftAction::Restored && drift.kind != DriftKind::ProductOwned;
+        self.seen.iter().filter(left).map(|drift| &drift.path)
+    }
+
     /// An operator wants this file restored whatever happened before.
     pub fn forgive(&mut self, path: &HomePath) {
         self.restores.remove(path);

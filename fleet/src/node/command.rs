@@ -26,7 +26,7 @@ impl Engine {
                 out.push(Action::Scan(Extent::All));
                 Ok("enforcement is on".to_owned())
             }
-            Command::RestoreDrift { path } => self.restore(&path, out),
+            Command::RestoreDrift { path } => self.restore(path.as_ref(), out),
         };
         self.memory.commands.push_back(id);
         if COMMANDS_MAX < self.memory.commands.len() {
@@ -60,14 +60,24 @@ impl Engine {
         Ok("the server restarts".to_owned())
     }
 
-    fn restore(&mut self, path: &HomePath, out: &mut Out) -> Result<String, String> {
+    fn restore(&mut self, path: Option<&HomePath>, out: &mut Out) -> Result<String, String> {
         let (_, bundle) = self.written().ok_or("no files are in force yet")?;
-        if !bundle.files.contains_key(path) {
-            return Err(format!("{path} is not a file of this node"));
+        let paths: Vec<HomePath> = match path {
+            Some(path) if !bundle.files.contains_key(path) => {
+                return Err(format!("{path} is not a file of this node"));
+            }
+            Some(path) => vec![path.clone()],
+            None => self.drifts.open().filter(|path| bundle.files.contains_key(*path)).cloned().collect(),
+        };
+        for path in &paths {
+            self.drifts.forgive(path);
+            self.drifts.restoring(path);
+            out.push(Action::Restore { path: path.clone(), bundle: bundle.clone() });
         }
-        self.drifts.forgive(path);
-        self.drifts.restoring(path);
-        out.push(Action::Restore { path: path.clone(), bundle });
-        Ok(format!("{path} is being restored"))
+        Ok(match paths.as_slice() {
+            [] => "no file differs; there is nothing to restore".to_owned(),
+            [path] => format!("{path} is being restored"),
+            more => format!("{} files are being restored", more.len()),
+        })
     }
 }

@@ -33,10 +33,10 @@ pub enum Command {
     },
     /// End the pause.
     ResumeDrift,
-    /// Restore one file now, whatever its policy.
+    /// Restore one file now, whatever its policy, or every file that differs.
     RestoreDrift {
-        /// Which.
-        path: HomePath,
+        /// Which; all if absent.
+        path: Option<HomePath>,
     },
 }
 

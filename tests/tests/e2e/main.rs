@@ -4,6 +4,7 @@
 
 mod crash;
 mod enrolment;
+mod operators;
 mod path;
 mod real_fleets;
 mod refusals;

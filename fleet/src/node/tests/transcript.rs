@@ -259,6 +259,30 @@ fn an_edit_is_undone_unless_enforcement_is_paused() {
 }
 
 #[test]
+fn an_operator_restores_every_file_that_differs_even_in_a_pause() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::up(&first);
+    let target = assignment(1, &first, RunState::Running).applied;
+    let logging = path("log4j2.properties");
+    let gone = Event::Scanned {
+        target,
+        looked: std::collections::BTreeSet::from([logging.clone()]),
+        found: BTreeMap::from([(logging.clone(), Found::Missing)]),
+    };
+    let pause = Command::PauseDrift { reason: "hands off".into(), until: Timestamp(100_000) };
+    let everything = |id| Event::Commanded { id, command: Command::RestoreDrift { path: None } };
+    story
+        .at(60, "enforcement is paused", Event::Commanded { id: 1, command: pause })
+        .at(61, "nothing differs yet", everything(2))
+        .at(62, "a file is gone", gone)
+        .at(63, "restore everything", everything(3));
+    let told = |line: &str| story.text.lines().any(|told| told.trim() == line);
+    assert!(told("tell: command 2 true: no file differs; there is nothing to restore"), "{}", story.text);
+    assert!(told("tell: command 3 true: log4j2.properties is being restored"), "{}", story.text);
+    assert!(told("restore log4j2.properties"), "{}", story.text);
+}
+
+#[test]
 fn a_server_that_does_not_stop_is_dumped_and_killed() {
     let first = bundle("a = 1", "x");
     let mut story = Story::up(&first);

@@ -1,0 +1,64 @@
+//! What operators do to single nodes.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use convoy_tests::harness::{LIMIT, until};
+
+use crate::small::{NODES, Small, ensure_holds, is_alive, pid};
+
+#[tokio::test]
+async fn a_second_server_of_a_group_is_stopped_only_by_insisting() -> Result<()> {
+    let small = Small::open().await?;
+    small.apply().await?;
+    let operator = small.site.operator();
+    for node in NODES {
+        small.ready(node).await?;
+    }
+    let second = pid(&small.ready("is-2").await?)?;
+
+    let first = operator.run(["node", "stop", "is-1", "--yes", "--why", "disk"]).await?;
+    ensure!(first.code == 0, "{first:?}");
+    until("is-1 to be stopped", LIMIT, async || {
+        let node = operator.node("is-1").await?;
+        Ok((node["report"]["service"]["state"] == "stopped").then_some(()))
+    })
+    .await?;
+    let refused = operator.run(["node", "stop", "is-2", "--yes"]).await?;
+    ensure!(refused.code == 3, "{refused:?}");
+    ensure_holds(&refused.said, &["is-1 of the same group", "--now"])?;
+    let refused = operator.run(["node", "restart", "is-2", "--yes"]).await?;
+    ensure!(refused.code == 3 && is_alive(second), "{refused:?}");
+
+    let insisted = operator.run(["node", "stop", "is-2", "--yes", "--now"]).await?;
+    ensure!(insisted.code == 0, "{insisted:?}");
+    until("is-2 to be stopped", LIMIT, async || Ok((!is_alive(second)).then_some(()))).await?;
+    let events = operator.run(["events"]).await?;
+    ensure_holds(&events.out, &["wants is-2 to be stopped, whatever else is down"])?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_edited_in_a_pause_is_restored_on_request() -> Result<()> {
+    let small = Small::open().await?;
+    small.apply().await?;
+    small.ready("is-1").await?;
+    let operator = small.site.operator();
+    let desired = small.config_text(0)?;
+    operator.done(["drift", "pause", "is-1", "--reason", "a trial", "--for", "1h"]).await?;
+    fs::write(small.config(0), desired.replace("first.example.org", "edited.example.org"))?;
+    until("the edit to be told", LIMIT, async || {
+        let node = operator.node("is-1").await?;
+        let told = node["report"]["drift"]
+            .as_array()
+            .is_some_and(|drift| drift.iter().any(|difference| difference["action"] == "paused"));
+        Ok(told.then_some(()))
+    })
+    .await?;
+    ensure!(small.config_text(0)? != desired, "the edit was undone in spite of the pause");
+
+    operator.done(["drift", "restore", "is-1"]).await?;
+    until("the edit to be undone", LIMIT, async || Ok((small.config_text(0)? == desired).then_some(())))
+        .await?;
+    Ok(())
+}
