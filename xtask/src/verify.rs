@@ -34,7 +34,9 @@ pub fn check() -> Result<ExitCode> {
     lint()?;
     step("tidy", cargo().args(["test", "--locked", "-p", "convoy-tests", "--test", "tidy"]))?;
     if has("deny") {
-        // Advisories need a database from the network; licences, bans and sources do not.
+        // Advisories need a database from the network; licences, bans and sources do not. They do need every crate of
+        // every platform, and a build brings only this one's.
+        step("fetch", cargo().args(["fetch", "--locked", "--quiet"]))?;
         step("deny", cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]))?;
     } else {
         println!("\n=== deny: skipped, cargo-deny is not installed");
