@@ -65,5 +65,7 @@ fn doubts(fleet: &Fleet, homes: &[std::path::PathBuf]) -> Result<Vec<Finding>, F
     for home in homes {
         pack::assign(home, &products, &mut packs)?;
     }
-    Ok(fleet::lint::packs(fleet, &packs, ClearText::Tell))
+    let mut findings = fleet::lint::packs(fleet, &packs, ClearText::Tell);
+    findings.extend(fleet::lint::across::check(fleet));
+    Ok(findings)
 }

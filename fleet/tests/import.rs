@@ -75,6 +75,13 @@ fn come_back(name: &str, nodes: &BTreeMap<NodeName, ImportNode>, imported: &Impo
     let secrets = Secrets::new(imported.secrets.clone(), Absent::Refuse);
     let composition = compose_with(&imported.sources, &secrets);
     let fleet = composition.fleet.unwrap_or_else(|| panic!("{name}: {:?}", composition.findings));
+    // They are consistent by construction, so nothing may be doubted between their nodes.
+    let doubts = fleet::lint::across::check(&fleet);
+    assert!(
+        doubts.is_empty(),
+        "{name}: {}",
+        doubts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    );
     for (node, source) in nodes {
         let composed = canonical::flatten(&fleet.nodes[node].config_text).unwrap();
         assert_eq!(composed, canonical::flatten(&source.toml).unwrap(), "{name}/{node}");

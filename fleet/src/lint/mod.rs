@@ -4,13 +4,14 @@
 //! Each deployment.toml is looked at with the resources of the very product that reads it. Pure; gives findings
 //! (docs/findings.md, CV5xx). Called by `convoy lint --pack`.
 
+pub mod across;
 mod clear;
 mod dead;
 mod infer;
 mod keys;
 mod literal;
 pub mod refusal;
-mod subject;
+pub(crate) mod subject;
 mod types;
 mod xml;
 
