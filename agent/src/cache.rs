@@ -10,7 +10,7 @@ use std::{
 use fleet::{bundle::Bundle, ids::Digest};
 use proto::convert::link::decode_bundle;
 
-use crate::private;
+use crate::{private, step::step};
 
 /// Contents in one directory, file name = digest in hexadecimal.
 #[derive(Debug, Clone)]
@@ -26,6 +26,7 @@ impl Cache {
     pub fn open(data_dir: &Path) -> io::Result<Self> {
         let dir = data_dir.join("content");
         private::create_dir(&dir)?;
+        private::clear_staged(&dir)?;
         Ok(Self { dir })
     }
 
@@ -85,8 +86,10 @@ impl Cache {
         }
         for entry in fs::read_dir(&self.dir)? {
             let entry = entry?;
+            // Anything else is content that is just being written.
             let digest = entry.file_name().to_str().and_then(Digest::from_hex);
-            if digest.is_none_or(|digest| !needed.contains(&digest)) {
+            if digest.is_some_and(|digest| !needed.contains(&digest)) {
+                step("remove unneeded content")?;
                 fs::remove_file(entry.path())?;
             }
         }

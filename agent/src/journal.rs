@@ -1,15 +1,15 @@
 //! The journal: the engine's memory, one record, replaced as a whole and synced. A kill at any instant leaves the
-//! record before or the record after.
+//! record before or the record after. Beside it, while files change, the record of that switch.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use fleet::node::Memory;
+use fleet::node::{Memory, SwitchRecord};
 use proto::convert::{
     ConvertError,
-    journal::{decode_memory, encode_memory},
+    journal::{decode_memory, decode_switch, encode_memory, encode_switch},
 };
 
 use crate::private;
@@ -70,5 +70,48 @@ impl Journal {
     /// Whatever the file system says; the record before is still there then.
     pub fn write(&self, memory: &Memory) -> io::Result<()> {
         private::write(&self.path, &encode_memory(memory))
+    }
+}
+
+/// Where a switch is recorded before its first file is replaced.
+#[derive(Debug, Clone)]
+pub struct Switches {
+    path: PathBuf,
+}
+
+impl Switches {
+    /// The record of a data directory.
+    pub fn of(data_dir: &Path) -> Self {
+        Self { path: data_dir.join("switch") }
+    }
+
+    /// The newest switch, if one has begun and is not known to be over.
+    ///
+    /// # Errors
+    /// The file cannot be read or is no such record.
+    pub fn read(&self) -> Result<Option<SwitchRecord>, JournalError> {
+        let bytes = match fs::read(&self.path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(JournalError::Read { path: self.path.clone(), source }),
+        };
+        let damaged = |source| JournalError::Damaged { path: self.path.clone(), source };
+        decode_switch(&bytes).map(Some).map_err(damaged)
+    }
+
+    /// Durable on return.
+    ///
+    /// # Errors
+    /// Whatever the file system says; nothing is recorded then.
+    pub fn write(&self, record: &SwitchRecord) -> io::Result<()> {
+        private::write(&self.path, &encode_switch(record))
+    }
+
+    /// The switch is over and the journal says so.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn forget(&self) -> io::Result<()> {
+        private::remove(&self.path)
     }
 }

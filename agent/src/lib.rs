@@ -15,6 +15,7 @@ pub mod preflight;
 pub mod private;
 pub mod probe;
 pub mod process;
+pub mod step;
 pub mod telemetry;
 pub mod vitals;
 pub mod watch;

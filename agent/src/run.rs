@@ -2,16 +2,16 @@
 
 use std::io;
 
-use fleet::node::Engine;
+use fleet::node::{Engine, Event};
 use tokio::sync::mpsc;
 use tracing::info;
 
 use crate::{
     cache::Cache,
     config::Config,
-    files::{Defaults, Files},
+    files::{Defaults, Files, Kept},
     identity::{IdentityError, Store},
-    journal::{Journal, JournalError},
+    journal::{Journal, JournalError, Switches},
     link::{Link, LinkSettings},
     preflight::Checkpoint,
     private,
@@ -58,14 +58,23 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let data_dir = config.data_dir.clone();
     let failed = |source| RunError::DataDir { path: data_dir.clone(), source };
     private::create_dir(&data_dir).map_err(failed)?;
-    let _lock = lock(&data_dir)?;
+    let _lock = lock(&data_dir).await?;
+    private::clear_staged(&data_dir).map_err(failed)?;
     let journal = Journal::of(&data_dir);
     let memory = journal.read()?;
     let cache = Cache::open(&data_dir).map_err(failed)?;
     let bundles = cache.bundles(&memory.contents());
+    let (outcomes, events) = mpsc::channel(EVENTS_MAX);
+    let kept = Kept {
+        cache,
+        switches: Switches::of(&data_dir),
+        known: bundles.values().cloned().collect(),
+        interrupted: memory.switching.is_some(),
+        events: outcomes,
+    };
     let seed: u64 = rand::random();
     let mut engine = Engine::new(config.limits(), memory, bundles, seed, wall_clock());
-    let mut world = build(&config, seed, journal, cache).map_err(|error| match error {
+    let mut world = build(&config, seed, journal, kept, events).map_err(|error| match error {
         BuildError::DataDir(source) => failed(source),
         BuildError::Identity(error) => error.into(),
     })?;
@@ -98,8 +107,14 @@ enum BuildError {
     Identity(IdentityError),
 }
 
-fn build(config: &Config, seed: u64, journal: Journal, cache: Cache) -> Result<World, BuildError> {
-    let (outcomes, events) = mpsc::channel(EVENTS_MAX);
+fn build(
+    config: &Config,
+    seed: u64,
+    journal: Journal,
+    kept: Kept,
+    events: mpsc::Receiver<Event>,
+) -> Result<World, BuildError> {
+    let (cache, outcomes) = (kept.cache.clone(), kept.events.clone());
     let (watch, hints) = Watch::new();
     let defaults = Defaults {
         java_home: config.java_home.as_ref().map(|path| path.display().to_string()),
@@ -110,9 +125,8 @@ fn build(config: &Config, seed: u64, journal: Journal, cache: Cache) -> Result<W
         LinkSettings { coordinators: config.coordinators.clone(), home: config.homes.join(" "), seed };
     let store = Store::of(&config.data_dir);
     let link = Link::start(settings, store, cache.clone(), outcomes.clone()).map_err(BuildError::Identity)?;
-    let checkpoint =
-        Checkpoint::new(cache.clone(), defaults.clone(), link.clock(), config.site(), outcomes.clone());
-    let files = Files::start(cache, defaults.clone(), watch, checkpoint, outcomes.clone());
+    let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), config.site(), outcomes.clone());
+    let files = Files::start(kept, defaults.clone(), watch, checkpoint);
     let processes = Processes { defaults, console: console.clone(), events: outcomes.clone() };
     Ok(World {
         begin: tokio::time::Instant::now(),
@@ -131,16 +145,28 @@ fn build(config: &Config, seed: u64, journal: Journal, cache: Cache) -> Result<W
     })
 }
 
+/// An agent that was killed while it began a program is gone, and that program still holds its files for a moment.
+const LOCK_TIME: std::time::Duration = std::time::Duration::from_secs(3);
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// One agent per data directory; the system releases the lock with the process.
-fn lock(data_dir: &std::path::Path) -> Result<std::fs::File, RunError> {
+async fn lock(data_dir: &std::path::Path) -> Result<std::fs::File, RunError> {
     let path = data_dir.join("lock");
     let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| RunError::DataDir { path: data_dir.to_owned(), source })?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::InUse { path: data_dir.to_owned() }),
-        Err(std::fs::TryLockError::Error(source)) => {
-            Err(RunError::DataDir { path: data_dir.to_owned(), source })
+    let until = tokio::time::Instant::now() + LOCK_TIME;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(LOCK_PAUSE).await;
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(RunError::InUse { path: data_dir.to_owned() });
+            }
+            Err(std::fs::TryLockError::Error(source)) => {
+                return Err(RunError::DataDir { path: data_dir.to_owned(), source });
+            }
         }
     }
 }

@@ -57,8 +57,10 @@ impl Watch {
         let hints = Arc::new(Mutex::new(Hints::default()));
         let inside = Arc::clone(&hints);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if let Some(hint) = note(&inside, event) {
-                // Full: a hint is waiting already and will lead to the same look.
+            let Some(hint) = note(&inside, event) else { return };
+            // News of writing leave room for the news of its end, which lead to a look at once. Full then means that such
+            // a look is coming already.
+            if hint == Hint::Settled || send.capacity() == send.max_capacity() {
                 send.try_send(hint).ok();
             }
         });

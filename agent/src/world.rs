@@ -24,8 +24,9 @@ use crate::{
     watch::Hint,
 };
 
-/// Whoever is still writing gets this long before the file is looked at.
-const WRITING_TIME: std::time::Duration = std::time::Duration::from_millis(20);
+/// Whoever is still writing gets this long before the file is looked at: ciphertool truncates deployment.toml before it
+/// writes it anew, and half of it would look like an edit. The end of a write is looked at without delay.
+const WRITING_TIME: std::time::Duration = std::time::Duration::from_millis(250);
 
 /// Everything that actions are performed with.
 pub struct World {
@@ -198,6 +199,7 @@ impl World {
             Action::Keep(contents) => self.files.start_job(Job::Keep(contents)),
             Action::Stage { target, bundle } => self.files.start_job(Job::Stage(target, bundle)),
             Action::Switch { target, .. } => self.files.start_job(Job::Switch(target)),
+            Action::Recover { target, way } => self.files.start_job(Job::Recover(target, way)),
             Action::Watch { target, bundle } => {
                 self.watching.keystores = keystores(&bundle);
                 self.files.start_job(Job::Watch(target, bundle));

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use fleet::{bundle::Bundle, ids::Digest, node::Failure, observed::RefusalReason, spec::canonical};
+use fleet::{bundle::Bundle, ids::Digest, node::Failure, observed::RefusalReason};
 
 use super::place::{Home, Owner, PlaceError};
 use crate::cache::Cache;
@@ -145,9 +145,9 @@ fn check_config(cache: &Cache, bundle: &Bundle) -> Result<(), Failure> {
     let Some(entry) = bundle.files.get(path) else { return Ok(()) };
     let invalid = |detail| Err(Failure { reason: RefusalReason::ConfigInvalid, detail });
     match cache.read(&entry.digest).map(String::from_utf8) {
-        Ok(Ok(text)) => match canonical::flatten(&text) {
-            Ok(_) => Ok(()),
-            Err(error) => invalid(format!("{path} is {error}; the server would not start with it")),
+        Ok(Ok(text)) => match refused_by_product(&text) {
+            None => Ok(()),
+            Some(why) => invalid(format!("{path}, {why}; the server would not start with it")),
         },
         Ok(Err(_)) => invalid(format!("{path} is not UTF-8")),
         Err(error) => {
@@ -155,6 +155,18 @@ fn check_config(cache: &Cache, bundle: &Bundle) -> Result<(), Failure> {
             Err(Failure { reason: RefusalReason::ContentUnavailable, detail })
         }
     }
+}
+
+/// Why the product's own reader (TOML 0.5, with its quirks) would not take a deployment.toml; `None` if it would. What
+/// the reader found instead of what it expected is left out: it may be a piece of a secret.
+fn refused_by_product(text: &str) -> Option<String> {
+    let errors = carbon::toml::parse(text).err()?;
+    let error = errors.first()?;
+    let message = match error.message.rsplit_once("', expected ") {
+        Some((_, expected)) => format!("expected {expected}"),
+        None => error.message.clone(),
+    };
+    Some(format!("{}: {message}", error.position))
 }
 
 /// Digest of the pack's configuration resources: names and contents of `repository/resources/conf` without what the
@@ -179,6 +191,17 @@ pub fn pack_digest(home: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_products_own_reader_decides_and_nothing_of_a_secret_is_said() {
+        assert_eq!(refused_by_product("[server]\nhostname = \"a\"\n"), None);
+        // TOML 1.0 allows both, and the server would not start.
+        for (text, at) in [("a = { b = [] }\n", "line 1, column 14"), ("\na = [1, \"x\"]\n", "line 2")] {
+            assert!(refused_by_product(text).unwrap().starts_with(at), "{:?}", refused_by_product(text));
+        }
+        let said = refused_by_product("[database]\npassword = geheim\n").unwrap();
+        assert!(said.starts_with("line 2, column 12: expected") && !said.contains("geheim"), "{said}");
+    }
 
     #[test]
     fn java_versions_old_and_new() {

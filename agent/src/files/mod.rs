@@ -13,5 +13,5 @@ mod worker;
 pub use self::{
     check::{Defaults, check},
     place::{Home, PlaceError},
-    worker::{Files, Job},
+    worker::{Files, Job, Kept},
 };

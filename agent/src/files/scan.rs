@@ -1,7 +1,10 @@
 //! Comparing files with the bundle in force. A file whose directory entry has not changed since it was last read is
 //! not read again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use super::{
     place::{Facts, Home, Owner, PlaceError},
@@ -11,6 +14,8 @@ use crate::cache::Cache;
 use fleet::{
     bundle::{Bundle, FileEntry, HomePath},
     drift::Found,
+    ids::Digest,
+    spec::canonical,
 };
 
 /// What is remembered of files that were as desired, or whose difference was read.
@@ -68,8 +73,10 @@ impl Scanner {
             Err(PlaceError::Unsafe { .. }) => return Ok(Some(Found::Content { texts: None })),
             Err(error) => return Err(error),
         };
+        let is_config = *path == bundle.service.config_path;
         let facts = match place.facts() {
             Ok(Some(facts)) => facts,
+            Ok(None) if is_config => return Ok(Some(missing_config(home, entry, path))),
             Ok(None) => return Ok(Some(Found::Missing)),
             Err(PlaceError::Unsafe { .. }) => return Ok(Some(Found::Content { texts: None })),
             Err(error) => return Err(error),
@@ -83,12 +90,59 @@ impl Scanner {
         let difference = if digest_of(disk.as_deref()) == Some(entry.digest) {
             permission(&facts, entry, owner)
         } else {
-            let is_config = *path == bundle.service.config_path;
-            Some(Found::Content { texts: if is_config { texts(cache, entry, disk) } else { None } })
+            Some(if is_config {
+                other_config(home, cache, (bundle, entry), disk)
+            } else {
+                Found::Content { texts: None }
+            })
         };
         self.seen.insert(path.clone(), (facts, difference.clone()));
         Ok(difference)
     }
+}
+
+/// Where API Manager keeps what its profile setup copies over deployment.toml.
+const TEMPLATES: &str = "repository/resources/conf/deployment-templates";
+/// Templates that are looked at; packs ship about five.
+const TEMPLATES_MAX: usize = 50;
+
+fn templates(home: &Home) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(home.path().join(TEMPLATES)).into_iter().flatten().flatten();
+    let files =
+        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|it| it == "toml"));
+    files.take(TEMPLATES_MAX).collect()
+}
+
+/// Profile setup moves the file to `deployment.toml.backup` before it copies its template: that is no person's doing.
+fn missing_config(home: &Home, entry: &FileEntry, path: &HomePath) -> Found {
+    let backup = home.path().join(format!("{path}.backup"));
+    let moved = || std::fs::read(&backup).is_ok_and(|content| Digest::of(&content) == entry.digest);
+    if !templates(home).is_empty() && moved() {
+        let detail = format!("profile setup has moved it to {path}.backup");
+        return Found::Replaced { detail };
+    }
+    Found::Missing
+}
+
+fn other_config(
+    home: &Home,
+    cache: &Cache,
+    (bundle, entry): (&Bundle, &FileEntry),
+    disk: Option<Vec<u8>>,
+) -> Found {
+    let found = texts(cache, entry, disk);
+    let on_disk = found.as_ref().and_then(|(_, disk)| canonical::flatten(disk).ok());
+    // The key generator may have written into the template already.
+    let is_disk = |path: &&PathBuf| {
+        let template = std::fs::read_to_string(path).ok().and_then(|text| canonical::flatten(&text).ok());
+        let pair = template.as_ref().zip(on_disk.as_ref());
+        pair.is_some_and(|(a, b)| canonical::differing_keys(a, b, &bundle.service.owned_keys).is_empty())
+    };
+    if let Some(template) = templates(home).iter().find(is_disk) {
+        let name = template.file_name().unwrap_or_default().to_string_lossy();
+        return Found::Replaced { detail: format!("profile setup has put its template {name} in its place") };
+    }
+    Found::Content { texts: found }
 }
 
 fn texts(cache: &Cache, entry: &FileEntry, disk: Option<Vec<u8>>) -> Option<(String, String)> {

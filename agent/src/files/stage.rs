@@ -1,16 +1,17 @@
 //! New content beside its target: written, owned, permitted, synced, under a hidden name.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
+    fs::File,
     io::{Read as _, Write as _},
 };
 
 use super::place::{Facts, Home, Owner, Place, PlaceError};
-use crate::cache::Cache;
+use crate::{cache::Cache, step::step};
 use fleet::{
     bundle::{Bundle, FILE_SIZE_MAX, FileEntry, HomePath},
     ids::Digest,
-    node::StagedFacts,
+    node::{Replaced, StagedFacts},
     spec::canonical,
 };
 
@@ -23,19 +24,20 @@ pub const OLD: &str = "old";
 #[derive(Debug, Default)]
 pub struct Staged {
     /// Files whose new content lies beside them.
-    pub changed: BTreeSet<HomePath>,
+    pub changed: BTreeMap<HomePath, Replaced>,
     /// What was seen on the way.
     pub facts: StagedFacts,
 }
 
-/// Stages every file of `bundle` that is not in force already. Nothing that is in force is touched.
+/// Stages every file of `bundle` that is not in force already. Nothing that is in force is touched. `before` is the
+/// deployment.toml that was declared so far.
 ///
 /// # Errors
-/// The first file that cannot be staged; what was staged before it is removed by the next staging.
+/// The first file that cannot be staged; what was staged before it is for [`discard`].
 pub fn stage(
     home: &Home,
     cache: &Cache,
-    bundle: &Bundle,
+    (bundle, before): (&Bundle, Option<&str>),
     owner: Option<Owner>,
 ) -> Result<Staged, PlaceError> {
     let mut staged = Staged::default();
@@ -54,7 +56,7 @@ pub fn stage(
             None => None,
         };
         let is_config = *path == bundle.service.config_path;
-        let content = if is_config { carried(content, disk.as_deref(), bundle) } else { content };
+        let content = if is_config { carried(content, disk.as_deref(), (bundle, before)) } else { content };
         if !means_the_same(is_config, &content, disk.as_deref()) {
             staged.facts.differing.push(path.clone());
         }
@@ -63,9 +65,24 @@ pub fn stage(
             continue;
         }
         write_beside(&place, entry, &content, owner)?;
-        staged.changed.insert(path.clone());
+        let old = facts.map(|_| Digest::of(disk.as_deref().unwrap_or_default()));
+        staged.changed.insert(path.clone(), Replaced { old, new: Digest::of(&content) });
     }
     Ok(staged)
+}
+
+/// Removes what lies beside the files of `paths`: it may hold secrets. Directories that are not there hold nothing.
+pub fn discard<'a>(home: &Home, paths: impl Iterator<Item = &'a HomePath>) {
+    for path in paths {
+        let removed = match home.place(path, None) {
+            Ok(place) => place.remove(&place.aside(NEW)).and_then(|()| place.remove(&place.aside(OLD))),
+            Err(PlaceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            tracing::warn!(%path, error = %crate::chain(&error), "Cannot remove what was staged beside a file");
+        }
+    }
 }
 
 /// Puts one file's new content beside it.
@@ -80,19 +97,19 @@ pub fn write_beside(
 ) -> Result<(), PlaceError> {
     let failed = |what| move |source| PlaceError::Io { what, path: place.path().to_string(), source };
     let mut file = place.create(&place.aside(NEW), owner)?;
-    file.write_all(content).map_err(failed("write beside"))?;
+    step("write").and_then(|()| file.write_all(content)).map_err(failed("write beside"))?;
     place.set_mode(&file, entry.mode)?;
-    file.sync_all().map_err(failed("sync the new"))
+    step("sync file").and_then(|()| file.sync_all()).map_err(failed("sync the new"))
 }
 
 /// The desired deployment.toml with what the product itself has written into the one on disk; see
 /// `fleet::spec::canonical::carry_owned`.
-pub fn carried(content: Vec<u8>, disk: Option<&[u8]>, bundle: &Bundle) -> Vec<u8> {
+pub fn carried(content: Vec<u8>, disk: Option<&[u8]>, (bundle, before): (&Bundle, Option<&str>)) -> Vec<u8> {
     let texts =
         disk.and_then(|disk| Some((std::str::from_utf8(&content).ok()?, std::str::from_utf8(disk).ok()?)));
     match texts {
         Some((desired, disk)) => {
-            canonical::carry_owned(desired, disk, &bundle.service.owned_keys).into_bytes()
+            canonical::carry_owned(desired, disk, before, &bundle.service.owned_keys).into_bytes()
         }
         None => content,
     }
@@ -127,13 +144,21 @@ pub fn read_bounded(place: &Place, facts: &Facts) -> Result<Option<Vec<u8>>, Pla
     if FILE_SIZE_MAX < facts.size {
         return Ok(None);
     }
+    read_all(place, place.open()?).map(Some)
+}
+
+/// The content of an open file, cut just beyond the size that any desired content may have.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn read_all(place: &Place, file: File) -> Result<Vec<u8>, PlaceError> {
     let mut content = Vec::new();
-    place.open()?.take(FILE_SIZE_MAX + 1).read_to_end(&mut content).map_err(|source| PlaceError::Io {
+    file.take(FILE_SIZE_MAX + 1).read_to_end(&mut content).map_err(|source| PlaceError::Io {
         what: "read",
         path: place.path().to_string(),
         source,
     })?;
-    Ok(Some(content))
+    Ok(content)
 }
 
 /// The digest of what is on disk.

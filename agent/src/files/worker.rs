@@ -1,11 +1,11 @@
 //! The one thread that touches managed files: jobs in, events out.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use fleet::{
     bundle::{Applied, Bundle, HomePath},
     ids::Digest,
-    node::{Event, Extent, Failure},
+    node::{Event, Extent, Failure, Recovery, SwitchRecord, Way},
     observed::RefusalReason,
 };
 use tokio::sync::mpsc;
@@ -14,10 +14,10 @@ use super::{
     check::{Defaults, check, failure_of, pack_digest},
     place::{Home, PlaceError},
     scan::Scanner,
-    stage::{Staged, carried, read_bounded, stage, write_beside},
-    switch::switch,
+    stage::{NEW, Staged, carried, discard, read_bounded, stage, write_beside},
+    switch::{recover, switch, switch_one},
 };
-use crate::{cache::Cache, preflight::Checkpoint, watch::Watch};
+use crate::{cache::Cache, journal::Switches, preflight::Checkpoint, watch::Watch};
 
 /// Jobs that may wait; the engine asks for few at a time.
 const JOBS_MAX: usize = 256;
@@ -29,6 +29,8 @@ pub enum Job {
     Stage(Applied, Arc<Bundle>),
     /// Switch to what was staged.
     Switch(Applied),
+    /// Finish or undo what a crash interrupted.
+    Recover(Applied, Way),
     /// Watch these and scan them once.
     Watch(Applied, Arc<Bundle>),
     /// Compare with disk.
@@ -48,24 +50,19 @@ pub struct Files {
 
 impl Files {
     /// Starts the thread; stagings pass `checkpoint` first. It ends when this is dropped and its jobs are done.
-    pub fn start(
-        cache: Cache,
-        defaults: Defaults,
-        watch: Watch,
-        checkpoint: Checkpoint,
-        events: mpsc::Sender<Event>,
-    ) -> Self {
+    pub fn start(kept: Kept, defaults: Defaults, watch: Watch, checkpoint: Checkpoint) -> Self {
         let (jobs, mut waiting) = mpsc::channel(JOBS_MAX);
         let mut worker = Worker {
-            cache,
+            kept,
             defaults,
             watch,
-            events,
             staged: None,
+            mixed: false,
             watched: None,
             scanner: Scanner::default(),
         };
         tokio::task::spawn_blocking(move || {
+            worker.clean();
             while let Some(job) = waiting.blocking_recv() {
                 worker.perform(job);
             }
@@ -85,12 +82,28 @@ impl Files {
     }
 }
 
+/// What the thread works with besides the home.
+#[derive(Debug)]
+pub struct Kept {
+    /// Content by digest.
+    pub cache: Cache,
+    /// The record of the switch under way.
+    pub switches: Switches,
+    /// Bundles that an earlier agent may have staged and not switched to.
+    pub known: Vec<Arc<Bundle>>,
+    /// A switch was interrupted: what lies beside its files is needed until it is recovered.
+    pub interrupted: bool,
+    /// Takes outcomes.
+    pub events: mpsc::Sender<Event>,
+}
+
 struct Worker {
-    cache: Cache,
+    kept: Kept,
     defaults: Defaults,
     watch: Watch,
-    events: mpsc::Sender<Event>,
     staged: Option<(Applied, Arc<Bundle>, Staged)>,
+    /// The files in force are a mix that only a staging of all of them ends.
+    mixed: bool,
     watched: Option<(Applied, Arc<Bundle>)>,
     scanner: Scanner,
 }
@@ -108,6 +121,10 @@ impl Worker {
             Job::Switch(target) => {
                 let event = self.switch(target);
                 self.tell(event);
+            }
+            Job::Recover(target, way) => {
+                let state = self.recover(target, way);
+                self.tell(Event::Recovered { target, state });
             }
             Job::Watch(target, bundle) => {
                 self.scanner.reset();
@@ -129,29 +146,92 @@ impl Worker {
                 self.tell(event);
             }
             Job::Keep(contents) => {
-                if let Err(error) = self.cache.keep(&contents) {
+                // The journal says that the switch is over, or this would not have been asked for.
+                if let Err(error) = self.kept.switches.forget() {
+                    tracing::warn!(%error, "Cannot remove the record of a switch that is over");
+                }
+                if let Err(error) = self.kept.cache.keep(&contents) {
                     tracing::warn!(%error, "Cannot remove content that is not needed any more");
                 }
             }
         }
     }
 
+    /// Removes what an earlier agent staged and did not switch to: it may hold secrets.
+    fn clean(&mut self) {
+        if self.kept.interrupted {
+            return;
+        }
+        for bundle in std::mem::take(&mut self.kept.known) {
+            match Home::open(&bundle.service.home) {
+                Ok(home) => discard(&home, bundle.files.keys()),
+                Err(error) => tracing::warn!(error = %crate::chain(&error), "Cannot look for leftovers"),
+            }
+        }
+    }
+
+    fn recover(&mut self, target: Applied, way: Way) -> Recovery {
+        match self.try_recover(target, way) {
+            Ok(Recovery::Lost) => self.lose(target),
+            Ok(state) => {
+                self.kept.interrupted = false;
+                self.clean();
+                state
+            }
+            Err(failure) => Recovery::Stuck(failure),
+        }
+    }
+
+    fn try_recover(&mut self, target: Applied, way: Way) -> Result<Recovery, Failure> {
+        let record = self.kept.switches.read().map_err(|error| io_failure(crate::chain(&error)))?;
+        // The journal's intent without a record: that switch had not begun.
+        let Some(record) = record else { return Ok(Recovery::Old) };
+        if record.target != target || record.files.is_empty() {
+            return Ok(if record.mixed { Recovery::Lost } else { Recovery::Old });
+        }
+        let home = Home::open(&record.home).map_err(|error| missing(&error))?;
+        recover(&home, &record, way).map_err(|error| failure_of(&error))
+    }
+
+    /// Whatever is switched to next begins from a mix, also for an agent that comes after this one.
+    fn lose(&mut self, target: Applied) -> Recovery {
+        self.mixed = true;
+        let record = SwitchRecord { target, home: String::new(), files: BTreeMap::new(), mixed: true };
+        match self.kept.switches.write(&record) {
+            Ok(()) => Recovery::Lost,
+            Err(error) => Recovery::Stuck(io_failure(format!("cannot record a lost switch: {error}"))),
+        }
+    }
+
     fn tell(&self, event: Event) {
         // Only fails when the agent is ending.
-        drop(self.events.blocking_send(event));
+        drop(self.kept.events.blocking_send(event));
     }
 
     fn stage(&mut self, target: Applied, bundle: &Arc<Bundle>) -> Result<Event, Failure> {
-        self.staged = None;
         let owner = self.defaults.owner(bundle)?;
-        let home = Home::open(&bundle.service.home)
-            .map_err(|error| Failure { reason: RefusalReason::PackMissing, detail: crate::chain(&error) })?;
-        check(&home, &self.cache, bundle, &self.defaults)?;
-        let mut staged = stage(&home, &self.cache, bundle, owner).map_err(|error| failure_of(&error))?;
+        let home = Home::open(&bundle.service.home).map_err(|error| missing(&error))?;
+        if let Some((_, earlier, _)) = self.staged.take() {
+            discard(&home, earlier.files.keys());
+        }
+        check(&home, &self.kept.cache, bundle, &self.defaults)?;
+        let before = self.declared_before();
+        let staged = stage(&home, &self.kept.cache, (bundle, before.as_deref()), owner);
+        let mut staged = staged.map_err(|error| {
+            discard(&home, bundle.files.keys());
+            failure_of(&error)
+        })?;
         staged.facts.pack = pack_digest(home.path());
         let facts = staged.facts.clone();
         self.staged = Some((target, Arc::clone(bundle), staged));
         Ok(Event::Staged { target, facts })
+    }
+
+    /// deployment.toml as the bundle in force declares it.
+    fn declared_before(&self) -> Option<String> {
+        let (_, bundle) = self.watched.as_ref()?;
+        let entry = bundle.files.get(&bundle.service.config_path)?;
+        String::from_utf8(self.kept.cache.read(&entry.digest).ok()?).ok()
     }
 
     fn switch(&mut self, target: Applied) -> Event {
@@ -165,16 +245,34 @@ impl Worker {
         };
         let home = match Home::open(&bundle.service.home) {
             Ok(home) => home,
-            Err(error) => return failed(RefusalReason::PackMissing, crate::chain(&error), true),
+            Err(error) => return failed(RefusalReason::PackMissing, missing(&error).detail, true),
         };
+        let (home_path, files) = (bundle.service.home.clone(), staged.changed);
+        let record = SwitchRecord { target, home: home_path, files, mixed: self.mixed };
         // The files in force change now: hints about them are our own doing until the new watch.
-        match switch(&home, &staged.changed) {
-            Ok(()) => Event::Switched { target: of },
+        match switch(&home, &self.kept.switches, &record) {
+            Ok(()) => {
+                self.mixed = false;
+                Event::Switched { target: of }
+            }
             Err(error) => {
+                if error.undone {
+                    self.forget_undone(&home, &record);
+                }
                 let failure = failure_of(&error.cause);
                 let rest = if error.undone { "" } else { "; the files before could not all be put back" };
                 failed(failure.reason, format!("{}{rest}", failure.detail), error.undone)
             }
+        }
+    }
+
+    /// The files before are in force again. Should the record stay, recovery finds the same.
+    fn forget_undone(&mut self, home: &Home, record: &SwitchRecord) {
+        discard(home, record.files.keys());
+        if self.mixed {
+            self.lose(record.target);
+        } else if let Err(error) = self.kept.switches.forget() {
+            tracing::warn!(%error, "Cannot remove the record of a switch that was undone");
         }
     }
 
@@ -187,17 +285,24 @@ impl Worker {
         if hinted.is_none() {
             self.watch.rearm();
         }
-        let result =
-            Home::open(&bundle.service.home).map_err(|error| crate::chain(&error)).and_then(|home| {
-                let owner = self.defaults.owner(&bundle).map_err(|failure| failure.detail)?;
-                Ok(self.scanner.scan(&home, &self.cache, (&bundle, owner), hinted.as_ref()))
-            });
+        let (begun, all) = (tokio::time::Instant::now(), hinted.is_none());
+        let result = Home::open(&bundle.service.home).map_err(|error| missing(&error)).and_then(|home| {
+            let owner = self.defaults.owner(&bundle)?;
+            Ok(self.scanner.scan(&home, &self.kept.cache, (&bundle, owner), hinted.as_ref()))
+        });
         match result {
             Ok((looked, found)) => {
+                if all {
+                    let took = begun.elapsed().as_micros();
+                    tracing::debug!(files = looked.len(), took_us = took, "Scanned all files");
+                }
                 self.watch.settled(looked.iter().filter(|path| !found.contains_key(*path)));
                 self.tell(Event::Scanned { target, looked, found });
             }
-            Err(error) => tracing::error!(%error, "Cannot look at the managed files"),
+            Err(failure) => {
+                tracing::error!(reason = %failure.detail, "Cannot look at the managed files");
+                self.tell(Event::ScanFailed { target, failure });
+            }
         }
     }
 
@@ -206,7 +311,7 @@ impl Worker {
         let Some(entry) = bundle.files.get(path) else { return Ok(()) };
         let owner = self.defaults.owner(bundle)?;
         let home = Home::open(&bundle.service.home).map_err(|error| io(&error))?;
-        let content = self.cache.read(&entry.digest).map_err(|error| Failure {
+        let content = self.kept.cache.read(&entry.digest).map_err(|error| Failure {
             reason: RefusalReason::ContentUnavailable,
             detail: error.to_string(),
         })?;
@@ -217,12 +322,23 @@ impl Worker {
             None => None,
         };
         let content = if *path == bundle.service.config_path {
-            carried(content, disk.as_deref(), bundle)
+            let declared = String::from_utf8(content.clone()).ok();
+            carried(content, disk.as_deref(), (bundle, declared.as_deref()))
         } else {
             content
         };
-        place.remove(&place.aside(super::stage::NEW)).map_err(|error| io(&error))?;
-        write_beside(&place, entry, &content, owner).map_err(|error| io(&error))?;
-        switch(&home, &BTreeSet::from([path.clone()])).map_err(|error| io(&error.cause))
+        place.remove(&place.aside(NEW)).map_err(|error| io(&error))?;
+        write_beside(&place, entry, &content, owner).and_then(|()| switch_one(&place)).map_err(|error| {
+            discard(&home, std::iter::once(path));
+            io(&error)
+        })
     }
+}
+
+fn missing(error: &PlaceError) -> Failure {
+    Failure { reason: RefusalReason::PackMissing, detail: crate::chain(error) }
+}
+
+fn io_failure(detail: String) -> Failure {
+    Failure { reason: RefusalReason::IoFailed, detail }
 }

@@ -251,6 +251,27 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn a_zombie_is_not_alive() {
+        let mut child = std::process::Command::new("sleep").arg("3600").spawn().unwrap();
+        let started = |pid: u32| format!("{}@", is_running(pid).unwrap_or_default());
+        let start_id = started(child.id());
+        assert!(is_running(child.id()).is_some());
+        child.kill().unwrap();
+        // Dead and not waited for: its number, its start time and its entry in the table are still there.
+        let dead = || std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap().contains(") Z ");
+        while !dead() {
+            std::thread::yield_now();
+        }
+        assert_eq!(is_running(child.id()), None);
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+        let start_id = format!("{start_id}{}", boot.chars().take(8).collect::<String>());
+        let zombie = ProcessIdentity { pid: child.id(), start_id, started: fleet::time::Timestamp(0) };
+        assert_eq!(alive(&zombie), None);
+        child.wait().unwrap();
+    }
+
+    #[test]
     fn this_process_is_alive_and_its_namesake_of_another_time_is_not() {
         let own = is_running(std::process::id()).unwrap();
         let other = ProcessIdentity {

@@ -29,6 +29,11 @@ pub enum Found {
         /// deployment.toml only.
         texts: Option<(String, String)>,
     },
+    /// deployment.toml only: the product's profile setup has put something else in its place.
+    Replaced {
+        /// What it did, for people.
+        detail: String,
+    },
     /// Only its permission bits differ.
     Mode {
         /// What it has.
@@ -52,6 +57,14 @@ pub struct Difference {
     pub detail: String,
 }
 
+impl Difference {
+    /// The product keeps keys of its own in the file, so it is left as it is. A file that the product replaced as a whole
+    /// is not: it holds nothing that was declared.
+    pub fn is_kept(&self) -> bool {
+        self.kind == DriftKind::ProductOwned && !self.keys.is_empty()
+    }
+}
+
 /// What `found` means for a file; `None` if it means nothing (comments, order, white space of deployment.toml).
 pub fn judge(file: &FileEntry, found: &Found, owned: &[String]) -> Option<Difference> {
     let plain = |kind, detail: String| Some(Difference { kind, keys: Vec::new(), detail });
@@ -61,6 +74,7 @@ pub fn judge(file: &FileEntry, found: &Found, owned: &[String]) -> Option<Differ
             plain(DriftKind::Mode, format!("mode is {mode:o}, should be {:o}", file.mode))
         }
         Found::Owner { detail } => plain(DriftKind::Owner, detail.clone()),
+        Found::Replaced { detail } => plain(DriftKind::ProductOwned, detail.clone()),
         Found::Content { texts: None } => plain(DriftKind::Edited, "content differs".to_owned()),
         Found::Content { texts: Some((desired, disk)) } => judge_config(desired, disk, owned),
     }
@@ -77,7 +91,10 @@ fn judge_config(desired: &str, disk: &str, owned: &[String]) -> Option<Differenc
             return edited(Vec::new(), format!("it is {error}; the server would not start with it"));
         }
     };
-    let human = canonical::differing_keys(&desired, &disk, owned);
+    // The key generator adds a key where there is none; whoever changes one that is declared is no product.
+    let owned: Vec<String> =
+        owned.iter().filter(|key| key.ends_with(".*") || !desired.contains_key(*key)).cloned().collect();
+    let human = canonical::differing_keys(&desired, &disk, &owned);
     if !human.is_empty() {
         let detail = format!("{} keys differ", human.len());
         return edited(human, detail);
@@ -103,6 +120,8 @@ pub enum Answer {
 #[derive(Debug, Clone, Default)]
 pub struct Drifts {
     seen: VecDeque<Drift>,
+    /// The newest word on every file whose difference stands, also on those that `seen` has no room for.
+    standing: BTreeMap<HomePath, (DriftKind, DriftAction, Vec<String>)>,
     total: u32,
     restores: BTreeMap<HomePath, VecDeque<Instant>>,
     /// Restores asked for and not answered.
@@ -130,10 +149,10 @@ impl Drifts {
         &mut self,
         path: &HomePath,
         policy: DriftPolicy,
-        kind: DriftKind,
+        difference: &Difference,
         now: Instant,
     ) -> Option<Answer> {
-        if kind == DriftKind::ProductOwned || policy == DriftPolicy::Report {
+        if difference.is_kept() || policy == DriftPolicy::Report {
             return Some(Answer::Leave(DriftAction::Reported));
         }
         if policy == DriftPolicy::Ignore {
@@ -159,6 +178,8 @@ impl Drifts {
             drift.restored_after = took;
             if took.is_none() {
                 drift.action = DriftAction::Reported;
+                let word = (drift.kind, drift.action, drift.keys.clone());
+                self.standing.insert(path.clone(), word);
             }
         }
         self.pending.remove(path)
@@ -166,17 +187,19 @@ impl Drifts {
 
     /// Whether exactly this difference, with this action, is already the newest word on the file.
     pub fn is_known(&self, path: &HomePath, difference: &Difference, action: DriftAction) -> bool {
-        self.seen.iter().any(|drift| {
-            drift.path == *path
-                && drift.kind == difference.kind
-                && drift.action == action
-                && drift.keys == difference.keys
+        self.standing.get(path).is_some_and(|(kind, done, keys)| {
+            *kind == difference.kind && *done == action && *keys == difference.keys
         })
     }
 
     /// Records a difference; an older word on the same file is replaced.
     pub fn record(&mut self, drift: Drift) {
         self.seen.retain(|known| known.path != drift.path);
+        if drift.action == DriftAction::Restored {
+            self.standing.remove(&drift.path);
+        } else {
+            self.standing.insert(drift.path.clone(), (drift.kind, drift.action, drift.keys.clone()));
+        }
         self.seen.push_back(drift);
         self.total = self.total.saturating_add(1);
         if DRIFT_MAX < self.seen.len() {
@@ -186,25 +209,23 @@ impl Drifts {
 
     /// A scan of the files `looked` found only these differences: any other that was left standing is over.
     pub fn settle(&mut self, looked: &BTreeSet<HomePath>, standing: &BTreeSet<HomePath>) {
-        self.seen.retain(|drift| {
-            drift.action == DriftAction::Restored
-                || !looked.contains(&drift.path)
-                || standing.contains(&drift.path)
-        });
+        let is_over = |path: &HomePath| looked.contains(path) && !standing.contains(path);
+        self.seen.retain(|drift| drift.action == DriftAction::Restored || !is_over(&drift.path));
+        self.standing.retain(|path, _| !is_over(path));
     }
 
     /// New files are in force: what was said of the old ones no longer holds.
     pub fn reset(&mut self) {
         self.restores.clear();
         self.pending.clear();
+        self.standing.clear();
         self.seen.retain(|drift| drift.action == DriftAction::Restored);
     }
 
-    /// Files that differ and were left so, product-owned differences aside. At most the newest that are kept.
+    /// Files that differ and were left so, product-owned differences aside.
     pub fn open(&self) -> impl Iterator<Item = &HomePath> {
-        let left =
-            |drift: &&Drift| drift.action != DriftAction::Restored && drift.kind != DriftKind::ProductOwned;
-        self.seen.iter().filter(left).map(|drift| &drift.path)
+        let standing = self.standing.iter();
+        standing.filter(|(_, (kind, ..))| *kind != DriftKind::ProductOwned).map(|(path, _)| path)
     }
 
     /// An operator wants this file restored whatever happened before.
@@ -257,17 +278,43 @@ mod tests {
         assert_eq!(edited, (DriftKind::Edited, vec!["server.hostname".to_owned()]));
         let generated = config(desired, &format!("{desired}[encryption]\nkey = \"00\"\n")).unwrap();
         assert_eq!(generated, (DriftKind::ProductOwned, vec!["encryption.key".to_owned()]));
+        let declared = format!("{desired}[encryption]\nkey = \"11\"\n");
+        let changed = config(&declared, &format!("{desired}[encryption]\nkey = \"00\"\n")).unwrap();
+        assert_eq!(changed, (DriftKind::Edited, vec!["encryption.key".to_owned()]));
         let both = config(desired, "[server]\nhostname = \"b\"\n[encryption]\nkey = \"00\"\n").unwrap();
         assert_eq!(both.0, DriftKind::Edited);
         assert_eq!(config(desired, "[server").unwrap().0, DriftKind::Edited);
     }
 
     #[test]
+    fn a_difference_that_stands_is_told_once_however_many_there_are() {
+        let mut drifts = Drifts::default();
+        let difference = Difference { kind: DriftKind::Edited, keys: Vec::new(), detail: String::new() };
+        let paths: BTreeSet<HomePath> =
+            (0..3 * DRIFT_MAX).map(|n| HomePath::parse(&format!("f{n}")).unwrap()).collect();
+        for scan in 0..3 {
+            for path in &paths {
+                let known = drifts.is_known(path, &difference, DriftAction::Reported);
+                assert_eq!(known, scan > 0, "{path} at scan {scan}");
+                if !known {
+                    let action = DriftAction::Reported;
+                    drifts.record(Drifts::describe(path, difference.clone(), action, Timestamp(0)));
+                }
+            }
+            drifts.settle(&paths, &paths);
+        }
+        assert_eq!((drifts.seen().count(), drifts.open().count()), (DRIFT_MAX, paths.len()));
+        drifts.settle(&paths, &BTreeSet::new());
+        assert_eq!((drifts.seen().count(), drifts.open().count()), (0, 0));
+    }
+
+    #[test]
     fn a_tug_of_war_ends() {
         let (mut drifts, path) = (Drifts::default(), HomePath::parse("a").unwrap());
+        let edit = Difference { kind: DriftKind::Edited, keys: Vec::new(), detail: String::new() };
         let mut answer = |second: u64| {
             let now = Instant(second * 1000);
-            drifts.answer(&path, DriftPolicy::Enforce, DriftKind::Edited, now).unwrap()
+            drifts.answer(&path, DriftPolicy::Enforce, &edit, now).unwrap()
         };
         for second in 0..5 {
             assert_eq!(answer(second), Answer::Restore);

@@ -11,8 +11,8 @@ use crate::{
     service::Service,
 };
 
-/// After content could not be had.
-const OBTAIN_AGAIN: Duration = Duration::from_secs(30);
+/// After content could not be had, or the file system refused.
+pub(super) const OBTAIN_AGAIN: Duration = Duration::from_secs(30);
 /// After the journal could not be written.
 const JOURNAL_AGAIN: Duration = Duration::from_secs(5);
 
@@ -100,18 +100,25 @@ impl Engine {
         match self.phase {
             Phase::Idle => self.settle_idle(clock, out),
             Phase::Halting(step) => self.settle_halting(clock, step, out),
-            Phase::Obtaining(_) | Phase::Staging(_) | Phase::Switching(_) => {}
+            Phase::Obtaining(_) | Phase::Staging(_) | Phase::Switching(_) | Phase::Recovering(_) => {}
         }
     }
 
     fn settle_idle(&mut self, clock: Clock, out: &mut Out) {
         if let Some(to) = self.memory.switching {
-            // Files are a mix until this is over. A newer assignment replaces them all as well.
+            // Files are a mix until this is over.
+            if !self.facts.mixed {
+                if self.timers.obtain.is_none() {
+                    self.recover(to, out);
+                }
+                return;
+            }
+            // A newer assignment replaces them all as well.
             let newer = self.memory.attempted.as_ref().map(|attempt| attempt.target)
                 != self.memory.assignment.as_ref().map(|assignment| assignment.applied);
             if !newer {
                 if self.timers.obtain.is_none() {
-                    self.begin_recovery(to, out);
+                    self.begin(Move { to, purpose: Purpose::Recover }, 0, out);
                 }
                 return;
             }
@@ -162,7 +169,7 @@ impl Engine {
         self.notice(clock, "written", &text, &[]);
     }
 
-    fn begin(&mut self, step: Move, size: u64, out: &mut Out) {
+    pub(super) fn begin(&mut self, step: Move, size: u64, out: &mut Out) {
         match self.bundles.get(&step.to.content).cloned() {
             Some(bundle) if step.purpose != Purpose::Forward => self.stage(step, bundle, out),
             Some(_) | None => {
@@ -170,10 +177,6 @@ impl Engine {
                 out.push(Action::Obtain { target: step.to, size });
             }
         }
-    }
-
-    pub(super) fn begin_recovery(&mut self, to: Placed, out: &mut Out) {
-        self.begin(Move { to, purpose: Purpose::Recover }, 0, out);
     }
 
     fn stage(&mut self, step: Move, bundle: Arc<Bundle>, out: &mut Out) {
@@ -265,7 +268,11 @@ impl Engine {
             Phase::Halting(step) => {
                 self.bundle(Some(step.to)).is_some_and(|(_, bundle)| self.asks_restart(&bundle))
             }
-            Phase::Idle | Phase::Obtaining(_) | Phase::Staging(_) | Phase::Switching(_) => false,
+            Phase::Idle
+            | Phase::Obtaining(_)
+            | Phase::Staging(_)
+            | Phase::Switching(_)
+            | Phase::Recovering(_) => false,
         }
     }
 
@@ -293,6 +300,7 @@ impl Engine {
         }
         self.phase = Phase::Idle;
         self.memory.switching = None;
+        self.facts.mixed = false;
         self.memory.written = Some(step.to);
         self.memory.written_at = clock.wall;
         self.drifts.reset();
@@ -333,8 +341,13 @@ impl Engine {
             return;
         }
         self.phase = Phase::Idle;
-        self.memory.switching =
-            if undone { self.facts.interrupted } else { Some(self.memory.written.unwrap_or(step.to)) };
+        if undone {
+            self.memory.switching = self.facts.interrupted;
+        } else {
+            // What lies beside the files is the switch's own now, whatever they were before.
+            self.facts.mixed = false;
+            self.timers.obtain = Some(clock.now.after(OBTAIN_AGAIN));
+        }
         self.fail_move(clock, step, failure, out);
     }
 
@@ -441,6 +454,8 @@ impl Engine {
             && self.memory.last_good != Some(placed)
         {
             self.memory.good(placed);
+            let bundles = &self.bundles;
+            self.memory.bound_backups(|content| bundles.get(content).map_or(0, |bundle| bundle.size()));
         }
         if !self.is_attempting() {
             return;

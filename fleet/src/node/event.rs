@@ -132,6 +132,20 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// What became of a switch that a crash, or a second failure, had interrupted.
+    Recovered {
+        /// Which bundle it was to put in force.
+        target: Applied,
+        /// What the files are now.
+        state: Recovery,
+    },
+    /// The managed files cannot be looked at: the home is gone, or it does not open.
+    ScanFailed {
+        /// The bundle that they should have been compared with.
+        target: Applied,
+        /// Why.
+        failure: Failure,
+    },
     /// The journal could not be written: nothing that waited for it has happened or will.
     JournalFailed {
         /// Why.
@@ -187,6 +201,28 @@ pub enum Event {
     Measured(Vitals),
     /// A deadline has passed.
     Timer,
+}
+
+/// Where an interrupted switch should lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the new files.
+    Forward,
+    /// To the files before it.
+    Back,
+}
+
+/// The files after an interrupted switch was taken up again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovery {
+    /// All new ones are in force, durable.
+    New,
+    /// All old ones are in force, durable; or the switch had not begun.
+    Old,
+    /// Neither can be had from what lies beside them: they have to be staged anew.
+    Lost,
+    /// The file system refuses for now; they are what they were.
+    Stuck(Failure),
 }
 
 /// How much a scan looks at.
@@ -247,6 +283,13 @@ pub enum Action {
         target: Applied,
         /// What.
         bundle: Arc<Bundle>,
+    },
+    /// Finish an interrupted switch, or undo it, by what lies beside its files; nothing is staged for it.
+    Recover {
+        /// Which.
+        target: Applied,
+        /// Which of the two to try first.
+        way: Way,
     },
     /// Watch these files from now on, and scan them once.
     Watch {
@@ -315,6 +358,7 @@ impl Action {
             Action::Journal(_)
             | Action::Obtain { .. }
             | Action::Stage { .. }
+            | Action::Recover { .. }
             | Action::Watch { .. }
             | Action::Scan(_)
             | Action::Restore { .. }

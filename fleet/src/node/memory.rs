@@ -1,9 +1,9 @@
 //! What an agent must not forget: everything that a journal write makes durable, as one value.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    bundle::{Applied, Assignment},
+    bundle::{Applied, Assignment, BUNDLE_SIZE_MAX, HomePath},
     ids::{Digest, FleetEpoch},
     observed::{Attempt, Notice, ProcessIdentity},
     time::Timestamp,
@@ -50,7 +50,8 @@ pub struct Memory {
     pub process: Option<ProcessIdentity>,
     /// The newest that became ready.
     pub last_good: Option<Placed>,
-    /// The one that became ready before `last_good`; kept for going back by hand without the coordinator's content.
+    /// Those that became ready before `last_good`, oldest first, each once; kept for going back without the
+    /// coordinator's content.
     pub previous_good: VecDeque<Placed>,
     /// Launches since the first start of the agent.
     pub starts_total: u64,
@@ -66,6 +67,8 @@ pub struct Memory {
 
 /// Earlier good bundles whose content is kept besides the last good one.
 pub const PREVIOUS_GOOD_MAX: usize = 5;
+/// Bytes of content that those may hold together, as each of them counts it by itself. The newest is kept in any case.
+pub const BACKUPS_SIZE_MAX: u64 = 2 * BUNDLE_SIZE_MAX;
 
 impl Memory {
     /// Digests of the encoded bundles that must stay in the cache.
@@ -81,14 +84,98 @@ impl Memory {
 
     /// Records that `placed` became ready.
     pub fn good(&mut self, placed: Placed) {
-        if let Some(before) = self.last_good.replace(placed)
-            && before.content != placed.content
-        {
+        let before = self.last_good.replace(placed);
+        // One that comes back is the last good one now, and not an earlier one as well.
+        self.previous_good.retain(|kept| kept.content != placed.content);
+        if let Some(before) = before.filter(|before| before.content != placed.content) {
             self.previous_good.retain(|kept| kept.content != before.content);
             self.previous_good.push_back(before);
             if PREVIOUS_GOOD_MAX < self.previous_good.len() {
                 self.previous_good.pop_front();
             }
         }
+    }
+
+    /// Lets go of the oldest backups until the rest fits [`BACKUPS_SIZE_MAX`]. `size` is that of a bundle's content.
+    pub fn bound_backups(&mut self, size: impl Fn(&Digest) -> u64) {
+        let mut total = 0_u64;
+        let mut kept = VecDeque::new();
+        for placed in self.previous_good.iter().rev() {
+            total = total.saturating_add(size(&placed.content));
+            if BACKUPS_SIZE_MAX < total && !kept.is_empty() {
+                break;
+            }
+            kept.push_front(*placed);
+        }
+        self.previous_good = kept;
+    }
+}
+
+/// One switch, recorded before the first of its files is replaced. With the names beside those files it is enough to
+/// finish the switch or to undo it, whatever became of everything else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SwitchRecord {
+    /// What it puts in force.
+    pub target: Applied,
+    /// Absolute.
+    pub home: String,
+    /// The files that it replaces.
+    pub files: BTreeMap<HomePath, Replaced>,
+    /// The files before it were a mix already, so undoing it leads nowhere.
+    pub mixed: bool,
+}
+
+/// What a file was before a switch, and what it is after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// `None`: there was no file. The digest of nothing stands for a file too large to be read.
+    pub old: Option<Digest>,
+    /// Its new content.
+    pub new: Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::Generation;
+
+    fn placed(generation: u64, bundle: u8) -> Placed {
+        let digest = Digest::of(&[bundle]);
+        Placed { applied: Applied { generation: Generation(generation), bundle: digest }, content: digest }
+    }
+
+    fn after(bundles: &[u8]) -> Memory {
+        let mut memory = Memory::default();
+        for (generation, bundle) in (1..).zip(bundles) {
+            memory.good(placed(generation, *bundle));
+        }
+        memory
+    }
+
+    fn backups(memory: &Memory) -> Vec<u64> {
+        memory.previous_good.iter().map(|placed| placed.applied.generation.0).collect()
+    }
+
+    #[test]
+    fn five_bundles_are_kept_before_the_last_good_and_one_that_returns_counts_once() {
+        assert_eq!(backups(&after(&[1, 2, 3, 4, 5, 6, 7, 8])), [3, 4, 5, 6, 7]);
+        let returned = after(&[1, 2, 3, 4, 5, 6, 2, 7]);
+        assert_eq!(
+            backups(&returned),
+            [3, 4, 5, 6, 7],
+            "the second is not kept under its first number as well"
+        );
+        assert_eq!(returned.contents().len(), 6);
+        let back = after(&[1, 2, 1]);
+        assert_eq!((backups(&back), back.last_good), (vec![2], Some(placed(3, 1))));
+    }
+
+    #[test]
+    fn backups_are_bounded_by_size_and_the_newest_stays() {
+        let mut memory = after(&[1, 2, 3, 4, 5, 6]);
+        memory.bound_backups(|_| BACKUPS_SIZE_MAX / 2);
+        assert_eq!(backups(&memory), [4, 5]);
+        memory.bound_backups(|_| BACKUPS_SIZE_MAX * 2);
+        assert_eq!(backups(&memory), [5]);
     }
 }

@@ -13,6 +13,7 @@ mod apply;
 mod command;
 mod event;
 mod memory;
+mod recover;
 mod repair;
 mod supervise;
 mod tell;
@@ -21,8 +22,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use self::{
     allow::Limits,
-    event::{Action, Command, Event, Extent, Failure, LogSign, StagedFacts},
-    memory::{COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed},
+    event::{Action, Command, Event, Extent, Failure, LogSign, Recovery, StagedFacts, Way},
+    memory::{
+        BACKUPS_SIZE_MAX, COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed, Replaced,
+        SwitchRecord,
+    },
 };
 use crate::{
     bundle::{Bundle, RunState},
@@ -52,6 +56,8 @@ enum Phase {
     Halting(Move),
     /// Waiting for the switch.
     Switching(Move),
+    /// Waiting for an interrupted switch to this to be finished or undone.
+    Recovering(Placed),
 }
 
 /// One way from the files in force to others.
@@ -114,6 +120,10 @@ struct Facts {
     looking: bool,
     /// The last word on the journal.
     journal_error: Option<String>,
+    /// An interrupted switch can neither be finished nor undone: its files are a mix until all are staged anew.
+    mixed: bool,
+    /// Why the files cannot be recovered or looked at, as last told.
+    files_error: Option<String>,
 }
 
 /// Actions in the making: those allowed now come first, then the journal write, then those that wait for it.
@@ -204,7 +214,7 @@ impl Engine {
         let clock = Clock { now, wall };
         let mut out = Out::default();
         if let Some(to) = self.memory.switching {
-            self.begin_recovery(to, &mut out);
+            self.recover(to, &mut out);
         } else if let Some((written, bundle)) = self.written() {
             out.push(Action::Watch { target: written.applied, bundle });
         }
@@ -236,6 +246,8 @@ impl Engine {
             Event::SwitchFailed { target, undone, failure } => {
                 self.on_switch_failed(clock, (target, undone), failure, out);
             }
+            Event::Recovered { target, state } => self.on_recovered(clock, target, state, out),
+            Event::ScanFailed { target, failure } => self.on_scan_failed(clock, target, &failure),
             Event::JournalFailed { detail, switch_dropped } => {
                 self.on_journal_failed(clock, &detail, switch_dropped, out);
             }

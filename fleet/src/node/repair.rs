@@ -8,9 +8,12 @@ use std::{
 use crate::{
     bundle::{Applied, HomePath},
     drift::{self, Answer, Difference, Drifts, Found},
-    node::{Action, Clock, Engine, Extent, Out, Phase},
-    observed::DriftAction,
+    node::{Action, Clock, Engine, Extent, Failure, Out, Phase},
+    observed::{DriftAction, DriftKind},
 };
+
+/// Between two looks at files that cannot be looked at.
+const SCAN_AGAIN: Duration = Duration::from_secs(30);
 
 impl Engine {
     pub(super) fn on_scanned(
@@ -22,9 +25,10 @@ impl Engine {
     ) {
         let Some((written, bundle)) = self.written() else { return };
         // Compared with other files than those in force: the watch that follows a switch scans by itself.
-        if written.applied != target || matches!(self.phase, Phase::Switching(_)) {
+        if written.applied != target || matches!(self.phase, Phase::Switching(_) | Phase::Recovering(_)) {
             return;
         }
+        self.facts.files_error = None;
         let mut standing = BTreeSet::new();
         for (path, found) in found {
             let Some(file) = bundle.files.get(path) else { continue };
@@ -36,7 +40,7 @@ impl Engine {
             let answer = if self.memory.pause.is_some() {
                 Some(Answer::Leave(DriftAction::Paused))
             } else {
-                self.drifts.answer(path, file.drift, difference.kind, clock.now)
+                self.drifts.answer(path, file.drift, &difference, clock.now)
             };
             match answer {
                 None => {}
@@ -49,6 +53,20 @@ impl Engine {
             }
         }
         self.drifts.settle(looked, &standing);
+    }
+
+    /// Told as the loss of deployment.toml, since without its home the server has lost that first of all.
+    pub(super) fn on_scan_failed(&mut self, clock: Clock, target: Applied, failure: &Failure) {
+        let Some((written, bundle)) = self.written() else { return };
+        if written.applied != target {
+            return;
+        }
+        // Watches have gone with the directories: nothing else will say that they are back.
+        self.timers.scan = Some(clock.now.after(SCAN_AGAIN));
+        let text = format!("the managed files cannot be looked at: {}", failure.detail);
+        self.tell_files_error(clock, "files-unseen", text.clone(), failure);
+        let difference = Difference { kind: DriftKind::Deleted, keys: Vec::new(), detail: text };
+        self.record(clock, &bundle.service.config_path, difference, DriftAction::Reported);
     }
 
     fn record(&mut self, clock: Clock, path: &HomePath, difference: Difference, action: DriftAction) {

@@ -63,7 +63,7 @@ impl Engine {
     fn settings(&self) -> Option<Arc<Bundle>> {
         let coming = match self.phase {
             Phase::Staging(step) | Phase::Halting(step) | Phase::Switching(step) => Some(step.to),
-            Phase::Idle | Phase::Obtaining(_) => None,
+            Phase::Idle | Phase::Obtaining(_) | Phase::Recovering(_) => None,
         };
         self.written().or_else(|| self.bundle(coming)).map(|(_, bundle)| bundle)
     }
@@ -83,7 +83,7 @@ impl Engine {
             Phase::Idle => true,
             // The old files serve until the new ones are in force, unless they are what has just failed.
             Phase::Obtaining(step) | Phase::Staging(step) => step.purpose == Purpose::Forward,
-            Phase::Halting(_) | Phase::Switching(_) => false,
+            Phase::Halting(_) | Phase::Switching(_) | Phase::Recovering(_) => false,
         };
         free && self.memory.switching.is_none() && self.wants_server()
     }

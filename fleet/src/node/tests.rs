@@ -2,6 +2,7 @@
 
 mod sim;
 mod transcript;
+mod writers;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

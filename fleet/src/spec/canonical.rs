@@ -81,54 +81,81 @@ pub fn differing_keys(a: &Flat, b: &Flat, owned: &[String]) -> Vec<String> {
     keys
 }
 
-/// `desired` with the product-owned keys that only `disk` has: the encryption key that APIM 4.7 generates at its
-/// first start, or aliases that ciphertool wrote, must survive the next write. Where both have a key, `desired` wins;
-/// where either is not TOML, `desired` is returned as it is.
-pub fn carry_owned(desired: &str, disk: &str, owned: &[String]) -> String {
-    let (Ok(mut target), Ok(source)) = (parse(desired), parse(disk)) else { return desired.to_owned() };
+/// `desired` with what the product itself has written into `disk`: the encryption key that APIM 4.7 generates at its
+/// first start, aliases and ciphertexts of ciphertool must survive the next write. `before` is the desired text that
+/// `disk` came from: an alias that it declares like `desired` does has been encrypted in place since, so the disk's value
+/// stays; one that `desired` declares anew wins. A declared encryption key always wins, since the generator never touches
+/// one. Where a text is not TOML, `desired` is returned as it is.
+pub fn carry_owned(desired: &str, disk: &str, before: Option<&str>, owned: &[String]) -> String {
+    let (Ok(target), Ok(disk)) = (parse(desired), parse(disk)) else { return desired.to_owned() };
+    let mut carry = Carry { target, disk, before: before.and_then(|text| parse(text).ok()) };
     let mut carried = false;
     for pattern in owned {
         carried |= match pattern.strip_suffix(".*") {
-            Some(table) => carry_table(&mut target, &source, table),
-            None => match pattern.rsplit_once('.') {
-                Some((table, key)) => carry_key(&mut target, &source, table, key),
-                None => false,
-            },
+            Some(table) => carry.table(table),
+            None => pattern.rsplit_once('.').is_some_and(|(table, key)| carry.key(table, key)),
         };
     }
-    if carried { target.to_string() } else { desired.to_owned() }
+    if carried { carry.target.to_string() } else { desired.to_owned() }
 }
 
-fn carry_table(target: &mut DocumentMut, source: &DocumentMut, table: &str) -> bool {
-    let Some(from) = find_table(source, table) else { return false };
-    let keys: Vec<String> = from.iter().map(|(key, _)| key.to_owned()).collect();
-    let mut carried = false;
-    for key in keys {
-        carried |= carry_key(target, source, table, &key);
+struct Carry {
+    target: DocumentMut,
+    disk: DocumentMut,
+    before: Option<DocumentMut>,
+}
+
+impl Carry {
+    fn table(&mut self, table: &str) -> bool {
+        let Some(from) = find_table(&self.disk, table) else { return false };
+        let keys: Vec<String> = from.iter().map(|(key, _)| key.to_owned()).collect();
+        keys.iter().fold(false, |carried, key| self.key(table, key) | self.rewritten(table, key) | carried)
     }
-    carried
-}
 
-fn carry_key(target: &mut DocumentMut, source: &DocumentMut, table: &str, key: &str) -> bool {
-    let Some(Item::Value(value)) = find_table(source, table).and_then(|from| from.get(key)) else {
-        return false;
-    };
-    let mut value = value.clone();
-    value.decor_mut().clear();
-    let mut at: &mut dyn TableLike = target.as_table_mut();
-    for part in table.split('.') {
-        let mut fresh = toml_edit::Table::new();
-        fresh.decor_mut().set_prefix("\n");
-        let Some(next) = at.entry(part).or_insert(Item::Table(fresh)).as_table_like_mut() else {
+    /// A key that only the disk has.
+    fn key(&mut self, table: &str, key: &str) -> bool {
+        let Some(mut value) = value_of(&self.disk, table, key).cloned() else { return false };
+        value.decor_mut().clear();
+        let mut at: &mut dyn TableLike = self.target.as_table_mut();
+        for part in table.split('.') {
+            let mut fresh = toml_edit::Table::new();
+            fresh.decor_mut().set_prefix("\n");
+            let Some(next) = at.entry(part).or_insert(Item::Table(fresh)).as_table_like_mut() else {
+                return false;
+            };
+            at = next;
+        }
+        if at.contains_key(key) {
             return false;
-        };
-        at = next;
+        }
+        at.insert(key, Item::Value(value));
+        true
     }
-    if at.contains_key(key) {
-        return false;
+
+    /// A key that was declared as it is now, and that the product has rewritten since.
+    fn rewritten(&mut self, table: &str, key: &str) -> bool {
+        let Some(disk) = value_of(&self.disk, table, key).cloned() else { return false };
+        let before =
+            self.before.as_ref().and_then(|before| value_of(before, table, key)).map(canonical_value);
+        let mut at: &mut dyn TableLike = self.target.as_table_mut();
+        for part in table.split('.') {
+            let Some(next) = at.get_mut(part).and_then(Item::as_table_like_mut) else { return false };
+            at = next;
+        }
+        let Some(Item::Value(value)) = at.get_mut(key) else { return false };
+        let declared = canonical_value(value);
+        if before.as_ref() != Some(&declared) || canonical_value(&disk) == declared {
+            return false;
+        }
+        let decor = value.decor().clone();
+        *value = disk;
+        *value.decor_mut() = decor;
+        true
     }
-    at.insert(key, Item::Value(value));
-    true
+}
+
+fn value_of<'a>(document: &'a DocumentMut, table: &str, key: &str) -> Option<&'a Value> {
+    find_table(document, table)?.get(key)?.as_value()
 }
 
 fn find_table<'a>(document: &'a DocumentMut, path: &str) -> Option<&'a dyn TableLike> {
@@ -247,18 +274,31 @@ mod tests {
     fn a_generated_key_is_carried_into_the_next_write() {
         let desired = "# top\n[server]\nhostname = \"a\"\n";
         let disk = "[server]\nhostname = \"old\"\n[encryption]\nkey = \"abc\"\n";
-        let carried = carry_owned(desired, disk, &owned());
+        let carried = carry_owned(desired, disk, None, &owned());
         assert!(carried.starts_with(desired), "{carried}");
         assert_eq!(flatten(&carried).unwrap()["encryption.key"], "\"abc\"");
         assert_eq!(flatten(&carried).unwrap()["server.hostname"], "\"a\"");
-        assert_eq!(carry_owned(&carried, disk, &owned()), carried);
+        assert_eq!(carry_owned(&carried, disk, None, &owned()), carried);
+    }
+
+    #[test]
+    fn an_alias_that_was_encrypted_in_place_stays_until_it_is_declared_anew() {
+        let desired = "[secrets]\ndb = \"[plain]\" # the database\n";
+        let disk = "[secrets]\ndb = \"Y2lwaGVy\"\nextra = \"ZXh0cmE\"\n";
+        let same = carry_owned(desired, disk, Some(desired), &owned());
+        assert_eq!(same, "[secrets]\ndb = \"Y2lwaGVy\" # the database\nextra = \"ZXh0cmE\"\n");
+        let rotated = carry_owned("[secrets]\ndb = \"[newer]\"\n", disk, Some(desired), &owned());
+        assert!(rotated.starts_with("[secrets]\ndb = \"[newer]\"\n"), "{rotated}");
     }
 
     #[test]
     fn a_declared_key_beats_the_one_on_disk_and_broken_texts_change_nothing() {
         let desired = "[encryption]\nkey = \"ours\"\n";
-        assert_eq!(carry_owned(desired, "[encryption]\nkey = \"theirs\"\n", &owned()), desired);
-        assert_eq!(carry_owned(desired, "[encr", &owned()), desired);
-        assert_eq!(carry_owned("a = ", "[encryption]\nkey = 'k'\n", &owned()), "a = ");
+        assert_eq!(
+            carry_owned(desired, "[encryption]\nkey = \"theirs\"\n", Some(desired), &owned()),
+            desired
+        );
+        assert_eq!(carry_owned(desired, "[encr", None, &owned()), desired);
+        assert_eq!(carry_owned("a = ", "[encryption]\nkey = 'k'\n", None, &owned()), "a = ");
     }
 }

@@ -1,8 +1,10 @@
 //! The agent's journal: its memory as one record.
 
+use std::collections::BTreeMap;
+
 use fleet::{
-    bundle::{Applied, Assignment},
-    node::{COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed},
+    bundle::{Applied, Assignment, HomePath},
+    node::{COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed, Replaced, SwitchRecord},
     observed::{Attempt, Notice},
     time::Timestamp,
 };
@@ -33,6 +35,43 @@ pub fn decode_memory(bytes: &[u8]) -> Result<Memory, ConvertError> {
     let memory =
         wire::Memory::decode(bytes).map_err(|source| ConvertError::Encoding { message: "Memory", source })?;
     Memory::try_from(memory)
+}
+
+/// The bytes of the record of a switch.
+pub fn encode_switch(record: &SwitchRecord) -> Vec<u8> {
+    let files = record.files.iter().map(|(path, file)| wire::Replaced {
+        path: path.to_string(),
+        old: file.old.map(|old| old.0.to_vec()),
+        new: file.new.0.to_vec(),
+    });
+    let target = Some((&record.target).into());
+    let (home, files, mixed) = (record.home.clone(), files.collect(), record.mixed);
+    wire::Switch { format: FORMAT, target, home, files, mixed }.encode_to_vec()
+}
+
+/// # Errors
+/// Bytes that are no record of a switch, or one of a later format.
+pub fn decode_switch(bytes: &[u8]) -> Result<SwitchRecord, ConvertError> {
+    let record =
+        wire::Switch::decode(bytes).map_err(|source| ConvertError::Encoding { message: "Switch", source })?;
+    check_format("Switch", record.format)?;
+    let mut files = BTreeMap::new();
+    for file in record.files {
+        let path =
+            HomePath::parse(&file.path).map_err(|error| invalid("Replaced", "path", error.to_string()))?;
+        let old = file.old.map(|old| digest(&old, "Replaced", "old")).transpose()?;
+        files.insert(path, Replaced { old, new: digest(&file.new, "Replaced", "new")? });
+    }
+    let target = Applied::try_from(required(record.target, "Switch", "target")?)?;
+    Ok(SwitchRecord { target, home: record.home, files, mixed: record.mixed })
+}
+
+fn check_format(message: &'static str, format: u32) -> Result<(), ConvertError> {
+    if format == FORMAT {
+        return Ok(());
+    }
+    let why = format!("{format} is not {FORMAT}, the one that this program reads");
+    Err(invalid(message, "format", why))
 }
 
 impl From<&Placed> for wire::Placed {
@@ -87,10 +126,7 @@ impl TryFrom<wire::Memory> for Memory {
     type Error = ConvertError;
 
     fn try_from(memory: wire::Memory) -> Result<Self, ConvertError> {
-        if memory.format != FORMAT {
-            let why = format!("{} is not {FORMAT}, the one that this program reads", memory.format);
-            return Err(invalid("Memory", "format", why));
-        }
+        check_format("Memory", memory.format)?;
         let good = memory.previous_good.into_iter().take(PREVIOUS_GOOD_MAX);
         Ok(Self {
             epoch: epoch_from_wire(&memory.fleet_epoch)?,
@@ -114,7 +150,7 @@ impl TryFrom<wire::Memory> for Memory {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, VecDeque};
+    use std::collections::VecDeque;
 
     use fleet::{
         bundle::RunState,
@@ -167,6 +203,22 @@ mod tests {
         };
         assert_eq!(decode_memory(&encode_memory(&memory)).unwrap(), memory);
         assert_eq!(decode_memory(&encode_memory(&Memory::default())).unwrap(), Memory::default());
+    }
+
+    #[test]
+    fn the_record_of_a_switch_reads_back() {
+        let path = |text: &str| HomePath::parse(text).unwrap();
+        let record = SwitchRecord {
+            target: Applied { generation: Generation(7), bundle: Digest::of(b"b") },
+            home: "/opt/is".into(),
+            files: BTreeMap::from([
+                (path("a/b"), Replaced { old: None, new: Digest::of(b"1") }),
+                (path("c"), Replaced { old: Some(Digest::of(b"0")), new: Digest::of(b"1") }),
+            ]),
+            mixed: true,
+        };
+        assert_eq!(decode_switch(&encode_switch(&record)).unwrap(), record);
+        assert!(decode_switch(b"").is_err(), "an empty file is not a switch of nothing");
     }
 
     #[test]

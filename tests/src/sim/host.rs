@@ -10,7 +10,7 @@ use fleet::{
     bundle::{Applied, Bundle, Probe},
     health::{Answer, ProbeResult},
     ids::{Digest, NodeName},
-    node::{Action, Engine, Event, Failure, Limits, Memory, StagedFacts},
+    node::{Action, Engine, Event, Failure, Limits, Memory, Recovery, StagedFacts, Way},
     observed::{ProcessIdentity, RefusalReason, Verdict},
     time::{Instant, Timestamp},
 };
@@ -304,6 +304,7 @@ impl Sim {
                 self.later(index, (5, 300), event);
             }
             Action::Switch { target, .. } => self.switch(index, target),
+            Action::Recover { target, way } => self.recover(index, target, way),
             Action::Watch { target, .. } => {
                 self.later(
                     index,
@@ -413,6 +414,29 @@ impl Sim {
             Event::Switched { target }
         };
         self.deliver(index, incarnation, event);
+    }
+
+    /// What lies beside the files of an interrupted switch leads to either side, unless the disk refuses.
+    fn recover(&mut self, index: usize, target: Applied, way: Way) {
+        let lost = self.healed.is_none() && self.chance.percent(5);
+        let host = &mut self.hosts[index];
+        let state = if self.now < host.disk_fails_until {
+            let (reason, detail) = (RefusalReason::IoFailed, "read-only".to_owned());
+            Recovery::Stuck(Failure { reason, detail })
+        } else if !host.half_switched {
+            if host.files == Some(target.bundle) { Recovery::New } else { Recovery::Old }
+        } else if lost {
+            Recovery::Lost
+        } else {
+            host.half_switched = false;
+            if way == Way::Back {
+                Recovery::Old
+            } else {
+                host.files = Some(target.bundle);
+                Recovery::New
+            }
+        };
+        self.later(index, (5, 200), Event::Recovered { target, state });
     }
 
     fn launch(&mut self, index: usize, bundle: &Bundle) {

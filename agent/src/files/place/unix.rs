@@ -15,6 +15,7 @@ use rustix::{
 };
 
 use super::{Facts, Owner, PlaceError};
+use crate::step::step;
 
 /// An open home.
 #[derive(Debug)]
@@ -139,6 +140,27 @@ impl Place {
         io_error(what, self.path.as_str(), error)
     }
 
+    fn step(&self, what: &'static str) -> Result<(), PlaceError> {
+        step(what).map_err(|source| PlaceError::Io { what, path: self.path.to_string(), source })
+    }
+
+    /// A name beside the target, if it is there.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn open_aside(&self, name: &OsStr) -> Result<Option<File>, PlaceError> {
+        match self.open_name(name) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(self.error("read what lies beside", error)),
+        }
+    }
+
+    fn open_name(&self, name: &OsStr) -> Result<File, Errno> {
+        let flags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+        rustix::fs::openat(&self.dir, name, flags, Mode::empty()).map(File::from)
+    }
+
     /// A hidden name in the same directory, for `purpose`.
     pub fn aside(&self, purpose: &str) -> OsString {
         super::aside(&self.name, purpose)
@@ -162,10 +184,26 @@ impl Place {
             _ => return Err(unsafe_target("is not a regular file")),
         }
         let dir = rustix::fs::fstat(&self.dir).map_err(|error| self.error("look at", error))?;
-        if dir.st_dev != stat.st_dev {
+        if dir.st_dev != stat.st_dev || self.is_mount_root() {
             return Err(unsafe_target("is mounted by itself and cannot be replaced as a whole"));
         }
         Ok(Some(facts(&stat)))
+    }
+
+    /// Whether something is mounted on the target; a file of the same file system can be, and keeps its number then.
+    #[cfg(target_os = "linux")]
+    fn is_mount_root(&self) -> bool {
+        use rustix::fs::{StatxAttributes, StatxFlags};
+        let seen = rustix::fs::statx(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE);
+        seen.is_ok_and(|seen| {
+            let known = StatxAttributes::MOUNT_ROOT.intersection(seen.stx_attributes_mask);
+            seen.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) && !known.is_empty()
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn is_mount_root(&self) -> bool {
+        false
     }
 
     /// Opens the target for reading.
@@ -173,10 +211,7 @@ impl Place {
     /// # Errors
     /// Whatever the file system says; a symlink is not followed.
     pub fn open(&self) -> Result<File, PlaceError> {
-        let flags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
-        rustix::fs::openat(&self.dir, &self.name, flags, Mode::empty())
-            .map(File::from)
-            .map_err(|error| self.error("read", error))
+        self.open_name(&self.name).map_err(|error| self.error("read", error))
     }
 
     /// Removes a name beside the target; no error if it is not there.
@@ -184,6 +219,7 @@ impl Place {
     /// # Errors
     /// Whatever the file system says.
     pub fn remove(&self, name: &OsStr) -> Result<(), PlaceError> {
+        self.step("remove")?;
         match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.error("remove a leftover beside", error)),
@@ -195,6 +231,7 @@ impl Place {
     /// # Errors
     /// Whatever the file system says.
     pub fn sync(&self) -> Result<(), PlaceError> {
+        self.step("sync directory")?;
         rustix::fs::fsync(self.dir.as_fd()).map_err(|error| self.error("sync the directory of", error))
     }
 
@@ -209,6 +246,7 @@ impl Place {
             .union(OFlags::EXCL)
             .union(OFlags::NOFOLLOW)
             .union(OFlags::CLOEXEC);
+        self.step("create")?;
         let fd = rustix::fs::openat(&self.dir, name, flags, mode_of(0o600))
             .map_err(|error| self.error("write beside", error))?;
         if let Some(owner) = owner {
@@ -226,6 +264,7 @@ impl Place {
     /// # Errors
     /// Whatever the file system says.
     pub fn set_mode(&self, file: &File, mode: u32) -> Result<(), PlaceError> {
+        self.step("set mode")?;
         rustix::fs::fchmod(file, mode_of(mode)).map_err(|error| self.error("set the mode of the new", error))
     }
 
@@ -234,6 +273,7 @@ impl Place {
     /// # Errors
     /// Whatever the file system says.
     pub fn link_aside(&self, name: &OsStr) -> Result<(), PlaceError> {
+        self.step("link aside")?;
         match rustix::fs::linkat(&self.dir, &self.name, &self.dir, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(self.error("keep the old", error)),
@@ -245,6 +285,7 @@ impl Place {
     /// # Errors
     /// Whatever the file system says.
     pub fn replace_by(&self, name: &OsStr) -> Result<(), PlaceError> {
+        self.step("rename")?;
         rustix::fs::renameat(&self.dir, name, &self.dir, &self.name)
             .map_err(|error| self.error("replace", error))
     }

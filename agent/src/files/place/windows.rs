@@ -133,6 +133,18 @@ impl Place {
         }
     }
 
+    /// A name beside the target, if it is there.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn open_aside(&self, name: &OsStr) -> Result<Option<File>, PlaceError> {
+        match File::open(self.dir.join(name)) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.error("read what lies beside", error)),
+        }
+    }
+
     /// Opens the target for reading.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::{
     bundle::{Applied, Assignment, Bundle, RunState},
     health::Answer,
     ids::Generation,
-    node::{Action, Engine, Event, Failure, LogSign, Memory, StagedFacts},
+    node::{Action, Engine, Event, Failure, LogSign, Memory, Recovery, StagedFacts, Way},
     observed::{ProcessIdentity, RefusalReason, ServiceState, Stage, Verdict},
     time::{Instant, Timestamp},
 };
@@ -41,6 +41,8 @@ struct Host {
     journal: Memory,
     /// Whose files are in force; `Err` while a switch was interrupted.
     files: Result<Option<Applied>, Applied>,
+    /// Whose were before an interrupted switch; `None` if they were a mix already.
+    before: Option<Option<Applied>>,
     server: Option<ProcessIdentity>,
     next_pid: u32,
 }
@@ -81,7 +83,8 @@ impl World {
             bundle("bad", "x"),
         ];
         let desired = assignment(1, &bundles[0], RunState::Running);
-        let host = Host { journal: Memory::default(), files: Ok(None), server: None, next_pid: 10 };
+        let host =
+            Host { journal: Memory::default(), files: Ok(None), before: None, server: None, next_pid: 10 };
         let engine = engine_of(Memory::default(), &bundles, seed, 0);
         let mut world = Self {
             seed,
@@ -204,14 +207,21 @@ impl World {
             Action::Switch { target, .. } if bad(5, self) => {
                 let undone = self.random.percent(80);
                 if !undone {
-                    self.host.files = Err(target);
+                    self.half_switch(target);
                 }
                 self.soon(Event::SwitchFailed { target, undone, failure: io() });
             }
             Action::Switch { target, .. } => {
                 // Half done until its outcome; a crash before that leaves it so.
-                self.host.files = Err(target);
+                self.half_switch(target);
                 self.soon(Event::Switched { target });
+            }
+            Action::Recover { target, .. } if bad(5, self) => {
+                self.soon(Event::Recovered { target, state: Recovery::Stuck(io()) });
+            }
+            Action::Recover { target, way } => {
+                let state = self.recover(target, way);
+                self.soon(Event::Recovered { target, state });
             }
             Action::Look { .. } => {
                 let found = self.host.server.iter().cloned().collect();
@@ -237,6 +247,30 @@ impl World {
                 self.soon(Event::Probed(round(&answer)));
             }
             _ => {}
+        }
+    }
+
+    fn half_switch(&mut self, target: Applied) {
+        self.host.before = self.host.files.ok();
+        self.host.files = Err(target);
+    }
+
+    /// What lies beside the files of an interrupted switch leads to either side, unless it is gone.
+    fn recover(&mut self, target: Applied, way: Way) -> Recovery {
+        let lost = self.faults && self.random.percent(5);
+        let back = way == Way::Back && !self.random.percent(10);
+        match (self.host.files, self.host.before) {
+            (Ok(files), _) if files == Some(target) => Recovery::New,
+            (Ok(_), _) => Recovery::Old,
+            (Err(half), before) if lost || half != target || back && before.is_none() => Recovery::Lost,
+            (Err(_), Some(before)) if back => {
+                self.host.files = Ok(before);
+                Recovery::Old
+            }
+            (Err(_), _) => {
+                self.host.files = Ok(Some(target));
+                Recovery::New
+            }
         }
     }
 

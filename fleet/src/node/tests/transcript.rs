@@ -7,7 +7,7 @@ use crate::{
     bundle::{Bundle, RunState},
     drift::Found,
     health::Answer,
-    node::{Action, Command, Engine, Event, Failure, LogSign, Memory, StagedFacts},
+    node::{Action, Command, Engine, Event, Failure, LogSign, Memory, Recovery, StagedFacts},
     observed::{RefusalReason, ServiceState},
     time::{Instant, Timestamp},
 };
@@ -96,6 +96,7 @@ fn line(action: &Action) -> Option<String> {
         Action::Obtain { target, .. } => format!("obtain {}", target.applied.generation),
         Action::Stage { target, .. } => format!("stage {}", target.generation),
         Action::Switch { target, .. } => format!("switch {}", target.generation),
+        Action::Recover { target, way } => format!("recover {} {way:?}", target.generation),
         Action::Watch { target, .. } => format!("watch {}", target.generation),
         Action::Restore { path, .. } => format!("restore {path}"),
         Action::Scan(extent) => format!("scan {extent:?}"),
@@ -224,10 +225,79 @@ fn an_agent_that_crashed_in_a_switch_finishes_it_and_adopts_the_server() {
     let memory = before.engine.memory().clone();
     assert!(memory.switching.is_some());
     let mut story = Story::begin(memory, &[&first, &second]);
+    story.at(1, "one is there", Event::Found(vec![process(10, 3000)])).at(
+        2,
+        "all new files are in force",
+        Event::Recovered { target, state: Recovery::New },
+    );
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn an_interrupted_switch_is_taken_up_before_anything_is_staged_and_until_it_is_over() {
+    let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
+    let mut before = Story::up(&first);
+    before.assigned(100, 2, &second);
+    let target = assignment(2, &second, RunState::Running).applied;
+    before
+        .at(101, "content is there", Event::Obtained { content: content_of(&second), bundle: second.clone() })
+        .at(101, "staged", Event::Staged { target, facts: StagedFacts::default() });
+    let memory = before.engine.memory().clone();
+    let full = || {
+        Recovery::Stuck(Failure { reason: RefusalReason::IoFailed, detail: "the home is read-only".into() })
+    };
+    let mut story = Story::begin(memory, &[&first, &second]);
     story
-        .at(1, "one is there", Event::Found(vec![process(10, 3000)]))
-        .at(2, "staged", Event::Staged { target, facts: StagedFacts::default() })
-        .at(2, "switched", Event::Switched { target });
+        .at(1, "nobody is there", Event::Found(Vec::new()))
+        .at(2, "the file system refuses", Event::Recovered { target, state: full() })
+        .at(32, "the timer", Event::Timer)
+        .at(33, "it refuses again", Event::Recovered { target, state: full() })
+        .at(63, "the timer", Event::Timer)
+        .at(64, "all old files are in force", Event::Recovered { target, state: Recovery::Old });
+    let told: Vec<&str> = story.engine.memory().notices.iter().map(|notice| notice.kind.as_str()).collect();
+    assert_eq!(told.iter().filter(|kind| **kind == "switch-stuck").count(), 1, "{told:?}");
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn what_cannot_be_finished_nor_undone_is_staged_anew() {
+    let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
+    let mut before = Story::up(&first);
+    before.assigned(100, 2, &second);
+    let target = assignment(2, &second, RunState::Running).applied;
+    before
+        .at(101, "content is there", Event::Obtained { content: content_of(&second), bundle: second.clone() })
+        .at(101, "staged", Event::Staged { target, facts: StagedFacts::default() });
+    let memory = before.engine.memory().clone();
+    let mut story = Story::begin(memory, &[&first, &second]);
+    story
+        .at(1, "nobody is there", Event::Found(Vec::new()))
+        .at(2, "what lay beside the files is gone", Event::Recovered { target, state: Recovery::Lost })
+        .at(3, "staged", Event::Staged { target, facts: StagedFacts::default() })
+        .at(3, "switched", Event::Switched { target });
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_home_that_is_gone_is_a_finding_until_it_is_back() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::up(&first);
+    let target = assignment(1, &first, RunState::Running).applied;
+    let gone = || Failure { reason: RefusalReason::PackMissing, detail: "cannot open /opt/is".into() };
+    story.at(50, "the home is gone", Event::ScanFailed { target, failure: gone() });
+    let drift: Vec<_> = story.engine.observed().drift;
+    assert_eq!(drift.len(), 1);
+    assert!(drift[0].detail.contains("cannot open /opt/is"), "{drift:?}");
+    story
+        .at(80, "the timer", Event::Timer)
+        .at(81, "it is still gone", Event::ScanFailed { target, failure: gone() })
+        .at(111, "the timer", Event::Timer);
+    let notices = |story: &Story| story.engine.memory().notices.iter().map(|n| n.kind.clone()).collect();
+    let told: Vec<String> = notices(&story);
+    assert_eq!(told.iter().filter(|kind| *kind == "files-unseen").count(), 1, "{told:?}");
+    let looked = first.files.keys().cloned().collect();
+    story.at(112, "it is back", Event::Scanned { target, looked, found: BTreeMap::new() });
+    assert!(story.engine.observed().drift.is_empty());
     insta::assert_snapshot!(story.text);
 }
 
