@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
+mod bench;
 mod cargo;
 mod demo;
 mod sim;
@@ -32,6 +33,8 @@ enum Task {
     Demo(demo::Demo),
     /// Many seeds of the model simulation.
     Sim(sim::Sim),
+    /// Measure a part, built for release.
+    Bench(bench::Bench),
     /// Build the agent for Windows and run its tests under Wine.
     #[cfg(unix)]
     Windows(windows::Windows),
@@ -65,6 +68,7 @@ fn run(typed: Typed) -> Result<ExitCode> {
         Task::Check => verify::check(),
         Task::Demo(demo) => demo::run(&demo),
         Task::Sim(asked) => sim::run(&asked),
+        Task::Bench(asked) => bench::run(&asked),
         #[cfg(unix)]
         Task::Windows(asked) => windows::run(&asked),
         #[cfg(unix)]

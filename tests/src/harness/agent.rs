@@ -85,10 +85,51 @@ impl Agent {
     /// # Errors
     /// It cannot be started.
     pub fn start(&mut self) -> Result<()> {
+        self.start_with(&[])
+    }
+
+    /// Starts it with these in its environment.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_with(&mut self, env: &[(&str, &str)]) -> Result<()> {
         let mut command = Command::new(&self.programs.agent);
+        command.envs(env.iter().copied());
+        self.launch(command)
+    }
+
+    /// Starts it so that no file which it writes can grow beyond `bytes`: it is told so instead of being ended.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_limited(&mut self, bytes: u64) -> Result<()> {
+        // The unit of this limit is 512 bytes in every POSIX shell.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$@\"", bytes / 512);
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).arg("sh").arg(&self.programs.agent);
+        self.launch(command)
+    }
+
+    fn launch(&mut self, mut command: Command) -> Result<()> {
         command.arg("--config").arg(self.config());
         self.daemon = Some(Daemon::start(command, &self.dir.join("agent.log"))?);
         Ok(())
+    }
+
+    /// From its next start on it is another file, as after an upgrade.
+    ///
+    /// # Errors
+    /// It cannot be copied.
+    pub fn replace_program(&mut self) -> Result<()> {
+        let newer = self.dir.join("convoy-agent-newer");
+        fs::copy(&self.programs.agent, &newer)?;
+        self.set_program(&newer);
+        Ok(())
+    }
+
+    /// Runs another build of the agent from its next start on.
+    pub fn set_program(&mut self, program: &Path) {
+        self.programs.agent = program.to_owned();
     }
 
     /// kill -9.
@@ -98,6 +139,11 @@ impl Agent {
     pub async fn kill(&mut self) -> Result<()> {
         let mut daemon = self.daemon.take().context("the agent is not running")?;
         daemon.kill().await
+    }
+
+    /// Where it keeps its state.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("state")
     }
 
     fn config(&self) -> PathBuf {

@@ -46,6 +46,15 @@ impl Daemon {
         self.child.try_wait().context("cannot ask after a child")
     }
 
+    /// Gone when this returns, by itself.
+    ///
+    /// # Errors
+    /// It goes on for longer than anything may take.
+    pub async fn wait(&mut self) -> Result<ExitStatus> {
+        let ended = tokio::time::timeout(super::LIMIT, self.child.wait()).await;
+        ended.context("it does not end")?.context("cannot wait for a child")
+    }
+
     /// SIGKILL, and gone when this returns.
     ///
     /// # Errors

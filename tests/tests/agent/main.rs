@@ -3,6 +3,13 @@
 
 mod adoption;
 mod apply;
+mod bench;
+mod disk;
 mod drift;
+mod faults;
+mod kill;
 mod rig;
 mod supervision;
+mod traps;
+mod watching;
+mod writers;

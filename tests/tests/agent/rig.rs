@@ -50,7 +50,7 @@ pub struct Rig {
     pub offset: u16,
     teardown: Teardown,
     _lease: OffsetLease,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
     contents: BTreeMap<Digest, Vec<u8>>,
 }
 
@@ -95,17 +95,7 @@ impl Rig {
         }
         agent.start()?;
         let contents = BTreeMap::new();
-        Ok(Self {
-            agent,
-            pack,
-            coordinator,
-            stop,
-            offset,
-            teardown,
-            _lease: lease,
-            _directory: directory,
-            contents,
-        })
+        Ok(Self { agent, pack, coordinator, stop, offset, teardown, _lease: lease, directory, contents })
     }
 
     /// A node that runs `deployment.toml` as the pack ships it, and a logging file.
@@ -238,6 +228,11 @@ impl Rig {
                 && observed.health == Verdict::Healthy
         })
         .await
+    }
+
+    /// The test's own directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// A file of the home.

@@ -1,0 +1,38 @@
+//! `cargo xtask bench agent`: what the agent costs and how fast it is, with a release build. About three minutes after
+//! the build; quiet machines give the figures that count.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+
+use crate::cargo::{cargo, step, target};
+
+/// What to measure.
+#[derive(Debug, Args)]
+pub struct Bench {
+    part: Part,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Part {
+    /// Edits noticed and undone, memory and CPU while idle, scans.
+    Agent,
+}
+
+/// Builds and measures.
+pub fn run(asked: &Bench) -> Result<ExitCode> {
+    match asked.part {
+        Part::Agent => agent(),
+    }
+}
+
+fn agent() -> Result<ExitCode> {
+    step("release build", cargo().args(["build", "--release", "--locked", "-p", "convoy-agent"]))?;
+    let program = std::path::absolute(target().join("release/convoy-agent")).context("where it was built")?;
+    let mut measure = cargo();
+    measure.env("CONVOY_BENCH_AGENT", program);
+    measure.args(["test", "--workspace", "--locked", "--test", "agent", "--", "--nocapture", "bench::"]);
+    step("measure", &mut measure)?;
+    Ok(ExitCode::SUCCESS)
+}
