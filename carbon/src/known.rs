@@ -155,6 +155,18 @@ impl KnownKeys {
         self.find(key).is_some() || is_below_whole(&self.root, &KeyPath::parse(key).0)
     }
 
+    /// Every place where templates read a written key: by its own name or a pattern, or with the open map or the whole
+    /// table that it is part of. The last member says whether the place names the key itself.
+    pub fn uses(&self, key: &str) -> Vec<(Use, bool)> {
+        let mut uses = Vec::new();
+        collect_uses(self, &self.root, &KeyPath::parse(key).0, (true, &mut uses));
+        uses.sort_by(|(a, exact_a), (b, exact_b)| {
+            (&a.file, a.line, !exact_a).cmp(&(&b.file, b.line, !exact_b))
+        });
+        uses.dedup_by(|(later, _), (kept, _)| later == kept);
+        uses
+    }
+
     /// What may stand at a key.
     pub fn shape(&self, key: &str) -> Shape {
         let mut shape = Shape::default();
@@ -279,6 +291,26 @@ fn is_below_whole(branch: &Branch, steps: &[Step]) -> bool {
             ways(branch, step).next().is_some_and(|next| next.facts.is_none() && next.is_leaf())
         }
         Some((step, rest)) => ways(branch, step).any(|next| is_below_whole(next, rest)),
+    }
+}
+
+fn collect_uses(
+    known: &KnownKeys,
+    branch: &Branch,
+    steps: &[Step],
+    (exact, uses): (bool, &mut Vec<(Use, bool)>),
+) {
+    let facts = branch.facts.as_deref().and_then(|name| known.facts.get(name));
+    let here = facts.into_iter().flat_map(|facts| &facts.uses);
+    let Some((step, rest)) = steps.split_first() else {
+        return uses.extend(here.map(|usage| (usage.clone(), exact)));
+    };
+    // On the way down only what takes everything below reads the key.
+    let open = here.filter(|usage| matches!(usage.kind, ReadKind::Whole | ReadKind::Items));
+    uses.extend(open.map(|usage| (usage.clone(), false)));
+    for next in ways(branch, step) {
+        let is_any = branch.any.as_deref().is_some_and(|any| std::ptr::eq(any, next));
+        collect_uses(known, next, rest, (exact && !is_any, uses));
     }
 }
 

@@ -103,9 +103,14 @@ pub struct Place {
     pub lines: Vec<u32>,
 }
 
-/// Where a known key ends up in the rendered files. `key` is a name after mapping, as in
-/// [`KnownKeys`](crate::known::KnownKeys); `uses` are what is known of it.
-pub fn locate(pack: &Pack, toml: &str, inputs: &Inputs, uses: &[Use]) -> Result<Vec<Place>, MapperError> {
+/// Where a known key ends up in the rendered files: `uses` are what [`KnownKeys`](crate::known::KnownKeys) knows of
+/// it. A template line that prints many keys of an open map counts with those of its output lines that hold `word`.
+pub fn locate(
+    pack: &Pack,
+    toml: &str,
+    inputs: &Inputs,
+    (uses, word): (&[Use], Option<&str>),
+) -> Result<Vec<Place>, MapperError> {
     let resolved = resolve(pack, toml, inputs)?;
     let tree = tree::build(&resolved.values)?;
     let mut places: BTreeMap<(Arc<str>, u32), Vec<u32>> = BTreeMap::new();
@@ -115,12 +120,17 @@ pub fn locate(pack: &Pack, toml: &str, inputs: &Inputs, uses: &[Use]) -> Result<
             continue;
         }
         let traced = file.template.render_traced(&tree).map_err(|fault| refusal(file, fault))?;
+        let shows = |number: u32| {
+            let line = traced.0.split('\n').nth((number as usize).saturating_sub(1)).unwrap_or_default();
+            word.is_none_or(|word| line.contains(word))
+        };
         for usage in uses {
             let lines = places.entry((Arc::clone(&file.output), usage.line)).or_default();
             if matches!(usage.kind, ReadKind::Printed | ReadKind::Whole) {
                 lines.extend(traced.1.iter().filter(|(line, _)| *line == usage.line).map(|(_, line)| *line));
                 lines.sort_unstable();
                 lines.dedup();
+                lines.retain(|line| shows(*line));
             }
         }
     }

@@ -56,13 +56,13 @@ pub enum Command {
     Render(Render),
     /// Say what a key of deployment.toml is, where it ends up, and what it brings along.
     Explain {
-        /// The key, as in server.hostname or apim.gateway.environment[].name.
+        /// The key, as in server.hostname or apim.gateway.environment[].name; or a finding's code, as in CV502.
         key: String,
         /// A product of the catalogue, as in wso2is-7.2.
         #[arg(long, value_name = "PRODUCT")]
         product: Option<String>,
         /// The home of an unpacked product, which knows most.
-        #[arg(long, value_name = "HOME", required_unless_present = "product")]
+        #[arg(long, value_name = "HOME")]
         pack: Option<PathBuf>,
         /// A deployment.toml to show the resulting lines of; otherwise the pack's own.
         #[arg(long, value_name = "FILE", requires = "pack")]

@@ -5,15 +5,15 @@ use std::{fs, path::Path};
 use carbon::{Value, known::Facts};
 use fleet::{
     finding::{MASK, is_secret_key},
-    lint::PackFacts,
+    lint::{PackFacts, documented},
     product::{Product, built_in},
-    spec::canonical::is_owned,
+    spec::{canonical::is_owned, suggest},
 };
 use serde::Serialize;
 
 use crate::{
     exit::{Exit, Failure},
-    pack,
+    pack, reference,
     request::Explain,
     screen::Screen,
     text::{Cell, Table, Tone},
@@ -45,14 +45,27 @@ struct Explanation {
     notes: Vec<String>,
 }
 
+/// Output of `explain CODE`.
+#[derive(Debug, Serialize)]
+struct Code {
+    code: &'static str,
+    title: &'static str,
+    severity: &'static str,
+    text: &'static str,
+}
+
 /// Explains.
 ///
 /// # Errors
 /// The key is unknown, or nothing can be read.
 pub fn run(request: &Explain, screen: &mut Screen) -> Result<Exit, Failure> {
-    let explanation = match &request.pack {
-        Some(home) => from_pack(request, home)?,
-        None => from_profile(request)?,
+    if let Some(entry) = reference::find(&request.key) {
+        return Ok(finding(&entry, screen));
+    }
+    let explanation = match (&request.pack, product(request)?) {
+        (Some(home), product) => from_pack(request, home, product)?,
+        (None, Some(product)) => from_profile(request, product)?,
+        (None, None) => return Err(Failure::usage("there is nothing to look in", "add --pack or --product")),
     };
     screen.programs(&explanation);
     let style = wait::style(screen);
@@ -80,26 +93,49 @@ pub fn run(request: &Explain, screen: &mut Screen) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// What the built-in profile says; it knows products, not their keys.
-fn from_profile(request: &Explain) -> Result<Explanation, Failure> {
-    let id = request.product.as_deref().unwrap_or_default();
-    let product = built_in().get(id).ok_or_else(|| {
-        let known: Vec<&str> = built_in().keys().map(String::as_str).collect();
-        Failure::failed(format!("there is no product {id}"), format!("use one of {}", known.join(", ")))
-    })?;
+/// The reference's words about a finding.
+fn finding(entry: &reference::Entry, screen: &mut Screen) -> Exit {
+    screen.programs(&Code {
+        code: entry.code,
+        title: entry.title,
+        severity: entry.severity(),
+        text: entry.text,
+    });
+    screen.people(&format!("{} {}\n\n{}\n", entry.code, entry.title, entry.text));
+    Exit::Done
+}
+
+/// The product of the catalogue that was named.
+fn product(request: &Explain) -> Result<Option<&'static Product>, Failure> {
+    let Some(id) = &request.product else { return Ok(None) };
+    let known = built_in().keys().map(String::as_str);
+    let unknown = || Failure::usage(format!("there is no product {id}"), suggest(id, known));
+    built_in().get(id).ok_or_else(unknown).map(Some)
+}
+
+/// What is known without a pack: the keys that tie nodes together, and those that the product writes itself.
+fn from_profile(request: &Explain, product: &Product) -> Result<Explanation, Failure> {
     let key = normal(&request.key);
-    let mut explanation =
-        Explanation { kind: "unknown without the pack".to_owned(), ..Explanation::default() };
+    let mut explanation = Explanation::default();
     notes(&key, Some(product), &mut explanation.notes);
-    explanation.notes.push(format!(
-        "what {} knows of its keys stands in its pack: add --pack HOME for default, kind, places and inference",
-        product.title
-    ));
+    let pack = "add --pack HOME for kind, default, places and inference of every key";
+    let Some(documented) = documented::find(&key, product) else {
+        let near = documented::nearest(&key, product);
+        let near = near.map_or_else(String::new, |near| format!("did you mean {near}? Otherwise "));
+        return Err(Failure::failed(
+            format!("without its pack nothing is known of {key} in {}", product.title),
+            format!("{near}{pack}"),
+        ));
+    };
+    explanation.kind = documented.kind.to_owned();
+    explanation.default = documented.default.map(|default| shown(&key, &Value::text(default)));
+    explanation.notes.insert(0, documented.meaning.to_owned());
+    explanation.notes.push(format!("told without the pack of {}: {pack}", product.title));
     explanation.key = key;
     Ok(explanation)
 }
 
-fn from_pack(request: &Explain, home: &Path) -> Result<Explanation, Failure> {
+fn from_pack(request: &Explain, home: &Path, product: Option<&Product>) -> Result<Explanation, Failure> {
     let pack = pack::read(home)?;
     let key = normal(&request.key);
     let found = pack.known.find(&key);
@@ -118,11 +154,9 @@ fn from_pack(request: &Explain, home: &Path) -> Result<Explanation, Failure> {
         explanation.key = key;
         return Ok(explanation);
     };
-    let product = request.product.as_deref().and_then(|id| built_in().get(id));
     let mut explanation = of_facts(name, facts, shape);
-    let mut all: Vec<&Facts> = vec![facts];
-    all.extend(facts.mapped_to.iter().filter_map(|target| pack.known.get(target)));
-    for target in &all[1..] {
+    let targets = facts.mapped_to.iter().filter_map(|target| pack.known.get(target));
+    for target in targets {
         let of_target = of_facts(name, target, shape);
         explanation.kind = of_target.kind;
         explanation.default = explanation.default.or(of_target.default);
@@ -133,7 +167,7 @@ fn from_pack(request: &Explain, home: &Path) -> Result<Explanation, Failure> {
     explanation.rules = rules(&pack, name, facts);
     explanation.keys = below;
     let toml = request.toml.clone().unwrap_or_else(|| home.join("repository/conf/deployment.toml"));
-    places(&pack, &all, &toml, &mut explanation)?;
+    places(&pack, (&key, facts), &toml, &mut explanation)?;
     notes(&key, product, &mut explanation.notes);
     if explanation.places.is_empty() {
         explanation
@@ -242,20 +276,31 @@ fn rules(pack: &PackFacts, name: &str, facts: &Facts) -> Vec<String> {
 /// File and line of the rendered output; lines of the template where the example's values cannot be rendered.
 fn places(
     pack: &PackFacts,
-    all: &[&Facts],
+    (key, facts): (&str, &Facts),
     toml: &Path,
     explanation: &mut Explanation,
 ) -> Result<(), Failure> {
-    let uses: Vec<_> = all.iter().flat_map(|facts| facts.uses.iter().cloned()).collect();
+    let names = std::iter::once(key).chain(facts.mapped_to.iter().map(|target| &**target));
+    let (mut own, mut open) = (Vec::new(), Vec::new());
+    for (usage, is_own) in names.flat_map(|name| pack.known.uses(name)) {
+        if is_own { own.push(usage) } else { open.push(usage) }
+    }
     let text = fs::read_to_string(toml).map_err(|error| {
         Failure::failed(format!("cannot read {}", toml.display()), "name a deployment.toml with --toml")
             .because(error)
     })?;
     let subject = fleet::lint::Subject::file("deployment.toml", &text);
-    let located = carbon::locate(&pack.pack, &text, &subject.inputs(), &uses);
+    let inputs = subject.inputs();
+    let word = key.rsplit('.').next().map(|word| word.trim_matches('\''));
+    let located = carbon::locate(&pack.pack, &text, &inputs, (&own, None)).and_then(|mut located| {
+        // A loop over an open map says where the key is printed; that it loops decides nothing for one key.
+        let of_map = carbon::locate(&pack.pack, &text, &inputs, (&open, word))?;
+        located.extend(of_map.into_iter().filter(|place| !place.lines.is_empty()));
+        Ok(located)
+    });
     match located {
         Ok(located) => {
-            for place in located {
+            for place in &located {
                 let lines: Vec<String> = place.lines.iter().map(ToString::to_string).collect();
                 explanation.places.push(match lines.as_slice() {
                     [] => format!("{} (decides in line {} of its template)", place.file, place.template_line),
@@ -264,10 +309,9 @@ fn places(
             }
         }
         Err(error) => {
-            explanation.places = uses
-                .iter()
-                .map(|usage| format!("{} (line {} of its template)", usage.file, usage.line))
-                .collect();
+            let uses = own.iter().chain(&open);
+            explanation.places =
+                uses.map(|usage| format!("{} (line {} of its template)", usage.file, usage.line)).collect();
             explanation.notes.push(format!(
                 "{} cannot be rendered ({error}), so lines are those of templates",
                 toml.display()
@@ -298,6 +342,23 @@ fn notes(key: &str, product: Option<&Product>, notes: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_pack_wrong_products_and_unknown_keys_are_refused_with_the_nearest() {
+        let ask = |key: &str, id: &str| {
+            let request =
+                Explain { key: key.to_owned(), product: Some(id.to_owned()), pack: None, toml: None };
+            let product = product(&request)?.expect("one was named");
+            from_profile(&request, product)
+        };
+        assert_eq!(ask("server.offset", "wso2is-7.2").unwrap().default.as_deref(), Some("0"));
+        assert_eq!(ask("keystore.primary.password", "wso2is-7.2").unwrap().default.as_deref(), Some(MASK));
+        let wrong = ask("server.offset", "wso2is-7.22").unwrap_err();
+        assert_eq!((wrong.exit, wrong.remedy.as_str()), (Exit::Usage, "did you mean \"wso2is-7.2\"?"));
+        let unknown = ask("server.ofset", "wso2is-7.2").unwrap_err();
+        assert_eq!(unknown.exit, Exit::Failed);
+        assert!(unknown.remedy.starts_with("did you mean server.offset?"), "{}", unknown.remedy);
+    }
 
     #[test]
     fn keys_may_be_typed_as_headers_and_with_indexes() {

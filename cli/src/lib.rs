@@ -12,6 +12,7 @@ mod import;
 mod lint;
 mod local;
 mod pack;
+mod reference;
 mod render;
 mod render_config;
 pub mod request;

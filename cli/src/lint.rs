@@ -65,7 +65,5 @@ fn doubts(fleet: &Fleet, homes: &[std::path::PathBuf]) -> Result<Vec<Finding>, F
     for home in homes {
         pack::assign(home, &products, &mut packs)?;
     }
-    let mut findings = fleet::lint::packs(fleet, &packs, ClearText::Tell);
-    findings.extend(fleet::lint::across::check(fleet));
-    Ok(findings)
+    Ok(fleet::lint::fleet(fleet, &packs, ClearText::Tell))
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::view::Finding;
+use crate::{reference, view::Finding};
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
 /// One log with one run.
 pub fn log(findings: &[Finding]) -> Value {
     let codes: BTreeSet<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
-    let rules: Vec<Value> = codes.iter().map(|code| json!({ "id": code })).collect();
+    let rules: Vec<Value> = codes.iter().map(|code| rule(code)).collect();
     let results: Vec<Value> = findings.iter().map(result).collect();
     json!({
         "$schema": SCHEMA,
@@ -28,12 +28,29 @@ pub fn log(findings: &[Finding]) -> Value {
     })
 }
 
-fn result(finding: &Finding) -> Value {
-    let level = match finding.severity.as_str() {
+/// What a code means, in the words of the reference.
+fn rule(code: &str) -> Value {
+    let Some(entry) = reference::find(code) else { return json!({ "id": code }) };
+    json!({
+        "id": code,
+        "name": entry.name(),
+        "shortDescription": { "text": entry.title },
+        "fullDescription": { "text": entry.text },
+        "help": { "text": entry.text, "markdown": entry.text },
+        "defaultConfiguration": { "level": level(entry.severity()) },
+    })
+}
+
+fn level(severity: &str) -> &'static str {
+    match severity {
         "error" => "error",
         "warning" => "warning",
         _ => "note",
-    };
+    }
+}
+
+fn result(finding: &Finding) -> Value {
+    let level = level(&finding.severity);
     let node = finding.node.as_ref().map_or_else(String::new, |node| format!(" (node {node})"));
     let text = format!("{}{node}. Help: {}.", finding.message, finding.remedy.trim_end_matches(['.', '?']));
     let mut result = json!({ "ruleId": finding.code, "level": level, "message": { "text": text } });
@@ -69,7 +86,11 @@ mod tests {
     fn a_finding_becomes_a_result_with_its_place() {
         let log = log(&[finding("warning", Some(3)), finding("info", None)]);
         let run = &log["runs"][0];
-        assert_eq!(run["tool"]["driver"]["rules"], json!([{ "id": "CV502" }]));
+        let rule = &run["tool"]["driver"]["rules"][0];
+        assert_eq!((&rule["id"], &rule["name"]), (&json!("CV502"), &json!("UnknownKey")));
+        assert_eq!(rule["shortDescription"]["text"], "unknown key");
+        assert_eq!(rule["defaultConfiguration"]["level"], "warning");
+        assert!(rule["help"]["text"].as_str().unwrap().contains("ignores keys that it does not know"));
         let place = &run["results"][0]["locations"][0]["physicalLocation"];
         assert_eq!(place["artifactLocation"]["uri"], "config/common.toml");
         assert_eq!(place["region"], json!({ "startLine": 3, "startColumn": 3 }));

@@ -11,7 +11,8 @@ use fleet::{
     finding::Severity,
     ids::{FleetName, NodeName},
     import::{ImportNode, Imported, import},
-    spec::{Absent, Secrets, canonical, compose_with},
+    lint::{ClearText, Packs},
+    spec::{Absent, Fleet, Secrets, canonical, compose_with},
 };
 
 const FLEETS: [(&str, &str, usize); 4] = [
@@ -22,6 +23,10 @@ const FLEETS: [(&str, &str, usize); 4] = [
 ];
 
 fn nodes(directory: &Path) -> BTreeMap<NodeName, ImportNode> {
+    nodes_of(directory).into_iter().map(|(name, node)| (NodeName::parse(&name).unwrap(), node)).collect()
+}
+
+fn nodes_of(directory: &Path) -> BTreeMap<String, ImportNode> {
     let mut nodes = BTreeMap::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -33,7 +38,7 @@ fn nodes(directory: &Path) -> BTreeMap<NodeName, ImportNode> {
             host: None,
             home: None,
         };
-        nodes.insert(NodeName::parse(path.file_stem().unwrap().to_str().unwrap()).unwrap(), node);
+        nodes.insert(path.file_stem().unwrap().to_str().unwrap().to_owned(), node);
     }
     nodes
 }
@@ -75,15 +80,44 @@ fn come_back(name: &str, nodes: &BTreeMap<NodeName, ImportNode>, imported: &Impo
     let secrets = Secrets::new(imported.secrets.clone(), Absent::Refuse);
     let composition = compose_with(&imported.sources, &secrets);
     let fleet = composition.fleet.unwrap_or_else(|| panic!("{name}: {:?}", composition.findings));
-    // They are consistent by construction, so nothing may be doubted between their nodes.
-    let doubts = fleet::lint::across::check(&fleet);
-    assert!(
-        doubts.is_empty(),
-        "{name}: {}",
-        doubts.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-    );
     for (node, source) in nodes {
         let composed = canonical::flatten(&fleet.nodes[node].config_text).unwrap();
         assert_eq!(composed, canonical::flatten(&source.toml).unwrap(), "{name}/{node}");
     }
+    consistent(name, &fleet);
+}
+
+/// These fleets are consistent: nothing that is said of nodes together is true of them.
+fn consistent(name: &str, fleet: &Fleet) {
+    let findings = fleet::lint::fleet(fleet, &Packs::new(), ClearText::Tell);
+    let told: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(told, Vec::<String>::new(), "{name}");
+}
+
+/// WSO2's own samples, each as a fleet of one.
+#[test]
+fn official_samples_alone_have_no_errors_across_nodes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let samples = root.join("../shared/wso2/samples");
+    if !samples.is_dir() {
+        println!("skipped: {} is not there", samples.display());
+        return;
+    }
+    let (mut count, mut tally) = (0, BTreeMap::<&str, usize>::new());
+    for (name, source) in nodes_of(&samples) {
+        let one = BTreeMap::from([(NodeName::parse("one").unwrap(), source)]);
+        let Ok(imported) = import(&one, &FleetName::parse("real").unwrap()) else { continue };
+        let secrets = Secrets::new(imported.secrets.clone(), Absent::Refuse);
+        let Some(fleet) = compose_with(&imported.sources, &secrets).fleet else { continue };
+        count += 1;
+        for finding in fleet::lint::fleet(&fleet, &Packs::new(), ClearText::Tell) {
+            *tally.entry(finding.code).or_default() += 1;
+            assert_ne!(finding.severity, Severity::Error, "{name}: {finding}");
+            if std::env::var_os("LINT_SHOW").is_some() {
+                println!("{name} {finding}");
+            }
+        }
+    }
+    println!("{count} samples, findings by code: {tally:?}");
+    assert!(200 < count, "{count}");
 }

@@ -54,6 +54,25 @@ fn written_keys_are_found_under_their_patterns() {
 }
 
 #[test]
+fn uses_of_a_key_are_also_those_of_the_map_that_holds_it() {
+    let known = KnownKeys::of(&pack());
+    let table = [
+        ("server.name", "2 true"),
+        ("transport.properties.anything", "5 false"),
+        ("console.theme.colors.main", "7 false"),
+        ("gateway.environment.east.name", "4 true"),
+        ("cache.timeout", ""),
+    ];
+    for (key, expected) in table {
+        let uses = known.uses(key);
+        let mut shown: Vec<String> =
+            uses.iter().map(|(usage, exact)| format!("{} {exact}", usage.line)).collect();
+        shown.dedup();
+        assert_eq!(shown.join(", "), expected, "{key}: {uses:?}");
+    }
+}
+
+#[test]
 fn facts_say_type_default_unit_and_use() {
     let known = KnownKeys::of(&pack());
     let secure = known.get("server.secure").unwrap();

@@ -84,7 +84,7 @@ fn a_key_is_found_in_the_output() {
     let known = KnownKeys::of(&pack);
     let places = |key: &str| -> Vec<String> {
         let uses = &known.find(key).unwrap().1.uses;
-        let places = locate(&pack, TOML, &Inputs::default(), uses).unwrap();
+        let places = locate(&pack, TOML, &Inputs::default(), (uses, None)).unwrap();
         places
             .iter()
             .map(|place| format!("{} {} {:?}", place.file, place.template_line, place.lines))

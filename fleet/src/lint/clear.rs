@@ -1,20 +1,20 @@
 //! Passwords and keys that stand in the file as they are.
 
-use carbon::Value;
+use carbon::{Value, flatten::Flattened};
 
-use super::Look;
+use super::Subject;
 use crate::{finding::is_secret_key, spec::report::Report};
 
-pub(super) fn check(look: &Look<'_>, report: &mut Report) {
-    for (key, value) in look.typed.data.iter() {
+pub(super) fn check(subject: &Subject<'_>, typed: &Flattened, report: &mut Report) {
+    for (key, value) in typed.data.iter() {
         match value {
-            Value::Text(text) => value_of(look, key, text, report),
+            Value::Text(text) => value_of((subject, typed), key, text, report),
             Value::List(items) => {
                 for (n, item) in items.iter().enumerate() {
                     let Value::Map(map) = item else { continue };
                     for (sub, value) in map.iter() {
                         if let Value::Text(text) = value {
-                            value_of(look, &format!("{key}[{n}].{sub}"), text, report);
+                            value_of((subject, typed), &format!("{key}[{n}].{sub}"), text, report);
                         }
                     }
                 }
@@ -24,22 +24,23 @@ pub(super) fn check(look: &Look<'_>, report: &mut Report) {
     }
 }
 
-fn value_of(look: &Look<'_>, key: &str, text: &str, report: &mut Report) {
+fn value_of((subject, typed): (&Subject<'_>, &Flattened), key: &str, text: &str, report: &mut Report) {
+    let place = || subject.place(key, typed.positions.get(key).copied());
     if key.starts_with("secrets.") {
-        if look.subject.is_clear(text) && text.starts_with('[') && text.ends_with(']') {
+        if subject.is_clear(key, text) && text.starts_with('[') && text.ends_with(']') {
             report.warning(
                 "CV514",
-                look.place(key),
+                place(),
                 format!("{key} is still in brackets, which means plain text that is to be encrypted"),
                 "run ciphertool on it, or use secret()",
             );
         }
         return;
     }
-    if !key.starts_with("runtime_secrets.") && is_secret_key(key) && look.subject.is_clear(text) {
+    if !key.starts_with("runtime_secrets.") && is_secret_key(key) && subject.is_clear(key, text) {
         report.warning(
             "CV513",
-            look.place(key),
+            place(),
             format!("{key} stands here in clear"),
             format!("keep it elsewhere: {key} = \"{{{{ secret('NAME') }}}}\", or $secret{{}} of the server"),
         );

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use carbon::{flatten::Flat, known::Source};
+use carbon::{
+    flatten::Flat,
+    known::{Facts, Source},
+};
 
 use super::Look;
 use crate::spec::report::Report;
@@ -26,11 +29,12 @@ fn is_dead(look: &Look<'_>, key: &str) -> bool {
     let known = &look.facts.known;
     let Some((_, facts)) = known.find(key) else { return false };
     let by_name = |sources: &BTreeSet<Source>| sources.iter().all(|source| NAMES_ONLY.contains(source));
-    by_name(&facts.sources)
+    let is_dead = |name: &str, facts: &Facts| by_name(&facts.sources) && known.uses(name).is_empty();
+    is_dead(key, facts)
         && facts
             .mapped_to
             .iter()
-            .all(|target| known.find(target).is_some_and(|(_, facts)| by_name(&facts.sources)))
+            .all(|target| known.find(target).is_some_and(|(_, facts)| is_dead(target, facts)))
 }
 
 /// Rules that name their pattern `match_regex`, which the product's code never looks at.

@@ -2,16 +2,17 @@
 //! than they say, nodes that cannot work together.
 //!
 //! Each deployment.toml is looked at with the resources of the very product that reads it. Pure; gives findings
-//! (docs/findings.md, CV5xx). Called by `convoy lint --pack`.
+//! (docs/findings.md, CV5xx). Called by `convoy lint`.
 
-pub mod across;
+mod across;
 mod clear;
 mod dead;
+pub mod documented;
 mod infer;
 mod keys;
 mod literal;
 pub mod refusal;
-pub(crate) mod subject;
+mod subject;
 mod types;
 mod xml;
 
@@ -68,17 +69,29 @@ impl Look<'_> {
     }
 }
 
-/// Everything doubtful about every node whose product has a pack here.
-pub fn packs(fleet: &Fleet, packs: &Packs, clear_text: ClearText) -> Vec<Finding> {
+/// Everything doubtful about a composed fleet: each node by itself, with the resources of its product where a pack is
+/// at hand, and then all of them together. Errors are what a server certainly fails on.
+pub fn fleet(fleet: &Fleet, packs: &Packs, clear_text: ClearText) -> Vec<Finding> {
     let mut report = Report::default();
     for (name, node) in &fleet.nodes {
-        let Some(facts) = packs.get(&node.bundle.service.product) else { continue };
         let subject = Subject::composed(name, node, clear_text);
         report.node = Some(name.clone());
-        look(&subject, facts, &mut report);
+        match packs.get(&node.bundle.service.product) {
+            Some(facts) => look(&subject, facts, &mut report),
+            None => without_pack(&subject, &mut report),
+        }
         report.node = None;
     }
+    across::check(fleet, packs, &mut report);
     report.into_findings()
+}
+
+/// What can be said about one deployment.toml when nothing is known of its product's keys.
+fn without_pack(subject: &Subject<'_>, report: &mut Report) {
+    // What the mapper's parser refuses and composition did not is told by lint with the pack only.
+    if let Ok(typed) = flatten(subject.text) {
+        clear::check(subject, &typed, report);
+    }
 }
 
 /// Everything doubtful about one deployment.toml.
@@ -106,7 +119,7 @@ fn look(subject: &Subject<'_>, facts: &PackFacts, report: &mut Report) {
     literal::check(&look, report);
     infer::check(&look, report);
     dead::check(&look, report);
-    clear::check(&look, report);
+    clear::check(look.subject, &look.typed, report);
     xml::check(&look, report);
 }
 

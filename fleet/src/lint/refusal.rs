@@ -5,6 +5,7 @@ use std::sync::Arc;
 use carbon::{
     MapperError, Value,
     flatten::{Flattened, flatten},
+    toml::Position,
 };
 
 use super::{PackFacts, Subject};
@@ -99,6 +100,9 @@ pub fn place(
         return subject.place("", Some(position));
     }
     let typed = typed?;
+    if let Some((key, position)) = template_key(facts, error, typed) {
+        return subject.place(&key.replace("[]", "[0]"), Some(position));
+    }
     let keys = error.keys();
     let mut names: Vec<&str> = Vec::new();
     for key in &keys {
@@ -112,6 +116,23 @@ pub fn place(
         subject.place(key, Some(position))
     });
     typed_key.or_else(|| near(subject, typed, &keys))
+}
+
+/// The typed key that a template was about to read when it failed: on its very line, or nearest to it.
+fn template_key(facts: &PackFacts, error: &MapperError, typed: &Flattened) -> Option<(String, Position)> {
+    let MapperError::Template { file, line, .. } = error else { return None };
+    let known = &facts.known;
+    let mut best: Option<(u32, String, Position)> = None;
+    for (key, position) in carbon::flatten::written(&typed.positions) {
+        let targets = known.find(&key).map_or(&[][..], |(_, facts)| &facts.mapped_to);
+        let names = std::iter::once(key.as_str()).chain(targets.iter().map(|target| &**target));
+        let uses = names.flat_map(|name| known.uses(name)).filter(|(usage, _)| usage.file == *file);
+        let Some(far) = uses.map(|(usage, _)| usage.line.abs_diff(*line)).min() else { continue };
+        if best.as_ref().is_none_or(|(least, _, at)| (far, position) < (*least, *at)) {
+            best = Some((far, key, position));
+        }
+    }
+    best.map(|(_, key, position)| (key, position))
 }
 
 /// A key that was not typed is missed in its table: the first line of the nearest table that is there.
@@ -140,10 +161,12 @@ pub(super) fn report(
     report: &mut Report,
 ) {
     let explained = explain(error);
+    let key = typed.and_then(|typed| template_key(facts, error, typed));
+    let because = key.map_or_else(String::new, |(key, _)| format!(", most likely with {key}"));
     report.error(
         "CV501",
         place(subject, facts, error, typed),
-        format!("the server would not start: {} ({})", explained.why, message(error)),
+        format!("the server would not start: {}{because} ({})", explained.why, message(error)),
         explained.remedy,
     );
 }

@@ -1,6 +1,6 @@
 //! One deployment.toml under examination, and where its keys were typed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use carbon::{Inputs, java::substrings_between, toml::Position};
 
@@ -9,9 +9,9 @@ use crate::{finding::Place, ids::NodeName, mask, spec::ComposedNode};
 /// Whether the text shows which passwords were typed in clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClearText {
-    /// Values of secrets were replaced by placeholders, or never were elsewhere: what reads like a password is one.
+    /// What reads like a password was typed as it stands, unless the node's composition says that it is a secret.
     Tell,
-    /// Secrets were filled in, so that nothing can be said.
+    /// Who filled secrets in is not known, so nothing can be said.
     Unknown,
 }
 
@@ -34,6 +34,7 @@ pub struct Subject<'a> {
     /// `-D` arguments, and `carbon.home`.
     system_properties: BTreeMap<String, String>,
     origins: Option<&'a BTreeMap<String, Place>>,
+    secret_keys: Option<&'a BTreeSet<String>>,
     lines: Vec<String>,
 }
 
@@ -48,6 +49,7 @@ impl<'a> Subject<'a> {
             environment: BTreeMap::new(),
             system_properties: BTreeMap::new(),
             origins: None,
+            secret_keys: None,
             lines: mask::toml_lines(text),
         }
     }
@@ -69,6 +71,7 @@ impl<'a> Subject<'a> {
             environment: service.env.clone(),
             system_properties,
             origins: Some(&node.origins),
+            secret_keys: Some(&node.secret_keys),
             lines: mask::toml_lines(&node.config_text),
         }
     }
@@ -115,13 +118,20 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Whether a value is a secret that stands there in clear.
-    pub(super) fn is_clear(&self, value: &str) -> bool {
+    /// Whether the value of a key is a secret that was typed in clear.
+    pub(super) fn is_clear(&self, key: &str, value: &str) -> bool {
         self.clear_text == ClearText::Tell
             && !value.is_empty()
             && !value.contains(PLACEHOLDER)
             && !value.contains("${")
             && !["$secret{", "$env{", "$sys{", "$ref{"].iter().any(|open| value.contains(open))
+            && !self.is_filled(key)
+    }
+
+    /// Whether composition put a value of `secret()` there.
+    fn is_filled(&self, key: &str) -> bool {
+        let Some(keys) = self.secret_keys else { return false };
+        keys.contains(key) || key.rmatch_indices(['.', '[']).any(|(end, _)| keys.contains(&key[..end]))
     }
 }
 

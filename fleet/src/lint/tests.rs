@@ -139,6 +139,63 @@ fn keys_that_nothing_reads_are_told() {
 }
 
 #[test]
+fn a_key_of_an_open_map_is_read_by_the_loop_over_the_map() {
+    let template = "{% for name, value in transport.properties.items() %}<p n=\"{{ name }}\">{{ value }}</p>\n{% endfor %}";
+    let loaded = pack_of(&[
+        ("default.json", r#"{"transport.properties.port": "9443", "transport.other": "x"}"#),
+        ("templates/conf/a.xml.j2", template),
+    ]);
+    let codes = |text: &str| -> Vec<&str> {
+        let findings = with_pack(&Subject::file("deployment.toml", text), &loaded);
+        findings.iter().map(|finding| finding.code).collect()
+    };
+    assert_eq!(codes("[transport.properties]\nport = '9444'"), Vec::<&str>::new());
+    assert_eq!(codes("[transport]\nother = 'y'"), ["CV509"]);
+}
+
+#[test]
+fn a_refusal_inside_a_template_names_the_key_that_it_was_about_to_read() {
+    let template = "<a>\n{% if server.mode is even %}x{% endif %}\n<b>{{ server.name }}</b>\n</a>";
+    let loaded = pack_of(&[("templates/conf/a.xml.j2", template)]);
+    let text = "[server]\nname = 'x'\nmode = 'y'\n";
+    let findings = with_pack(&Subject::file("deployment.toml", text), &loaded);
+    assert_eq!((findings[0].code, findings[0].place.as_ref().map(|place| place.line)), ("CV501", Some(3)));
+    assert!(findings[0].message.contains("server.mode"), "{}", findings[0]);
+    assert_eq!(with_pack(&Subject::file("d", "[server]\nname = 'x'\nmode = 2\n"), &loaded), Vec::new());
+}
+
+fn pack_of(files: &[(&str, &str)]) -> PackFacts {
+    let rules = carbon::pack::RULE_FILES.map(|file| (file, "{}"));
+    let rules = rules.iter().filter(|(file, _)| !files.iter().any(|(other, _)| other == file));
+    let files =
+        rules.chain(files).map(|(path, text)| (format!("{RESOURCES}{path}"), text.as_bytes().to_vec()));
+    PackFacts::new(Pack::load(files.collect::<Vec<_>>().into_iter()).unwrap())
+}
+
+#[test]
+fn without_a_pack_secrets_in_clear_are_told_and_those_that_were_filled_in_are_not() {
+    let sources = |password: &str| {
+        let text = "name = 'x'\n[groups.g]\nproduct = 'wso2is-7.2'\nlayers = ['a']\n[nodes.n]\ngroup = 'g'\nhost = 'h'\nhome = '/opt/x'\n";
+        let layer = format!("[server]\nhostname = 'h'\n[super_admin]\npassword = \"{password}\"\n");
+        crate::spec::Sources(BTreeMap::from([
+            ("fleet.toml".to_owned(), text.as_bytes().to_vec()),
+            ("config/a.toml".to_owned(), layer.into_bytes()),
+        ]))
+    };
+    let name = crate::spec::SecretName::parse("admin").unwrap();
+    let values = BTreeMap::from([(name, crate::spec::Secret::new("hunter2"))]);
+    let secrets = crate::spec::Secrets::new(values, crate::spec::Absent::Refuse);
+    let told = |password: &str| -> Vec<String> {
+        let composed = crate::spec::compose_with(&sources(password), &secrets).fleet.unwrap();
+        let findings = fleet(&composed, &Packs::new(), ClearText::Tell);
+        let findings = findings.iter().filter(|finding| finding.code == "CV513");
+        findings.map(|finding| finding.place.as_ref().unwrap().file.clone()).collect()
+    };
+    assert_eq!(told("hunter2"), ["config/a.toml"]);
+    assert_eq!(told("{{ secret('admin') }}"), Vec::<String>::new());
+}
+
+#[test]
 fn values_that_break_the_xml_are_errors_and_name_the_key() {
     check(
         "[database.main]\nurl = 'jdbc:x?a=1&b=2'",

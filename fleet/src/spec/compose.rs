@@ -326,6 +326,7 @@ impl<'a> Composer<'a> {
         let scope = (expressions, &names);
         secret::check_places(&draft.config, "", report);
         let asks = secret::asks(&tree::print(&draft.config, &[]));
+        let secret_keys = secret::keys(&draft.config);
         config::evaluate(&mut draft.config, open_scope, report);
         config::set_offset(&mut draft, report);
         let text = config::print(&draft, &draft.trailing, self.manifest.name.as_str());
@@ -376,6 +377,7 @@ impl<'a> Composer<'a> {
             contents,
             config_text: text,
             origins: self.origins(&draft, &flat),
+            secret_keys,
         })
     }
 

@@ -19,7 +19,10 @@ mod secret;
 mod service;
 pub(crate) mod tree;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     bundle::Bundle,
@@ -30,7 +33,7 @@ use crate::{
 
 pub use compose::{compose, compose_with};
 pub use manifest::OFFSET_MAX;
-pub use report::FINDINGS_MAX;
+pub use report::{FINDINGS_MAX, suggest};
 pub use secret::{Absent, SECRET_NAME_MAX, SECRET_SIZE_MAX, Secret, SecretName, SecretNameError, Secrets};
 
 /// A fleet directory holds at most this many files.
@@ -107,6 +110,8 @@ pub struct ComposedNode {
     /// Where each of its keys was typed, by the keys of [`canonical::flatten`]. Keys that composition itself set
     /// (`server.offset`) point at what set them.
     pub origins: BTreeMap<String, Place>,
+    /// Keys whose value holds one of `secret()`, written as in `origins`: what stands there in clear was not typed.
+    pub secret_keys: BTreeSet<String>,
 }
 
 #[cfg(test)]

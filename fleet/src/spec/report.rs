@@ -98,7 +98,7 @@ impl Report {
 }
 
 /// `did you mean "x"`, or what there is to choose from.
-pub(crate) fn suggest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+pub fn suggest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     // What begins alike is meant, most of all the longest: "wso2is-7.2.0" is "wso2is-7.2" and not "wso2is-7.0".
     let begins = known.iter().filter(|name| 2 < name.len() && given.starts_with(**name));

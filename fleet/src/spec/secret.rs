@@ -187,6 +187,32 @@ pub(super) fn asks(text: &str) -> bool {
     has_expression(text) && text.contains("secret(")
 }
 
+/// The keys whose value asks for a secret; elements of arrays of tables are numbered, as in `tree::origins`.
+pub(super) fn keys(table: &Table) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    collect_keys(table, "", &mut keys);
+    keys
+}
+
+fn collect_keys(table: &Table, prefix: &str, keys: &mut BTreeSet<String>) {
+    for (key, node) in table.iter() {
+        let path = super::canonical::join(prefix, key);
+        match node {
+            Node::Table(inner) => collect_keys(inner, &path, keys),
+            Node::Tables(elements) => {
+                for (n, inner) in elements.iter().enumerate() {
+                    collect_keys(inner, &format!("{path}[{n}]"), keys);
+                }
+            }
+            Node::Leaf(leaf) => {
+                if asks(&super::tree::value_text(&leaf.value)) {
+                    keys.insert(path);
+                }
+            }
+        }
+    }
+}
+
 /// Refuses secrets under keys that are shown as they are. To be called before expressions are evaluated.
 pub(super) fn check_places(table: &Table, prefix: &str, report: &mut Report) {
     for (key, node) in table.iter() {

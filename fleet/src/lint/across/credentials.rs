@@ -1,107 +1,141 @@
-//! Passwords that nodes use towards each other, by the products' chain of defaults. Values are compared, never told.
+//! Names and passwords that servers use among themselves.
 
-use super::site::{Peer, Site, Tier, is_literal};
+use super::{
+    equal,
+    server::{Family, Server, Setting},
+};
 use crate::spec::report::Report;
 
-/// Where the event hub's password comes from, nearest first.
-const PASSWORD: [&str; 3] = ["apim.event_hub.password", "apim.throttling.password", "super_admin.password"];
-const USERNAME: [&str; 3] = ["apim.event_hub.username", "apim.throttling.username", "super_admin.username"];
-/// Those that end up inside an AMQP URL, and so have to be URL-encoded.
-const IN_URLS: [&str; 2] = ["apim.event_hub.jms.password", "apim.throttling.jms.password"];
+const WHY: &str = "REST services and brokers of the one refuse the other";
+const REMEDY: &str = "keep it in a layer that all nodes share, best as secret('...')";
 
-/// Characters that mean something in a URL, so that a password that holds them must be encoded there.
-const BREAKS_URLS: &str = "@:/?#%&<>\"'\\ ";
+pub(super) fn check(servers: &[Server<'_>], report: &mut Report) {
+    let apim = || servers.iter().filter(|server| server.family == Family::Apim);
+    for part in ["username", "password"] {
+        let admin = format!("super_admin.{part}");
+        // Where the administrator differs, what follows from it differs as well, and is not told again.
+        let is_equal = equal(apim(), ("CV530", &admin), (WHY, REMEDY), report);
+        if is_equal && equal(apim(), ("CV530", &format!("apim.throttling.{part}")), (WHY, REMEDY), report) {
+            equal(apim(), ("CV530", &format!("apim.event_hub.{part}")), (WHY, REMEDY), report);
+        }
+    }
+    listeners(servers, report);
+    for server in servers {
+        special(server, report);
+        if server.family == Family::Apim {
+            broker(server, report);
+            misplaced(server, report);
+        }
+    }
+}
 
-pub(super) fn check(peer: &Peer<'_>, report: &mut Report) {
-    if !peer.tier.is_api_manager() {
+/// The listener of a key manager asks API Manager, with a name that exists there.
+fn listeners(servers: &[Server<'_>], report: &mut Report) {
+    let Some(apim) = servers.iter().find(|server| server.role.is_control()) else { return };
+    for server in servers.iter().filter(|server| server.family == Family::Identity) {
+        for listener in server.elements("event_listener").iter().filter(|it| it.is("id", "token_revocation"))
+        {
+            for part in ["username", "password"] {
+                let said = listener.text(&format!("properties.{part}")).known();
+                let admin = apim.text(&format!("super_admin.{part}")).known();
+                if said.is_some() && admin.is_some() && said != admin {
+                    let key = listener.key_of(&format!("properties.{part}"));
+                    let what = format!(
+                        "{part} of token_revocation is not that of the administrator of {}: {WHY}",
+                        apim.name
+                    );
+                    server.warn(report, ("CV530", &key), (what, REMEDY.to_owned()));
+                }
+            }
+        }
+    }
+}
+
+/// The text within `<![CDATA[...]]>`, and whether it was there.
+fn plain(text: &str) -> (&str, bool) {
+    let inner = text.trim().strip_prefix("<![CDATA[").and_then(|rest| rest.strip_suffix("]]>"));
+    inner.map_or((text, false), |inner| (inner, true))
+}
+
+/// With a pack the rendered files themselves are parsed.
+fn special(server: &Server<'_>, report: &mut Report) {
+    if server.facts.is_some() {
         return;
     }
-    let Some((key, password)) = peer.first(&PASSWORD).filter(|(_, value)| is_literal(value)) else { return };
-    let password = plain(&password);
-    let breaks: String = password.chars().filter(|c| BREAKS_URLS.contains(*c)).collect();
-    let is_encoded = |text: &str| {
-        decode(text).as_deref() == Some(password)
-            && !text.chars().any(|c| c != '%' && BREAKS_URLS.contains(c))
-    };
-    let encoded = IN_URLS.iter().find_map(|key| peer.text(key).map(|text| (*key, text)));
-    match encoded.filter(|(_, text)| is_literal(text)) {
-        Some((url_key, text)) if !is_encoded(&text) => report.warning(
-            "CV528",
-            peer.place(url_key),
-            format!("{url_key} is not {key} with its special characters URL-encoded, so the broker refuses it"),
-            format!("encode the value of {key}; nothing else belongs there"),
-        ),
-        None if !breaks.is_empty() && !IN_URLS.iter().any(|key| peer.value(key).is_some()) => report.warning(
-            "CV528",
-            peer.place(key),
-            format!("{key} holds characters that end the broker's URL, so the login at the broker fails"),
-            "add [apim.event_hub.jms] and [apim.throttling.jms] with the password URL-encoded, or choose another password",
-        ),
-        _ => {}
-    }
-    if breaks.contains(['&', '<']) && peer.text(key).is_some_and(|typed| typed == password) {
-        report.warning(
-            "CV528",
-            peer.place(key),
-            format!("{key} holds & or <, which breaks the XML files that it is printed into"),
-            "wrap it: \"<![CDATA[...]]>\"",
-        );
+    for key in ["super_admin.password", "apim.event_hub.password", "apim.throttling.password"] {
+        if server.typed.data.find(key).is_none() {
+            continue;
+        }
+        let Some(text) = server.text(key).known() else { continue };
+        let (text, is_wrapped) = plain(&text);
+        if !is_wrapped && has_markup(text) {
+            let what = format!("{key} holds < or &, which breaks the XML that it is printed into");
+            let remedy = "wrap it: \"<![CDATA[...]]>\", or choose other characters";
+            server.warn(report, ("CV529", key), (what, remedy.to_owned()));
+        }
     }
 }
 
-/// Without the wrapping that XML asks for.
-fn plain(password: &str) -> &str {
-    password.strip_prefix("<![CDATA[").and_then(|rest| rest.strip_suffix("]]>")).unwrap_or(password)
+/// A `<`, or an `&` that begins no entity.
+pub(super) fn has_markup(text: &str) -> bool {
+    const ENTITIES: [&str; 6] = ["amp;", "lt;", "gt;", "quot;", "apos;", "#"];
+    let bare = |rest: &str| !ENTITIES.iter().any(|entity| rest.starts_with(entity));
+    text.contains('<') || text.split('&').skip(1).any(bare)
 }
 
-/// `%XX` decoded; `None` if it is not well formed.
-fn decode(text: &str) -> Option<String> {
-    let mut bytes = Vec::new();
+/// Brokers are asked by a URL that holds name and password: what means something in a URL is encoded there.
+fn broker(server: &Server<'_>, report: &mut Report) {
+    let is_special = |text: &str| text.contains(['@', ':', '/', '?', '#', '&', '+', ' ', '%', '=']);
+    for (scope, part) in [("event_hub", "username"), ("event_hub", "password"), ("throttling", "password")] {
+        let (own, jms) = (format!("apim.{scope}.{part}"), format!("apim.{scope}.jms.{part}"));
+        let Some(text) = server.text(&own).known() else { continue };
+        let (text, _) = plain(&text);
+        let typed = server.typed.data.find(&jms).is_some();
+        match server.text(&jms) {
+            Setting::Absent if is_special(text) => {
+                let what = format!(
+                    "{own} has characters that mean something in the broker's URL, which it is put into"
+                );
+                let remedy = format!("set {jms} to the same, URL-encoded");
+                let key =
+                    if server.typed.data.find(&own).is_some() { own } else { format!("super_admin.{part}") };
+                server.warn(report, ("CV531", &key), (what, remedy));
+            }
+            Setting::Is(encoded) if typed && decoded(&encoded) != text => {
+                let what = format!("{jms} is not {own}, URL-encoded: the broker refuses one of the two");
+                server.warn(
+                    report,
+                    ("CV531", &jms),
+                    (what, format!("write {own} with %XX for special characters")),
+                );
+            }
+            Setting::Is(_) | Setting::Absent | Setting::Unknown => {}
+        }
+    }
+}
+
+/// The password of the REST services is taken as it stands: one that is encoded there is another password.
+fn misplaced(server: &Server<'_>, report: &mut Report) {
+    let known = |key: &str| server.text(key).known();
+    let (hub, admin) = (known("apim.event_hub.password"), known("super_admin.password"));
+    let (Some(hub), Some(admin)) = (hub, admin) else { return };
+    let (hub, admin) = (plain(&hub).0, plain(&admin).0);
+    if hub != admin && decoded(hub) == admin {
+        let what = "apim.event_hub.password is the administrator's password URL-encoded; REST services take it as it stands";
+        let remedy = "write it plainly here, and encoded in [apim.event_hub.jms] only";
+        server.warn(report, ("CV531", "apim.event_hub.password"), (what.to_owned(), remedy.to_owned()));
+    }
+}
+
+/// `%XX` replaced; what is no such sequence stays.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
-    while let Some((first, tail)) = rest.split_first() {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let hex = std::str::from_utf8(rest.get(..2)?).ok()?;
-        bytes.push(u8::from_str_radix(hex, 16).ok()?);
-        rest = &rest[2..];
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+        let byte = digits.filter(|_| first == b'%').and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = if byte.is_some() { &after[2..] } else { after };
     }
-    String::from_utf8(bytes).ok()
-}
-
-/// Gateways and traffic managers log in at the control plane as users that it knows.
-pub(super) fn all(site: &Site<'_>, report: &mut Report) {
-    let Some(plane) = site.control_planes().into_iter().next() else { return };
-    let (Some(user), Some(password)) =
-        (plane.text("super_admin.username"), plane.text("super_admin.password"))
-    else {
-        return;
-    };
-    for peer in &site.peers {
-        if !matches!(peer.tier, Tier::Gateway | Tier::TrafficManager | Tier::KeyManager) {
-            continue;
-        }
-        let (Some((_, name)), Some((key, own))) = (peer.first(&USERNAME), peer.first(&PASSWORD)) else {
-            continue;
-        };
-        // Another user than the administrator has a password of its own, which no file tells.
-        if name == user && plain(&own) != plain(&password) && is_literal(&own) && is_literal(&password) {
-            report.node = Some(peer.name.clone());
-            report.warning(
-                "CV536",
-                peer.place(key),
-                format!(
-                    "{} logs in at {} as {user:?} with another password than {1} has for it",
-                    peer.name, plane.name
-                ),
-                format!(
-                    "make {key} of {} and super_admin.password of {} equal, best by one secret()",
-                    peer.name, plane.name
-                ),
-            );
-            report.node = None;
-        }
-    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -1,156 +1,166 @@
-//! Which database each node really uses. A node that lacks a section runs on an H2 file of its own, without a word.
+//! Databases and user stores that nodes share, or silently do not.
 
-use super::site::{Peer, Site, Tier, is_literal};
+use super::{
+    credentials::has_markup,
+    equal, groups, same,
+    server::{Family, Role, Server, Setting},
+};
 use crate::spec::report::Report;
 
-/// What a section says of a database.
-#[derive(PartialEq)]
-enum Database {
-    /// Not typed: the product's own file.
-    Default,
-    /// A file of the node.
-    Embedded,
-    /// One that nodes can share: enough of it to tell it from another.
-    Shared(String),
-}
+/// What the product infers driver, URL and validation query from.
+const TYPES: [&str; 7] = ["mysql", "mariadb", "oracle", "mssql", "db2", "postgre", "h2"];
+const REMEDY: &str = "keep it in a layer that all of them share";
 
-fn database(peer: &Peer<'_>, name: &str) -> Database {
-    let text = |sub: &str| peer.text(&format!("database.{name}.{sub}"));
-    let kind = text("type").unwrap_or_default();
-    if let Some(url) = text("url") {
-        return if url.starts_with("jdbc:h2:") { Database::Embedded } else { Database::Shared(url) };
-    }
-    if kind == "h2" {
-        return Database::Embedded;
-    }
-    let (host, schema) = (text("hostname"), text("name").or_else(|| text("sid")));
-    match (host, schema) {
-        (None, None) if kind.is_empty() => Database::Default,
-        (host, schema) => Database::Shared(format!(
-            "{kind}://{}:{}/{}",
-            host.unwrap_or_default(),
-            text("port").unwrap_or_default(),
-            schema.unwrap_or_default()
-        )),
+pub(super) fn check(servers: &[Server<'_>], report: &mut Report) {
+    shared(servers, report);
+    user_stores(servers, report);
+    let apim = servers.iter().filter(|server| server.family == Family::Apim).count();
+    let identity = servers.iter().filter(|server| server.role == Role::Identity).count();
+    for server in servers {
+        let siblings = if server.family == Family::Apim { apim } else { identity };
+        if 1 < siblings {
+            embedded(server, report);
+        }
+        // With a pack, lint of the node by itself says this more exactly.
+        if server.facts.is_none() {
+            alone(server, report);
+        }
     }
 }
 
-/// Which databases the nodes of a tier have to have together.
-fn needed(tier: Tier) -> &'static [&'static str] {
-    match tier {
-        Tier::IdentityServer => &["identity_db", "shared_db"],
-        Tier::AllInOne | Tier::ControlPlane | Tier::Portal => &["apim_db", "shared_db"],
-        Tier::Gateway | Tier::TrafficManager | Tier::KeyManager => &[],
+/// Where a database is, as one text: by URL or by its parts, which cannot be compared with each other.
+fn location(server: &Server<'_>, name: &str) -> Setting {
+    let of = |part: &str| server.typed.data.find(&format!("database.{name}.{part}"));
+    if of("url").is_some() {
+        return server.text(&format!("database.{name}.url"));
+    }
+    if of("hostname").is_none() {
+        return Setting::Unknown;
+    }
+    let parts = ["type", "hostname", "port", "name", "sid"];
+    let mut all = String::from("parts");
+    for part in parts.iter().filter(|part| of(part).is_some()) {
+        match server.text(&format!("database.{name}.{part}")) {
+            Setting::Is(text) => all.push_str(&format!(" {part}={text}")),
+            Setting::Absent | Setting::Unknown => return Setting::Unknown,
+        }
+    }
+    Setting::Is(all)
+}
+
+fn shared(servers: &[Server<'_>], report: &mut Report) {
+    let old_identity = |server: &&Server<'_>| server.family == Family::Identity && server.version < (7, 0);
+    let users = servers.iter().filter(|server| server.family == Family::Apim || old_identity(server));
+    let apis = servers.iter().filter(|server| server.is_apim());
+    let mut scopes: Vec<(&str, Vec<&Server<'_>>, &str)> = vec![
+        ("shared_db", users.collect(), "users, registry and tenants of the one are unknown to the other"),
+        ("apim_db", apis.collect(), "APIs and subscriptions of the one are unknown to the other"),
+    ];
+    for group in groups(servers) {
+        scopes.push((
+            "identity_db",
+            group,
+            "applications, sessions and tokens of the one are unknown to the other",
+        ));
+    }
+    for (name, scope, why) in scopes {
+        // A URL and parts say the same in other words: only what is written alike is compared.
+        let by_url = |server: &&Server<'_>| server.typed.data.find(&format!("database.{name}.url")).is_some();
+        let (urls, parts): (Vec<&Server<'_>>, Vec<&Server<'_>>) = scope.into_iter().partition(by_url);
+        for (alike, part) in [(urls, "url"), (parts, "hostname")] {
+            let key = format!("database.{name}.{part}");
+            same(alike, ("CV535", &key), |server| location(server, name), (why, REMEDY), report);
+        }
     }
 }
 
-/// Nodes that do the same job on files of their own do not do it together.
-pub(super) fn group(members: &[&Peer<'_>], report: &mut Report) {
-    let Some(first) = members.first().filter(|_| 1 < members.len()) else { return };
-    for name in needed(first.tier) {
-        let own: Vec<&&Peer<'_>> = members
-            .iter()
-            .filter(|it| matches!(database(it, name), Database::Embedded | Database::Default))
-            .collect();
-        // The prepackaged Key Manager of API Manager 3.0 and 3.1 keeps everything in API Manager's database.
-        let is_prepackaged = first.node.bundle.service.product.contains("-km-");
-        if let Some(peer) = own.first().filter(|_| !(is_prepackaged && *name == "identity_db")) {
-            let who: Vec<&str> = own.iter().map(|it| it.name.as_str()).collect();
-            report.warning(
-                "CV530",
-                peer.place(&format!("database.{name}.type"))
-                    .or_else(|| peer.place(&format!("database.{name}.url"))),
+fn user_stores(servers: &[Server<'_>], report: &mut Report) {
+    const KEY: &str = "user_store.type";
+    let shares = |server: &&Server<'_>| server.family == Family::Apim || server.version < (7, 0);
+    let typed = |server: &&Server<'_>| server.typed.data.find(KEY).is_some();
+    let why = "users that the one creates, the other cannot read";
+    equal(servers.iter().filter(shares).filter(typed), ("CV532", KEY), (why, REMEDY), report);
+    for group in groups(servers) {
+        let new = group.into_iter().filter(|server| !shares(server)).filter(typed);
+        equal(new, ("CV532", KEY), (why, REMEDY), report);
+    }
+    for server in servers.iter().filter(typed) {
+        let since = if server.family == Family::Apim { (3, 1) } else { (5, 10) };
+        if since <= server.version && server.text(KEY) == Setting::Is("database".to_owned()) {
+            let what = "user_store.type = \"database\" does not fit the schema of this version, whose users have unique ids";
+            let remedy =
+                "write \"database_unique_id\", unless the database was migrated from an older version";
+            server.warn(report, ("CV532", KEY), (what.to_owned(), remedy.to_owned()));
+        }
+    }
+}
+
+/// A database of its own, in a file: nothing fails, and nothing is shared.
+fn embedded(server: &Server<'_>, report: &mut Report) {
+    let remedy = "give all of them one database server";
+    let mut tell = |name: &str, what: String| {
+        server.warn(report, ("CV533", &format!("database.{name}.type")), (what, remedy.to_owned()));
+    };
+    for name in ["apim_db", "shared_db", "identity_db"] {
+        let of = |part: &str| {
+            server
+                .typed
+                .data
+                .find(&format!("database.{name}.{part}"))
+                .map(|_| server.text(&format!("database.{name}.{part}")))
+        };
+        let is_h2 = of("type") == Some(Setting::Is("h2".to_owned()))
+            || matches!(of("url"), Some(Setting::Is(url)) if url.starts_with("jdbc:h2:"));
+        if is_h2 {
+            tell(
+                name,
                 format!(
-                    "database.{name} of {} is an H2 file on the node, so it is not shared with its group",
-                    who.join(", ")
+                    "database.{name} is a file of this node alone, and there are other nodes that should share it"
                 ),
-                format!("give the whole group one [database.{name}] on a database server"),
             );
         }
     }
-}
-
-/// What is shared must be the same one.
-pub(super) fn all(site: &Site<'_>, report: &mut Report) {
-    let managers: Vec<&Peer<'_>> = site.peers.iter().filter(|it| it.tier.is_api_manager()).collect();
-    let holders: Vec<&Peer<'_>> = managers.iter().copied().filter(|it| it.tier.has_api_database()).collect();
-    same("shared_db", &managers, report);
-    same("apim_db", &holders, report);
-    for (index, peer) in site.peers.iter().enumerate().filter(|(_, it)| it.tier == Tier::IdentityServer) {
-        let group: Vec<&Peer<'_>> =
-            site.peers[index..].iter().filter(|it| it.node.group == peer.node.group).collect();
-        if site.peers[..index].iter().all(|it| it.node.group != peer.node.group) {
-            same("shared_db", &group, report);
-            same("identity_db", &group, report);
-        }
-    }
-    user_stores(site, report);
-}
-
-fn same(name: &str, peers: &[&Peer<'_>], report: &mut Report) {
-    let shared = peers.iter().filter_map(|it| match database(it, name) {
-        Database::Shared(which) if is_literal(&which) => Some((*it, which)),
-        _ => None,
-    });
-    let shared: Vec<(&Peer<'_>, String)> = shared.collect();
-    let count = |which: &String| shared.iter().filter(|(_, other)| other == which).count();
-    let Some((usual, most)) = shared.iter().rev().max_by_key(|(_, which)| count(which)) else { return };
-    for (peer, which) in shared.iter().filter(|(_, which)| which != most) {
-        let key = ["url", "hostname", "name", "port", "type"]
-            .map(|sub| format!("database.{name}.{sub}"))
-            .into_iter()
-            .find(|key| peer.text(key) != usual.text(key))
-            .unwrap_or_else(|| format!("database.{name}.type"));
-        report.node = Some(peer.name.clone());
-        report.warning(
-            "CV531",
-            peer.place(&key),
-            format!(
-                "{key}: {} uses {}, and {} uses {}",
-                peer.name,
-                crate::finding::mask_line(which),
-                usual.name,
-                crate::finding::mask_line(most)
-            ),
-            format!("give all of them one [database.{name}]"),
+    if server.role.is_control() && server.family == Family::Apim && !server.has("database.apim_db") {
+        tell(
+            "apim_db",
+            "without [database.apim_db] this node keeps its APIs in a file of its own".to_owned(),
         );
-        report.node = None;
     }
 }
 
-/// The same users everywhere, and with identifiers that newer versions insist on.
-fn user_stores(site: &Site<'_>, report: &mut Report) {
-    const TYPE: &str = "user_store.type";
-    let is_resident =
-        site.peers.iter().any(|it| it.text("apim.key_manager.type").is_some_and(|kind| kind == "WSO2-IS"));
-    let of_one: Vec<&Peer<'_>> =
-        site.peers.iter().filter(|it| it.tier.is_api_manager() || is_resident).collect();
-    let typed: Vec<(&Peer<'_>, String)> =
-        of_one.iter().filter_map(|it| Some((*it, it.text(TYPE)?))).collect();
-    let Some((first, most)) = typed.first() else { return };
-    for (peer, kind) in typed.iter().filter(|(_, kind)| kind != most && is_literal(kind)) {
-        report.node = Some(peer.name.clone());
-        report.warning(
-            "CV529",
-            peer.place(TYPE),
-            format!("{TYPE} of {} is {kind:?}, and that of {} is {most:?}", peer.name, first.name),
-            "use one user store for Key Manager and API Manager",
-        );
-        report.node = None;
-    }
-    for peer in &site.peers {
-        let since = if peer.tier == Tier::IdentityServer { (5, 10) } else { (3, 1) };
-        if peer.version.is_some_and(|version| since <= version)
-            && peer.text(TYPE).is_some_and(|kind| kind == "database")
+/// What a pack would say, as far as it can be said without.
+fn alone(server: &Server<'_>, report: &mut Report) {
+    let mut names: Vec<&str> = server
+        .typed
+        .data
+        .iter()
+        .filter_map(|(key, _)| key.strip_prefix("database.")?.split('.').next())
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    for name in names {
+        let key = |part: &str| format!("database.{name}.{part}");
+        let typed = |part: &str| server.typed.data.find(&key(part));
+        if let Setting::Is(url) = server.text(&key("url"))
+            && typed("url").is_some()
+            && !url.contains("<![CDATA[")
+            && has_markup(&url)
         {
-            report.node = Some(peer.name.clone());
-            report.warning(
-                "CV529",
-                peer.place(TYPE),
-                "user_store.type = \"database\" gives users no unique id; on a database made by this version users cannot be added",
-                "write \"database_unique_id\", unless the database was migrated from an older version",
+            let what = format!("{} has a bare &, which breaks the XML of the data sources", key("url"));
+            server.warn(report, ("CV534", &key("url")), (what, "write &amp; for &".to_owned()));
+        }
+        let complete = ["driver", "url", "validationQuery"].iter().all(|part| typed(part).is_some());
+        let Some(kind) = typed("type").map(carbon::Value::to_java_string).filter(|_| !complete) else {
+            continue;
+        };
+        if !TYPES.contains(&kind.as_str()) {
+            let what = format!(
+                "{} = {kind:?} is no type that driver, URL and validation query come from",
+                key("type")
             );
-            report.node = None;
+            let remedy =
+                format!("write one of {}, or driver, url and validationQuery yourself", TYPES.join(", "));
+            server.warn(report, ("CV534", &key("type")), (what, remedy));
         }
     }
 }

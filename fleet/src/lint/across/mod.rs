@@ -1,54 +1,84 @@
-//! Mistakes that show only when nodes are laid side by side: what must be equal and is not, URLs that name no server,
-//! pairs that forget each other. WSO2 starts each server without a word, and the failure shows somewhere else.
+//! Mistakes that no server can see in its own file: nodes that name each other wrongly, or differ where they must not.
 //!
-//! Works on what was typed, with the defaults that the products document, so it needs no pack. Findings are warnings:
-//! a fleet may be described only in part, and what is missing may be elsewhere. docs/findings.md, CV521 and up.
+//! Values are compared as the server will have them: as typed, else by the pack's default, else by the documented one,
+//! with references followed. What only the server's surroundings tell (variables, secrets) is never guessed: nothing is
+//! said of it. All of these are warnings, except where a server certainly fails. Facts: the project's notes on
+//! configuration, sections 3 and 4.
 
-mod cluster;
+mod clusters;
 mod credentials;
 mod databases;
+mod endpoints;
 mod events;
+mod gateways;
 mod keys;
-mod revocation;
-mod site;
-mod start;
-mod urls;
+mod listeners;
+mod server;
 
-use super::subject::ClearText;
-use crate::{
-    finding::Finding,
-    spec::{Fleet, report::Report},
-};
+use self::server::{Server, Setting};
+use super::Packs;
+use crate::spec::{Fleet, report::Report};
 
-use site::{Peer, Site};
+pub(super) fn check(fleet: &Fleet, packs: &Packs, report: &mut Report) {
+    let servers = server::all(fleet, packs);
+    listeners::check(&servers, report);
+    endpoints::check(&servers, report);
+    keys::check(&servers, report);
+    credentials::check(&servers, report);
+    databases::check(&servers, report);
+    events::check(&servers, report);
+    gateways::check(&servers, report);
+    clusters::check(&servers, report);
+}
 
-/// Everything doubtful between the nodes of a fleet.
-pub fn check(fleet: &Fleet) -> Vec<Finding> {
-    let site = Site::of(fleet, ClearText::Unknown);
-    let mut report = Report::default();
-    for peer in &site.peers {
-        report.node = Some(peer.name.clone());
-        revocation::check(&site, peer, &mut report);
-        urls::check(&site, peer, &mut report);
-        events::check(&site, peer, &mut report);
-        credentials::check(peer, &mut report);
-        start::check(peer, &mut report);
-        keys::check(peer, &mut report);
-        report.node = None;
+/// Tells where `key` differs from the first server that has it. Values are never shown: they may be secret.
+fn equal<'s>(
+    servers: impl IntoIterator<Item = &'s Server<'s>>,
+    (code, key): (&'static str, &str),
+    (why, remedy): (&str, &str),
+    report: &mut Report,
+) -> bool {
+    same(servers, (code, key), |server| server.text(key), (why, remedy), report)
+}
+
+/// The same for anything that a server has.
+fn same<'s>(
+    servers: impl IntoIterator<Item = &'s Server<'s>>,
+    (code, key): (&'static str, &str),
+    value: impl Fn(&Server<'_>) -> Setting,
+    (why, remedy): (&str, &str),
+    report: &mut Report,
+) -> bool {
+    let mut first: Option<(&Server<'_>, Setting)> = None;
+    let mut is_equal = true;
+    for server in servers {
+        let value = value(server);
+        if value == Setting::Unknown {
+            continue;
+        }
+        match &first {
+            None => first = Some((server, value)),
+            Some((other, expected)) if *expected != value => {
+                is_equal = false;
+                // The place is where it was typed: on either of the two.
+                let at = if value == Setting::Absent { *other } else { server };
+                let what = format!("{key} of {} is not that of {}: {why}", server.name, other.name);
+                at.warn(report, (code, key), (what, remedy.to_owned()));
+            }
+            Some(_) => {}
+        }
     }
-    for group in fleet.groups.values() {
-        let members: Vec<&Peer<'_>> =
-            site.peers.iter().filter(|peer| group.nodes.contains(peer.name)).collect();
-        databases::group(&members, &mut report);
-        cluster::group(&members, &mut report);
-        events::group(&site, &members, &mut report);
-        keys::group(&site, &members, &mut report);
-        start::group(&members, &mut report);
+    is_equal
+}
+
+/// Servers by their group, in order.
+fn groups<'s, 'f>(servers: &'s [Server<'f>]) -> Vec<Vec<&'s Server<'f>>> {
+    let mut groups: std::collections::BTreeMap<&crate::ids::GroupName, Vec<&Server<'f>>> =
+        std::collections::BTreeMap::new();
+    for server in servers {
+        groups.entry(&server.node.group).or_default().push(server);
     }
-    databases::all(&site, &mut report);
-    credentials::all(&site, &mut report);
-    start::all(&site, &mut report);
-    report.into_findings()
+    groups.into_values().collect()
 }
 
 #[cfg(test)]

@@ -1,385 +1,406 @@
-use std::collections::BTreeMap;
+//! Each finding with a fleet that has the mistake and with one that has not.
 
-use super::*;
-use crate::spec::{Sources, compose};
+use std::collections::{BTreeMap, BTreeSet};
 
-/// A distributed fleet that is as it should be: two of everything, each on a host of its own.
-const FLEET: &str = r#"
-name = "f"
-[groups.is]
-product = "wso2is-6.0"
-layers = ["is"]
-[groups.cp]
-product = "wso2am-acp-4.5"
-layers = ["am", "cp"]
-[groups.tm]
-product = "wso2am-tm-4.5"
-layers = ["am", "tm"]
-[groups.gw]
-product = "wso2am-universal-gw-4.5"
-layers = ["am", "gw"]
-[nodes.is-1]
-group = "is"
-host = "is1"
-home = "/opt/is"
-[nodes.is-2]
-group = "is"
-host = "is2"
-home = "/opt/is"
-[nodes.cp-1]
-group = "cp"
-host = "cp1"
-home = "/opt/am"
-[nodes.cp-2]
-group = "cp"
-host = "cp2"
-home = "/opt/am"
-[nodes.tm-1]
-group = "tm"
-host = "tm1"
-home = "/opt/am"
-[nodes.tm-2]
-group = "tm"
-host = "tm2"
-home = "/opt/am"
-offset = 1
-[nodes.gw-1]
-group = "gw"
-host = "gw1"
-home = "/opt/am"
-"#;
+use crate::{
+    finding::{Finding, Severity},
+    lint::{ClearText, Packs},
+    spec::{Sources, compose},
+};
 
-const IS: &str = r#"
-[server]
-hostname = "km.lb"
-node_ip = "{{ node.host }}"
-[user_store]
-type = "database_unique_id"
-[database.identity_db]
-type = "mysql"
-hostname = "db"
-name = "identity"
-[database.shared_db]
-type = "mysql"
-hostname = "db"
-name = "is_shared"
-[encryption]
-key = "{{ secret('key') }}"
-[clustering]
-membership_scheme = "wka"
-local_member_host = "{{ node.host }}"
-members = ["is1:4000", "is2:4000"]
-[[event_listener]]
-id = "token_revocation"
-type = "org.wso2.carbon.identity.core.handler.AbstractIdentityHandler"
-name = "org.wso2.is.notification.ApimOauthEventInterceptor"
-[event_listener.properties]
-notification_endpoint = "https://cp1:9443/internal/data/v1/notify"
-'header.X-WSO2-KEY-MANAGER' = "WSO2-IS"
-"#;
+/// A node: name, group, product, offset, and its own layer. It is reached by its name.
+type Node<'a> = (&'a str, &'a str, &'a str, u16, &'a str);
 
-const AM: &str = r#"
-[user_store]
-type = "database_unique_id"
-[super_admin]
-username = "admin"
-password = "letters"
-[database.shared_db]
-type = "mysql"
-hostname = "db"
-name = "shared"
-[apim.key_manager]
-service_url = "https://is1:9443/services/"
-[apim.throttling]
-username = "$ref{super_admin.username}"
-"#;
+const IS6: &str = "wso2is-6.1";
+const IS7: &str = "wso2is-7.2";
+const AM: &str = "wso2am-4.5";
+const CP: &str = "wso2am-acp-4.5";
+const GW: &str = "wso2am-universal-gw-4.5";
+const TM: &str = "wso2am-tm-4.5";
 
-const CP: &str = r#"
-[server]
-hostname = "cp.lb"
-server_role = "control-plane"
-[database.apim_db]
-type = "mysql"
-hostname = "db"
-name = "apim"
-[[apim.gateway.environment]]
-name = "Default"
-[apim.event_hub]
-event_duplicate_url = ["{{ 'tcp://cp2:5672' if node.name == 'cp-1' else 'tcp://cp1:5672' }}"]
-"#;
-
-const TM: &str = r#"
-[server]
-hostname = "tm.lb"
-[apim.event_hub]
-event_listening_endpoints = ["tcp://cp1:5672", "tcp://cp2:5672"]
-[apim.throttling]
-event_duplicate_url = ["{{ 'tcp://tm2:5673' if node.name == 'tm-1' else 'tcp://tm1:5672' }}"]
-"#;
-
-const GW: &str = r#"
-[server]
-hostname = "gw.lb"
-[apim.event_hub]
-event_listening_endpoints = ["tcp://cp1:5672", "tcp://cp2:5672"]
-[apim.sync_runtime_artifacts.gateway]
-gateway_labels = ["Default"]
-[[apim.throttling.url_group]]
-traffic_manager_urls = ["tcp://tm1:9611"]
-traffic_manager_auth_urls = ["ssl://tm1:9711"]
-[[apim.throttling.url_group]]
-traffic_manager_urls = ["tcp://tm2:9612"]
-traffic_manager_auth_urls = ["ssl://tm2:9712"]
-"#;
-
-/// The fleet with one text replaced by another, and whether it really was there.
-fn changed(from: &str, to: &str) -> Vec<Finding> {
-    let files =
-        [("fleet.toml", FLEET), ("config/is.toml", IS), ("config/am.toml", AM), ("config/cp.toml", CP)]
-            .into_iter()
-            .chain([("config/tm.toml", TM), ("config/gw.toml", GW)]);
-    let mut found = from.is_empty();
-    let sources: BTreeMap<String, Vec<u8>> = files
-        .map(|(path, text)| {
-            found |= text.contains(from);
-            (path.to_owned(), text.replacen(from, to, 1).replace("{{ secret('key') }}", "k1").into_bytes())
-        })
-        .collect();
-    assert!(found, "{from:?} is in no file");
-    let composition = compose(&Sources(sources));
-    check(composition.fleet.as_ref().unwrap_or_else(|| panic!("{from} -> {to}: {:?}", composition.findings)))
-}
-
-/// Code, node, file and line of each.
-fn told(findings: &[Finding]) -> Vec<String> {
-    let words = |finding: &Finding| {
-        let node = finding.node.as_ref().map_or("-", |node| node.as_str());
-        let place = finding.place.as_ref();
-        let file = place.map_or("-", |at| at.file.trim_start_matches("config/"));
-        format!("{} {node} {file} {}", finding.code, place.map_or("", |at| at.line_text.as_str()))
-    };
-    findings.iter().map(words).collect()
-}
-
-/// Whether a line says the code, node and file expected, and its text begins or ends with the words after them.
-fn is_told(line: &str, expected: &str) -> bool {
-    let parts = |text: &str| {
-        let mut parts = text.splitn(4, ' ').map(str::to_owned);
-        let head: Vec<String> = parts.by_ref().take(3).collect();
-        (head.join(" "), parts.next().unwrap_or_default())
-    };
-    let ((head, text), (wanted, words)) = (parts(line), parts(expected));
-    head == wanted && text.contains(&words)
-}
-
-#[track_caller]
-fn one(from: &str, to: &str, expected: &str) {
-    let findings = changed(from, to);
-    let codes = told(&findings);
-    assert!(codes.iter().any(|it| is_told(it, expected)), "{from} -> {to}: {codes:#?}");
-    let code = expected.split(' ').next().unwrap_or_default();
-    assert!(codes.iter().all(|it| it.starts_with(code)), "{from} -> {to} tells more: {codes:#?}");
-    for finding in findings {
-        assert!(!finding.message.is_empty() && !finding.remedy.is_empty());
-        assert!(!finding.to_string().contains("letters"), "a secret is told: {finding}");
+fn findings(nodes: &[Node<'_>], extra: &[(&str, &str)]) -> Vec<Finding> {
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut text = "name = 'x'\n".to_owned();
+    let groups: BTreeMap<&str, &str> =
+        nodes.iter().map(|(_, group, product, ..)| (*group, *product)).collect();
+    for (group, product) in groups {
+        text += &format!("[groups.g-{group}]\nproduct = '{product}'\nlayers = []\n");
     }
+    for (name, group, _, offset, layer) in nodes {
+        text += &format!(
+            "[nodes.{name}]\ngroup = 'g-{group}'\nhost = '{name}'\nhome = '/opt/{name}'\noffset = {offset}\n"
+        );
+        let hostname = if layer.contains("hostname = 'none'") { "" } else { "server.hostname = 'front'\n" };
+        files.insert(
+            format!("config/nodes/{name}.toml"),
+            format!("{hostname}{}", layer.replace("hostname = 'none'", "")).into_bytes(),
+        );
+    }
+    for (path, content) in extra {
+        match *path {
+            "fleet.toml" => text += content,
+            path => drop(files.insert(path.to_owned(), content.as_bytes().to_vec())),
+        }
+    }
+    files.insert("fleet.toml".to_owned(), text.into_bytes());
+    let composition = compose(&Sources(files));
+    let fleet = composition.fleet.unwrap_or_else(|| panic!("{:#?}", composition.findings));
+    crate::lint::fleet(&fleet, &Packs::new(), ClearText::Unknown)
 }
 
+fn codes(nodes: &[Node<'_>]) -> BTreeSet<&'static str> {
+    findings(nodes, &[]).iter().map(|finding| finding.code).collect()
+}
+
+/// `bad` has the finding, `good` has not.
 #[track_caller]
-fn none(from: &str, to: &str) {
-    assert_eq!(told(&changed(from, to)), Vec::<String>::new(), "{from} -> {to}");
+fn check(code: &str, bad: &[Node<'_>], good: &[Node<'_>]) {
+    let found = findings(bad, &[]);
+    let of_code: Vec<&Finding> = found.iter().filter(|finding| finding.code == code).collect();
+    assert!(!of_code.is_empty(), "{code} is not among {found:#?}");
+    assert!(
+        of_code.iter().all(|finding| finding.node.is_some() && !finding.remedy.is_empty()),
+        "{of_code:#?}"
+    );
+    let found = findings(good, &[]);
+    assert!(found.iter().all(|finding| finding.code != code), "{code} is among {found:#?}");
+}
+
+fn listener(header: &str, kind: &str, endpoint: &str) -> String {
+    format!(
+        "[[event_listener]]\nid = 'token_revocation'\ntype = '{kind}'\nname = 'org.wso2.is.notification.ApimOauthEventInterceptor'\n\
+         [event_listener.properties]\nnotification_endpoint = '{endpoint}'\n'header.X-WSO2-KEY-MANAGER' = '{header}'\n"
+    )
+}
+
+const HANDLER: &str = "org.wso2.carbon.identity.core.handler.AbstractIdentityHandler";
+const NOTIFY: &str = "https://am:9443/internal/data/v1/notify";
+
+#[test]
+fn listeners_of_revoked_tokens() {
+    let with = |listener: String| -> BTreeSet<&'static str> {
+        codes(&[("is", "is", IS7, 1, &listener), ("am", "am", AM, 0, "")])
+    };
+    let good = with(listener("WSO2-IS", HANDLER, NOTIFY));
+    assert!(["CV521", "CV522", "CV523", "CV525"].iter().all(|code| !good.contains(code)), "{good:?}");
+    assert!(with(listener("default", HANDLER, NOTIFY)).contains("CV521"));
+    assert!(with(listener("WSO2IS", HANDLER, NOTIFY)).contains("CV521"), "the word of 3.2");
+    assert!(with(listener("WSO2-IS", "org.wso2.Other", NOTIFY)).contains("CV522"));
+    for endpoint in [
+        "https://am:9443/internal/notify",
+        "https://am:8243/internal/data/v1/notify",
+        "https://is:9444/internal/data/v1/notify",
+        "am:9443",
+    ] {
+        assert!(with(listener("WSO2-IS", HANDLER, endpoint)).contains("CV523"), "{endpoint}");
+    }
+    let other = "[[event_listener]]\nid = 'x'\n[event_listener.properties]\nnotification_endpoint = 'y'\n";
+    check("CV522", &[("is", "is", IS7, 0, other)], &[("is", "is", IS7, 0, "[[event_listener]]\nid = 'x'\n")]);
 }
 
 #[test]
-fn a_consistent_fleet_has_no_finding() {
-    none("", "");
-}
-
-#[test]
-fn a_revocation_listener_is_right_to_the_letter() {
-    one("\"WSO2-IS\"\n", "\"WSO2 Identity Server\"\n", "CV521 is-1 is.toml header");
-    one("AbstractIdentityHandler", "AbstractEventHandler", "CV522 is-1 is.toml type =");
-    one("ApimOauthEventInterceptor", "ApimOauthInterceptor", "CV522 is-1 is.toml name =");
-    one("notification_endpoint = ", "endpoint = ", "CV522 is-1 is.toml ");
-    one("/internal/data/v1/notify", "/notify", "CV523 is-1 is.toml notification_endpoint");
-    one("https://cp1:9443/internal", "https://gw.lb/internal", "CV523 is-1 is.toml notification_endpoint");
-    one("https://cp1:9443/internal", "https://cp1:9763/internal", "CV523 is-1 is.toml notification_endpoint");
-    none("https://cp1:9443/internal", "https://cp.lb/internal");
-    none("https://cp1:9443/internal", "https://elsewhere:1234/internal");
-}
-
-#[test]
-fn key_manager_urls_reach_a_key_manager() {
-    one("is1:9443/services/", "is1:9443/services", "CV524 cp-1 am.toml service_url");
-    one("https://is1:9443/services/", "https://gw1:9443/services/", "CV524 cp-1 am.toml service_url");
-    let local = told(&changed("https://is1:9443/services/", "https://localhost:9443/services/"));
-    assert!(local.iter().any(|it| is_told(it, "CV524 gw-1 am.toml service_url")), "{local:?}");
-    none("https://is1:9443/services/", "https://km.lb/services/");
-    none("https://is1:9443/services/", "https://km.elsewhere/services/");
-    let without = told(&changed("[apim.key_manager]\nservice_url = \"https://is1:9443/services/\"\n", ""));
-    assert_eq!(without, ["CV524 gw-1 - "]);
-    one("product = \"wso2is-6.0\"", "product = \"wso2is-7.2\"", "CV542 cp-1 am.toml service_url");
-}
-
-#[test]
-fn a_port_that_nobody_listens_on_is_told() {
-    one("ssl://tm2:9712", "ssl://tm2:9711", "CV525 gw-1 gw.toml auth_urls");
-    one("https://is1:9443/services/", "https://is1:9444/services/", "CV525 cp-1 am.toml service_url");
-    none("ssl://tm2:9712", "ssl://tm2:4711");
-}
-
-#[test]
-fn what_one_encrypts_the_others_can_read() {
-    one(
-        "[database.identity_db]",
-        "[keystore.tls]\npassword = \"own\"\n[database.identity_db]",
-        "CV526 is-1 is.toml password",
-    );
-    none(
-        "[database.identity_db]",
-        "[keystore.tls]\npassword = \"own\"\n[keystore.primary]\npassword = \"own\"\n[database.identity_db]",
-    );
-    one(
-        "[database.identity_db]",
-        "[keystore.primary]\nalias = \"{{ node.name }}\"\n[database.identity_db]",
-        "CV527 is-2 is.toml alias",
-    );
-    one("key = \"{{ secret('key') }}\"", "key = \"{{ node.name }}\"", "CV527 is-2 is.toml key");
-    let newer = told(&changed("product = \"wso2am-acp-4.5\"", "product = \"wso2am-acp-4.7\""));
-    assert_eq!(newer, ["CV541 cp-1 - ", "CV541 cp-2 - "]);
-}
-
-#[test]
-fn a_password_survives_the_broker_and_xml() {
-    one("\"letters\"", "\"let@ters\"", "CV528 cp-1 am.toml password");
-    one("\"letters\"", "\"let&ters\"", "CV528 cp-1 am.toml password");
-    let jms = "\n[apim.throttling.jms]\npassword = ";
-    none("\"letters\"", &format!("\"let@ters\"{jms}\"let%40ters\""));
-    none("\"letters\"", &format!("\"<![CDATA[let&ters]]>\"{jms}\"let%26ters\""));
-    one("\"letters\"", &format!("\"let@ters\"{jms}\"let@ters\""), "CV528 cp-1 am.toml password");
-    none("\"letters\"", "\"$secret{admin}\"");
-}
-
-#[test]
-fn users_and_databases_are_the_same_everywhere() {
-    one(
-        "type = \"database_unique_id\"\n[super_admin]",
-        "type = \"{{ 'database_unique_id' if node.group == 'gw' else 'read_only_ldap_unique_id' }}\"\n[super_admin]",
-        "CV529 gw-1 am.toml type",
-    );
-    one("type = \"database_unique_id\"\n[super", "type = \"database\"\n[super", "CV529 cp-1 am.toml type");
-    one("[database.apim_db]\ntype = \"mysql\"\nhostname = \"db\"\nname = \"apim\"\n", "", "CV530 - - ");
-    one(
-        "[database.identity_db]\ntype = \"mysql\"\nhostname = \"db\"\nname = \"identity\"\n",
-        "[database.identity_db]\nurl = \"jdbc:h2:./x\"\n",
-        "CV530 - is.toml url",
-    );
-    one(
-        "name = \"shared\"",
-        "name = \"{{ 'x' if node.name == 'gw-1' else 'shared' }}\"",
-        "CV531 gw-1 am.toml name",
-    );
-    one(
-        "password = \"letters\"",
-        "password = \"{{ 'x' if node.name == 'gw-1' else 'letters' }}\"",
-        "CV536 gw-1 am.toml password",
-    );
-    none("username = \"admin\"", "username = \"{{ node.name }}\"");
-}
-
-#[test]
-fn events_reach_every_traffic_manager_and_control_plane() {
-    one(
-        "[\"tcp://tm1:9611\"]",
-        "[\"tcp://tm1:9611\", \"tcp://tm2:9612\"]",
-        "CV532 gw-1 gw.toml traffic_manager_urls",
-    );
-    one("\"ssl://tm1:9711\"", "\"ssl:/tm1:9711\"", "CV532 gw-1 gw.toml auth_urls");
-    one(
-        "[[apim.throttling.url_group]]\ntraffic_manager_urls = [\"tcp://tm2:9612\"]\ntraffic_manager_auth_urls = [\"ssl://tm2:9712\"]\n",
-        "",
-        "CV532 gw-1 gw.toml ",
-    );
-    one("'tcp://cp2:5672' if", "'tcp://cp1:5672' if", "CV533 cp-1 cp.toml event_duplicate_url");
-    one("[apim.throttling]\nevent_duplicate_url", "[apim.throttling.old]\nevent_duplicate_url", "CV533 - - ");
-    one(
-        "[\"tcp://cp1:5672\", \"tcp://cp2:5672\"]\n[apim.sync",
-        "[\"tcp://cp.lb:5672\"]\n[apim.sync",
-        "CV534 gw-1 gw.toml event_listening_endpoints",
-    );
-    one(
-        "[\"tcp://cp1:5672\", \"tcp://cp2:5672\"]\n[apim.sync",
-        "[\"tcp://cp1:5672\"]\n[apim.sync",
-        "CV534 gw-1 gw.toml event_listening_endpoints",
-    );
-    one(
-        "event_listening_endpoints = [\"tcp://cp1:5672\", \"tcp://cp2:5672\"]\n[apim.sync",
-        "enable = false\n[apim.sync",
-        "CV534 gw-1 gw.toml enable",
-    );
-    one(
-        "gateway_labels = [\"Default\"]",
-        "gateway_labels = [\"Defualt\"]",
-        "CV535 gw-1 gw.toml gateway_labels",
+fn key_managers_are_elsewhere_and_end_in_services() {
+    let url = |url: &str| format!("[apim.key_manager]\nservice_url = '{url}'\n");
+    let good = url("https://cp:9443/services/");
+    for bad in ["https://localhost:9443/services/", "https://cp:9443/", "https://gw:9443/services/"] {
+        check(
+            "CV524",
+            &[("gw", "gw", GW, 0, &url(bad)), ("cp", "cp", CP, 0, "")],
+            &[("gw", "gw", GW, 0, &good), ("cp", "cp", CP, 0, "")],
+        );
+    }
+    check(
+        "CV524",
+        &[("gw", "gw", GW, 0, ""), ("cp", "cp", CP, 0, "")],
+        &[("gw", "gw", GW, 0, &good), ("cp", "cp", CP, 0, "")],
     );
 }
 
 #[test]
-fn a_cluster_knows_its_members() {
-    one(
-        "members = [\"is1:4000\", \"is2:4000\"]",
-        "members = [\"is1:4000\", \"is3:4000\"]",
-        "CV537 is-2 is.toml members",
+fn ports_of_peers_follow_their_offset() {
+    let url = "[apim.key_manager]\nservice_url = 'https://is:9443/services/'\n";
+    check(
+        "CV525",
+        &[("am", "am", AM, 0, url), ("is", "is", IS6, 1, "")],
+        &[("am", "am", AM, 0, url), ("is", "is", IS6, 0, "")],
     );
-    one("\"is2:4000\"", "\"127.0.0.1:4000\"", "CV537 is-1 is.toml members");
-    one("membership_scheme = \"wka\"\n", "", "CV537 is-1 is.toml members");
-    one("\"is1:4000\", \"is2:4000\"", "\"{{ node.host }}:4000\"", "CV537 - is.toml members");
-    let twins = told(&changed("local_member_host = \"{{ node.host }}\"", "local_member_host = \"is1\""));
-    assert!(twins.iter().any(|it| is_told(it, "CV544 - is.toml local_member_host")), "{twins:?}");
-}
-
-#[test]
-fn a_node_has_what_its_start_needs() {
-    one("name = \"identity\"", "name = \"$env{SCHEMA}\"", "CV538 is-1 is.toml name");
-    none("name = \"identity\"", "name = \"$env{USER}\"");
-    let env = "[groups.is]\nenv = { SCHEMA = \"a$b\" }";
-    let files =
-        told(&changed_twice(("[groups.is]", env), ("name = \"identity\"", "name = \"$env{SCHEMA}\"")));
-    assert!(files.iter().all(|it| it.starts_with("CV539 ")) && !files.is_empty(), "{files:?}");
-    one("[server]\nhostname = \"gw.lb\"\n", "", "CV545 gw-1 - ");
-}
-
-fn changed_twice(first: (&str, &str), second: (&str, &str)) -> Vec<Finding> {
-    let sources = [
-        ("fleet.toml", FLEET),
-        ("config/is.toml", IS),
-        ("config/am.toml", AM),
-        ("config/cp.toml", CP),
-        ("config/tm.toml", TM),
-        ("config/gw.toml", GW),
-    ]
-    .map(|(path, text)| {
-        let text = text.replacen(first.0, first.1, 1).replacen(second.0, second.1, 1);
-        (path.to_owned(), text.replace("{{ secret('key') }}", "k1").into_bytes())
-    });
-    let composition = compose(&Sources(sources.into_iter().collect()));
-    check(composition.fleet.as_ref().unwrap_or_else(|| panic!("{:?}", composition.findings)))
-}
-
-#[test]
-fn a_profile_and_a_role_are_one_word() {
-    let args = "[groups.cp]\nargs = [\"-Dprofile=gateway-worker\"]";
-    let with = changed_twice(("[groups.cp]", args), ("wso2am-acp-4.5", "wso2am-acp-4.5"));
-    assert!(told(&with).iter().any(|it| is_told(it, "CV540 cp-1 cp.toml server_role")), "{:?}", told(&with));
-}
-
-#[test]
-fn names_are_shared_or_own_as_they_must_be() {
-    one(
-        "hostname = \"cp.lb\"",
-        "hostname = \"{{ node.host }}\"\nbase_path = \"x\"\n[transport.https.properties]\nproxyPort = 443\n[server.x]",
-        "CV543 cp-2 cp.toml hostname",
+    let own = "[apim.throttling]\nthrottle_decision_endpoints = ['tcp://localhost:5672']\n";
+    check("CV525", &[("am", "am", AM, 2, own)], &[("am", "am", AM, 0, own)]);
+    let list = "[[apim.throttling.url_group]]\ntraffic_manager_urls = ['tcp://tm:9611']\n";
+    check(
+        "CV525",
+        &[("gw", "gw", GW, 0, list), ("tm", "tm", TM, 1, "")],
+        &[("gw", "gw", GW, 0, list), ("tm", "tm", TM, 0, "")],
     );
-    none("hostname = \"cp.lb\"", "hostname = \"{{ node.host }}\"");
-    one("node_ip = \"{{ node.host }}\"", "node_ip = \"10.0.0.1\"", "CV544 is-2 is.toml node_ip");
+}
+
+#[test]
+fn key_stores_and_their_keys() {
+    let same_file = "[keystore.tls]\nfile_name = 'wso2carbon.jks'\npassword = 'other'\n";
+    let both = "[keystore.tls]\npassword = 'other'\n[keystore.primary]\npassword = 'other'\n";
+    check("CV526", &[("is", "is", IS7, 0, same_file)], &[("is", "is", IS7, 0, both)]);
+    let found = findings(&[("is", "is", IS7, 0, same_file)], &[]);
+    assert!(found.iter().any(|finding| finding.code == "CV526" && finding.severity == Severity::Error));
+    let tls = "[keystore.tls]\nfile_name = 'tls.jks'\npassword = 'x'\n";
+    check(
+        "CV528",
+        &[("is", "is", IS7, 0, tls)],
+        &[("is", "is", IS7, 0, &format!("{tls}[keystore.primary]\nfile_name = 'own.jks'\n"))],
+    );
+    let key = |key: &str| format!("[encryption]\nkey = '{key}'\n");
+    let pair =
+        |a: &str, b: &str| findings(&[("is-1", "is", IS7, 0, &key(a)), ("is-2", "is", IS7, 0, &key(b))], &[]);
+    assert!(pair("one", "two").iter().any(|finding| finding.code == "CV527"));
+    assert!(!format!("{:?}", pair("one-secret", "two-secret")).contains("-secret"), "no value is shown");
+    assert!(pair("one", "one").iter().all(|finding| finding.code != "CV527"));
+    let file = "files/is-2/repository/resources/security/wso2carbon.jks";
+    let stores = |second: &str| {
+        let first = ("files/is-1/repository/resources/security/wso2carbon.jks", "a");
+        let nodes = [("is-1", "is", IS7, 0, ""), ("is-2", "is", IS7, 0, "")];
+        findings(&nodes, &[first, (file, second)]).iter().any(|finding| finding.code == "CV527")
+    };
+    assert!(stores("b") && !stores("a"));
+    check("CV548", &[("am", "am", "wso2am-4.7", 0, "")], &[("am", "am", "wso2am-4.7", 0, &key("x"))]);
+}
+
+#[test]
+fn credentials_of_all_nodes() {
+    let admin = |password: &str| format!("[super_admin]\nusername = 'admin'\npassword = '{password}'\n");
+    let (a, b) = (admin("one"), admin("two"));
+    check(
+        "CV530",
+        &[("cp", "cp", CP, 0, &a), ("gw", "gw", GW, 0, &b)],
+        &[("cp", "cp", CP, 0, &a), ("gw", "gw", GW, 0, &a)],
+    );
+    let hub = format!("{a}[apim.event_hub]\npassword = 'three'\n");
+    let reference = format!("{a}[apim.event_hub]\npassword = '$ref{{super_admin.password}}'\n");
+    check(
+        "CV530",
+        &[("cp", "cp", CP, 0, &a), ("gw", "gw", GW, 0, &hub)],
+        &[("cp", "cp", CP, 0, &a), ("gw", "gw", GW, 0, &reference)],
+    );
+    let listens = |password: &str| {
+        format!(
+            "{}password = '${{admin.password}}'\n[super_admin]\npassword = '{password}'\n",
+            listener("WSO2-IS", HANDLER, NOTIFY)
+        )
+    };
+    check(
+        "CV530",
+        &[("is", "is", IS7, 1, &listens("x")), ("am", "am", AM, 0, &a)],
+        &[("is", "is", IS7, 1, &listens("one")), ("am", "am", AM, 0, &a)],
+    );
+    check("CV529", &[("am", "am", AM, 0, &admin("a<b"))], &[("am", "am", AM, 0, &admin("<![CDATA[a<b]]>"))]);
+    let special = admin("a@b");
+    let encoded = format!(
+        "{special}[apim.event_hub.jms]\npassword = 'a%40b'\n[apim.throttling.jms]\npassword = 'a%40b'\n"
+    );
+    check("CV531", &[("am", "am", AM, 0, &special)], &[("am", "am", AM, 0, &encoded)]);
+    check(
+        "CV531",
+        &[("am", "am", AM, 0, &encoded.replace("a%40b", "a%41b"))],
+        &[("am", "am", AM, 0, &encoded)],
+    );
+    let misplaced = format!("{encoded}[apim.event_hub]\npassword = 'a%40b'\n");
+    check("CV531", &[("am", "am", AM, 0, &misplaced)], &[("am", "am", AM, 0, &encoded)]);
+}
+
+#[test]
+fn databases_and_user_stores() {
+    let db = |host: &str| {
+        format!(
+            "[database.shared_db]\ntype = 'mysql'\nhostname = '{host}'\nname = 's'\n[database.apim_db]\ntype = 'mysql'\nhostname = 'db'\nname = 'a'\n"
+        )
+    };
+    let (a, b) = (db("db"), db("other"));
+    check(
+        "CV535",
+        &[("cp", "cp", CP, 0, &a), ("gw", "gw", GW, 0, &b)],
+        &[("cp", "cp", CP, 0, &a), ("gw", "gw", GW, 0, &a)],
+    );
+    let identity =
+        |name: &str| format!("[database.identity_db]\ntype = 'mysql'\nurl = 'jdbc:mysql://db/{name}'\n");
+    let (one, two) = (identity("one"), identity("two"));
+    check(
+        "CV535",
+        &[("is-1", "is", IS7, 0, &one), ("is-2", "is", IS7, 0, &two)],
+        &[("is-1", "is", IS7, 0, &one), ("is-2", "is", IS7, 0, &one)],
+    );
+    let store = |kind: &str| format!("[user_store]\ntype = '{kind}'\n");
+    let (old, new) = (store("database"), store("database_unique_id"));
+    check("CV532", &[("is", "is", IS7, 0, &old)], &[("is", "is", IS7, 0, &new)]);
+    let ldap = store("read_only_ldap_unique_id");
+    check(
+        "CV532",
+        &[("is", "is", IS6, 1, &ldap), ("am", "am", AM, 0, &new)],
+        &[("is", "is", IS6, 1, &new), ("am", "am", AM, 0, &new)],
+    );
+    check(
+        "CV533",
+        &[("am-1", "am", AM, 0, ""), ("am-2", "am", AM, 0, &a)],
+        &[("am-1", "am", AM, 0, &a), ("am-2", "am", AM, 0, &a)],
+    );
+    check(
+        "CV533",
+        &[("am-1", "am", AM, 0, "database.apim_db.type = 'h2'"), ("am-2", "am", AM, 0, &a)],
+        &[("am-1", "am", AM, 0, "database.apim_db.type = 'h2'")],
+    );
+    check(
+        "CV534",
+        &[("am", "am", AM, 0, "database.x.type = 'postgresql'")],
+        &[("am", "am", AM, 0, "database.x.type = 'postgre'")],
+    );
+    check(
+        "CV534",
+        &[("am", "am", AM, 0, "database.x.url = 'jdbc:x?a=1&b=2'")],
+        &[("am", "am", AM, 0, "database.x.url = 'jdbc:x?a=1&amp;b=2'")],
+    );
+}
+
+#[test]
+fn events_reach_every_node_one_by_one() {
+    let groups = |groups: &[&str]| -> String {
+        groups
+            .iter()
+            .map(|urls| format!("[[apim.throttling.url_group]]\ntraffic_manager_urls = [{urls}]\n"))
+            .collect()
+    };
+    let fleet = |layer: &str| {
+        codes(&[("gw", "gw", GW, 0, layer), ("tm-1", "tm", TM, 0, ""), ("tm-2", "tm", TM, 0, "")])
+    };
+    assert!(!fleet(&groups(&["'tcp://tm-1:9611'", "'tcp://tm-2:9611'"])).contains("CV536"));
+    assert!(fleet(&groups(&["'tcp://tm-1:9611', 'tcp://tm-2:9611'"])).contains("CV536"), "two in one group");
+    assert!(fleet(&groups(&["'tcp://tm-1:9611'"])).contains("CV536"), "one is missing");
+    assert!(
+        fleet(&groups(&["'ssl://tm-1:9711'", "'tcp://tm-2:9611'"])).contains("CV536"),
+        "the wrong scheme"
+    );
+    let copy = |to: &str| format!("[apim.throttling]\nevent_duplicate_url = ['tcp://{to}:5672']\n");
+    let (first, second) = (copy("tm-1"), copy("tm-2"));
+    let good = [("tm-1", "tm", TM, 0, second.as_str()), ("tm-2", "tm", TM, 0, first.as_str())];
+    check("CV537", &[("tm-1", "tm", TM, 0, &first), ("tm-2", "tm", TM, 0, &first)], &good);
+    check("CV537", &[("tm-1", "tm", TM, 0, &second), ("tm-2", "tm", TM, 0, "")], &good);
+    let listens = |urls: &str| format!("[apim.event_hub]\nevent_listening_endpoints = [{urls}]\n");
+    let fleet = |layer: &str| {
+        codes(&[("gw", "gw", GW, 0, layer), ("cp-1", "cp", CP, 0, ""), ("cp-2", "cp", CP, 0, "")])
+    };
+    assert!(!fleet(&listens("'tcp://cp-1:5672', 'tcp://cp-2:5672'")).contains("CV538"));
+    assert!(fleet(&listens("'tcp://cp-1:5672'")).contains("CV538"), "one is missing");
+    assert!(fleet(&listens("'tcp://front:5672'")).contains("CV538"), "a load balancer");
+    assert!(fleet("").contains("CV538"), "none");
+    assert!(fleet("apim.event_hub.enable = false").contains("CV538"), "switched off");
+}
+
+#[test]
+fn gateways_and_environments() {
+    let environment = |name: &str| format!("[[apim.gateway.environment]]\nname = '{name}'\n");
+    let label = "apim.sync_runtime_artifacts.gateway.gateway_labels = ['Default']";
+    let (right, wrong) = (environment("Default"), environment("Other"));
+    check(
+        "CV539",
+        &[("gw", "gw", GW, 0, label), ("cp", "cp", CP, 0, &wrong)],
+        &[("gw", "gw", GW, 0, label), ("cp", "cp", CP, 0, &right)],
+    );
+    check(
+        "CV540",
+        &[("cp-1", "cp", CP, 0, &wrong), ("cp-2", "cp", CP, 0, &right)],
+        &[("cp-1", "cp", CP, 0, &right), ("cp-2", "cp", CP, 0, &right)],
+    );
+    let jwt = |header: &str| format!("apim.jwt.header = '{header}'");
+    check(
+        "CV551",
+        &[("gw-1", "gw", GW, 0, &jwt("a")), ("gw-2", "gw", GW, 0, &jwt("b"))],
+        &[("gw-1", "gw", GW, 0, &jwt("a")), ("gw-2", "gw", GW, 0, &jwt("a"))],
+    );
+    let name = |name: &str| {
+        format!("hostname = 'none'server.hostname = '{name}'\ntransport.https.properties.proxyPort = 443\n")
+    };
+    check(
+        "CV551",
+        &[("is-1", "is", IS7, 0, &name("a")), ("is-2", "is", IS7, 0, &name("b"))],
+        &[("is-1", "is", IS7, 0, &name("a")), ("is-2", "is", IS7, 0, &name("a"))],
+    );
+}
+
+#[test]
+fn generations_that_go_together() {
+    let resident = "[apim.key_manager]\nservice_url = 'https://is:9444/services/'\n";
+    check(
+        "CV542",
+        &[("is", "is", IS7, 1, ""), ("am", "am", AM, 0, resident)],
+        &[("is", "is", IS6, 1, ""), ("am", "am", AM, 0, resident)],
+    );
+    check(
+        "CV542",
+        &[("is", "is", IS7, 1, ""), ("am", "am", "wso2am-4.2", 0, "")],
+        &[("is", "is", IS7, 1, ""), ("am", "am", AM, 0, "")],
+    );
+    let kind = "apim.key_manager.type = 'WSO2-IS'";
+    check(
+        "CV542",
+        &[("is", "is", IS7, 1, ""), ("am", "am", AM, 0, kind)],
+        &[("is", "is", IS6, 1, ""), ("am", "am", AM, 0, kind)],
+    );
+}
+
+#[test]
+fn clusters() {
+    let member = |own: &str, members: &str| {
+        format!(
+            "[clustering]\nmembership_scheme = 'wka'\nlocal_member_host = '{own}'\nmembers = [{members}]\n"
+        )
+    };
+    let all = "'10.0.0.1:4000', '10.0.0.2:4000'";
+    let (one, two) = (member("10.0.0.1", all), member("10.0.0.2", all));
+    let good = [("is-1", "is", IS7, 0, one.as_str()), ("is-2", "is", IS7, 0, two.as_str())];
+    check("CV541", &[("is-1", "is", IS7, 0, &one), ("is-2", "is", IS7, 0, &member("10.0.0.3", all))], &good);
+    check(
+        "CV541",
+        &[("is-1", "is", IS7, 0, &one), ("is-2", "is", IS7, 0, &member("10.0.0.2", "'10.0.0.2:4000'"))],
+        &good,
+    );
+    check("CV541", &[("is-1", "is", IS7, 0, &one.replace("10.0.0.2", "127.0.0.1"))], &good);
+    check("CV541", &[("is-1", "is", IS7, 0, &one.replace("membership_scheme = 'wka'\n", ""))], &good);
+    check("CV550", &[("is-1", "is", IS7, 0, &one), ("is-2", "is", IS7, 0, &one)], &good);
+}
+
+#[test]
+fn what_a_pack_would_say_as_far_as_it_goes_without() {
+    check(
+        "CV543",
+        &[("am", "am", AM, 0, "[apim.gateway.environment]\nname = 'x'\n")],
+        &[("am", "am", AM, 0, "[[apim.gateway.environment]]\nname = 'x'\n")],
+    );
+    let inside = |value: &str| format!("[[event_listener]]\nid = '{value}'\n");
+    check(
+        "CV544",
+        &[("is", "is", IS7, 0, &inside("$ref{server.hostname}"))],
+        &[("is", "is", IS7, 0, &inside("$env{X}"))],
+    );
+    check(
+        "CV544",
+        &[("is", "is", "wso2is-5.10", 0, &inside("$env{X}"))],
+        &[("is", "is", IS7, 0, &inside("$env{X}"))],
+    );
+    check("CV546", &[("is", "is", IS7, 0, "hostname = 'none'")], &[("is", "is", IS7, 0, "")]);
+}
+
+#[test]
+fn variables_and_start_arguments() {
+    let nodes = [("is-1", "is", IS7, 0, "a.b = '$env{PASS}'"), ("is-2", "is", IS7, 0, "a.b = '$env{PASS}'")];
+    let told = |code: &str, extra: &str| {
+        findings(&nodes, &[("fleet.toml", extra)]).iter().any(|finding| finding.code == code)
+    };
+    assert!(told("CV545", "[nodes.is-1.env]\nPASS = 'x'\n"));
+    assert!(!told("CV545", "[groups.g-is.env]\nPASS = 'x'\n") && !told("CV545", ""));
+    assert!(told("CV549", "[groups.g-is.env]\nPASS = 'a$b'\n"));
+    assert!(!told("CV549", "[groups.g-is.env]\nPASS = 'ab'\n"));
+    let role = [("am", "am", "wso2am-4.2", 0, "server.server_role = 'gateway-worker'")];
+    let told = |args: &str| {
+        // It belongs to the last table of fleet.toml, which is the node's.
+        let extra = format!("args = [{args}]\n");
+        findings(&role, &[("fleet.toml", &extra)]).iter().any(|finding| finding.code == "CV547")
+    };
+    assert!(told("'-Dprofile=control-plane'") && !told("'-Dprofile=gateway-worker'"));
+    assert!(told("'--optimize'") && !told("'--optimize', '--skipConfigOptimization'"));
 }
