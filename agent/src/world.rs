@@ -206,6 +206,7 @@ impl World {
             }
             Action::Scan(extent) => self.files.start_job(Job::Scan(extent)),
             Action::Restore { path, bundle } => self.files.start_job(Job::Restore(path, bundle)),
+            Action::Mend { paths, bundle } => self.files.start_job(Job::Mend(paths, bundle)),
             Action::Look { home } => self.spawn(self.processes.clone().look(home)),
             Action::Launch(bundle) => {
                 info!(home = bundle.service.home, script = %bundle.service.script_unix, "Starting the server");

@@ -257,8 +257,19 @@ pub struct Report {
     /// All differences seen since the agent's start; `drift` holds the newest.
     pub drift_total: u32,
     pub drift_pause: Option<DriftPause>,
+    /// What else an operator should see to.
+    pub concerns: Vec<Concern>,
     pub starts_total: u64,
     pub vitals: Vitals,
+}
+
+/// Something that an operator should see to, and that is neither drift of a managed file nor ill health.
+#[derive(Debug, Clone, Serialize)]
+pub struct Concern {
+    /// A stable word; `docs/agent.md` lists them.
+    pub kind: String,
+    pub detail: String,
+    pub remedy: String,
 }
 
 /// The last assignment tried.

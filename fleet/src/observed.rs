@@ -326,6 +326,17 @@ pub struct Vitals {
     pub logs: u64,
 }
 
+/// Something on a node that an operator should see to, and that is neither drift of a managed file nor ill health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concern {
+    /// Stable word: `secret-residue`, `restart-held`.
+    pub kind: String,
+    /// For people; never holds a secret.
+    pub detail: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
 /// Everything a node says of itself now.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observed {
@@ -363,7 +374,12 @@ pub struct Observed {
     pub pack: Option<String>,
     /// Enforcement paused: reason and end.
     pub drift_pause: Option<(String, Timestamp)>,
+    /// At most [`CONCERNS_MAX`].
+    pub concerns: Vec<Concern>,
 }
+
+/// Upper bound of concerns in one report.
+pub const CONCERNS_MAX: usize = 20;
 
 /// Upper bound of drift entries in one report.
 pub const DRIFT_MAX: usize = 50;

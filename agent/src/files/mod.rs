@@ -4,6 +4,7 @@
 //! home's open directory without following a symlink ([`place`]).
 
 mod check;
+mod generated;
 mod place;
 mod scan;
 mod stage;

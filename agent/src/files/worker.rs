@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{
     check::{Defaults, check, failure_of, pack_digest},
+    generated,
     place::{Home, PlaceError},
     scan::Scanner,
     stage::{NEW, Staged, carried, discard, read_bounded, stage, write_beside},
@@ -37,6 +38,8 @@ pub enum Job {
     Scan(Extent),
     /// Restore one file.
     Restore(HomePath, Arc<Bundle>),
+    /// Bring generated files back.
+    Mend(Vec<HomePath>, Arc<Bundle>),
     /// Drop content that these bundles do not need.
     Keep(Vec<Digest>),
 }
@@ -60,6 +63,7 @@ impl Files {
             mixed: false,
             watched: None,
             scanner: Scanner::default(),
+            generated: generated::Reader::default(),
         };
         tokio::task::spawn_blocking(move || {
             worker.clean();
@@ -106,6 +110,7 @@ struct Worker {
     mixed: bool,
     watched: Option<(Applied, Arc<Bundle>)>,
     scanner: Scanner,
+    generated: generated::Reader,
 }
 
 impl Worker {
@@ -144,6 +149,11 @@ impl Worker {
                     Err(failure) => Event::RestoreFailed { path, detail: failure.detail },
                 };
                 self.tell(event);
+            }
+            Job::Mend(paths, bundle) => {
+                let event = self.mend(&paths, &bundle);
+                self.tell(event);
+                self.look_at_generated(&bundle);
             }
             Job::Keep(contents) => {
                 // The journal says that the switch is over, or this would not have been asked for.
@@ -222,6 +232,7 @@ impl Worker {
             failure_of(&error)
         })?;
         staged.facts.pack = pack_digest(home.path());
+        self.look_at_generated(bundle);
         let facts = staged.facts.clone();
         self.staged = Some((target, Arc::clone(bundle), staged));
         Ok(Event::Staged { target, facts })
@@ -284,6 +295,7 @@ impl Worker {
         };
         if hinted.is_none() {
             self.watch.rearm();
+            self.look_at_generated(&bundle);
         }
         let (begun, all) = (tokio::time::Instant::now(), hinted.is_none());
         let result = Home::open(&bundle.service.home).map_err(|error| missing(&error)).and_then(|home| {
@@ -303,6 +315,28 @@ impl Worker {
                 tracing::error!(reason = %failure.detail, "Cannot look at the managed files");
                 self.tell(Event::ScanFailed { target, failure });
             }
+        }
+    }
+
+    fn look_at_generated(&mut self, bundle: &Bundle) {
+        match Home::open(&bundle.service.home) {
+            Ok(home) => {
+                let looked = self.generated.look(&home, &bundle.service.config_path);
+                self.tell(Event::Generated(looked));
+            }
+            Err(error) => tracing::error!(error = %crate::chain(&error), "Cannot look at generated files"),
+        }
+    }
+
+    fn mend(&self, paths: &[HomePath], bundle: &Bundle) -> Event {
+        let failed = |trouble| Event::Mended { restored: Vec::new(), dropped: false, trouble: Some(trouble) };
+        let home = match Home::open(&bundle.service.home) {
+            Ok(home) => home,
+            Err(error) => return failed(crate::chain(&error)),
+        };
+        match self.defaults.owner(bundle) {
+            Ok(owner) => generated::mend(&home, paths, &bundle.service.config_path, owner),
+            Err(failure) => failed(failure.detail),
         }
     }
 

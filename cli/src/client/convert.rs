@@ -159,9 +159,14 @@ fn report(report: agent::Report) -> view::Report {
         drift_total: report.drift_total,
         drift_pause: pause
             .map(|pause| view::DriftPause { reason: pause.reason, until: When(pause.until_ms) }),
+        concerns: report.concerns.into_iter().map(concern).collect(),
         starts_total: report.starts_total,
         vitals: vitals(report.vitals.unwrap_or_default()),
     }
+}
+
+fn concern(concern: agent::Concern) -> view::Concern {
+    view::Concern { kind: concern.kind, detail: concern.detail, remedy: concern.remedy }
 }
 
 fn attempt(attempt: agent::Attempt) -> view::Attempt {

@@ -2,7 +2,7 @@
 
 use crate::{
     text::{Cell, Style, Table, Tone, ago, bytes, lasting, local},
-    view::{DriftEntry, Generation, Node, NodeDetail, NodeDrift, Report, When},
+    view::{Concern, DriftEntry, Generation, Node, NodeDetail, NodeDrift, Report, When},
 };
 
 /// Everything known about one node: what is wanted, tried, written, running and was good, kept apart.
@@ -21,9 +21,14 @@ pub fn node_detail(detail: &NodeDetail, now: When, style: Style) -> String {
             out.push_str(&super::facts(&configuration(node, report), style));
             out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Server")));
             out.push_str(&super::facts(&server(report, now), style));
+            if !report.concerns.is_empty() {
+                out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "To see to")));
+                out.push_str(&concerns(report));
+            }
             if !report.drift.is_empty() {
                 out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Drift")));
                 out.push_str(&entries(None, &report.drift, now, style));
+                out.push_str(&details(&report.drift));
             }
         }
         None => out.push_str("\n  its agent has not reported yet\n"),
@@ -186,10 +191,19 @@ pub fn drift_detail(node: &NodeDrift, now: When, style: Style) -> String {
         return out;
     }
     out.push_str(&entries(None, &node.entries, now, style));
-    for entry in node.entries.iter().filter(|entry| !entry.detail.is_empty()) {
-        out.push_str(&format!("  {}: {}\n", entry.path, entry.detail));
-    }
-    out
+    out + &details(&node.entries)
+}
+
+fn details(entries: &[DriftEntry]) -> String {
+    let entries = entries.iter().filter(|entry| !entry.detail.is_empty());
+    entries.map(|entry| format!("  {}: {}\n", entry.path, entry.detail)).collect()
+}
+
+fn concerns(report: &Report) -> String {
+    let one = |concern: &Concern| {
+        format!("  {}: {}\n      remedy: {}\n", concern.kind, concern.detail, concern.remedy)
+    };
+    report.concerns.iter().map(one).collect()
 }
 
 fn entries(node: Option<&str>, entries: &[DriftEntry], now: When, style: Style) -> String {

@@ -93,6 +93,9 @@ fn complaints(node: &Node, now: When) -> Vec<(Tone, String)> {
         let text = format!("edits are left alone until {}: {}", super::clock(pause.until), pause.reason);
         complaints.push((Tone::Doubtful, text));
     }
+    for concern in &report.concerns {
+        complaints.push((Tone::Doubtful, format!("{}: {}", concern.kind, concern.detail)));
+    }
     for drift in
         report.drift.iter().filter(|drift| drift.action != "restored" && drift.kind != "product-owned")
     {

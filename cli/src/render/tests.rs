@@ -35,6 +35,7 @@ fn ready(name: &str) -> Node {
             drift: Vec::new(),
             drift_total: 0,
             drift_pause: None,
+            concerns: Vec::new(),
             starts_total: 3,
             vitals: Vitals {
                 rss_bytes: 0,

@@ -14,6 +14,8 @@ pub use properties::parse as parse_properties;
 
 /// Where the product records what it generated, below home.
 pub const RECORD: &str = "repository/resources/conf/.metadata/metadata_config.properties";
+/// The directory of both records, below home. Without it the product makes everything anew at the next start.
+pub const RECORD_DIR: &str = "repository/resources/conf/.metadata";
 /// Where the product records the values of `$env{}` and `$sys{}` in clear, below home.
 pub const REFERENCES: &str = "repository/resources/conf/.metadata/references.properties";
 
@@ -32,6 +34,17 @@ impl Recorded {
         });
         Self(entries.collect())
     }
+}
+
+/// What a look at a home found. The agent fills it in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// What the product recorded; empty if there is no record.
+    pub recorded: Recorded,
+    /// The MD5 of each recorded file now, `None` where it is gone; without those that could not be read.
+    pub now: BTreeMap<HomePath, Option<String>>,
+    /// Values in clear that others can read.
+    pub residue: Option<SecretResidue>,
 }
 
 /// How the configuration step of the next start will treat generated files, by the server's arguments.

@@ -13,7 +13,7 @@ impl Engine {
             return out.push(Action::CommandDone { id, done: true, detail });
         }
         let answer = match command {
-            Command::Restart { why } => self.restart(clock, &why),
+            Command::Restart { why } => self.restart(clock, &why, out),
             Command::PauseDrift { reason, until } => {
                 self.notice(clock, "drift-paused", &format!("enforcement is paused: {reason}"), &[]);
                 self.memory.pause = Some((reason, until));
@@ -39,7 +39,7 @@ impl Engine {
         out.push(Action::CommandDone { id, done, detail });
     }
 
-    fn restart(&mut self, clock: Clock, why: &str) -> Result<String, String> {
+    fn restart(&mut self, clock: Clock, why: &str, out: &mut Out) -> Result<String, String> {
         if !self.wants_server() {
             return Err("this server is not meant to run; start it first".to_owned());
         }
@@ -53,6 +53,7 @@ impl Engine {
                 self.set_service(clock, Service::Stopped, "an operator asked for another try");
             }
             Service::Stopped | Service::Starting { .. } | Service::Running { .. } => {
+                self.look_before_restart(clock, out);
                 self.facts.restart_wanted = Some(format!("an operator asked for a restart: {why}"));
             }
             Service::Stopping { .. } => {}
@@ -64,7 +65,8 @@ impl Engine {
         let (_, bundle) = self.written().ok_or("no files are in force yet")?;
         let paths: Vec<HomePath> = match path {
             Some(path) if !bundle.files.contains_key(path) => {
-                return Err(format!("{path} is not a file of this node"));
+                let not_ours = || format!("{path} is not a file of this node");
+                return self.mend_one(path, out).ok_or_else(not_ours);
             }
             Some(path) => vec![path.clone()],
             None => self.drifts.open().filter(|path| bundle.files.contains_key(*path)).cloned().collect(),

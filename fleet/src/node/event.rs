@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     bundle::{Applied, Assignment, Bundle, HomePath, Probe},
-    drift::Found,
+    drift::{Found, generated::Looked},
     health::ProbeResult,
     ids::{Digest, FleetEpoch, Generation},
     node::memory::{Memory, Placed},
@@ -164,6 +164,17 @@ pub enum Event {
         /// By path.
         found: BTreeMap<HomePath, Found>,
     },
+    /// What a full look at generated files found; also before a staging and after [`Action::Mend`].
+    Generated(Looked),
+    /// Generated files were restored from the product's own backup, or its record was removed.
+    Mended {
+        /// As they were recorded again, durable.
+        restored: Vec<HomePath>,
+        /// The record is gone: the next start makes everything anew.
+        dropped: bool,
+        /// What could not be done.
+        trouble: Option<String>,
+    },
     /// A file is as desired again, durable.
     Restored {
         /// Which.
@@ -307,6 +318,14 @@ pub enum Action {
         /// Of this bundle.
         bundle: Arc<Bundle>,
     },
+    /// Bring generated files back from `backup/` where that holds what was recorded; remove the record if a deleted one
+    /// is not there.
+    Mend {
+        /// Which.
+        paths: Vec<HomePath>,
+        /// How the server is run.
+        bundle: Arc<Bundle>,
+    },
     /// Find all live servers of the home.
     Look {
         /// Absolute.
@@ -362,6 +381,7 @@ impl Action {
             | Action::Watch { .. }
             | Action::Scan(_)
             | Action::Restore { .. }
+            | Action::Mend { .. }
             | Action::Look { .. }
             | Action::Launch(_)
             | Action::Stop(_)

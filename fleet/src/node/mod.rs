@@ -12,6 +12,7 @@ mod allow;
 mod apply;
 mod command;
 mod event;
+mod generated;
 mod memory;
 mod recover;
 mod repair;
@@ -169,6 +170,7 @@ pub struct Engine {
     health_since: Timestamp,
     exits: RestartTracker,
     drifts: Drifts,
+    generated: generated::State,
     facts: Facts,
     timers: Timers,
     // Reported.
@@ -201,6 +203,7 @@ impl Engine {
             health_since: wall,
             exits: RestartTracker::default(),
             drifts: Drifts::default(),
+            generated: generated::State::default(),
             facts: Facts::default(),
             timers: Timers::default(),
             told: Told::default(),
@@ -255,6 +258,10 @@ impl Engine {
             Event::Scanned { target, looked, found } => {
                 self.on_scanned(clock, target, (&looked, &found), out);
             }
+            Event::Generated(looked) => self.on_generated(clock, looked),
+            Event::Mended { restored, dropped, trouble } => {
+                self.on_mended(clock, &restored, dropped, trouble);
+            }
             Event::Restored { path, took } => self.on_restored(clock, &path, took),
             Event::RestoreFailed { path, detail } => self.on_restore_failed(clock, &path, &detail),
             Event::Found(servers) => self.on_found(clock, servers, out),
@@ -275,6 +282,7 @@ impl Engine {
             self.timers.journal = None;
         }
         self.settle_pause(clock, out);
+        self.settle_look(clock);
         self.settle_apply(clock, out);
         self.settle_service(clock, out);
         self.settle_attempt(clock, out);
@@ -303,7 +311,8 @@ impl Engine {
             Service::Starting { deadline, late: false, .. } => Some(*deadline),
             // A launch that something else holds up is not waited for by time.
             Service::BackingOff { until, .. } => {
-                Some(*until).filter(|_| self.may_start() || self.wants_stopped())
+                let is_due = (self.may_start() && !self.is_mending()) || self.wants_stopped();
+                Some(*until).filter(|_| is_due)
             }
             Service::Stopping { until, .. } => Some(*until),
             Service::Foreign { again } => Some(*again),
@@ -314,10 +323,19 @@ impl Engine {
             | Service::GaveUp { .. } => None,
         };
         let timers = self.timers;
-        [service, timers.probe, timers.measure, timers.scan, timers.obtain, timers.journal, timers.pause]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            service,
+            self.look_deadline(),
+            timers.probe,
+            timers.measure,
+            timers.scan,
+            timers.obtain,
+            timers.journal,
+            timers.pause,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What is durable or about to be.

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     bundle::Bundle,
     health::{self, ProbeResult},
-    node::{Action, Clock, Engine, Failure, LogSign, Out, Phase, Placed, Purpose},
+    node::{
+        Action, Clock, Engine, Extent, Failure, LogSign, Out, Phase, Placed, Purpose, generated::Startable,
+    },
     observed::{ProcessIdentity, RefusalReason, Verdict},
     restart,
     service::{AfterExit, Service, StopStep},
@@ -31,7 +33,7 @@ impl Engine {
             Service::Unknown => self.look(out),
             Service::Stopped => {
                 if self.may_start() {
-                    self.launch(clock, out);
+                    self.launch_if_startable(clock, out);
                 }
             }
             Service::Starting { process, deadline, late } => {
@@ -45,7 +47,7 @@ impl Engine {
                 if self.wants_stopped() {
                     self.set_service(clock, Service::Stopped, "stopped as wanted");
                 } else if until <= clock.now && self.may_start() {
-                    self.launch(clock, out);
+                    self.launch_if_startable(clock, out);
                 }
             }
             Service::GaveUp { .. } if self.wants_stopped() => {
@@ -86,6 +88,15 @@ impl Engine {
             Phase::Halting(_) | Phase::Switching(_) | Phase::Recovering(_) => false,
         };
         free && self.memory.switching.is_none() && self.wants_server()
+    }
+
+    /// A start that is known to fail is put off while what it lacks is brought back; should that be impossible, the
+    /// product has the word.
+    fn launch_if_startable(&mut self, clock: Clock, out: &mut Out) {
+        match self.startable(out) {
+            Startable::Wait => {}
+            Startable::Yes | Startable::No(_) => self.launch(clock, out),
+        }
     }
 
     fn launch(&mut self, clock: Clock, out: &mut Out) {
@@ -146,7 +157,8 @@ impl Engine {
         if self.wants_stopped() {
             return self.stop(clock, process, "stopped as wanted", out);
         }
-        if let Some(why) = self.facts.restart_wanted.take() {
+        if self.facts.restart_wanted.is_some() && self.may_restart(clock, out) {
+            let why = self.facts.restart_wanted.take().unwrap_or_default();
             return self.stop(clock, process, &why, out);
         }
         self.settle_files_read(clock, process, out);
@@ -171,7 +183,11 @@ impl Engine {
             (None, Some(_)) => Some("nobody knows any more what it read".to_owned()),
         };
         match why {
-            Some(why) => self.stop(clock, process, &why, out),
+            // One that is not up yet serves nobody: it is stopped whatever becomes of the next start.
+            Some(why) if matches!(self.service, Service::Starting { .. }) || self.may_restart(clock, out) => {
+                self.stop(clock, process, &why, out);
+            }
+            Some(_) => {}
             None => self.read_same(clock, written),
         }
     }
@@ -348,6 +364,8 @@ impl Engine {
             return self.set_service(clock, Service::Stopped, "stopped as wanted");
         }
         if starting {
+            // Perhaps a generated file is gone: the next launch would fail alike.
+            out.push(Action::Scan(Extent::All));
             self.facts.failed_starts += 1;
             let hopeless = self.facts.config_error.is_some() || failure.reason != RefusalReason::StartFailed;
             if self.is_attempting() && (hopeless || STARTS_MAX <= self.facts.failed_starts) {
@@ -413,6 +431,8 @@ impl Engine {
             let said = self.facts.ready_line || service.ready_lines.is_empty();
             if said || READY_LINE_PATIENCE <= clock.now.since(since) {
                 self.set_service(clock, Service::Running { process }, "ready");
+                // What the start has generated is looked at once.
+                self.timers.scan = Some(clock.now);
             }
         } else if self.is_attempting() {
             // Probes of the new bundle pass on a server that needed no restart.

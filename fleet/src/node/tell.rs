@@ -65,6 +65,7 @@ impl Engine {
             vitals: self.vitals.clone(),
             pack: self.pack.clone(),
             drift_pause: self.memory.pause.clone(),
+            concerns: self.concerns(),
         }
     }
 

@@ -77,6 +77,7 @@ fn healthy(applied: Applied) -> Observed {
         vitals: Vitals::default(),
         pack: None,
         drift_pause: None,
+        concerns: Vec::new(),
     }
 }
 

@@ -6,8 +6,8 @@ use fleet::{
     bundle::{Applied, Assignment, HomePath, RunState},
     ids::{Digest, FleetEpoch, Generation, Revision},
     observed::{
-        Attempt, DRIFT_MAX, Drift, DriftAction, DriftKind, Notice, Observed, ProcessIdentity, Refusal,
-        RefusalReason, ServiceState, Stage, Verdict, Vitals,
+        Attempt, CONCERNS_MAX, Concern, DRIFT_MAX, Drift, DriftAction, DriftKind, Notice, Observed,
+        ProcessIdentity, Refusal, RefusalReason, ServiceState, Stage, Verdict, Vitals,
     },
     time::Timestamp,
 };
@@ -335,6 +335,20 @@ impl From<wire::Vitals> for Vitals {
     }
 }
 
+impl From<&Concern> for wire::Concern {
+    fn from(concern: &Concern) -> Self {
+        let Concern { kind, detail, remedy } = concern;
+        Self { kind: bounded(kind), detail: bounded(detail), remedy: bounded(remedy) }
+    }
+}
+
+impl From<wire::Concern> for Concern {
+    fn from(concern: wire::Concern) -> Self {
+        let wire::Concern { kind, detail, remedy } = concern;
+        Self { kind, detail, remedy }
+    }
+}
+
 impl From<&Observed> for wire::Report {
     fn from(observed: &Observed) -> Self {
         let pause = observed.drift_pause.as_ref();
@@ -357,6 +371,7 @@ impl From<&Observed> for wire::Report {
                 reason: bounded(reason),
                 until_ms: until.0,
             }),
+            concerns: observed.concerns.iter().take(CONCERNS_MAX).map(Into::into).collect(),
         }
     }
 }
@@ -391,6 +406,7 @@ impl TryFrom<wire::Report> for Observed {
                 .drift_pause
                 .filter(|pause| pause.paused)
                 .map(|pause| (pause.reason, Timestamp(pause.until_ms))),
+            concerns: report.concerns.into_iter().take(CONCERNS_MAX).map(Into::into).collect(),
         })
     }
 }
@@ -470,6 +486,11 @@ mod tests {
             vitals: Vitals { rss: 1, cpu_percent: 2.0, threads: 3, open_files: 4, disk_free: 5, logs: 6 },
             pack: Some("ab".into()),
             drift_pause: Some(("maintenance".into(), Timestamp(10))),
+            concerns: vec![Concern {
+                kind: "secret-residue".into(),
+                detail: "env:X".into(),
+                remedy: "chmod".into(),
+            }],
         }
     }
 

@@ -330,6 +330,7 @@ impl Sim {
             | Action::CommandDone { .. }
             | Action::Scan(_)
             | Action::Restore { .. }
+            | Action::Mend { .. }
             | Action::Adopt { .. }
             | Action::Dump(_)
             | Action::Measure { .. } => {}

@@ -8,6 +8,7 @@ mod disk;
 mod drift;
 mod faults;
 mod kill;
+mod generated;
 mod rig;
 mod supervision;
 mod traps;

@@ -48,6 +48,7 @@ fn observed(last_good: Option<Applied>) -> Observed {
         vitals: Vitals::default(),
         pack: None,
         drift_pause: None,
+        concerns: Vec::new(),
     }
 }
 

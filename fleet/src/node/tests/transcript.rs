@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 use super::{EPOCH, HOME, assignment, bundle, content_of, limits, path, process, round};
 use crate::{
     bundle::{Bundle, RunState},
-    drift::Found,
+    drift::{
+        Found,
+        generated::{Looked, Recorded},
+    },
     health::Answer,
     node::{Action, Command, Engine, Event, Failure, LogSign, Memory, Recovery, StagedFacts},
     observed::{RefusalReason, ServiceState},
@@ -99,6 +102,7 @@ fn line(action: &Action) -> Option<String> {
         Action::Recover { target, way } => format!("recover {} {way:?}", target.generation),
         Action::Watch { target, .. } => format!("watch {}", target.generation),
         Action::Restore { path, .. } => format!("restore {path}"),
+        Action::Mend { paths, .. } => format!("mend {}", paths[0]),
         Action::Scan(extent) => format!("scan {extent:?}"),
         Action::Look { home } => format!("look for servers of {home}"),
         Action::Launch(_) => "launch".into(),
@@ -413,4 +417,86 @@ fn two_servers_on_one_home_are_reported_and_not_joined_by_a_third() {
         .at(32, "one is there", Event::Found(vec![process(21, 40_000)]));
     assert_eq!(HOME, "/opt/is");
     insta::assert_snapshot!(story.text);
+}
+
+/// What a look finds where the product recorded carbon.xml; `now` is its MD5 now.
+fn looked(now: Option<&str>) -> Event {
+    let xml = path("repository/conf/carbon.xml");
+    Event::Generated(Looked {
+        recorded: Recorded(BTreeMap::from([(xml.clone(), "aa".to_owned())])),
+        now: BTreeMap::from([(xml, now.map(str::to_owned))]),
+        residue: None,
+    })
+}
+
+fn mended(trouble: Option<&str>) -> Event {
+    Event::Mended { restored: Vec::new(), dropped: trouble.is_none(), trouble: trouble.map(str::to_owned) }
+}
+
+#[test]
+fn a_restart_waits_for_a_look_and_for_what_it_would_fail_without() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::up(&first);
+    let restart = || Command::Restart { why: "patch".into() };
+    story
+        .at(40, "a generated file is gone", looked(None))
+        .at(41, "an operator restarts", Event::Commanded { id: 1, command: restart() })
+        .at(42, "it is still gone", looked(None))
+        .at(43, "it is back", mended(None))
+        .at(43, "as recorded", looked(Some("aa")))
+        .at(50, "java ends", Event::Exited { process: process(10, 3000), how: "ended".into() });
+    assert_eq!(story.engine.observed().drift, []);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_restart_that_would_fail_is_not_begun_and_the_old_files_come_back() {
+    let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
+    let mut story = Story::up(&first);
+    story
+        .at(40, "a generated file is gone", looked(None))
+        .assigned(100, 2, &second)
+        .switched(101, 2, &second)
+        .at(102, "it cannot be had", mended(Some("backup/ is unreadable")))
+        .at(102, "it is still gone", looked(None));
+    let observed = story.engine.observed();
+    assert_eq!(observed.service, ServiceState::Running);
+    assert_eq!(observed.concerns.len(), 1, "{observed:?}");
+    assert!(!story.text.contains("TERM"), "{}", story.text);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn a_crashed_server_is_started_once_the_deleted_file_is_back_or_known_to_be_lost() {
+    let first = bundle("a = 1", "x");
+    for (answer, then) in [(mended(None), Some("aa")), (mended(Some("read-only")), None)] {
+        let mut story = Story::up(&first);
+        story
+            .at(40, "a generated file is gone", looked(None))
+            .at(41, "java dies", Event::Exited { process: process(10, 3000), how: "killed".into() })
+            .at(60, "the timer", Event::Timer);
+        assert!(story.text.contains("mend repository/conf/carbon.xml") && !story.text.contains("launch"));
+        assert!(story.engine.next_deadline().is_none_or(|due| Instant(60_000) < due), "no busy waiting");
+        story.at(61, "answered", answer).at(61, "looked at", looked(then));
+        assert!(story.text.contains("launch"), "{}", story.text);
+    }
+}
+
+#[test]
+fn an_edit_of_a_generated_file_is_told_with_its_fate_and_restored_only_if_asked() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::up(&first);
+    let xml = path("repository/conf/carbon.xml");
+    story.at(40, "a generated file is edited", looked(Some("bb")));
+    let drift = story.engine.observed().drift;
+    assert_eq!(drift.len(), 1);
+    assert!(drift[0].detail.contains("doomed at next start"), "{drift:?}");
+    assert!(!story.text.contains("mend"), "{}", story.text);
+    let restore = Command::RestoreDrift { path: Some(xml) };
+    story.at(41, "an operator wants it back", Event::Commanded { id: 1, command: restore }).at(
+        41,
+        "a look while it starts says nothing",
+        looked(Some("bb")),
+    );
+    assert!(story.text.contains("mend repository/conf/carbon.xml"), "{}", story.text);
 }

@@ -1,0 +1,255 @@
+//! Files that the product generates: judged by its own record, told, and put right before a start that would fail.
+//!
+//! An edit is never undone unasked: the next start does that by itself. A deleted file is another matter, because the
+//! server would not come up again: no restart is begun, and none after a crash either, before it is back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    bundle::{Bundle, HomePath},
+    drift::{
+        Difference, Drifts,
+        generated::{self, ConfigStep, GeneratedDrift, Looked, NextStart, SecretResidue},
+    },
+    node::{Action, Clock, Engine, Extent, Failure, Out},
+    observed::{Concern, DriftAction, DriftKind, RefusalReason},
+    service::Service,
+    time::Instant,
+};
+
+/// Told of one look at most; beyond that the number is.
+const TOLD_MAX: usize = 20;
+/// A restart waits no longer than this for a look.
+const LOOK_TIME: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What became of the last attempt to bring deleted files back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+enum Mending {
+    /// None since the last look.
+    #[default]
+    No,
+    /// Under way.
+    Asked,
+    /// Over, not looked at yet.
+    Over(String),
+    /// It did not help.
+    Failed(String),
+}
+
+/// What is known of generated files.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Deleted ones that would stop the next start.
+    stops: Vec<HomePath>,
+    residue: Option<SecretResidue>,
+    mending: Mending,
+    /// A restart waits for a look until then.
+    looking: Option<Instant>,
+    /// Why a restart was not begun, as it was told.
+    held: Option<String>,
+}
+
+/// Whether the server would come up again.
+pub(super) enum Startable {
+    /// Nothing is known that speaks against it.
+    Yes,
+    /// Being found out or put right.
+    Wait,
+    /// No, for this reason.
+    No(String),
+}
+
+impl Engine {
+    pub(super) fn on_generated(&mut self, clock: Clock, looked: Looked) {
+        self.generated.looking = None;
+        let Some((_, bundle)) = self.written() else { return };
+        if let Service::Starting { .. } = self.service {
+            // The configuration step may be writing them right now.
+            return;
+        }
+        let differing: Vec<GeneratedDrift> =
+            generated::compare(&looked.recorded, &looked.now, step_of(&bundle))
+                .into_iter()
+                .filter(|drift| !bundle.files.contains_key(&drift.path))
+                .collect();
+        let stops = differing.iter().filter(|drift| drift.next_start == NextStart::Stops);
+        self.generated.stops = stops.map(|drift| drift.path.clone()).collect();
+        self.generated.mending = match std::mem::take(&mut self.generated.mending) {
+            Mending::Asked => Mending::Asked,
+            Mending::Over(why) if !self.generated.stops.is_empty() => Mending::Failed(why),
+            Mending::Over(_) | Mending::Failed(_) | Mending::No => Mending::No,
+        };
+        if self.generated.stops.is_empty() {
+            self.generated.held = None;
+        }
+        self.tell_generated(clock, &looked.now, &differing);
+        if let Some(residue) = &looked.residue
+            && self.generated.residue.as_ref() != Some(residue)
+        {
+            self.notice(clock, "secret-residue", &residue.detail(), &[("remedy", residue.remedy())]);
+        }
+        self.generated.residue = looked.residue;
+    }
+
+    fn tell_generated(
+        &mut self,
+        clock: Clock,
+        now: &BTreeMap<HomePath, Option<String>>,
+        differing: &[GeneratedDrift],
+    ) {
+        let standing: BTreeSet<HomePath> = differing.iter().map(|drift| drift.path.clone()).collect();
+        // Those of an earlier look too: their record may be gone.
+        let before = self.drifts.seen().filter(|drift| is_generated(drift.kind));
+        let looked = before.map(|drift| &drift.path).chain(now.keys()).cloned().collect();
+        for drift in differing.iter().take(TOLD_MAX) {
+            let detail = format!("{}; {}", drift.detail(), drift.remedy());
+            let difference = Difference { kind: drift.kind, keys: Vec::new(), detail };
+            if self.drifts.is_known(&drift.path, &difference, DriftAction::Reported) {
+                continue;
+            }
+            let fields = [
+                ("path", drift.path.to_string()),
+                ("next_start", drift.next_start.to_string()),
+                ("remedy", drift.remedy()),
+            ];
+            self.notice(clock, "drift-reported", &drift.detail(), &fields);
+            let told = Drifts::describe(&drift.path, difference, DriftAction::Reported, clock.wall);
+            self.drifts.record(told);
+        }
+        self.drifts.settle(&looked, &standing);
+    }
+
+    /// An operator's restart is as good as a look at what it will read: asked for before the server is stopped.
+    pub(super) fn look_before_restart(&mut self, clock: Clock, out: &mut Out) {
+        self.generated.looking = Some(clock.now.after(LOOK_TIME));
+        if self.generated.mending != Mending::Asked {
+            self.generated.mending = Mending::No;
+        }
+        out.push(Action::Scan(Extent::All));
+    }
+
+    /// Whether a start would get past the configuration step. Brings deleted files back first, if it can.
+    pub(super) fn startable(&mut self, out: &mut Out) -> Startable {
+        if self.generated.looking.is_some() {
+            return Startable::Wait;
+        }
+        let Some(first) = self.generated.stops.first() else { return Startable::Yes };
+        match &self.generated.mending {
+            Mending::Asked | Mending::Over(_) => Startable::Wait,
+            Mending::Failed(why) => Startable::No(format!(
+                "{first} is generated and was deleted, the server would not start again, and it could not be \
+                 brought back: {why}"
+            )),
+            Mending::No if self.memory.pause.is_some() => Startable::No(format!(
+                "{first} is generated and was deleted, the server would not start again, and enforcement is \
+                 paused; `convoy drift restore` brings it back"
+            )),
+            Mending::No => {
+                let paths = self.generated.stops.clone();
+                self.mend(paths, out);
+                Startable::Wait
+            }
+        }
+    }
+
+    /// [`Engine::startable`] for a server that serves: says why it goes on serving.
+    pub(super) fn may_restart(&mut self, clock: Clock, out: &mut Out) -> bool {
+        let why = match self.startable(out) {
+            Startable::Yes => return true,
+            Startable::Wait => return false,
+            Startable::No(why) => why,
+        };
+        self.facts.restart_wanted = None;
+        if self.generated.held.as_ref() != Some(&why) {
+            self.notice(clock, "restart-held", &format!("the server is not restarted: {why}"), &[]);
+            self.generated.held = Some(why.clone());
+        }
+        if self.is_attempting() {
+            self.fail_start(clock, Failure { reason: RefusalReason::PreflightFailed, detail: why }, out);
+        }
+        false
+    }
+
+    fn mend(&mut self, paths: Vec<HomePath>, out: &mut Out) {
+        let Some((_, bundle)) = self.written() else { return };
+        self.generated.mending = Mending::Asked;
+        out.push(Action::Mend { paths, bundle });
+    }
+
+    /// An operator wants a generated file back; `None` if it is none that differs.
+    pub(super) fn mend_one(&mut self, path: &HomePath, out: &mut Out) -> Option<String> {
+        let is_known = self.drifts.seen().any(|drift| drift.path == *path && is_generated(drift.kind));
+        if !is_known && !self.generated.stops.contains(path) {
+            return None;
+        }
+        self.mend(vec![path.clone()], out);
+        Some(format!(
+            "{path} is generated: it is being restored from backup/, if that holds what was recorded"
+        ))
+    }
+
+    pub(super) fn on_mended(
+        &mut self,
+        clock: Clock,
+        restored: &[HomePath],
+        dropped: bool,
+        trouble: Option<String>,
+    ) {
+        for path in restored {
+            let text = format!("{path} is generated: restored from backup/{path}");
+            self.notice(clock, "drift-restored", &text, &[("path", path.to_string())]);
+        }
+        if dropped {
+            let text = format!(
+                "{} was removed, because backup/ does not hold what was recorded: the next start makes all \
+                 generated files anew",
+                generated::RECORD_DIR
+            );
+            self.notice(clock, "drift-restored", &text, &[]);
+        }
+        if let Some(trouble) = &trouble {
+            self.notice(clock, "drift-restore-failed", trouble, &[]);
+        }
+        self.generated.mending = Mending::Over(trouble.unwrap_or_default());
+    }
+
+    /// Whether a start waits for files to come back: their event wakes the engine, no timer.
+    pub(super) fn is_mending(&self) -> bool {
+        matches!(self.generated.mending, Mending::Asked | Mending::Over(_))
+    }
+
+    /// A look that was never answered holds nothing up.
+    pub(super) fn settle_look(&mut self, clock: Clock) {
+        self.generated.looking = self.generated.looking.filter(|until| clock.now < *until);
+    }
+
+    /// When a restart that waits for a look goes on without it.
+    pub(super) fn look_deadline(&self) -> Option<Instant> {
+        self.generated.looking
+    }
+
+    /// What an operator should look at besides drift and health.
+    pub(super) fn concerns(&self) -> Vec<Concern> {
+        let residue = self.generated.residue.as_ref().map(|residue| Concern {
+            kind: "secret-residue".to_owned(),
+            detail: residue.detail(),
+            remedy: residue.remedy(),
+        });
+        let held = self.generated.held.as_ref().map(|why| Concern {
+            kind: "restart-held".to_owned(),
+            detail: why.clone(),
+            remedy: "bring the file back, then restart".to_owned(),
+        });
+        residue.into_iter().chain(held).collect()
+    }
+}
+
+const fn is_generated(kind: DriftKind) -> bool {
+    matches!(kind, DriftKind::GeneratedEdited | DriftKind::GeneratedDeleted)
+}
+
+/// How the next start treats generated files: `JAVA_OPTS` is read before the arguments, so those win.
+fn step_of(bundle: &Bundle) -> ConfigStep {
+    let options = bundle.service.env.get("JAVA_OPTS").map_or("", String::as_str);
+    ConfigStep::of(options.split_whitespace().chain(bundle.service.args.iter().map(String::as_str)))
+}
