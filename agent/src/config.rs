@@ -78,7 +78,7 @@ impl Default for Log {
 }
 
 fn default_args() -> Vec<String> {
-    vec!["-Dprofile=*".to_owned()]
+    vec!["-Dprofile=*".to_owned(), "-Dkey.password=true".to_owned()]
 }
 
 const fn default_probe_address() -> IpAddr {
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_small_configuration_is_enough() {
         let config = parse("data_dir = '/var/lib/convoy'\nhomes = ['/opt/is']\n").unwrap();
-        assert_eq!(config.args, ["-Dprofile=*"]);
+        assert_eq!(config.args, ["-Dprofile=*", "-Dkey.password=true"]);
         assert_eq!(config.log.format, LogFormat::Text);
     }
 

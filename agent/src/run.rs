@@ -125,9 +125,10 @@ fn build(
         LinkSettings { coordinators: config.coordinators.clone(), home: config.homes.join(" "), seed };
     let store = Store::of(&config.data_dir);
     let link = Link::start(settings, store, cache.clone(), outcomes.clone()).map_err(BuildError::Identity)?;
-    let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), config.site(), outcomes.clone());
+    let checkpoint =
+        Checkpoint::new(cache.clone(), defaults.clone(), link.clock(), config.site(), outcomes.clone());
     let files = Files::start(kept, defaults.clone(), watch, checkpoint);
-    let processes = Processes { defaults, console: console.clone(), events: outcomes.clone() };
+    let processes = Processes { defaults, cache, console: console.clone(), events: outcomes.clone() };
     Ok(World {
         begin: tokio::time::Instant::now(),
         journal,

@@ -75,8 +75,9 @@ impl Watch {
         let home = Path::new(&bundle.service.home);
         // Events name the path that was watched; the system resolves symlinks on the way to home, so do we.
         let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+        let kept = bundle.files.iter().filter(|(_, file)| !file.launch);
         let managed: BTreeMap<PathBuf, HomePath> =
-            bundle.files.keys().map(|path| (home.join(path.as_str()), path.clone())).collect();
+            kept.map(|(path, _)| (home.join(path.as_str()), path.clone())).collect();
         let mut directories: BTreeSet<PathBuf> = BTreeSet::new();
         for path in managed.keys() {
             // All directories up to home: one that is moved away and back is announced only by its parent.

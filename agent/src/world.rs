@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{error, info};
 
 use crate::{
-    files::{Files, Job},
+    files::{Files, Job, clear_launch_files},
     journal::Journal,
     link::{Link, Order},
     probe::{self, Pins},
@@ -211,6 +211,15 @@ impl World {
             Action::Launch(bundle) => {
                 info!(home = bundle.service.home, script = %bundle.service.script_unix, "Starting the server");
                 self.spawn(self.processes.clone().launch(bundle));
+            }
+            Action::ClearLaunchFiles(bundle) => {
+                // At once and here: a launch that is asked for later writes them later.
+                let result = clear_launch_files(&bundle).map_err(|error| crate::chain(&error));
+                if let Err(error) = &result {
+                    error!(%error, "A launch file cannot be removed");
+                }
+                let outcomes = self.outcomes.clone();
+                self.spawn(async move { drop(outcomes.send(Event::LaunchFilesCleared(result)).await) });
             }
             Action::Adopt { process, bundle } => {
                 info!(pid = process.pid, "Adopting the running server");

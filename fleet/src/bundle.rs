@@ -115,6 +115,8 @@ pub struct FileEntry {
     pub restart: RestartClass,
     /// Content is never shown.
     pub secret: bool,
+    /// There only from right before a launch until the server is up or gone: the secure vault's `password-tmp`.
+    pub launch: bool,
 }
 
 /// A port that the server opens.
@@ -282,9 +284,18 @@ impl Bundle {
                 file.digest, file.meaning, file.size, file.mode, file.drift, file.restart, file.secret
             )
             .expect("a String takes any text");
+            // Said only where it is so: bundles without such files keep their digests.
+            if file.launch {
+                text.push_str("launch\n");
+            }
         }
         writeln!(text, "service {:?}", self.service).expect("a String takes any text");
         Digest::of(text.as_bytes())
+    }
+
+    /// The files that are there only while a server starts.
+    pub fn launch_files(&self) -> impl Iterator<Item = (&HomePath, &FileEntry)> {
+        self.files.iter().filter(|(_, file)| file.launch)
     }
 
     /// Bytes of all files together.

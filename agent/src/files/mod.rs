@@ -5,6 +5,7 @@
 
 mod check;
 mod generated;
+mod launch;
 mod place;
 mod scan;
 mod stage;
@@ -13,6 +14,7 @@ mod worker;
 
 pub use self::{
     check::{Defaults, check},
+    launch::{clear_launch_files, write_launch_files},
     place::{Home, PlaceError},
     worker::{Files, Job, Kept},
 };

@@ -41,7 +41,7 @@ impl Scanner {
     ) -> (BTreeSet<HomePath>, BTreeMap<HomePath, Found>) {
         let (mut looked, mut found) = (BTreeSet::new(), BTreeMap::new());
         for (path, entry) in &bundle.files {
-            if paths.is_some_and(|paths| !paths.contains(path)) {
+            if entry.launch || paths.is_some_and(|paths| !paths.contains(path)) {
                 continue;
             }
             match self.look(home, cache, (bundle, owner), (path, entry)) {

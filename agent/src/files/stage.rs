@@ -41,7 +41,7 @@ pub fn stage(
     owner: Option<Owner>,
 ) -> Result<Staged, PlaceError> {
     let mut staged = Staged::default();
-    for (path, entry) in &bundle.files {
+    for (path, entry) in bundle.files.iter().filter(|(_, entry)| !entry.launch) {
         let content = cache.read(&entry.digest).map_err(|source| PlaceError::Io {
             what: "read the content kept for",
             path: path.to_string(),

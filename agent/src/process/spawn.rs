@@ -11,7 +11,10 @@ use process_wrap::tokio::{ChildWrapper, CommandWrap};
 use tokio::process::Command;
 
 use super::{console::Console, environment::environment};
-use crate::files::Defaults;
+use crate::{
+    cache::Cache,
+    files::{Defaults, write_launch_files},
+};
 
 /// A started script and where its output begins in the console log.
 pub struct Script {
@@ -25,7 +28,11 @@ pub struct Script {
 ///
 /// # Errors
 /// What is missing, or why the system refused.
-pub fn spawn(bundle: &Bundle, defaults: &Defaults, console: &Console) -> Result<Script, Failure> {
+pub fn spawn(
+    bundle: &Bundle,
+    (defaults, cache): (&Defaults, &Cache),
+    console: &Console,
+) -> Result<Script, Failure> {
     let service = &bundle.service;
     let failed = |what: &str, error: &io::Error| Failure {
         reason: RefusalReason::StartFailed,
@@ -59,14 +66,13 @@ pub fn spawn(bundle: &Bundle, defaults: &Defaults, console: &Console) -> Result<
     if let Some(owner) = owner {
         command.uid(owner.uid).gid(owner.gid);
     }
-    #[cfg(not(unix))]
-    drop(owner);
     let mut wrap = CommandWrap::from(command);
     #[cfg(unix)]
     wrap.wrap(ProcessSession);
     // Not ended with the agent: the job's handle is closed without the flag that would kill its processes.
     #[cfg(windows)]
     wrap.wrap(JobObject);
+    write_launch_files(bundle, cache, owner)?;
     let child = wrap.spawn().map_err(|error| failed("start the script", &error))?;
     Ok(Script { child, output_from })
 }

@@ -14,7 +14,7 @@ use super::{
     spawn::{Script, spawn},
     table::{self, Server},
 };
-use crate::files::Defaults;
+use crate::{cache::Cache, files::Defaults};
 
 /// Between two looks at the process table while java is not there yet.
 const FIND_PERIOD: Duration = Duration::from_millis(50);
@@ -32,6 +32,8 @@ const FOLLOW_TIME: Duration = Duration::from_secs(3600);
 pub struct Processes {
     /// What a bundle may leave open.
     pub defaults: Defaults,
+    /// Content of launch files.
+    pub cache: Cache,
     /// Where output goes.
     pub console: Console,
     /// Where outcomes go.
@@ -71,7 +73,7 @@ impl Processes {
         if !found.is_empty() {
             return self.tell(Event::Found(found.into_iter().map(|server| server.process).collect())).await;
         }
-        let script = match spawn(&bundle, &self.defaults, &self.console) {
+        let script = match spawn(&bundle, (&self.defaults, &self.cache), &self.console) {
             Ok(script) => script,
             Err(failure) => return self.tell(Event::LaunchFailed(failure)).await,
         };

@@ -261,6 +261,7 @@ mod tests {
             drift: DriftPolicy::Enforce,
             restart: RestartClass::Restart,
             secret: false,
+            launch: false,
         }
     }
 

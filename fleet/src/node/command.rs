@@ -68,6 +68,9 @@ impl Engine {
                 let not_ours = || format!("{path} is not a file of this node");
                 return self.mend_one(path, out).ok_or_else(not_ours);
             }
+            Some(path) if bundle.files.get(path).is_some_and(|file| file.launch) => {
+                return Err(format!("{path} is there only while the server starts"));
+            }
             Some(path) => vec![path.clone()],
             None => self.drifts.open().filter(|path| bundle.files.contains_key(*path)).cloned().collect(),
         };

@@ -191,6 +191,8 @@ pub enum Event {
     },
     /// All live servers of the home.
     Found(Vec<ProcessIdentity>),
+    /// Those launch files that were still there are gone now; or why one may not be.
+    LaunchFilesCleared(Result<Vec<HomePath>, String>),
     /// The server's java process is there.
     Launched(ProcessIdentity),
     /// The script could not be started or ended without java.
@@ -331,8 +333,10 @@ pub enum Action {
         /// Absolute.
         home: String,
     },
-    /// Start the server, unless one lives on the home.
+    /// Write the launch files and start the server, unless one lives on the home.
     Launch(Arc<Bundle>),
+    /// Remove the launch files of the home.
+    ClearLaunchFiles(Arc<Bundle>),
     /// Notice the end of a process that was found running.
     Adopt {
         /// Which.
@@ -384,6 +388,7 @@ impl Action {
             | Action::Mend { .. }
             | Action::Look { .. }
             | Action::Launch(_)
+            | Action::ClearLaunchFiles(_)
             | Action::Stop(_)
             | Action::Adopt { .. }
             | Action::Dump(_)

@@ -13,6 +13,7 @@ mod apply;
 mod command;
 mod event;
 mod generated;
+mod launch;
 mod memory;
 mod recover;
 mod repair;
@@ -171,6 +172,7 @@ pub struct Engine {
     exits: RestartTracker,
     drifts: Drifts,
     generated: generated::State,
+    launch_files: launch::State,
     facts: Facts,
     timers: Timers,
     // Reported.
@@ -204,6 +206,7 @@ impl Engine {
             exits: RestartTracker::default(),
             drifts: Drifts::default(),
             generated: generated::State::default(),
+            launch_files: launch::State::default(),
             facts: Facts::default(),
             timers: Timers::default(),
             told: Told::default(),
@@ -265,6 +268,7 @@ impl Engine {
             Event::Restored { path, took } => self.on_restored(clock, &path, took),
             Event::RestoreFailed { path, detail } => self.on_restore_failed(clock, &path, &detail),
             Event::Found(servers) => self.on_found(clock, servers, out),
+            Event::LaunchFilesCleared(result) => self.on_launch_files_cleared(clock, result),
             Event::Launched(process) => self.on_launched(clock, process),
             Event::LaunchFailed(failure) => self.on_launch_failed(clock, &failure, out),
             Event::Replaced(process) => self.on_replaced(clock, process),
@@ -285,6 +289,7 @@ impl Engine {
         self.settle_look(clock);
         self.settle_apply(clock, out);
         self.settle_service(clock, out);
+        self.settle_launch_files(clock, out);
         self.settle_attempt(clock, out);
         self.settle_timers(clock, out);
     }
@@ -326,6 +331,7 @@ impl Engine {
         [
             service,
             self.look_deadline(),
+            self.launch_files_deadline(),
             timers.probe,
             timers.measure,
             timers.scan,

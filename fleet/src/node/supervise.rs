@@ -105,6 +105,7 @@ impl Engine {
         self.facts.config_error = None;
         self.facts.healthy_since = None;
         self.facts.restart_wanted = None;
+        self.launch_files_written();
         // From now on, not from when it is heard of: a switch in between would be taken for what it has read.
         self.memory.running = self.memory.written;
         let deadline = clock.now.after(bundle.service.start_deadline);
@@ -319,6 +320,7 @@ impl Engine {
         self.facts.healthy_since = None;
         let deadline = clock.now.after(bundle.service.start_deadline);
         let text = format!("the server restarted itself as process {}", process.pid);
+        self.warn_of_empty_vault(clock);
         self.notice(clock, "self-restart", &text, &[("pid", process.pid.to_string())]);
         self.set_service(
             clock,

@@ -38,6 +38,7 @@ fn entry(text: &str, restart: RestartClass) -> FileEntry {
         drift: DriftPolicy::Enforce,
         restart,
         secret: false,
+        launch: false,
     }
 }
 

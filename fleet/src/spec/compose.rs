@@ -16,6 +16,7 @@ use super::{
     secret::{self, Absent, Resolver, Secrets},
     service,
     tree::{self, Node, Parsed, Shape, Source, Table},
+    vault,
 };
 use crate::{
     bundle::Bundle,
@@ -368,6 +369,10 @@ impl<'a> Composer<'a> {
         }
         contents.insert(entry.digest, content);
         files.insert(product.config_path.clone(), entry);
+        for rendered in vault::files(&draft, self.secrets, report) {
+            contents.insert(rendered.entry.digest, rendered.content);
+            files.insert(rendered.path, rendered.entry);
+        }
         files::check_bundle(&files, report);
         let service = service::settings(&draft, &self.manifest.service, scope, &flat, report)?;
         Some(ComposedNode {

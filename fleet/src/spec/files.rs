@@ -120,6 +120,7 @@ pub(super) fn settings(path: &HomePath, rules: &[&FileRule]) -> FileEntry {
         drift: DriftPolicy::Enforce,
         restart: RestartClass::Restart,
         secret: false,
+        launch: false,
     };
     for rule in rules {
         if !rule.matches(path) {

@@ -6,6 +6,7 @@ use super::{
     reader::{Reader, Typed},
     report::{Report, suggest},
     tree::{At, Node, Table},
+    vault::VaultText,
 };
 use crate::{
     bundle::{RestartPolicy, Thresholds},
@@ -64,6 +65,7 @@ pub(super) struct RunText {
     pub(super) run_user: Option<Typed<String>>,
     pub(super) args: Option<Typed<Vec<String>>>,
     pub(super) env: BTreeMap<String, Typed<String>>,
+    pub(super) vault: VaultText,
 }
 
 /// `[service]` at one of its three places; what is absent comes from the wider one.
@@ -335,6 +337,7 @@ fn read_run(reader: &mut Reader<'_>, report: &mut Report) -> RunText {
         run_user: reader.text("run_user", report),
         args: reader.texts("args", report),
         env,
+        vault: VaultText::read(reader, report),
     }
 }
 

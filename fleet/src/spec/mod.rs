@@ -18,6 +18,7 @@ mod rollout_text;
 mod secret;
 mod service;
 pub(crate) mod tree;
+mod vault;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -150,6 +150,12 @@ impl Resolver {
         })
     }
 
+    /// The value behind a name; asking is remembered.
+    pub(super) fn resolve(&self, name: &SecretName) -> Option<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        self.secrets.value(name)
+    }
+
     /// Every name that was asked for.
     pub(super) fn asked(&self) -> BTreeSet<SecretName> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()

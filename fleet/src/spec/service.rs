@@ -97,6 +97,7 @@ pub(super) fn settings(
 /// The product's arguments, then those of the node or, if it has none of its own, of the group.
 fn args(draft: &Draft<'_>, (expressions, names): Scope<'_>, report: &mut Report) -> Vec<String> {
     let mut args = draft.facts.product.args.clone();
+    args.extend(super::vault::arg(draft).map(str::to_owned));
     let Some(typed) = draft.text.run.args.as_ref().or(draft.group.run.args.as_ref()) else { return args };
     for arg in &typed.value {
         let arg = Typed { value: arg.clone(), at: typed.at.clone() };

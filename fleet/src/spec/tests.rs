@@ -125,6 +125,36 @@ fn a_secret_never_goes_where_it_would_be_shown() {
     assert!(!format!("{known:?}").contains("pw"));
 }
 
+#[test]
+fn a_vault_reads_its_passwords_from_files_that_only_a_launch_sees() {
+    let known = secrets(&[("store", "pw1"), ("key", "pw2"), ("enc", "00ff")], Absent::Refuse);
+    let with = |vault: &str| {
+        let manifest = SMALL.replace("layers = [\"common\"]\n", &format!("layers = [\"common\"]\nvault = {vault}\n"));
+        compose_with(&sources(&[("fleet.toml", &manifest), ("config/common.toml", "")]), &known)
+    };
+    let composition = with("{ keystore_password = \"store\", private_key_password = \"key\", encryption_key = \"enc\" }");
+    assert_eq!(composition.findings, []);
+    let fleet = composition.fleet.unwrap();
+    let node = node(&fleet, "is-1");
+    let content = |path: &str| {
+        let file = &node.bundle.files[&crate::bundle::HomePath::parse(path).unwrap()];
+        assert!(file.launch && file.secret && file.mode == 0o600, "{file:?}");
+        String::from_utf8(node.contents[&file.digest].to_vec()).unwrap()
+    };
+    assert_eq!(content("password-tmp"), "pw1\npw2\n");
+    assert_eq!(content("encryption-key-tmp"), "00ff\n");
+    assert!(node.bundle.service.args.contains(&"-Dkey.password=true".to_owned()));
+    assert!(!format!("{:?}", node.bundle).contains("pw1"));
+    for (vault, why) in [
+        ("{ keystore_password = \"absent\" }", "has no value"),
+        ("{ private_key_password = \"key\" }", "second line"),
+        ("{ keystore_password = \"{{ secret('store') }}\" }", "cannot be the name"),
+    ] {
+        let findings = with(vault).findings;
+        assert!(findings.iter().any(|it| it.code == "CV307" && it.message.contains(why)), "{findings:?}");
+    }
+}
+
 /// The composed text of a single node from these layers, without its first line.
 fn layered(layers: &[&str]) -> String {
     let names: Vec<String> = (0..layers.len()).map(|index| format!("\"l{index}\"")).collect();

@@ -115,6 +115,7 @@ fn file_to_wire(path: &HomePath, file: &FileEntry) -> wire::File {
         restart: restart.into(),
         meaning: file.meaning.0.to_vec(),
         secret: file.secret,
+        launch: file.launch,
     }
 }
 
@@ -148,6 +149,7 @@ fn file_from_wire(file: &wire::File) -> Result<(HomePath, FileEntry), ConvertErr
         drift,
         restart,
         secret: file.secret,
+        launch: file.launch,
     };
     Ok((path, entry))
 }
@@ -318,6 +320,7 @@ mod tests {
             drift: DriftPolicy::Enforce,
             restart: RestartClass::Phased,
             secret: true,
+            launch: true,
         };
         let http =
             |body| ProbeKind::Http { tls: true, port: 9444, path: "/health".into(), status: 200, body };

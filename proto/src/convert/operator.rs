@@ -144,11 +144,12 @@ impl From<&KeyChange> for wire::KeyChange {
 pub fn bundle_files(bundle: &Bundle) -> Vec<wire::BundleFile> {
     let file = |(path, file): (&fleet::bundle::HomePath, &fleet::bundle::FileEntry)| wire::BundleFile {
         path: path.to_string(),
-        size: file.size,
+        // Length and digest of a password would help to guess it.
+        size: if file.launch { 0 } else { file.size },
         mode: file.mode,
         drift: drift_word(file.drift).to_owned(),
         restart: restart_word(file.restart).to_owned(),
-        digest: file.digest.to_string(),
+        digest: if file.launch { String::new() } else { file.digest.to_string() },
     };
     bundle.files.iter().map(file).collect()
 }

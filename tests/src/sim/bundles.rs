@@ -46,6 +46,7 @@ impl Library {
             drift: DriftPolicy::Enforce,
             restart: RestartClass::Restart,
             secret: false,
+            launch: false,
         };
         let bundle = Arc::new(Bundle {
             files: BTreeMap::from([(path("repository/conf/deployment.toml"), file)]),

@@ -331,6 +331,7 @@ impl Sim {
             | Action::Scan(_)
             | Action::Restore { .. }
             | Action::Mend { .. }
+            | Action::ClearLaunchFiles(_)
             | Action::Adopt { .. }
             | Action::Dump(_)
             | Action::Measure { .. } => {}

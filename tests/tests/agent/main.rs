@@ -14,3 +14,4 @@ mod supervision;
 mod traps;
 mod watching;
 mod writers;
+mod vault;

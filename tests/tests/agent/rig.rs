@@ -39,6 +39,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub const CONFIG: &str = "repository/conf/deployment.toml";
+/// Written only for a launch.
+const LAUNCH: [&str; 1] = ["password-tmp"];
 pub const LOGGING: &str = "repository/conf/log4j2.properties";
 
 /// Everything of one test. Fields are dropped in order: the agent, then its server, then files.
@@ -201,7 +203,8 @@ impl Rig {
                 mode: 0o640,
                 drift: *drift,
                 restart: *restart,
-                secret: false,
+                secret: LAUNCH.contains(&path.as_str()),
+                launch: LAUNCH.contains(&path.as_str()),
             };
             files.insert(HomePath::parse(path).expect("a path"), entry);
         }

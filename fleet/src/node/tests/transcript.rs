@@ -106,6 +106,7 @@ fn line(action: &Action) -> Option<String> {
         Action::Scan(extent) => format!("scan {extent:?}"),
         Action::Look { home } => format!("look for servers of {home}"),
         Action::Launch(_) => "launch".into(),
+        Action::ClearLaunchFiles(_) => "clear launch files".into(),
         Action::Adopt { process, .. } => format!("adopt {}", process.pid),
         Action::Stop(process) => format!("TERM {}", process.pid),
         Action::Dump(process) => format!("QUIT {}", process.pid),
@@ -499,4 +500,54 @@ fn an_edit_of_a_generated_file_is_told_with_its_fate_and_restored_only_if_asked(
         looked(Some("bb")),
     );
     assert!(story.text.contains("mend repository/conf/carbon.xml"), "{}", story.text);
+}
+
+/// A bundle whose server reads a password at its launch.
+fn locked() -> Arc<Bundle> {
+    let mut bundle = Bundle::clone(&bundle("a = 1", "x"));
+    let mut file = bundle.files.values().next().unwrap().clone();
+    (file.launch, file.restart) = (true, crate::bundle::RestartClass::None);
+    bundle.files.insert(path("password-tmp"), file);
+    Arc::new(bundle)
+}
+
+#[test]
+fn a_password_is_gone_once_the_server_is_ready_late_or_ended() {
+    let bundle = locked();
+    let mut story = Story::up(&bundle);
+    let cleared = |left: &[&str]| {
+        Event::LaunchFilesCleared(Ok(left.iter().map(|left| path(left)).collect()))
+    };
+    story
+        .at(31, "cleared", cleared(&[]))
+        .at(40, "the server restarts itself", Event::Replaced(process(11, 40_000)))
+        .at(50, "java dies", Event::Exited { process: process(11, 40_000), how: "killed".into() })
+        .at(51, "that of the launch was left", cleared(&["password-tmp"]))
+        .at(80, "launched again", Event::Timer)
+        .at(81, "an answer that came too late", cleared(&[]))
+        .at(700, "the deadline passes", Event::Launched(process(12, 81_000)))
+        .at(701, "a directory that is read-only", Event::LaunchFilesCleared(Err("read-only".into())))
+        .at(731, "the timer", Event::Timer);
+    insta::assert_snapshot!(story.text);
+}
+
+#[test]
+fn an_agent_that_comes_back_clears_unless_a_server_is_starting() {
+    let bundle = locked();
+    for (found, clears) in [(Vec::new(), true), (vec![process(10, 3000)], false)] {
+        let mut memory = Story::up(&bundle).engine.memory().clone();
+        memory.last_good = None;
+        if let Some(assignment) = &mut memory.assignment {
+            assignment.run = RunState::Stopped;
+        }
+        if !found.is_empty()
+            && let Some(assignment) = &mut memory.assignment
+        {
+            assignment.run = RunState::Running;
+        }
+        let mut story = Story::begin(memory, &[&bundle]);
+        assert!(!story.text.contains("clear launch files"), "nobody has looked: {}", story.text);
+        story.at(1, "looked", Event::Found(found));
+        assert_eq!(story.text.contains("clear launch files"), clears, "{}", story.text);
+    }
 }
