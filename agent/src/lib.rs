@@ -17,6 +17,7 @@ pub mod probe;
 pub mod process;
 pub mod step;
 pub mod telemetry;
+pub mod tls;
 pub mod vitals;
 pub mod watch;
 pub mod world;

@@ -20,19 +20,19 @@ use fleet::{
 };
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use rustls::{
-    DigitallySignedStruct, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
-};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::crypto::ring;
+use rustls_pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
 };
 
-use crate::{private, process::owns_port};
+use crate::{
+    private,
+    process::owns_port,
+    tls::{Judge, Judged, Shown},
+};
 
 /// A body longer than this is not a health answer, bytes.
 const BODY_MAX: usize = 64 * 1024;
@@ -145,60 +145,29 @@ async fn secure(
     key: String,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, std::io::Error> {
     let provider = Arc::new(ring::default_provider());
-    let algorithms = provider.signature_verification_algorithms;
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(std::io::Error::other)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Pinned { pins, key, algorithms }))
+        .with_custom_certificate_verifier(Arc::new(Judged::new(Pinned { pins, key })))
         .with_no_client_auth();
     let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// Accepts exactly the pinned certificate, and still checks that the server holds its key.
+/// Accepts exactly the pinned certificate.
 #[derive(Debug)]
 struct Pinned {
     pins: Pins,
     key: String,
-    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _chain: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.pins.accepts(&self.key, Sha256::digest(certificate).into()) {
-            return Ok(ServerCertVerified::assertion());
+impl Judge for Pinned {
+    fn judge(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
+        if self.pins.accepts(&self.key, Sha256::digest(shown.certificate).into()) {
+            return Ok(());
         }
         Err(rustls::Error::General("its certificate is not the one that was pinned at first use".to_owned()))
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }
 

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use fleet::token::JoinToken;
 use proto::wire::agent::{EnrollRequest, enrolment_client::EnrolmentClient};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
+    ClientConfig, RootCertStore,
+    client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    crypto::ring,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
 
 use super::dial::dial;
-use crate::identity::{IdentityError, Request, Store, with_h2};
+use crate::{
+    identity::{IdentityError, Request, Store, with_h2},
+    tls::{Judge, Judged, Shown},
+};
 
 /// Why a host could not be enrolled.
 #[derive(Debug, thiserror::Error)]
@@ -77,66 +77,34 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
 
 fn pinned(authority: [u8; 32]) -> ClientConfig {
     let provider = Arc::new(ring::default_provider());
-    let algorithms = provider.signature_verification_algorithms;
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("ring speaks TLS 1.3")
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(PinnedAuthority { authority, algorithms }))
+        .with_custom_certificate_verifier(Arc::new(Judged::new(PinnedAuthority(authority))))
         .with_no_client_auth();
     with_h2(config)
 }
 
 /// Accepts a chain that ends in the one authority whose digest is known, checked as any chain.
 #[derive(Debug)]
-struct PinnedAuthority {
-    authority: [u8; 32],
-    algorithms: WebPkiSupportedAlgorithms,
-}
+struct PinnedAuthority([u8; 32]);
 
-impl ServerCertVerifier for PinnedAuthority {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        chain: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+impl Judge for PinnedAuthority {
+    fn judge(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
         let unknown = || {
             rustls::Error::General(
                 "the server's authority is not the one that the join token pins".to_owned(),
             )
         };
-        let root = chain.iter().find(|link| fingerprint(link) == self.authority).ok_or_else(unknown)?;
+        let root = shown.chain.iter().find(|link| fingerprint(link) == self.0).ok_or_else(unknown)?;
         let mut roots = RootCertStore::empty();
         roots.add(root.clone().into_owned())?;
         let provider = Arc::new(ring::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
             .build()
             .map_err(|error| rustls::Error::General(error.to_string()))?;
-        verifier.verify_server_cert(certificate, chain, name, ocsp, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
+        let Shown { certificate, chain, name, ocsp, now } = shown;
+        verifier.verify_server_cert(certificate, chain, name, ocsp, *now).map(drop)
     }
 }

@@ -240,7 +240,7 @@ impl Engine {
             detail: why.clone(),
             remedy: "bring the file back, then restart".to_owned(),
         });
-        residue.into_iter().chain(held).collect()
+        residue.into_iter().chain(held).chain(self.disk_concerns()).collect()
     }
 }
 

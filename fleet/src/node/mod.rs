@@ -19,6 +19,7 @@ mod recover;
 mod repair;
 mod supervise;
 mod tell;
+mod vitals;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -178,6 +179,9 @@ pub struct Engine {
     // Reported.
     told: Told,
     vitals: Vitals,
+    samples: vitals::Samples,
+    /// Bytes that `repository/logs` grew by, in how long.
+    growth: Option<(u64, Duration)>,
     pack: Option<String>,
 }
 
@@ -211,6 +215,8 @@ impl Engine {
             timers: Timers::default(),
             told: Told::default(),
             vitals: Vitals::default(),
+            samples: vitals::Samples::default(),
+            growth: None,
             pack: None,
         }
     }
@@ -275,7 +281,7 @@ impl Engine {
             Event::Exited { process, how } => self.on_exited(clock, &process, &how, out),
             Event::Logged(sign) => self.on_logged(clock, sign),
             Event::Probed(results) => self.on_probed(clock, &results),
-            Event::Measured(vitals) => self.vitals = vitals,
+            Event::Measured(vitals) => self.on_measured(clock, vitals),
             Event::Timer => {}
         }
     }
