@@ -360,6 +360,19 @@ pub enum Drift {
         /// The file, below the server's home; without it every file that differs.
         path: Option<String>,
     },
+    /// Leave one edited file as it is, and print the change of a layer that would make the edit desired.
+    Accept {
+        /// The node.
+        node: String,
+        /// The file, below the server's home.
+        path: String,
+        /// For how long; without it until the next apply.
+        #[arg(long = "for", value_name = "DURATION")]
+        duration: Option<String>,
+        /// The fleet directory, to name the lines to change.
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+    },
     /// Leave edits on a node alone for a while.
     Pause {
         /// The node.

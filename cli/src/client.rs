@@ -231,6 +231,12 @@ impl Client {
                 "restore".clone_into(&mut request.action);
                 request.path = path.map(|path| path.to_string()).unwrap_or_default();
             }
+            DriftAct::Accept { path, duration, .. } => {
+                "accept".clone_into(&mut request.action);
+                request.path = path.to_string();
+                request.until_ms =
+                    duration.map_or(0, |duration| fleet::time::Timestamp(now.0).after(duration).0);
+            }
             DriftAct::Pause { reason, duration } => {
                 "pause".clone_into(&mut request.action);
                 request.reason = reason;

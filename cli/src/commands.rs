@@ -5,7 +5,7 @@ use std::path::Path;
 use futures::StreamExt as _;
 
 use crate::{
-    Session,
+    Session, accept,
     client::{Change, EventQuery},
     directory,
     exit::{Exit, Failure},
@@ -371,7 +371,23 @@ async fn drift_list(session: &mut Session, only: Option<&str>) -> Result<Exit, F
 }
 
 async fn drift_act(session: &mut Session, node: &str, act: DriftAct) -> Result<Exit, Failure> {
-    let answer = session.client.drift(node, act, (session.now)()).await?;
+    let dir = match &act {
+        DriftAct::Accept { dir, .. } => Some(dir.clone()),
+        DriftAct::Restore { .. } | DriftAct::Pause { .. } | DriftAct::Resume => None,
+    };
+    let mut answer = session.client.drift(node, act, (session.now)()).await?;
+    if let Some(dir) = dir {
+        // The agent has accepted it by now: a directory that cannot be read is no failure of that.
+        let places = if dir.join("fleet.toml").is_file() {
+            accept::places(&dir, node, &answer.detail).unwrap_or_else(|failure| vec![failure.to_string()])
+        } else {
+            vec![format!(
+                "{} is no fleet directory; name it with --dir to see the lines to change",
+                dir.display()
+            )]
+        };
+        answer.detail = format!("{}\nWhere:\n  {}", answer.detail, places.join("\n  "));
+    }
     session.screen.programs(&answer);
     session.screen.people(&render::answer(&answer));
     Ok(Exit::Done)

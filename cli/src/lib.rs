@@ -1,6 +1,7 @@
 //! The operator's command `convoy`. From what is typed ([`args`]) to what is meant ([`request`]), asked of the
 //! coordinator ([`client`]), shown for people or programs ([`render`], [`view`]), ended with a code ([`exit`]).
 
+mod accept;
 pub mod args;
 pub mod client;
 mod commands;

@@ -184,6 +184,7 @@ pub enum Steer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DriftAct {
     Restore { path: Option<HomePath> },
+    Accept { path: HomePath, duration: Option<Duration>, dir: PathBuf },
     Pause { reason: String, duration: Duration },
     Resume,
 }
@@ -328,6 +329,11 @@ fn drift_request(typed: args::Drift) -> Result<Remote, Failure> {
         args::Drift::Restore { node: name, path } => {
             let path = path.as_deref().map(home_path).transpose()?;
             Remote::Drift { node: node(&name)?, act: DriftAct::Restore { path } }
+        }
+        args::Drift::Accept { node: name, path, duration: length, dir } => {
+            let length = length.as_deref().map(|length| duration("--for", length)).transpose()?;
+            let act = DriftAct::Accept { path: home_path(&path)?, duration: length, dir };
+            Remote::Drift { node: node(&name)?, act }
         }
         args::Drift::Pause { node: name, reason, duration: length } => {
             let act = DriftAct::Pause { reason, duration: duration("--for", &length)? };

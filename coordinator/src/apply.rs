@@ -414,7 +414,9 @@ struct RevisionDraft {
 fn sizes(old: Option<&Bundle>, new: &Bundle) -> BTreeMap<HomePath, (u64, u64)> {
     let paths = old.into_iter().chain([new]).flat_map(|bundle| bundle.files.keys());
     let size = |bundle: Option<&Bundle>, path| {
-        bundle.and_then(|bundle| bundle.files.get(path)).map_or(0, |file| if file.launch { 0 } else { file.size })
+        bundle
+            .and_then(|bundle| bundle.files.get(path))
+            .map_or(0, |file| if file.launch { 0 } else { file.size })
     };
     paths.map(|path| (path.clone(), (size(old, path), size(Some(new), path)))).collect()
 }

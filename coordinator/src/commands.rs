@@ -226,6 +226,10 @@ impl Coordinator {
             DriftControl::Resume => {
                 (Command::ResumeDrift, format!("{actor} resumes drift enforcement of {node}"))
             }
+            DriftControl::Accept { path, until } => {
+                let text = format!("{actor} accepts how {path} of {node} is");
+                (Command::AcceptDrift { path, until }, text)
+            }
             DriftControl::Restore { path } => {
                 let what = path.as_ref().map_or_else(|| "all files".to_owned(), ToString::to_string);
                 (Command::RestoreDrift { path }, format!("{actor} restores {what} of {node}"))
@@ -276,6 +280,13 @@ pub enum DriftControl {
     },
     /// Enforce again.
     Resume,
+    /// Leave one file as it is until the next apply, or until then.
+    Accept {
+        /// Which.
+        path: HomePath,
+        /// The end.
+        until: Option<Timestamp>,
+    },
     /// Restore one file, or all of them.
     Restore {
         /// Which; all if absent.

@@ -268,15 +268,18 @@ pub enum DriftAction {
     Paused,
     /// Restored again and again without lasting; left as it is.
     TugOfWar,
+    /// An operator wants it left as it is.
+    Accepted,
 }
 
 impl DriftAction {
     /// Every one with its stable word.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 5] = [
         (Self::Restored, "restored"),
         (Self::Reported, "reported"),
         (Self::Paused, "paused"),
         (Self::TugOfWar, "tug-of-war"),
+        (Self::Accepted, "accepted"),
     ];
 
     /// The stable word.

@@ -16,7 +16,7 @@ use md5::{Digest as _, Md5};
 use super::{
     place::{Facts, Home, Owner, Place, PlaceError},
     stage::{NEW, read_bounded},
-    switch::switch,
+    switch::switch_one,
 };
 
 /// Recorded files that are looked at, at most; API Manager has about 150.
@@ -141,7 +141,7 @@ fn restore(home: &Home, path: &HomePath, recorded: &str, owner: Option<Owner>) -
     file.write_all(&content).map_err(failed("write beside"))?;
     place.set_mode(&file, facts.mode.unwrap_or(0o640))?;
     file.sync_all().map_err(failed("sync the new"))?;
-    switch(home, &[path.clone()].into()).map_err(|error| error.cause)?;
+    switch_one(&place)?;
     Ok(true)
 }
 

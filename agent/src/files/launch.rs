@@ -68,7 +68,9 @@ pub fn clear_launch_files(bundle: &Bundle) -> Result<Vec<HomePath>, PlaceError> 
 fn clear(home: &Home, path: &HomePath) -> Result<bool, PlaceError> {
     let place = match home.place(path, None) {
         Ok(place) => place,
-        Err(PlaceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(PlaceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(false);
+        }
         Err(error) => return Err(error),
     };
     // A crash between writing and renaming leaves it under its hidden name.

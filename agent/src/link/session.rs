@@ -314,6 +314,13 @@ fn command_from_wire(command: wire::Command) -> Result<(u64, Command), (u64, Str
             Command::PauseDrift { reason: pause.reason, until: Timestamp(pause.until_ms) }
         }
         Some(Action::ResumeDrift(_)) => Command::ResumeDrift,
+        Some(Action::AcceptDrift(accept)) => match HomePath::parse(&accept.path) {
+            Ok(path) => Command::AcceptDrift {
+                path,
+                until: (accept.until_ms != 0).then_some(Timestamp(accept.until_ms)),
+            },
+            Err(error) => return Err((id, error.to_string())),
+        },
         Some(Action::RestoreDrift(restore)) if restore.path.is_empty() => {
             Command::RestoreDrift { path: None }
         }

@@ -229,6 +229,10 @@ fn action_to_wire(command: Command) -> Action {
             Action::PauseDrift(wire::PauseDrift { reason, until_ms: until.0 })
         }
         Command::ResumeDrift => Action::ResumeDrift(wire::ResumeDrift {}),
+        Command::AcceptDrift { path, until } => Action::AcceptDrift(wire::AcceptDrift {
+            path: path.to_string(),
+            until_ms: until.map_or(0, |until| until.0),
+        }),
         Command::RestoreDrift { path } => {
             let path = path.map(|path| path.to_string()).unwrap_or_default();
             Action::RestoreDrift(wire::RestoreDrift { path })

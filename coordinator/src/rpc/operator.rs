@@ -360,6 +360,15 @@ fn drift_control(request: wire::DriftControlRequest, now: Timestamp) -> Result<D
             }
             Ok(DriftControl::Pause { reason: request.reason, until })
         }
+        "accept" => {
+            let path = HomePath::parse(&request.path);
+            let path = path.map_err(|error| Status::invalid_argument(error.to_string()))?;
+            let until = (request.until_ms != 0).then_some(Timestamp(request.until_ms));
+            if until.is_some_and(|until| until <= now) {
+                return Err(Status::invalid_argument("the end lies in the past"));
+            }
+            Ok(DriftControl::Accept { path, until })
+        }
         "resume" => Ok(DriftControl::Resume),
         "restore" => {
             let path = Some(request.path).filter(|path| !path.is_empty());
@@ -367,6 +376,8 @@ fn drift_control(request: wire::DriftControlRequest, now: Timestamp) -> Result<D
             let path = path.map_err(|error| Status::invalid_argument(error.to_string()))?;
             Ok(DriftControl::Restore { path })
         }
-        other => Err(Status::invalid_argument(format!("{other:?} is not one of pause, resume, restore"))),
+        other => {
+            Err(Status::invalid_argument(format!("{other:?} is not one of pause, resume, restore, accept")))
+        }
     }
 }

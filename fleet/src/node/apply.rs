@@ -303,6 +303,7 @@ impl Engine {
         self.facts.mixed = false;
         self.memory.written = Some(step.to);
         self.memory.written_at = clock.wall;
+        self.forget_accepted();
         self.drifts.reset();
         if let Service::GaveUp { .. } = self.service {
             // It gave up on the old files while the new ones were on their way.

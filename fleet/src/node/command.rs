@@ -27,16 +27,25 @@ impl Engine {
                 Ok("enforcement is on".to_owned())
             }
             Command::RestoreDrift { path } => self.restore(path.as_ref(), out),
+            Command::AcceptDrift { path, until } => match self.accept(id, path, until, out) {
+                // Answered once the file has been looked at.
+                Ok(()) => return self.remember(id),
+                Err(why) => Err(why),
+            },
         };
-        self.memory.commands.push_back(id);
-        if COMMANDS_MAX < self.memory.commands.len() {
-            self.memory.commands.pop_front();
-        }
+        self.remember(id);
         let (done, detail) = match answer {
             Ok(detail) => (true, detail),
             Err(detail) => (false, detail),
         };
         out.push(Action::CommandDone { id, done, detail });
+    }
+
+    fn remember(&mut self, id: u64) {
+        self.memory.commands.push_back(id);
+        if COMMANDS_MAX < self.memory.commands.len() {
+            self.memory.commands.pop_front();
+        }
     }
 
     fn restart(&mut self, clock: Clock, why: &str, out: &mut Out) -> Result<String, String> {
@@ -75,6 +84,7 @@ impl Engine {
             None => self.drifts.open().filter(|path| bundle.files.contains_key(*path)).cloned().collect(),
         };
         for path in &paths {
+            self.memory.accepted.remove(path);
             self.drifts.forgive(path);
             self.drifts.restoring(path);
             out.push(Action::Restore { path: path.clone(), bundle: bundle.clone() });

@@ -33,6 +33,13 @@ pub enum Command {
     },
     /// End the pause.
     ResumeDrift,
+    /// Leave one file as it is, and say what would make it desired.
+    AcceptDrift {
+        /// Which.
+        path: HomePath,
+        /// Until then, or the next apply if that comes first; only the next apply if absent.
+        until: Option<Timestamp>,
+    },
     /// Restore one file now, whatever its policy, or every file that differs.
     RestoreDrift {
         /// Which; all if absent.

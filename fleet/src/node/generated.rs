@@ -213,9 +213,10 @@ impl Engine {
         self.generated.mending = Mending::Over(trouble.unwrap_or_default());
     }
 
-    /// Whether a start waits for files to come back: their event wakes the engine, no timer.
+    /// Whether a start waits for a look or for files to come back: their event wakes the engine, no timer.
     pub(super) fn is_mending(&self) -> bool {
-        matches!(self.generated.mending, Mending::Asked | Mending::Over(_))
+        self.generated.looking.is_some()
+            || matches!(self.generated.mending, Mending::Asked | Mending::Over(_))
     }
 
     /// A look that was never answered holds nothing up.

@@ -57,6 +57,8 @@ pub struct Memory {
     pub starts_total: u64,
     /// Enforcement paused: reason and end.
     pub pause: Option<(String, Timestamp)>,
+    /// Files whose edits are left alone, until when.
+    pub accepted: BTreeMap<HomePath, Timestamp>,
     /// Told but not yet received, oldest first.
     pub notices: VecDeque<Notice>,
     /// The number of the next notice.

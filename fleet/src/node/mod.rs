@@ -8,6 +8,7 @@
 //! Every event ends in [`Engine::settle`], which compares what is wanted with what is and asks for the next step:
 //! hints and repeated events only wake it.
 
+mod accept;
 mod allow;
 mod apply;
 mod command;
@@ -173,6 +174,7 @@ pub struct Engine {
     exits: RestartTracker,
     drifts: Drifts,
     generated: generated::State,
+    accepts: accept::State,
     launch_files: launch::State,
     facts: Facts,
     timers: Timers,
@@ -210,6 +212,7 @@ impl Engine {
             exits: RestartTracker::default(),
             drifts: Drifts::default(),
             generated: generated::State::default(),
+            accepts: accept::State::default(),
             launch_files: launch::State::default(),
             facts: Facts::default(),
             timers: Timers::default(),
@@ -293,6 +296,7 @@ impl Engine {
         }
         self.settle_pause(clock, out);
         self.settle_look(clock);
+        self.settle_accepted(clock, out);
         self.settle_apply(clock, out);
         self.settle_service(clock, out);
         self.settle_launch_files(clock, out);
@@ -338,6 +342,7 @@ impl Engine {
             service,
             self.look_deadline(),
             self.launch_files_deadline(),
+            self.accept_deadline(),
             timers.probe,
             timers.measure,
             timers.scan,

@@ -37,7 +37,9 @@ impl Engine {
             if self.drifts.is_pending(path) {
                 continue;
             }
-            let answer = if self.memory.pause.is_some() {
+            let answer = if self.is_accepted(path) {
+                Some(Answer::Leave(DriftAction::Accepted))
+            } else if self.memory.pause.is_some() {
                 Some(Answer::Leave(DriftAction::Paused))
             } else {
                 self.drifts.answer(path, file.drift, &difference, clock.now)
@@ -53,6 +55,7 @@ impl Engine {
             }
         }
         self.drifts.settle(looked, &standing);
+        self.answer_accepts((looked, found), &bundle, out);
     }
 
     /// Told as the loss of deployment.toml, since without its home the server has lost that first of all.

@@ -113,7 +113,9 @@ mod tests {
         let mebi = |count: u64| (0..=60).map(move |minute| minute * count * 1024 * 1024);
         assert_eq!(
             said(mebi(20), 10 * GIB),
-            ["repository/logs grew by 1100 MiB in 55 minutes; at this rate the disk is full in about 8 hours"]
+            [
+                "repository/logs grew by 1100 MiB in 55 minutes; at this rate the disk is full in about 8 hours"
+            ]
         );
         assert_eq!(said(mebi(20), 100 * GIB), [""; 0], "that lasts for days");
         assert_eq!(said(mebi(20).take(9), 10 * GIB), [""; 0], "a start writes much");

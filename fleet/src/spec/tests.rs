@@ -129,10 +129,12 @@ fn a_secret_never_goes_where_it_would_be_shown() {
 fn a_vault_reads_its_passwords_from_files_that_only_a_launch_sees() {
     let known = secrets(&[("store", "pw1"), ("key", "pw2"), ("enc", "00ff")], Absent::Refuse);
     let with = |vault: &str| {
-        let manifest = SMALL.replace("layers = [\"common\"]\n", &format!("layers = [\"common\"]\nvault = {vault}\n"));
+        let manifest =
+            SMALL.replace("layers = [\"common\"]\n", &format!("layers = [\"common\"]\nvault = {vault}\n"));
         compose_with(&sources(&[("fleet.toml", &manifest), ("config/common.toml", "")]), &known)
     };
-    let composition = with("{ keystore_password = \"store\", private_key_password = \"key\", encryption_key = \"enc\" }");
+    let composition =
+        with("{ keystore_password = \"store\", private_key_password = \"key\", encryption_key = \"enc\" }");
     assert_eq!(composition.findings, []);
     let fleet = composition.fleet.unwrap();
     let node = node(&fleet, "is-1");

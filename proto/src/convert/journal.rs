@@ -95,6 +95,16 @@ fn placed(placed: Option<wire::Placed>) -> Result<Option<Placed>, ConvertError> 
     placed.map(Placed::try_from).transpose()
 }
 
+fn accepted_to_wire((path, until): (&HomePath, &Timestamp)) -> wire::Accepted {
+    wire::Accepted { path: path.to_string(), until_ms: until.0 }
+}
+
+fn accepted_from_wire(accepted: &wire::Accepted) -> Result<(HomePath, Timestamp), ConvertError> {
+    let path =
+        HomePath::parse(&accepted.path).map_err(|error| invalid("Accepted", "path", error.to_string()))?;
+    Ok((path, Timestamp(accepted.until_ms)))
+}
+
 impl From<&Memory> for wire::Memory {
     fn from(memory: &Memory) -> Self {
         Self {
@@ -118,6 +128,7 @@ impl From<&Memory> for wire::Memory {
             notices: memory.notices.iter().map(Into::into).collect(),
             notice_next: memory.notice_next,
             commands: memory.commands.iter().copied().collect(),
+            accepted: memory.accepted.iter().map(accepted_to_wire).collect(),
         }
     }
 }
@@ -144,6 +155,7 @@ impl TryFrom<wire::Memory> for Memory {
             notices: memory.notices.into_iter().take(NOTICES_MAX).map(Notice::from).collect(),
             notice_next: memory.notice_next,
             commands: memory.commands.into_iter().take(COMMANDS_MAX).collect(),
+            accepted: memory.accepted.iter().map(accepted_from_wire).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -200,6 +212,7 @@ mod tests {
             }]),
             notice_next: 1,
             commands: VecDeque::from([4, 5]),
+            accepted: BTreeMap::from([(HomePath::parse("a/b").unwrap(), Timestamp(7))]),
         };
         assert_eq!(decode_memory(&encode_memory(&memory)).unwrap(), memory);
         assert_eq!(decode_memory(&encode_memory(&Memory::default())).unwrap(), Memory::default());

@@ -4,11 +4,12 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use anyhow::Result;
 use fleet::{
-    bundle::{DriftPolicy, RunState},
+    bundle::{DriftPolicy, HomePath, RunState},
+    node::Command,
     observed::{DriftAction, DriftKind},
 };
 
-use crate::rig::{CONFIG, LOGGING, Rig};
+use crate::rig::{CONFIG, LOGGING, Rig, node};
 
 #[tokio::test]
 async fn an_edit_is_undone_and_told_with_its_keys() -> Result<()> {
@@ -106,5 +107,33 @@ async fn a_file_whose_policy_is_report_is_told_and_left() -> Result<()> {
     // Undone by hand, it is no difference any more.
     fs::write(rig.path(LOGGING), "rootLogger.level = INFO\n")?;
     rig.until("the difference to be over", |observed| observed.drift.is_empty()).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_accepted_edit_stays_and_is_told_as_the_change_of_a_layer() -> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let wanted = rig.wanted();
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    rig.ready(generation).await?;
+    let command = |command| rig.coordinator.live.command(&node(), command);
+    let until = coordinator::wall_clock().after(std::time::Duration::from_secs(600));
+    command(Command::PauseDrift { reason: "an incident".into(), until })?.await?;
+    let edited = format!("{}\n[incident]\npool = 80\npassword = \"geheim\"\n", rig.read(CONFIG));
+    fs::write(rig.path(CONFIG), &edited)?;
+    let accept = Command::AcceptDrift { path: HomePath::parse(CONFIG)?, until: None };
+    let (done, detail) = command(accept)?.await?;
+    assert!(done && detail.contains("incident.pool = 80"), "{detail}");
+    assert!(detail.contains("incident.password") && !detail.contains("geheim"), "{detail}");
+    command(Command::ResumeDrift)?.await?;
+    rig.until("it to be told as accepted", |observed| {
+        observed.drift_pause.is_none()
+            && observed.drift.iter().any(|drift| drift.action == DriftAction::Accepted)
+    })
+    .await?;
+    assert_eq!(rig.read(CONFIG), edited, "enforcement is on and leaves it alone");
+    let next = rig.assign(&wanted.with_config("\n[incident]\npool = 80\n"), RunState::Running).await?;
+    rig.ready(next).await?;
+    assert!(!rig.read(CONFIG).contains("geheim"), "an apply decides anew");
     Ok(())
 }

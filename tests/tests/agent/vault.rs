@@ -60,7 +60,10 @@ async fn every_launch_gets_a_password_and_none_stays() -> Result<()> {
 async fn an_agent_that_is_killed_before_the_server_has_read_it_takes_it_away_when_it_is_back() -> Result<()> {
     let mut rig = Rig::open("wso2is-7.2").await?;
     // It dies before it reads anything.
-    rig.pack.misbehave(&Misbehaviour { start_delay: Some(Span(Duration::from_secs(600))), ..Misbehaviour::default() })?;
+    rig.pack.misbehave(&Misbehaviour {
+        start_delay: Some(Span(Duration::from_secs(600))),
+        ..Misbehaviour::default()
+    })?;
     let wanted = locked(&rig);
     rig.assign(&wanted, RunState::Running).await?;
     let starting = rig.until("java to be there", |observed| observed.process.is_some()).await?;
@@ -84,7 +87,8 @@ async fn a_launch_that_fails_or_is_late_leaves_none() -> Result<()> {
     let mut rig = Rig::open("wso2is-7.2").await?;
     rig.pack.misbehave(&Misbehaviour { die_before_pid: true, ..Misbehaviour::default() })?;
     rig.assign(&locked(&rig), RunState::Running).await?;
-    rig.until("the agent to give up", |observed| matches!(observed.service, ServiceState::GaveUp { .. })).await?;
+    rig.until("the agent to give up", |observed| matches!(observed.service, ServiceState::GaveUp { .. }))
+        .await?;
     gone(&rig).await?;
 
     rig.pack.misbehave(&Misbehaviour { never_ready: true, ..Misbehaviour::default() })?;

@@ -515,9 +515,7 @@ fn locked() -> Arc<Bundle> {
 fn a_password_is_gone_once_the_server_is_ready_late_or_ended() {
     let bundle = locked();
     let mut story = Story::up(&bundle);
-    let cleared = |left: &[&str]| {
-        Event::LaunchFilesCleared(Ok(left.iter().map(|left| path(left)).collect()))
-    };
+    let cleared = |left: &[&str]| Event::LaunchFilesCleared(Ok(left.iter().map(|left| path(left)).collect()));
     story
         .at(31, "cleared", cleared(&[]))
         .at(40, "the server restarts itself", Event::Replaced(process(11, 40_000)))
@@ -550,4 +548,35 @@ fn an_agent_that_comes_back_clears_unless_a_server_is_starting() {
         story.at(1, "looked", Event::Found(found));
         assert_eq!(story.text.contains("clear launch files"), clears, "{}", story.text);
     }
+}
+
+#[test]
+fn an_accepted_edit_is_left_alone_until_the_next_apply_or_its_end() {
+    let (first, second) = (bundle("a = 1", "x"), bundle("a = 1", "y"));
+    let mut story = Story::up(&first);
+    let target = assignment(1, &first, RunState::Running).applied;
+    let logging = path("log4j2.properties");
+    let edited = || Event::Scanned {
+        target,
+        looked: std::collections::BTreeSet::from([path("log4j2.properties")]),
+        found: BTreeMap::from([(path("log4j2.properties"), Found::Content { texts: None })]),
+    };
+    let accept = |id, until| Event::Commanded {
+        id,
+        command: Command::AcceptDrift { path: path("log4j2.properties"), until },
+    };
+    story
+        .at(50, "accept until 200 s", accept(1, Some(Timestamp(200_000))))
+        .at(51, "an edit is seen", edited())
+        .at(60, "and again", edited());
+    assert!(story.text.contains("tell: command 1 true"), "{}", story.text);
+    assert!(!story.text.contains("restore"), "{}", story.text);
+    assert!(story.engine.memory().accepted.contains_key(&logging), "it outlives the agent");
+    story.at(261, "its time is over", Event::Timer).at(262, "the edit is seen", edited());
+    assert!(story.text.contains("restore log4j2.properties"), "{}", story.text);
+    let took = std::time::Duration::from_millis(1);
+    story.at(263, "restored", Event::Restored { path: logging, took });
+    story.at(264, "accept", accept(2, None)).at(265, "an edit is seen", edited());
+    story.assigned(300, 2, &second).switched(301, 2, &second);
+    assert!(story.engine.memory().accepted.is_empty(), "the next apply decides anew");
 }
