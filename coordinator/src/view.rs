@@ -116,8 +116,8 @@ impl Snapshot {
         NodeView {
             group: &target.group,
             host: &target.host,
-            // A session that has not reported yet says nothing of the present.
-            connected: self.live.get(name).is_some_and(|live| live.observed.is_some()),
+            // A session whose report is not stored yet says nothing of the present, and the stored one is of the past.
+            connected: self.live.get(name).is_some_and(|live| live.reported),
             desired: record.and_then(|record| record.desired.as_ref()).map(|desired| desired.applied()),
             wish: match record.map_or(RunState::Running, |record| record.run) {
                 RunState::Running => RunWish::Running,

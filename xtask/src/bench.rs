@@ -1,5 +1,6 @@
 //! `cargo xtask bench agent`: what the agent costs and how fast it is, with a release build. About three minutes after
-//! the build; quiet machines give the figures that count.
+//! the build; quiet machines give the figures that count. `cargo xtask bench rollout`: how long a rollout takes in
+//! simulated time, against what the servers' starts alone take.
 
 use std::process::ExitCode;
 
@@ -18,13 +19,21 @@ pub struct Bench {
 enum Part {
     /// Edits noticed and undone, memory and CPU while idle, scans.
     Agent,
+    /// The pace of a rollout over 200 simulated nodes.
+    Rollout,
 }
 
 /// Builds and measures.
 pub fn run(asked: &Bench) -> Result<ExitCode> {
     match asked.part {
         Part::Agent => agent(),
+        Part::Rollout => rollout(),
     }
+}
+
+fn rollout() -> Result<ExitCode> {
+    step("rollout", cargo().args(["run", "--quiet", "--locked", "-p", "convoy-tests", "--bin", "bench"]))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn agent() -> Result<ExitCode> {

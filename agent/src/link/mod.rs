@@ -29,8 +29,6 @@ use crate::{
 
 /// Orders that wait for the stream; what does not fit is said again by a later report or connection.
 const ORDERS_MAX: usize = 256;
-/// The widest first wait after a connection was lost: a coordinator's restart must not bring everybody at once.
-const REDIAL_FIRST: Duration = Duration::from_secs(5);
 /// Before the second try; doubles.
 const REDIAL: Duration = Duration::from_secs(1);
 /// Upper bound of the wait.
@@ -167,7 +165,7 @@ impl Task {
                 Ok(end) => {
                     failures = 0;
                     drop(self.events.send(Event::Disconnected).await);
-                    (end.redial.unwrap_or(REDIAL_FIRST), end.why)
+                    (end.redial.unwrap_or_default(), end.why)
                 }
                 Err(why) => {
                     let doubled = REDIAL.saturating_mul(1_u32.checked_shl(failures).unwrap_or(u32::MAX));

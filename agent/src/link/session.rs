@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 use tracing::{info, warn};
 
-use super::{Order, Task};
+use super::{Order, REDIAL_MAX, Task};
 use crate::{identity, wall_clock};
 
 /// Messages handed to the stream and not sent yet.
@@ -46,7 +46,7 @@ const MISSED_MAX: u32 = 4;
 pub(super) struct End {
     /// For people.
     pub why: String,
-    /// The coordinator said when to come back.
+    /// Within which time to come back, drawn by chance; `None` if that no longer matters.
     pub redial: Option<Duration>,
 }
 
@@ -151,7 +151,12 @@ impl Session {
                 }
             };
             if let Err(end) = outcome {
-                return end;
+                // The interval grows with the fleet, so a coordinator that everybody lost is not dialled more often
+                // than it is sent heartbeats.
+                return End {
+                    redial: Some(end.redial.unwrap_or(self.heartbeat.interval.min(REDIAL_MAX))),
+                    ..end
+                };
             }
         }
     }

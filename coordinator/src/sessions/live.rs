@@ -45,6 +45,8 @@ pub struct LiveNode {
     pub last_heard: Timestamp,
     /// Its latest report, if one came on this session.
     pub observed: Option<Observed>,
+    /// A report of this session is stored: what the store holds is of the present, not of a session long ago.
+    pub reported: bool,
     /// Of the agent.
     pub agent_version: String,
     /// `linux-x86_64`.
@@ -109,6 +111,16 @@ impl Live {
             return;
         };
         connected.node.observed = Some(observed.clone());
+        drop(nodes);
+        self.touch();
+    }
+
+    /// Notes that the store holds what the node said in this session.
+    pub(super) fn stored(&self, name: &NodeName, session: u64) {
+        let mut nodes = self.lock();
+        let connected = nodes.by_name.get_mut(name).filter(|connected| connected.session == session);
+        let Some(connected) = connected.filter(|connected| !connected.node.reported) else { return };
+        connected.node.reported = true;
         drop(nodes);
         self.touch();
     }

@@ -95,6 +95,7 @@ fn live_node(now: Timestamp, hello: &Hello) -> LiveNode {
         since: now,
         last_heard: now,
         observed: None,
+        reported: false,
         agent_version: hello.agent_version.clone(),
         platform: hello.platform.clone(),
     }
@@ -154,6 +155,8 @@ struct Talk<I> {
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     loading: bool,
     saving: bool,
+    /// Whether a report came in this session, and whether the save under way holds one.
+    reported: (bool, bool),
     retry_at: Option<Instant>,
     interval: Duration,
     heard: Instant,
@@ -184,6 +187,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             work: FuturesUnordered::new(),
             loading: false,
             saving: false,
+            reported: (false, false),
             retry_at: None,
             interval,
             heard: now,
@@ -304,7 +308,10 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
         self.session.coordinator.live.heard(&self.session.peer.name, self.seat.session, now, report);
         match said {
             FromAgent::Hello(_) => return Err(SessionError::SecondHello),
-            FromAgent::Report(observed) => self.conversation.on_report(now, *observed),
+            FromAgent::Report(observed) => {
+                self.conversation.on_report(now, *observed);
+                self.reported.0 = true;
+            }
             FromAgent::Ack { generation, stage, refusal } => {
                 self.conversation.on_ack(now, (generation, stage, refusal));
             }
@@ -356,10 +363,16 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
 
     /// Stores what is new, one commit at a time; what comes meanwhile goes into the next.
     fn start_work(&mut self) {
-        if self.saving || self.retry_at.is_some() || !self.conversation.has_unsaved() {
+        if self.saving || self.retry_at.is_some() {
+            return;
+        }
+        if !self.conversation.has_unsaved() {
+            // A report without news is stored already.
+            self.tell_stored(self.reported.0);
             return;
         }
         self.saving = true;
+        self.reported.1 = self.reported.0;
         let save = self.conversation.save();
         let key = Key::seen(&self.session.peer.name);
         let commit = Transaction::default().replace(key, self.seen_version, save.seen.encode());
@@ -383,6 +396,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             Done::Saved(Ok(version)) => {
                 self.saving = false;
                 self.seen_version = version;
+                self.tell_stored(self.reported.1);
                 if self.received != self.conversation.notices_up_to() {
                     self.received = self.conversation.notices_up_to();
                     self.outbox.put(ToAgent::NoticesReceived(self.received));
@@ -401,6 +415,12 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             Done::Reloaded(Err(_)) => self.reload_seen(),
         }
         Ok(())
+    }
+
+    fn tell_stored(&self, holds_report: bool) {
+        if holds_report {
+            self.session.coordinator.live.stored(&self.session.peer.name, self.seat.session);
+        }
     }
 
     /// Finds out what the store holds after a commit whose outcome is not known.

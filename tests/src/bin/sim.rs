@@ -2,7 +2,7 @@
 //! `--replay SEED` for a transcript. Exit 1 on any violation. `cargo xtask sim` calls it.
 #![allow(clippy::print_stdout, reason = "a tool for people")]
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::Parser;
 use convoy_tests::sim::{self, Bug};
@@ -41,21 +41,25 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut broken = 0_u64;
-    for seed in typed.first..typed.first + typed.seeds {
-        if let Some(violation) = sim::run(seed, None).violation {
+    sim::sweep(typed.first..typed.first + typed.seeds, None, |seed, outcome| {
+        if let Some(violation) = &outcome.violation {
             broken += 1;
-            println!("seed {seed}: {violation}");
+            match broken {
+                1 => println!("{}", outcome.tale(seed)),
+                _ => println!("seed {seed}: {violation}"),
+            }
         }
-    }
+    });
     println!("{} seeds, {broken} broke a guarantee", typed.seeds);
     if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn count(typed: &Typed, bug: Bug) {
-    let seeds = typed.first..typed.first + typed.seeds;
-    let found: Vec<(u64, String)> =
-        seeds.filter_map(|seed| sim::run(seed, Some(bug)).violation.map(|what| (seed, what))).collect();
-    match found.first() {
+    let mut found: BTreeMap<u64, String> = BTreeMap::new();
+    sim::sweep(typed.first..typed.first + typed.seeds, Some(bug), |seed, outcome| {
+        found.extend(outcome.violation.map(|what| (seed, what)));
+    });
+    match found.first_key_value() {
         Some((seed, what)) => println!("{bug:?}: {} of {}, first {seed}: {what}", found.len(), typed.seeds),
         None => println!("{bug:?}: not found in {}", typed.seeds),
     }

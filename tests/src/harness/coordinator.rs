@@ -43,19 +43,27 @@ impl Coordinator {
     /// # Errors
     /// It does not come up.
     pub async fn restart(&mut self) -> Result<()> {
-        let mut command = Command::new(&self.programs.coordinator);
-        command.arg("--config").arg(self.dir.join("coordinator.toml"));
-        let mut daemon = Daemon::start(command, &self.dir.join("coordinator.log"))?;
-        let context = self.context();
+        self.begin()?;
+        let (port, context) = (self.port, self.context());
+        let daemon = self.daemon.as_mut().context("it was just started")?;
         until("the coordinator to listen", LIMIT, async || {
             if let Some(status) = daemon.ended()? {
                 bail!("the coordinator ended with {status}:\n{}", daemon.last_lines());
             }
-            let listens = TcpStream::connect(("127.0.0.1", self.port)).await.is_ok();
+            let listens = TcpStream::connect(("127.0.0.1", port)).await.is_ok();
             Ok((listens && context.is_file()).then_some(()))
         })
-        .await?;
-        self.daemon = Some(daemon);
+        .await
+    }
+
+    /// Starts it without waiting until it listens.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn begin(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.programs.coordinator);
+        command.arg("--config").arg(self.dir.join("coordinator.toml"));
+        self.daemon = Some(Daemon::start(command, &self.dir.join("coordinator.log"))?);
         Ok(())
     }
 

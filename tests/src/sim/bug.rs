@@ -18,6 +18,8 @@ pub enum Bug {
     NumbersFromOldStore,
     /// The planner is shown only nodes that have a session.
     OnlyConnectedAreSeen,
+    /// A node is taken for connected when it has reported, while the planner still sees what it said long ago.
+    ReportCountsUnstored,
     /// A server that is starting counts as healthy.
     StartingCountsAsHealthy,
     /// After its own restart the agent does not look for a server that lives.
@@ -34,7 +36,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 13] = [
+    pub const ALL: [Bug; 14] = [
         Bug::NoCompareAndSwap,
         Bug::SendBeforeCommit,
         Bug::AckBeforeSync,
@@ -42,6 +44,7 @@ impl Bug {
         Bug::LastDesiredIsGood,
         Bug::NumbersFromOldStore,
         Bug::OnlyConnectedAreSeen,
+        Bug::ReportCountsUnstored,
         Bug::StartingCountsAsHealthy,
         Bug::NoAdoption,
         Bug::BytesAreMeaning,

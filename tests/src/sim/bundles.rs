@@ -25,11 +25,13 @@ pub enum Nature {
 /// Where every server lives.
 pub const HOME: &str = "/opt/wso2";
 /// From launch to ready before a start has failed.
-pub const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_DEADLINE: Duration = Duration::from_secs(60);
 
 /// All bundles made so far. The digest of a bundle stands for that of its encoding as well.
 #[derive(Debug, Default)]
 pub struct Library {
+    /// Another deadline for starts.
+    pub start_deadline: Option<Duration>,
     bundles: BTreeMap<Digest, (Arc<Bundle>, Nature, u64)>,
 }
 
@@ -50,7 +52,10 @@ impl Library {
         };
         let bundle = Arc::new(Bundle {
             files: BTreeMap::from([(path("repository/conf/deployment.toml"), file)]),
-            service: settings(path("bin/wso2server.sh"), path("bin/wso2server.bat")),
+            service: ServiceSettings {
+                start_deadline: self.start_deadline.unwrap_or(START_DEADLINE),
+                ..settings(path("bin/wso2server.sh"), path("bin/wso2server.bat"))
+            },
         });
         let digest = bundle.digest();
         self.bundles.insert(digest, (bundle, nature, truth));

@@ -12,7 +12,7 @@ use fleet::{
 use super::{Nature, Sim};
 
 /// A node that has been down for this long is known to be down, whatever the network does: sessions end after 20 s
-/// of silence, reports take 4 s, journals 3 s, and a disk that refuses writes for 90 s keeps reports back.
+/// of silence, reports take 4 s, journals 3 s, the store 4 s, and a disk that refuses writes for 90 s keeps reports back.
 const KNOWN_DOWN: u64 = 150_000;
 
 impl Sim {
@@ -96,16 +96,14 @@ impl Sim {
             host.taken_down &= !host.serves(now);
         }
         self.hosts[index].taken_down = self.hosts[index].known_healthy(now);
-        let group = self.hosts[index].group;
-        let members = self.hosts.iter().filter(|host| host.group == group);
-        let (size, down) =
-            members.fold((0, 0), |(size, down), host| (size + 1, down + usize::from(host.taken_down)));
-        let max = self.groups[group].1.policy.max_unavailable.at_most(size);
+        let group = self.hosts[index].budget_of;
+        let down = self.hosts.iter().filter(|host| host.taken_down && host.budget_of == group).count();
+        let max = self.budgets[group];
         if max < down {
             return self.broken(&format!("(5) {down} nodes of g{group} are down for steps, {max} may be"));
         }
         let down = self.hosts.iter().filter(|host| host.taken_down).count();
-        if let Some(max) = self.fleet.max_unavailable.map(|share| share.at_most(self.hosts.len()))
+        if let Some(max) = self.fleet_budget
             && max < down
         {
             self.broken(&format!("(5) {down} nodes of the fleet are down for steps, {max} may be"));
@@ -147,6 +145,7 @@ impl Sim {
                 return self.broken(&format!("(7) host {index} goes back to what was never healthy on it"));
             }
             self.number(index, applied);
+            self.hosts[index].budget_of = self.hosts[index].group;
             if step.kind == StepKind::Update && step.restarts {
                 self.check_known_down(index);
             }
@@ -163,7 +162,7 @@ impl Sim {
             !host.serves(now) && host.down_since.is_some_and(|since| KNOWN_DOWN < now - since.min(now))
         };
         let group = host.group;
-        let members: Vec<_> = self.hosts.iter().filter(|host| host.group == group).collect();
+        let members: Vec<_> = self.hosts.iter().filter(|host| host.member && host.group == group).collect();
         let max = self.groups[group].1.policy.max_unavailable.at_most(members.len());
         let down = members.into_iter().filter(known_down).count();
         if max < down + 1 {
@@ -208,7 +207,7 @@ impl Sim {
         self.help();
         let now = self.now;
         let store = &self.coordinator.store;
-        for (index, host) in self.hosts.iter().enumerate() {
+        for (index, host) in self.hosts.iter().enumerate().filter(|(_, host)| host.enrolled) {
             if !self.coordinator.connected(index) {
                 return Some(format!("host {index} is not connected"));
             }
@@ -229,7 +228,7 @@ impl Sim {
         let rollout = store.rollout.as_ref().filter(|rollout| !rollout.phase.is_end())?;
         // A server that nothing can start holds the budget for good; that is what a budget is for, and it is said.
         let in_flight = rollout.steps.values().any(|step| step.flight().is_some());
-        let down = self.hosts.iter().any(|host| !host.serves(now));
+        let down = self.hosts.iter().any(|host| host.member && !host.serves(now));
         let told = self
             .coordinator
             .waiting

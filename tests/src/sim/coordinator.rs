@@ -36,7 +36,9 @@ pub(super) struct Record {
 #[derive(Debug, Clone, Copy)]
 struct Session {
     id: u64,
+    /// What its agent said in it is stored: only then does the planner look at the present.
     reported: bool,
+    stored_at: u64,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ pub(super) struct Coordinator {
     pub(super) store: Store,
     pub(super) backup: Option<Store>,
     pub(super) waiting: Vec<String>,
+    /// The store takes its time until then.
+    pub(super) slow_until: u64,
     sessions: BTreeMap<usize, Session>,
     session_ids: u64,
     committing: usize,
@@ -55,7 +59,7 @@ pub(super) struct Coordinator {
 impl Coordinator {
     pub(super) fn welcome(&mut self, index: usize) -> u64 {
         self.session_ids += 1;
-        self.sessions.insert(index, Session { id: self.session_ids, reported: false });
+        self.sessions.insert(index, Session { id: self.session_ids, reported: false, stored_at: 0 });
         self.session_ids
     }
 
@@ -96,15 +100,20 @@ impl Sim {
     pub(super) fn tick(&mut self) {
         self.check_frozen();
         self.think();
-        let period = if self.healed.is_some() { 15_000 } else { 4000 };
-        self.after(period, Entry::Tick);
+        self.after(self.look_every(), Entry::Tick);
+    }
+
+    fn store_takes(&mut self) -> u64 {
+        let slow = self.rarely(4) || self.now < self.coordinator.slow_until;
+        if slow { self.chance.range(500, 4000) } else { self.chance.range(1, 30) }
     }
 
     fn view<'a>(&'a self, misread: &'a [Option<Observed>]) -> FleetView<'a> {
         let mut view = FleetView::default();
         for (index, host) in self.hosts.iter().enumerate() {
             let record = &self.coordinator.store.nodes[index];
-            if self.bug == Some(Bug::OnlyConnectedAreSeen) && !self.coordinator.connected(index) {
+            let unseen = self.bug == Some(Bug::OnlyConnectedAreSeen) && !self.coordinator.connected(index);
+            if unseen || !host.member {
                 continue;
             }
             let node = NodeView {
@@ -151,8 +160,7 @@ impl Sim {
             }
         }
         self.coordinator.committing += 1;
-        let slow = self.chance.percent(4);
-        let delay = if slow { self.chance.range(500, 4000) } else { self.chance.range(1, 30) };
+        let delay = self.store_takes();
         let (incarnation, parent) = (self.coordinator.incarnation, self.coordinator.store.version);
         self.after(delay, Entry::Committed { incarnation, parent, plan: Box::new(plan) });
     }
@@ -243,8 +251,8 @@ impl Sim {
             why: String::new(),
         };
         // Said twice now and then, and not always in order.
-        for _ in 0..if self.chance.percent(5) { 2 } else { 1 } {
-            let slow = self.chance.percent(5);
+        for _ in 0..if self.rarely(5) { 2 } else { 1 } {
+            let slow = self.rarely(5);
             let delay = if slow { self.chance.range(200, 6000) } else { self.chance.range(1, 80) };
             let assignment = Box::new(assignment.clone());
             self.after(delay, Entry::ToAgent { host: index, session, assignment });
@@ -255,9 +263,27 @@ impl Sim {
         if self.hosts[index].session_dead || !self.coordinator.up {
             return;
         }
-        match self.coordinator.sessions.get_mut(&index) {
-            Some(live) if live.id == session => live.reported = true,
-            _ => return,
+        let delay = self.store_takes();
+        let (now, early) = (self.now, self.bug == Some(Bug::ReportCountsUnstored));
+        let Some(live) = self.coordinator.sessions.get_mut(&index).filter(|live| live.id == session) else {
+            return;
+        };
+        live.reported |= early;
+        // One after another.
+        live.stored_at = live.stored_at.max(now + delay);
+        let (delay, incarnation) = (live.stored_at - now, self.coordinator.incarnation);
+        let report = Box::new(report);
+        self.after(delay, Entry::Stored { incarnation, host: index, session, report });
+    }
+
+    pub(super) fn stored(&mut self, incarnation: u64, (index, session): (usize, u64), report: Observed) {
+        // A session that has ended still stores what it heard, unless a newer one has begun or the node is forgotten.
+        let newest = self.coordinator.sessions.get(&index).is_none_or(|live| live.id == session);
+        if incarnation != self.coordinator.incarnation || !newest || !self.hosts[index].enrolled {
+            return;
+        }
+        if let Some(live) = self.coordinator.sessions.get_mut(&index) {
+            live.reported = true;
         }
         let record = &mut self.coordinator.store.nodes[index];
         if let Some(good) = report.last_good
@@ -297,15 +323,14 @@ impl Sim {
             at: self.wall(),
             policy: self.fleet.clone(),
             groups: self.groups.iter().cloned().collect(),
-            nodes: self
-                .hosts
-                .iter()
-                .map(|host| host.name.clone())
-                .zip((0..self.hosts.len()).map(goal))
+            nodes: (0..self.hosts.len())
+                .filter(|index| self.hosts[*index].member)
+                .map(|index| (self.hosts[index].name.clone(), goal(index)))
                 .collect(),
             windows_overridden: None,
         };
         let rollout = new.create(&view);
+        self.note_budgets();
         self.trace(|| format!("operator: applies rollout {id} for {} nodes", rollout.steps.len()));
         let store = &mut self.coordinator.store;
         if store.rollout.as_ref().is_some_and(|old| !old.phase.is_end()) {
@@ -314,7 +339,7 @@ impl Sim {
         *self.outcome.rollouts.entry("begun").or_default() += 1;
         store.rollouts += 1;
         store.version += 1;
-        store.wanted = targets.iter().copied().map(Some).collect();
+        store.wanted = targets.iter().zip(&self.hosts).map(|(it, host)| host.member.then_some(*it)).collect();
         if rollout.phase.is_end() {
             *self.outcome.rollouts.entry(rollout.phase.as_str()).or_default() += 1;
         }

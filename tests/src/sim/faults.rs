@@ -23,6 +23,8 @@ impl Sim {
             _ => self.chance.range(61, 200),
         };
         let groups = self.chance.range(1, 3.min(count));
+        self.churns = self.chance.percent(25);
+        let spares = if self.churns { self.chance.range(0, 2) } else { 0 };
         for index in 0..groups {
             let name = GroupName::parse(&format!("g{index}")).expect("a fixed name");
             let after = (0..index).filter(|_| self.chance.percent(50)).collect::<BTreeSet<_>>();
@@ -37,16 +39,19 @@ impl Sim {
         }
         self.fleet.failures_max = self.chance.percent(50).then_some(Share::Percent(20));
         self.fleet.spread_hosts = self.chance.percent(20);
-        for index in 0..count {
+        for index in 0..count + spares {
             let group = self.chance.index(self.groups.len());
             let name = NodeName::parse(&format!("g{group}-n{index}")).expect("a fixed name");
             let (start, skew) = (self.chance.range(2000, 40_000), self.chance.range(0, 600_000));
             let skew = i64::try_from(skew).unwrap_or(0) - 300_000;
-            self.hosts.push(Host::new(name, group, start, skew));
+            let mut host = Host::new(name, group, start, skew);
+            (host.member, host.enrolled) = (index < count, index < count);
+            self.hosts.push(host);
             self.coordinator.store.nodes.push(Record::default());
             self.coordinator.store.wanted.push(None);
         }
         self.coordinator.up = true;
+        self.budgets = vec![0; self.groups.len()];
         for index in 0..self.hosts.len() {
             self.agent_starts(index);
         }
@@ -92,7 +97,7 @@ impl Sim {
         self.outcome.faults += 1;
         let (index, until) =
             (self.chance.index(self.hosts.len()), self.now + self.chance.range(2000, 90_000));
-        match self.chance.range(0, 8) {
+        match self.chance.range(0, 9) {
             0 => self.cut(index, until),
             1 => {
                 // A whole site.
@@ -120,6 +125,10 @@ impl Sim {
             }
             7 => self.hosts[index].disk_fails_until = until,
             8 => self.hosts[index].lies_until = until,
+            9 => {
+                self.trace(|| format!("coordinator: its store is slow until {:.3}s", until as f64 / 1000.0));
+                self.coordinator.slow_until = until;
+            }
             _ => {}
         }
         if self.bug == Some(Bug::NumbersFromOldStore) {
@@ -176,11 +185,12 @@ impl Sim {
             2 => self.control("promotes", |rollout| rollout.promote()),
             3 => self.control("aborts", |rollout| rollout.abort(Abort::Leave, "wrong file")),
             4 => self.control("aborts and returns", |rollout| rollout.abort(Abort::Return, "wrong file")),
+            5 | 6 if self.churns => self.change_members(),
             _ => self.apply_something(),
         }
     }
 
-    fn apply_something(&mut self) {
+    pub(super) fn apply_something(&mut self) {
         self.versions += 1;
         let version = self.versions;
         let first = version == 1;
@@ -219,6 +229,7 @@ impl Sim {
     pub(super) fn heal(&mut self) {
         self.trace(|| "all faults end".to_owned());
         self.healed = Some(self.now);
+        self.coordinator.slow_until = 0;
         if !self.coordinator.up {
             self.coordinator_starts();
         }

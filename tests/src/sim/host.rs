@@ -10,7 +10,7 @@ use fleet::{
     bundle::{Applied, Bundle, Probe},
     health::{Answer, ProbeResult},
     ids::{Digest, NodeName},
-    node::{Action, Engine, Event, Failure, Limits, Memory, Recovery, StagedFacts, Way},
+    node::{Action, Engine, Event, Failure, Limits, LogSign, Memory, Recovery, StagedFacts, Way},
     observed::{ProcessIdentity, RefusalReason, Verdict},
     time::{Instant, Timestamp},
 };
@@ -24,9 +24,16 @@ const KNOWN: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) name: NodeName,
+    /// Of the newest revision that names it.
     pub(super) group: usize,
+    /// The newest revision names it.
+    pub(super) member: bool,
+    /// Its agent may connect.
+    pub(super) enrolled: bool,
     /// From launch to ready, milliseconds.
     pub(super) start: u64,
+    /// How long its newest stop took, milliseconds.
+    pub(super) stopped_in: u64,
     /// How wrong its clock is, milliseconds.
     skew: i64,
     // What survives a crash of the agent.
@@ -51,6 +58,8 @@ pub(super) struct Host {
     pub(super) healthy_on: BTreeSet<Digest>,
     /// An apply stopped its server while it served, and it does not serve again yet.
     pub(super) taken_down: bool,
+    /// Whose budget its newest step was committed in.
+    pub(super) budget_of: usize,
     pub(super) down_since: Option<u64>,
 }
 
@@ -86,7 +95,10 @@ impl Host {
         Self {
             name,
             group,
+            member: true,
+            enrolled: true,
             start,
+            stopped_in: 0,
             skew,
             journal: Memory::default(),
             cache: BTreeMap::new(),
@@ -104,6 +116,7 @@ impl Host {
             lies_until: 0,
             healthy_on: BTreeSet::new(),
             taken_down: false,
+            budget_of: group,
             down_since: Some(0),
         }
     }
@@ -125,7 +138,7 @@ impl Host {
 impl Sim {
     pub(super) fn agent_starts(&mut self, index: usize) {
         let host = &mut self.hosts[index];
-        if host.agent.is_some() || !host.powered {
+        if host.agent.is_some() || !host.powered || (!host.enrolled && host.incarnation == 0) {
             return;
         }
         host.incarnation += 1;
@@ -214,8 +227,7 @@ impl Sim {
     }
 
     fn write(&mut self, index: usize, memory: Box<Memory>) {
-        let takes =
-            if self.chance.percent(3) { self.chance.range(100, 3000) } else { self.chance.range(1, 20) };
+        let takes = if self.rarely(3) { self.chance.range(100, 3000) } else { self.chance.range(1, 20) };
         let now = self.now;
         let host = &mut self.hosts[index];
         let durable = host.disk_fails_until <= now;
@@ -320,8 +332,9 @@ impl Sim {
             Action::Launch(bundle) => self.launch(index, &bundle),
             Action::Stop(process) => {
                 self.check_stop(index, &process);
-                let slow = self.chance.percent(3);
+                let slow = self.rarely(3);
                 let delay = if slow { 40_000 } else { self.chance.range(200, 5000) };
+                self.hosts[index].stopped_in = delay;
                 self.after(delay, Entry::Ends { host: index, process, how: "ended by TERM" });
             }
             Action::Kill(process) => self.after(100, Entry::Ends { host: index, process, how: "killed" }),
@@ -360,8 +373,7 @@ impl Sim {
     }
 
     fn tell(&mut self, index: usize, report: Box<fleet::observed::Observed>) {
-        let delay =
-            if self.chance.percent(5) { self.chance.range(200, 4000) } else { self.chance.range(1, 80) };
+        let delay = if self.rarely(5) { self.chance.range(200, 4000) } else { self.chance.range(1, 80) };
         let now = self.now;
         let host = &mut self.hosts[index];
         let (Some(session), Some(agent)) = (host.session, &mut host.agent) else { return };
@@ -457,7 +469,7 @@ impl Sim {
             return self.broken(&format!("host {index}: the agent does not know which files are in force"));
         }
         let nature = self.library.nature(&read);
-        let slow = if self.chance.percent(10) { 2 } else { 1 };
+        let slow = if self.rarely(10) { 2 } else { 1 };
         let (now, host) = (self.now, &mut self.hosts[index]);
         host.pids += 1;
         let identity = ProcessIdentity {
@@ -470,6 +482,11 @@ impl Sim {
         let host = &mut self.hosts[index];
         host.process = Some(Process { identity: identity.clone(), read, ready_at, heard_at });
         self.later(index, (heard_at - now, heard_at - now), Event::Launched(identity.clone()));
+        if let Some(ready_at) = ready_at.filter(|_| self.calm) {
+            // Where logs are read in time the line hastens a probe.
+            let takes = ready_at - now;
+            self.later(index, (takes, takes + 100), Event::Logged(LogSign::Ready));
+        }
         if nature == Nature::Exits {
             let delay = self.chance.range(1000, 5000);
             self.after(delay, Entry::Ends { host: index, process: identity, how: "exit status 1" });
@@ -526,8 +543,9 @@ impl Sim {
         if host.incarnation != incarnation || host.agent.is_none() || host.session.is_some() {
             return;
         }
-        if now < host.cut_until || !self.coordinator.up {
-            let again = self.chance.range(500, 4000);
+        if now < host.cut_until || !self.coordinator.up || !host.enrolled {
+            let (low, high) = if host.enrolled { (500, 4000) } else { (20_000, 40_000) };
+            let again = self.chance.range(low, high);
             return self.after(again, Entry::Dial { host: index, incarnation });
         }
         let session = self.coordinator.welcome(index);

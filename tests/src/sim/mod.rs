@@ -12,12 +12,21 @@ mod check;
 mod coordinator;
 mod faults;
 mod host;
+mod members;
+mod pace;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 pub use bug::Bug;
 use bundles::{Library, Nature};
-use chance::Chance;
+pub use chance::Chance;
 use coordinator::Coordinator;
 use fleet::{
     bundle::Assignment,
@@ -28,11 +37,15 @@ use fleet::{
     time::Timestamp,
 };
 use host::Host;
+pub use pace::{Pace, pace};
 
 /// The store that all agents obey.
 pub(crate) const EPOCH: FleetEpoch = FleetEpoch([7; 16]);
 /// From the end of all faults until everything must be settled.
 const SETTLE_MAX: u64 = 4 * 3600 * 1000;
+
+/// Lines of a transcript that are printed of their own accord.
+const TALE: usize = 200;
 
 /// Something that happens at its time.
 #[derive(Debug)]
@@ -63,6 +76,8 @@ enum Entry {
     ToAgent { host: usize, session: u64, assignment: Box<Assignment> },
     /// A message arrives at the coordinator.
     FromAgent { host: usize, session: u64, report: Box<Observed> },
+    /// The coordinator has stored what an agent said.
+    Stored { incarnation: u64, host: usize, session: u64, report: Box<Observed> },
     /// A store commit ends.
     Committed { incarnation: u64, parent: u64, plan: Box<Plan> },
     /// The coordinator starts again.
@@ -105,10 +120,17 @@ pub struct Sim {
     chance: Chance,
     bug: Option<Bug>,
     traced: bool,
+    /// Nothing is slow without a reason, and the coordinator looks as often as the real one.
+    calm: bool,
     healed: Option<u64>,
     hosts: Vec<Host>,
     groups: Vec<(GroupName, GroupGoal)>,
     fleet: FleetPolicy,
+    /// The most that may be down for steps: in each group, and in the fleet if that is limited.
+    budgets: Vec<usize>,
+    fleet_budget: Option<usize>,
+    /// Nodes come and go.
+    churns: bool,
     library: Library,
     versions: u64,
     /// What the newest bundle means to a server, and what a server does with it.
@@ -119,6 +141,19 @@ pub struct Sim {
     /// What was desired when a rollback ended.
     frozen: Option<(fleet::ids::RolloutId, Vec<Option<fleet::bundle::Applied>>)>,
     outcome: Outcome,
+}
+
+impl Outcome {
+    /// What to print of a run that broke something: the end of its transcript, and how to see all of it.
+    pub fn tale(&self, seed: u64) -> String {
+        let lines = &self.transcript[self.transcript.len().saturating_sub(TALE)..];
+        let what = self.violation.as_deref().unwrap_or("nothing was broken");
+        format!(
+            "{}\nseed {seed}: {what}\nreplay: cargo xtask sim --replay {seed}, or SIM_SEED={seed} cargo test -p \
+             convoy-tests --test sim no_seed -- --nocapture",
+            lines.join("\n")
+        )
+    }
 }
 
 /// Runs `seed` once; repeats it with a transcript if it breaks something.
@@ -135,19 +170,55 @@ pub fn replay(seed: u64, bug: Option<Bug>) -> Outcome {
     Sim::new(seed, bug, true).run()
 }
 
+/// Runs many seeds on all processors and hands each outcome to `tell`, in no particular order.
+///
+/// # Panics
+/// A run did.
+pub fn sweep(seeds: Range<u64>, bug: Option<Bug>, tell: impl FnMut(u64, Outcome) + Send) {
+    let next = AtomicU64::new(seeds.start);
+    let tell = Mutex::new(tell);
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seeds.end <= seed {
+                return;
+            }
+            let outcome = run(seed, bug);
+            tell.lock().expect("nobody panics while telling")(seed, outcome);
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+}
+
 impl Sim {
     fn new(seed: u64, bug: Option<Bug>, traced: bool) -> Self {
-        let mut sim = Self {
+        let mut sim = Self::empty(seed, bug, traced);
+        sim.found();
+        sim
+    }
+
+    fn empty(seed: u64, bug: Option<Bug>, traced: bool) -> Self {
+        Self {
             now: 1000,
             queue: BTreeMap::new(),
             queued: 0,
             chance: Chance::new(seed),
             bug,
             traced,
+            calm: false,
             healed: None,
             hosts: Vec::new(),
             groups: Vec::new(),
             fleet: FleetPolicy::default(),
+            budgets: Vec::new(),
+            fleet_budget: None,
+            churns: false,
             library: Library::default(),
             versions: 0,
             newest: (0, Nature::Good),
@@ -155,9 +226,7 @@ impl Sim {
             numbered: BTreeMap::new(),
             frozen: None,
             outcome: Outcome::default(),
-        };
-        sim.found();
-        sim
+        }
     }
 
     fn run(mut self) -> Outcome {
@@ -204,11 +273,28 @@ impl Sim {
             Entry::Lost { host, session } => self.lost(host, session),
             Entry::ToAgent { host, session, assignment } => self.agent_hears(host, session, *assignment),
             Entry::FromAgent { host, session, report } => self.coordinator_hears(host, session, *report),
+            Entry::Stored { incarnation, host, session, report } => {
+                self.stored(incarnation, (host, session), *report);
+            }
             Entry::Committed { incarnation, parent, plan } => self.committed(incarnation, parent, *plan),
             Entry::CoordinatorStarts => self.coordinator_starts(),
             Entry::AgentDies { host, incarnation } => self.agent_crashes(host, incarnation),
             Entry::AgentStarts { host } => self.agent_starts(host),
             Entry::HostStarts { host } => self.host_starts(host),
+        }
+    }
+
+    /// True `percent` of the time, where something is out of the ordinary.
+    fn rarely(&mut self, percent: u64) -> bool {
+        !self.calm && self.chance.percent(percent)
+    }
+
+    /// Milliseconds between two looks without a hint.
+    fn look_every(&self) -> u64 {
+        match (self.calm, self.healed) {
+            (true, _) => 1000,
+            (false, Some(_)) => 15_000,
+            (false, None) => 4000,
         }
     }
 

@@ -4,6 +4,8 @@
 
 mod crash;
 mod enrolment;
+mod history;
+mod kills;
 mod operators;
 mod path;
 mod real_fleets;
