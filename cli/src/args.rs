@@ -228,6 +228,9 @@ pub struct Rollback {
     /// Why, for those who read the history.
     #[arg(long, short, value_name = "TEXT", default_value = "")]
     pub message: String,
+    /// Do not wait for maintenance windows, for this reason; it is kept in the history.
+    #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub now: Option<String>,
 }
 
 /// `node`.

@@ -107,10 +107,15 @@ impl Client {
     pub async fn rollback(
         &mut self,
         to: u64,
-        why: &str,
         parent: Option<u64>,
+        (why, now): (&str, Option<&str>),
     ) -> Result<view::Applied, Failure> {
-        let request = wire::RollbackRequest { to_revision: to, why: why.to_owned(), parent };
+        let request = wire::RollbackRequest {
+            to_revision: to,
+            why: why.to_owned(),
+            parent,
+            now: now.map(str::to_owned),
+        };
         let reply = self.operator.rollback(timed(request)).await;
         convert::applied(self.answer("rollback", reply)?)
     }

@@ -165,7 +165,7 @@ async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Fail
         now + 1
     ));
     confirm(session, request.confirm, &format!("Go back to revision {to}?"))?;
-    let applied = session.client.rollback(to, &request.message, Some(now)).await?;
+    let applied = session.client.rollback(to, Some(now), (&request.message, request.now.as_deref())).await?;
     finish_apply(session, None, applied, request.wait).await
 }
 

@@ -159,6 +159,8 @@ pub struct Rollback {
     pub confirm: Confirm,
     pub wait: Option<Wait>,
     pub message: String,
+    /// Maintenance windows are ignored, for this reason.
+    pub now: Option<String>,
 }
 
 /// What to do to a node.
@@ -253,6 +255,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             revision: back.revision,
             confirm: confirm(back.yes),
             message: back.message,
+            now: back.now,
         }),
         Command::Status { watch } => Remote::Status { watch },
         Command::Node(typed) => node_request(typed)?,

@@ -424,6 +424,9 @@ async fn a_rollback_names_what_it_goes_back_to_and_from_where() {
     assert!(
         run.out.starts_with("acme: revision 7 is in force; the content of revision 6 becomes revision 8.\n")
     );
+    let script = Script { status: status_with(rollout("done", "ready", "")), ..applying() };
+    let run = Stage::new(script).run("rollback 5 --yes --now outage").await;
+    assert_eq!(run.asked, ["rollback to 5 parent Some(7) now \"outage\""]);
     let nothing = message::StatusReply { revision: 1, ..message::StatusReply::default() };
     let run = Stage::new(Script { status: nothing, ..Script::default() }).run("rollback --yes").await;
     assert_eq!((run.exit, run.asked.len()), (Exit::Refused, 0));

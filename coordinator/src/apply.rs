@@ -11,7 +11,7 @@ use fleet::{
     ids::{Digest, NodeName, Revision, RolloutId},
     plan::{NodePlan, PlannedNode, compare},
     restart,
-    rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout},
+    rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules, order},
     spec::{Absent, ComposedNode, Composition, Fleet, Secrets, Sources, compose_with},
     time::Timestamp,
 };
@@ -31,8 +31,6 @@ use crate::{
 
 /// Tries when somebody else commits at the same moment.
 const TRIES_MAX: usize = 8;
-/// Revisions that a refusal of a stale parent lists.
-const LISTED_MAX: usize = 5;
 
 /// What an operator says with an apply or a rollback.
 #[derive(Debug, Clone)]
@@ -118,7 +116,10 @@ pub enum ApplyError {
 }
 
 /// Composition takes a while for a large fleet, so it leaves the runtime's threads alone.
-async fn compose_apart(sources: Sources, secrets: Secrets) -> Result<(Sources, Composition), ApplyError> {
+pub(crate) async fn compose_apart(
+    sources: Sources,
+    secrets: Secrets,
+) -> Result<(Sources, Composition), ApplyError> {
     let composing = tokio::task::spawn_blocking(move || {
         let composition = compose_with(&sources, &secrets);
         (sources, composition)
@@ -169,9 +170,9 @@ impl Coordinator {
                 planned.removed.insert(name.clone(), target.group.to_string());
             }
         }
-        let targets = fleet.nodes.iter().map(|(name, node)| (name.clone(), target_of(node))).collect();
-        let rollout = self.new_rollout(&snapshot, Some(&fleet), &targets, (Revision(0), None)).await?;
-        planned.waves = waves(&rollout);
+        let draft = RevisionDraft::of(&fleet, &Sources::default());
+        let rollout = self.new_rollout(&snapshot, Some(&fleet), &draft, (Revision(0), None)).await?;
+        planned.waves = waves(&rollout, &fleet.order_reasons);
         Ok(planned)
     }
 
@@ -201,11 +202,7 @@ impl Coordinator {
         let contents = contents_of(&fleet, &encoded, &sources);
         blobs::put_all(&*self.store, &contents).await.map_err(ApplyError::Commit)?;
 
-        let draft = RevisionDraft {
-            sources: sources.0.iter().map(|(path, bytes)| (path.clone(), Digest::of(bytes))).collect(),
-            nodes: fleet.nodes.iter().map(|(name, node)| (name.clone(), target_of(node))).collect(),
-            rolls_back_to: None,
-        };
+        let draft = RevisionDraft::of(&fleet, &sources);
         let outcome = self.commit_revision(&draft, Some(&fleet), intent).await?;
         Ok(match outcome {
             Ok((revision, rollout)) => Applied::Done { revision, rollout, findings },
@@ -213,45 +210,7 @@ impl Coordinator {
         })
     }
 
-    /// Makes a new revision with the content of an older one, and starts its rollout.
-    ///
-    /// # Errors
-    /// The store failed; see [`ApplyError`].
-    pub async fn roll_back(&self, to: Option<Revision>, intent: &Intent) -> Result<Applied, ApplyError> {
-        let refused = |why| Ok(Applied::Refused { findings: Vec::new(), why });
-        let snapshot = self.snapshot().await?;
-        let newest = snapshot.meta.record.newest_revision;
-        let to = to.unwrap_or(Revision(newest.0.saturating_sub(1)));
-        if to.0 == 0 || newest <= to {
-            return refused(format!("there is no revision before the newest, {newest}, to go back to: {to}"));
-        }
-        let _applying = self.applying.lock().await;
-        let Some(entry) = self.store.get(&Key::revision(to)).await? else {
-            return refused(format!(
-                "revision {to} is not kept any more; the newest {} are, so apply its directory from Git instead",
-                self.history.revisions
-            ));
-        };
-        let old = RevisionRecord::read(&entry)?;
-        // The sources say how to roll out; they composed once, so they compose again.
-        let mut sources = Sources::default();
-        for (path, digest) in &old.sources {
-            let content = blobs::get(&*self.store, digest).await?;
-            let content = content.ok_or_else(|| StoreError::missing("read a revision's content"))?;
-            sources.0.insert(path.clone(), content.to_vec());
-        }
-        // Nodes get the content that was composed then, whatever its secrets are now.
-        let secrets = self.secrets(Absent::Placeholder).await?;
-        let (_, composition) = compose_apart(sources, secrets).await?;
-        let draft = RevisionDraft { sources: old.sources, nodes: old.nodes, rolls_back_to: Some(old.number) };
-        let outcome = self.commit_revision(&draft, composition.fleet.as_ref(), intent).await?;
-        Ok(match outcome {
-            Ok((revision, rollout)) => Applied::Done { revision, rollout, findings: Vec::new() },
-            Err(why) => Applied::Refused { findings: Vec::new(), why },
-        })
-    }
-
-    async fn commit_revision(
+    pub(crate) async fn commit_revision(
         &self,
         draft: &RevisionDraft,
         fleet: Option<&Fleet>,
@@ -265,7 +224,7 @@ impl Coordinator {
             }
             let overridden = intent.windows_overridden.clone();
             let number = newest.next();
-            let rollout = self.new_rollout(&snapshot, fleet, &draft.nodes, (number, overridden)).await?;
+            let rollout = self.new_rollout(&snapshot, fleet, draft, (number, overridden)).await?;
             let same = snapshot.revision.as_ref().is_some_and(|revision| revision.nodes == draft.nodes);
             if same && rollout.steps.is_empty() {
                 return Ok(Ok((newest, None)));
@@ -292,54 +251,30 @@ impl Coordinator {
         )
     }
 
-    /// Who changed what since `parent`.
-    async fn stale(&self, parent: Revision, newest: Revision) -> Result<String, ApplyError> {
-        let mut text = format!("this change was made on revision {parent}, and the newest is {newest};");
-        let mut listed = 0;
-        let mut number = newest;
-        while parent < number && listed < LISTED_MAX {
-            if let Some(entry) = self.store.get(&Key::revision(number)).await? {
-                let between = RevisionRecord::read(&entry)?;
-                text += &format!(" revision {number} is by {} ({:?});", between.author, between.message);
-                listed += 1;
-            }
-            number = Revision(number.0 - 1);
-        }
-        text += " look at what they changed, then apply on top of it";
-        Ok(text)
-    }
-
     /// The rollout that brings every node to its target.
     async fn new_rollout(
         &self,
         snapshot: &Snapshot,
         fleet: Option<&Fleet>,
-        targets: &BTreeMap<NodeName, Target>,
+        draft: &RevisionDraft,
         (revision, windows_overridden): (Revision, Option<String>),
     ) -> Result<Rollout, ApplyError> {
         let mut nodes = BTreeMap::new();
-        for (name, target) in targets {
+        for (name, target) in &draft.nodes {
             let composed = fleet.and_then(|fleet| fleet.nodes.get(name)).map(|node| &node.bundle);
             // What was composed just now need not be stored to be compared; what is rolled back to is.
             let composed = composed.filter(|bundle| bundle.digest() == target.bundle);
             nodes.insert(name.clone(), self.goal(snapshot, name, (target, composed)).await?);
         }
-        let groups: BTreeMap<_, _> = match fleet {
-            Some(fleet) => {
-                fleet.groups.iter().map(|(name, group)| (name.clone(), group_goal(group))).collect()
-            }
-            None => targets.values().map(|target| (target.group.clone(), GroupGoal::default())).collect(),
-        };
         let new = NewRollout {
             id: snapshot.meta.record.newest_rollout.next(),
             revision,
             at: (self.clock)(),
-            policy: fleet.map(|fleet| fleet.rollout.clone()).unwrap_or_default(),
-            groups,
+            rules: draft.rules.clone(),
             nodes,
             windows_overridden,
         };
-        Ok(new.create(&snapshot.view_of(targets)))
+        Ok(new.create(&snapshot.view_of(&draft.nodes)))
     }
 
     async fn goal(
@@ -405,10 +340,30 @@ fn contents_of<'a>(
 }
 
 /// A revision before it has a number.
-struct RevisionDraft {
-    sources: BTreeMap<String, Digest>,
-    nodes: BTreeMap<NodeName, Target>,
-    rolls_back_to: Option<Revision>,
+pub(crate) struct RevisionDraft {
+    pub(crate) sources: BTreeMap<String, Digest>,
+    pub(crate) nodes: BTreeMap<NodeName, Target>,
+    pub(crate) rules: RolloutRules,
+    pub(crate) rolls_back_to: Option<Revision>,
+}
+
+impl RevisionDraft {
+    fn of(fleet: &Fleet, sources: &Sources) -> Self {
+        Self {
+            sources: sources.0.iter().map(|(path, bytes)| (path.clone(), Digest::of(bytes))).collect(),
+            nodes: fleet.nodes.iter().map(|(name, node)| (name.clone(), target_of(node))).collect(),
+            rules: rules_of(fleet),
+            rolls_back_to: None,
+        }
+    }
+}
+
+/// How a composed fleet wants to be rolled out.
+pub(crate) fn rules_of(fleet: &Fleet) -> RolloutRules {
+    let goal =
+        |group: &fleet::spec::Group| GroupGoal { policy: group.rollout.clone(), after: group.after.clone() };
+    let groups = fleet.groups.iter().map(|(name, group)| (name.clone(), goal(group))).collect();
+    RolloutRules { policy: fleet.rollout.clone(), groups }
 }
 
 fn sizes(old: Option<&Bundle>, new: &Bundle) -> BTreeMap<HomePath, (u64, u64)> {
@@ -433,10 +388,6 @@ fn target_of(node: &ComposedNode) -> Target {
     }
 }
 
-fn group_goal(group: &fleet::spec::Group) -> GroupGoal {
-    GroupGoal { policy: group.rollout.clone(), after: group.after.iter().cloned().collect() }
-}
-
 /// Revision, rollout, counters, and the end of the rollout before, in one transaction.
 fn revision_commit(
     snapshot: &Snapshot,
@@ -454,6 +405,7 @@ fn revision_commit(
         sources: draft.sources.clone(),
         nodes: draft.nodes.clone(),
         rolls_back_to: draft.rolls_back_to,
+        rules: Some(draft.rules.clone()),
     };
     (meta.newest_revision, meta.newest_rollout) = (rollout.revision, rollout.id);
     let record = RolloutRecord {
@@ -498,27 +450,22 @@ fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> D
     }
 }
 
-/// `1. key-manager: is-1, then is-2`.
-fn waves(rollout: &Rollout) -> Vec<String> {
-    let mut order: Vec<&fleet::ids::GroupName> = Vec::new();
-    while order.len() < rollout.groups.len() {
-        let next = rollout.groups.iter().find(|(name, group)| {
-            let waits = |before: &&fleet::ids::GroupName| {
-                rollout.groups.contains_key(*before) && !order.contains(before)
-            };
-            !order.contains(name) && !group.after.iter().any(|before| waits(&before))
-        });
-        // A cycle was refused by composition; were there one, the rest is not listed.
-        let Some((name, _)) = next else { break };
-        order.push(name);
-    }
-    let line = |(index, name): (usize, &&fleet::ids::GroupName)| {
+/// `1. key-manager: is-1, then is-2`, in the order of execution, and why where that was derived.
+fn waves(rollout: &Rollout, reasons: &[order::Reason]) -> Vec<String> {
+    let after = rollout.groups.iter().map(|(name, group)| (name, &group.after)).collect();
+    let line = |(index, name): (usize, &fleet::ids::GroupName)| {
         let mut by_wave: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
-        for (node, step) in rollout.steps.iter().filter(|(_, step)| step.group == **name) {
+        for (node, step) in rollout.steps.iter().filter(|(_, step)| step.group == *name) {
             by_wave.entry(step.wave).or_default().push(node.as_str());
         }
         let waves: Vec<String> = by_wave.into_values().map(|nodes| nodes.join(", ")).collect();
-        format!("{}. {name}: {}", index + 1, waves.join(", then "))
+        let why = reasons
+            .iter()
+            .filter(|reason| reason.group == *name && rollout.groups.contains_key(&reason.after))
+            .map(|reason| format!("   {reason}"));
+        std::iter::once(format!("{}. {name}: {}", index + 1, waves.join(", then ")))
+            .chain(why)
+            .collect::<Vec<_>>()
     };
-    order.iter().enumerate().map(line).collect()
+    order::sorted(&after).into_iter().enumerate().flat_map(line).collect()
 }

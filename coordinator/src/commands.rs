@@ -7,7 +7,7 @@ use fleet::{
     bundle::{HomePath, RunState},
     ids::{NodeName, RolloutId},
     node::Command,
-    rollout::{Abort, ControlError, Rollout},
+    rollout::{Abort, ControlError, Rollout, RolloutRules, WaitReason, may_take_down},
     time::Timestamp,
 };
 
@@ -85,23 +85,21 @@ pub enum ControlFailure {
     Commit(#[source] CommitError),
 }
 
-/// Somebody else in the group who is down, if anybody is.
-fn down_beside(snapshot: &Snapshot, node: &NodeName) -> Option<String> {
-    let view = snapshot.view();
-    let group = view.nodes.get(node)?.group;
-    let other = view
-        .nodes
-        .iter()
-        .find(|(name, other)| **name != node && other.group == group && !other.is_available());
-    other.map(|(name, _)| {
-        let (state, why) = snapshot.state(name);
-        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-        format!("{name} of the same group {group} is {state}{why}")
-    })
+/// Why restarting or stopping a node would go beyond the budget, if it would, in the words of rollouts.
+fn beyond_budget(snapshot: &Snapshot, node: &NodeName) -> Option<String> {
+    let none = RolloutRules::default();
+    let rules = snapshot.revision.as_ref().and_then(|revision| revision.rules.as_ref()).unwrap_or(&none);
+    let under_way = snapshot.running_rollout().map(|open| &open.record.rollout);
+    let reason = may_take_down(rules, under_way, &snapshot.view(), node).err()?;
+    let WaitReason::Budget { down, .. } = &reason else { return Some(reason.to_string()) };
+    let Some(other) = down.iter().find(|other| *other != node) else { return Some(reason.to_string()) };
+    let (state, why) = snapshot.state(other);
+    let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+    Some(format!("{reason}; {other} is {state}{why}"))
 }
 
 impl Coordinator {
-    /// Restarts a node's server, unless that would leave its group with a second node down.
+    /// Restarts a node's server, unless that would take more nodes down than the budget of rollouts allows.
     ///
     /// # Errors
     /// The store failed.
@@ -113,9 +111,10 @@ impl Coordinator {
         actor: &str,
     ) -> Result<Outcome, StoreError> {
         let snapshot = self.snapshot().await?;
-        if !insist && let Some(other) = down_beside(&snapshot, node) {
+        if !insist && let Some(reason) = beyond_budget(&snapshot, node) {
             return Ok(Outcome::Guarded(format!(
-                "{other}, so restarting {node} would take a second one down; wait for it, or insist with --now"
+                "restarting {node} now would take one more down than the budget allows: {reason}; wait, or insist \
+                 with --now"
             )));
         }
         let insisted = if insist { ", whatever else is down" } else { "" };
@@ -144,7 +143,7 @@ impl Coordinator {
     }
 
     /// Sets whether a node's server should run. Lasts until it is set otherwise, over rollouts too. A stop that would
-    /// leave the group with a second node down is refused unless one insists.
+    /// take more nodes down than the budget of rollouts allows is refused unless one insists.
     ///
     /// # Errors
     /// The store failed.
@@ -168,9 +167,10 @@ impl Coordinator {
             }
             if run == RunState::Stopped && !insist {
                 let snapshot = self.snapshot().await.map_err(CommitError::Refused)?;
-                if let Some(other) = down_beside(&snapshot, node) {
+                if let Some(reason) = beyond_budget(&snapshot, node) {
                     return Ok(Outcome::Guarded(format!(
-                        "{other}, so stopping {node} would take a second one down; wait for it, or insist with --now"
+                        "stopping {node} now would take one more down than the budget allows: {reason}; wait, or \
+                         insist with --now"
                     )));
                 }
             }

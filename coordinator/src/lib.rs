@@ -15,6 +15,7 @@ mod garbage;
 pub mod identity;
 pub mod listener;
 mod private;
+mod rollback;
 mod rollouts;
 pub mod rpc;
 mod secrets;

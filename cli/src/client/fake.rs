@@ -181,7 +181,8 @@ impl operator_server::Operator for Fake {
         request: Request<wire::RollbackRequest>,
     ) -> Result<Response<wire::ApplyReply>, Status> {
         let it = request.into_inner();
-        let asked = format!("rollback to {} parent {:?}", it.to_revision, it.parent);
+        let now = it.now.map(|reason| format!(" now {reason:?}")).unwrap_or_default();
+        let asked = format!("rollback to {} parent {:?}{now}", it.to_revision, it.parent);
         self.answer(Some(asked), |script| script.apply.clone())
     }
     async fn events(&self, _: Request<wire::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {

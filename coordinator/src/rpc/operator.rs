@@ -300,7 +300,7 @@ impl Operator for Console {
             author: operator.name,
             message: request.why,
             parent: request.parent.map(Revision),
-            windows_overridden: None,
+            windows_overridden: request.now.filter(|reason| !reason.trim().is_empty()),
         };
         let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
         Ok(Response::new(apply_reply(applied)))

@@ -9,7 +9,7 @@ use fleet::{
     bundle::{Applied, Assignment, RunState},
     ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId},
     observed::Observed,
-    rollout::{self, Rollout},
+    rollout::{self, Rollout, RolloutRules},
     spec::SecretName,
     time::Timestamp,
 };
@@ -172,6 +172,8 @@ pub struct RevisionRecord {
     pub nodes: BTreeMap<NodeName, Target>,
     /// Set when it repeats an older revision's content.
     pub rolls_back_to: Option<Revision>,
+    /// How it is rolled out; `None` in records of versions that did not keep it.
+    pub rules: Option<RolloutRules>,
 }
 
 impl Record for RevisionRecord {
@@ -188,6 +190,7 @@ impl Record for RevisionRecord {
             sources: self.sources.iter().map(|(path, digest)| (path.clone(), digest.0.to_vec())).collect(),
             nodes: self.nodes.iter().map(|(name, target)| (name.to_string(), target.to_wire())).collect(),
             rolls_back_to: self.rolls_back_to.map_or(0, |revision| revision.0),
+            rules: self.rules.as_ref().map(Into::into),
         }
     }
 
@@ -206,6 +209,11 @@ impl Record for RevisionRecord {
             sources: wire.sources.into_iter().map(source).collect::<Result<_, _>>()?,
             nodes: wire.nodes.into_iter().map(node).collect::<Result<_, _>>()?,
             rolls_back_to: Some(Revision(wire.rolls_back_to)).filter(|revision| revision.0 != 0),
+            rules: wire
+                .rules
+                .map(RolloutRules::try_from)
+                .transpose()
+                .map_err(|error: proto::convert::ConvertError| error.to_string())?,
         })
     }
 }

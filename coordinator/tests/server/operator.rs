@@ -90,7 +90,12 @@ async fn history_answers_what_happened_and_who_did_it() {
         list.rollouts.iter().map(|rollout| (rollout.id, rollout.state.as_str())).collect();
     assert_eq!(states, [(2, "running"), (1, "superseded")]);
 
-    let request = RollbackRequest { to_revision: 1, why: "two was wrong".into(), parent: Some(2) };
+    let request = RollbackRequest {
+        to_revision: 1,
+        why: "two was wrong".into(),
+        parent: Some(2),
+        now: Some("outage 4711".into()),
+    };
     let back = operator.rollback(request).await.unwrap().into_inner();
     assert_eq!((back.revision, back.rollout, back.refused), (3, 3, false), "{back:?}");
     let unknown = RollbackRequest { to_revision: 9, ..RollbackRequest::default() };
@@ -98,11 +103,26 @@ async fn history_answers_what_happened_and_who_did_it() {
 
     let request = EventsRequest { most: 3, ..EventsRequest::default() };
     let mut stream = operator.events(request).await.unwrap().into_inner();
-    let mut kinds = Vec::new();
+    let (mut kinds, mut overridden) = (Vec::new(), Vec::new());
     while let Some(event) = stream.message().await.unwrap() {
         kinds.push(format!("{} by {}", event.kind, event.actor));
+        overridden.push(event.fields.get("windows_overridden").cloned().unwrap_or_default());
     }
     assert_eq!(kinds, ["applied by admin", "applied by admin", "rolled-back by admin"]);
+    assert_eq!(overridden, ["", "", "outage 4711"]);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_stale_parent_is_told_who_changed_which_keys_of_which_nodes() {
+    let coordinator = TestCoordinator::start().await;
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    coordinator.apply(&small_fleet("two.example.org"), Some(1)).await;
+    let stale = coordinator.apply(&small_fleet("three.example.org"), Some(1)).await;
+    assert!(stale.refused);
+    let told = "revision 2 is by admin (\"a change\"), and changed is-1, is-2: server.hostname;";
+    assert!(stale.refusal.contains(told), "{}", stale.refusal);
+    assert!(!stale.refusal.contains("two.example.org"), "no values: {}", stale.refusal);
     coordinator.stop().await;
 }
 

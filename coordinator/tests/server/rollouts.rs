@@ -1,6 +1,6 @@
 //! Rollouts through the whole coordinator, with agents that are scripted and otherwise real.
 
-use proto::wire::operator::{ControlRolloutRequest, RestartNodeRequest, StatusReply};
+use proto::wire::operator::{ControlRolloutRequest, RestartNodeRequest, RollbackRequest, StatusReply};
 
 use crate::support::{Manner, ScriptedAgent, TestCoordinator, small_fleet};
 
@@ -50,6 +50,31 @@ async fn a_node_that_fails_stops_the_rollout_and_what_was_changed_returns() {
     assert!(rollout.waiting.iter().any(|why| why.contains("start-failed")), "{rollout:#?}");
     // is-1 went forward and back, each time as a new generation.
     assert_eq!(*agents[0].assigned.borrow(), [1, 2, 3]);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn going_back_leads_only_to_what_was_healthy_there() {
+    let coordinator = TestCoordinator::start().await;
+    let agents = two_agents(&coordinator).await;
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    coordinator.until("rollout 1 done", rollout_is("done", 1)).await;
+    agents[0].manner.send_replace(Manner::Refuses);
+    coordinator.apply(&small_fleet("two.example.org"), None).await;
+    let mut assigned = agents[0].assigned.clone();
+    assigned.wait_for(|all| all.len() == 2).await.unwrap();
+    agents[0].manner.send_replace(Manner::Obeys);
+    coordinator.until("rollout 2 rolled back", rollout_is("rolled-back", 2)).await;
+    coordinator.apply(&small_fleet("three.example.org"), None).await;
+    coordinator.until("rollout 3 done", rollout_is("done", 3)).await;
+
+    let mut operator = coordinator.operator().await;
+    let to = |to_revision| RollbackRequest { to_revision, ..RollbackRequest::default() };
+    let refused = operator.rollback(to(2)).await.unwrap().into_inner();
+    assert!(refused.refused && refused.refusal.contains("never healthy on is-1"), "{refused:?}");
+    let back = operator.rollback(to(1)).await.unwrap().into_inner();
+    assert_eq!((back.revision, back.refused), (4, false), "{back:?}");
+    coordinator.until("rollout 4 done", rollout_is("done", 4)).await;
     coordinator.stop().await;
 }
 

@@ -22,6 +22,15 @@ pub struct GroupGoal {
     pub after: BTreeSet<GroupName>,
 }
 
+/// How a revision is to be rolled out. Kept with it, so that going back to it needs nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RolloutRules {
+    /// Limits over all groups.
+    pub policy: FleetPolicy,
+    /// All groups of the revision.
+    pub groups: BTreeMap<GroupName, GroupGoal>,
+}
+
 /// What a revision wants of one node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeGoal {
@@ -46,10 +55,8 @@ pub struct NewRollout {
     pub revision: Revision,
     /// When.
     pub at: Timestamp,
-    /// Limits over all groups.
-    pub policy: FleetPolicy,
-    /// All groups of the revision.
-    pub groups: BTreeMap<GroupName, GroupGoal>,
+    /// How, with all groups of the revision.
+    pub rules: RolloutRules,
     /// All nodes of the revision; those that already run their target drop out.
     pub nodes: BTreeMap<NodeName, NodeGoal>,
     /// Ignore maintenance windows, for this reason.
@@ -73,11 +80,11 @@ impl NewRollout {
             phase: Phase::Running,
             paused: None,
             windows_overridden: self.windows_overridden,
-            policy: self.policy,
+            policy: self.rules.policy,
             groups: BTreeMap::new(),
             steps: BTreeMap::new(),
         };
-        for (name, goal) in self.groups {
+        for (name, goal) in self.rules.groups {
             let members: BTreeMap<&NodeName, &NodeGoal> =
                 self.nodes.iter().filter(|(_, node)| node.group == name).collect();
             let steps = group_steps(&goal.policy, &members, view, self.at);

@@ -24,8 +24,11 @@
 //!     desired: None, wish: RunWish::Running, observed: None, expected: None,
 //! });
 //! let rollout = NewRollout {
-//!     id: RolloutId(1), revision: Revision(1), at: Timestamp(0), policy: FleetPolicy::default(),
-//!     groups: BTreeMap::from([(group.clone(), GroupGoal::default())]),
+//!     id: RolloutId(1), revision: Revision(1), at: Timestamp(0),
+//!     rules: RolloutRules {
+//!         policy: FleetPolicy::default(),
+//!         groups: BTreeMap::from([(group.clone(), GroupGoal::default())]),
+//!     },
 //!     nodes: BTreeMap::from([(node.clone(), NodeGoal {
 //!         group: group.clone(), target, restart: RestartClass::Restart, compared_with: None, last_good: None,
 //!     })]),
@@ -52,12 +55,13 @@ mod wait;
 pub mod window;
 
 pub use control::{Abort, ControlError};
-pub use create::{GroupGoal, NewRollout, NodeGoal};
+pub use create::{GroupGoal, NewRollout, NodeGoal, RolloutRules};
 pub use plan::{Plan, Step, plan};
 pub use policy::{FleetPolicy, OnFailure, Promotion, RolloutPolicy, Share};
 pub use state::{
     Flight, FlightStage, GroupRollout, Pause, Phase, Rollout, StepKind, StepRecord, StepState, Target,
 };
+pub use tally::may_take_down;
 pub use view::{FleetView, NodeView, RunWish};
 pub use wait::{NAMES_MAX, WaitReason};
 pub use window::{Cron, Overrun, Window, WindowUse};

@@ -61,11 +61,7 @@ pub struct Reason {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} comes after {}: {} of {} names {}",
-            self.group, self.after, self.key, self.node, self.peer
-        )
+        write!(f, "{} after {}: {} of {} names {}", self.group, self.after, self.key, self.node, self.peer)
     }
 }
 
@@ -75,6 +71,15 @@ pub struct Cycle {
     /// In order.
     pub groups: Vec<GroupName>,
     /// Why, where that was derived.
+    pub reasons: Vec<Reason>,
+}
+
+/// Which groups come after which, and why where that was not typed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Order {
+    /// For each group those that must be done before it begins.
+    pub after: BTreeMap<GroupName, BTreeSet<GroupName>>,
+    /// Why, for each part of `after` that was derived.
     pub reasons: Vec<Reason>,
 }
 
@@ -103,13 +108,14 @@ const KEYS: [(&str, Need); 7] = [
 /// The reasons that the configurations give, one per pair of groups, the strongest.
 pub fn reasons(nodes: &[OrderNode<'_>]) -> Vec<Reason> {
     let mut found: BTreeMap<(&GroupName, &GroupName), Reason> = BTreeMap::new();
+    let endpoints = endpoints(nodes);
     for node in nodes {
         let Ok(config) = node.config.parse::<toml_edit::DocumentMut>() else { continue };
         for (key, need) in KEYS {
             let mut urls = Vec::new();
             collect(config.as_table(), key, &mut urls);
-            for peer in urls.iter().filter_map(|url| peer(url, nodes)).filter(|peer| peer.group != node.group)
-            {
+            let peers = urls.iter().filter_map(|url| endpoints.get(&endpoint(url)?));
+            for peer in peers.filter(|peer| peer.group != node.group) {
                 let reason = Reason {
                     group: node.group.clone(),
                     after: peer.group.clone(),
@@ -128,27 +134,57 @@ pub fn reasons(nodes: &[OrderNode<'_>]) -> Vec<Reason> {
     found.into_values().collect()
 }
 
-/// The order that the configurations ask for.
+/// The order of the groups: as `typed`, and for groups that are not in there, as their configurations ask for. An
+/// empty set in `typed` says that the group comes after none, whatever its configuration names.
 ///
 /// # Errors
-/// If groups need each other at start; the reasons say by which keys.
-pub fn derive(nodes: &[OrderNode<'_>]) -> Result<BTreeMap<GroupName, BTreeSet<GroupName>>, Cycle> {
-    let reasons = reasons(nodes);
-    let mut after: BTreeMap<GroupName, BTreeSet<GroupName>> = BTreeMap::new();
+/// If groups need each other at start, or what is typed says the opposite; the reasons say by which keys.
+pub fn derive(
+    typed: &BTreeMap<GroupName, BTreeSet<GroupName>>,
+    nodes: &[OrderNode<'_>],
+) -> Result<Order, Cycle> {
+    let mut after = typed.clone();
     for node in nodes {
         after.entry(node.group.clone()).or_default();
     }
-    for reason in reasons.iter().filter(|reason| reason.need == Need::Starts) {
+    let (starts, publishes): (Vec<_>, Vec<_>) = reasons(nodes)
+        .into_iter()
+        .filter(|reason| !typed.contains_key(&reason.group))
+        .partition(|reason| reason.need == Need::Starts);
+    for reason in &starts {
         after.entry(reason.group.clone()).or_default().insert(reason.after.clone());
     }
-    check(&after).map_err(|cycle| explain(cycle, &reasons))?;
-    for reason in reasons.iter().filter(|reason| reason.need == Need::Publishes) {
-        let befores = after.entry(reason.group.clone()).or_default();
-        if befores.insert(reason.after.clone()) && check(&after).is_err() {
-            after.entry(reason.group.clone()).or_default().remove(&reason.after);
+    check(&after).map_err(|cycle| explain(cycle, &starts))?;
+    let mut reasons = starts;
+    for reason in publishes {
+        after.entry(reason.group.clone()).or_default().insert(reason.after.clone());
+        if check(&after).is_ok() {
+            reasons.push(reason);
+        } else {
+            after.entry(reason.group).or_default().remove(&reason.after);
         }
     }
-    Ok(after)
+    reasons.sort_by(|a, b| (&a.group, &a.after).cmp(&(&b.group, &b.after)));
+    Ok(Order { after, reasons })
+}
+
+/// Groups in an order in which they may go; one that waits for nothing comes first, then by name. What stands in a
+/// circle comes last.
+pub fn sorted<'a>(after: &BTreeMap<&'a GroupName, &BTreeSet<GroupName>>) -> Vec<&'a GroupName> {
+    let mut order: Vec<&GroupName> = Vec::with_capacity(after.len());
+    let mut left: Vec<&GroupName> = after.keys().copied().collect();
+    while !left.is_empty() {
+        let may_go = |name: &&&GroupName| {
+            after[**name].iter().all(|before| !after.contains_key(before) || order.contains(&before))
+        };
+        let next: Vec<&GroupName> = left.iter().filter(may_go).copied().collect();
+        if next.is_empty() {
+            order.append(&mut left);
+        }
+        left.retain(|name| !next.contains(name));
+        order.extend(next);
+    }
+    order
 }
 
 /// Whether an order, typed or derived, has an end.
@@ -225,8 +261,19 @@ fn strings(item: &Item, urls: &mut Vec<String>) {
     }
 }
 
-/// The node that a URL names, by host and port.
-fn peer<'n, 'a>(url: &str, nodes: &'n [OrderNode<'a>]) -> Option<&'n OrderNode<'a>> {
+/// Every node by the hosts and ports that name it; of two on one port the first.
+fn endpoints<'n, 'a>(nodes: &'n [OrderNode<'a>]) -> BTreeMap<(String, u16), &'n OrderNode<'a>> {
+    let mut endpoints = BTreeMap::new();
+    for node in nodes {
+        for port in &node.ports {
+            endpoints.entry((node.host.to_ascii_lowercase(), *port)).or_insert(node);
+        }
+    }
+    endpoints
+}
+
+/// The host and port that a URL names.
+fn endpoint(url: &str) -> Option<(String, u16)> {
     let (scheme, rest) = url.split_once("://")?;
     let authority = rest.split(['/', '?']).next()?;
     let authority = authority.rsplit('@').next()?;
@@ -235,7 +282,7 @@ fn peer<'n, 'a>(url: &str, nodes: &'n [OrderNode<'a>]) -> Option<&'n OrderNode<'
         None if scheme == "https" => (authority, 443),
         None => (authority, 80),
     };
-    nodes.iter().find(|node| node.host.eq_ignore_ascii_case(host) && node.ports.contains(&port))
+    Some((host.to_ascii_lowercase(), port))
 }
 
 #[cfg(test)]
@@ -254,6 +301,13 @@ mod tests {
         }
 
         fn order(&self) -> Result<String, String> {
+            self.order_with(&[])
+        }
+
+        fn order_with(&self, typed: &[(&str, &[&str])]) -> Result<String, String> {
+            let name = |text: &&str| GroupName::parse(text).unwrap();
+            let typed = typed.iter().map(|(group, after)| (name(group), after.iter().map(name).collect()));
+            let typed: BTreeMap<GroupName, BTreeSet<GroupName>> = typed.collect();
             let nodes: Vec<OrderNode<'_>> = self
                 .0
                 .iter()
@@ -268,8 +322,8 @@ mod tests {
             let line = |(group, after): (GroupName, BTreeSet<GroupName>)| {
                 format!("{group}: {}", after.iter().map(GroupName::as_str).collect::<Vec<_>>().join(" "))
             };
-            derive(&nodes)
-                .map(|order| order.into_iter().map(line).collect::<Vec<_>>().join("\n"))
+            derive(&typed, &nodes)
+                .map(|order| order.after.into_iter().map(line).collect::<Vec<_>>().join("\n"))
                 .map_err(|cycle| cycle.to_string())
         }
     }
@@ -327,8 +381,43 @@ properties.notification_endpoint = "https://cp1:9443/internal/data/v1/notify"
         assert_eq!(
             text,
             "the order of the groups is a circle: ga after gb after ga; \
-             ga comes after gb: apim.key_manager.service_url of ga-a names gb-b; \
-             gb comes after ga: apim.event_hub.service_url of gb-b names ga-a"
+             ga after gb: apim.key_manager.service_url of ga-a names gb-b; \
+             gb after ga: apim.event_hub.service_url of gb-b names ga-a"
         );
+    }
+
+    #[test]
+    fn what_is_typed_is_not_derived_and_nothing_typed_is_an_order_too() {
+        let fleet = Fleet::new(&[
+            ("cp", "cp1", 0, CONTROL),
+            ("gw", "gw1", 0, GATEWAY),
+            ("km", "is1", 1, IDENTITY),
+            ("tm", "tm1", 0, TRAFFIC),
+        ]);
+        assert_eq!(
+            fleet.order_with(&[("gw", &["tm"]), ("cp", &[])]).unwrap(),
+            "cp: \ngw: tm\nkm: \ntm: cp",
+            "gw only as typed, cp after none, tm still as derived"
+        );
+    }
+
+    #[test]
+    fn a_typed_order_against_a_derived_one_is_a_circle_that_names_the_key() {
+        let fleet = Fleet::new(&[("gw", "gw1", 0, GATEWAY), ("km", "is1", 1, "")]);
+        assert_eq!(
+            fleet.order_with(&[("km", &["gw"])]).unwrap_err(),
+            "the order of the groups is a circle: gw after km after gw; \
+             gw after km: apim.key_manager.service_url of gw-gw1 names km-is1"
+        );
+    }
+
+    #[test]
+    fn groups_are_sorted_by_what_they_wait_for() {
+        let name = |text: &str| GroupName::parse(text).unwrap();
+        let (cp, gw, km) = (name("cp"), name("gw"), name("km"));
+        let (none, after_km, after_cp) =
+            (BTreeSet::new(), [km.clone()].into(), [cp.clone(), name("x")].into());
+        let after = BTreeMap::from([(&cp, &after_km), (&gw, &after_cp), (&km, &none)]);
+        assert_eq!(sorted(&after), [&km, &cp, &gw]);
     }
 }

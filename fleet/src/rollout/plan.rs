@@ -288,7 +288,7 @@ impl<'a> Planner<'a> {
     // --- steps ---
 
     fn send_updates(&mut self) {
-        let mut tally = Tally::new(&self.next, self.view);
+        let mut tally = Tally::new(&self.next.steps, self.view);
         let given = self.given;
         for name in given.groups.keys() {
             if let Some((after, open)) = self.blocking_group(name) {
@@ -417,7 +417,7 @@ impl<'a> Planner<'a> {
     }
 
     fn send_returns(&mut self) {
-        let mut tally = Tally::new(&self.next, self.view);
+        let mut tally = Tally::new(&self.next.steps, self.view);
         let given = self.given;
         let owed: Vec<(&'a NodeName, Target)> =
             given.steps.keys().filter_map(|name| self.owed(name).map(|target| (name, target))).collect();

@@ -14,11 +14,44 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    create::RolloutRules,
+    policy::{FleetPolicy, Share},
     state::{Rollout, StepRecord},
     view::{FleetView, NodeView},
     wait::{WaitReason, first_names},
 };
 use crate::ids::{GroupName, NodeName};
+
+/// Whether an operator's own restart or stop of a node is within the budget; otherwise why not. The same rules as for
+/// a step: what is down for any reason counts, and so do the steps of the rollout that is under way.
+///
+/// # Errors
+/// The reason a step on this node would wait for.
+pub fn may_take_down(
+    rules: &RolloutRules,
+    under_way: Option<&Rollout>,
+    view: &FleetView<'_>,
+    name: &NodeName,
+) -> Result<(), WaitReason> {
+    let Some(node) = view.nodes.get(name) else { return Ok(()) };
+    let none = BTreeMap::new();
+    let steps = under_way.map_or(&none, |rollout| &rollout.steps);
+    let mut tally = Tally::new(steps, view);
+    if steps.get(name).and_then(StepRecord::flight).is_some_and(|flight| flight.restarts) {
+        // Its own step does not stand in its way.
+        tally.replace(view, name);
+    }
+    let share = rules.groups.get(node.group).map(|group| group.policy.max_unavailable);
+    let limits = Limits { fleet: &rules.policy, group: node.group, share: share.unwrap_or_default() };
+    tally.within(&limits, name, node)
+}
+
+/// What the count is held against.
+struct Limits<'a> {
+    fleet: &'a FleetPolicy,
+    group: &'a GroupName,
+    share: Share,
+}
 
 #[derive(Debug, Default)]
 struct GroupTally<'a> {
@@ -37,7 +70,7 @@ pub(super) struct Tally<'a> {
 }
 
 impl<'a> Tally<'a> {
-    pub(super) fn new(rollout: &Rollout, view: &'a FleetView<'a>) -> Self {
+    pub(super) fn new(steps: &BTreeMap<NodeName, StepRecord>, view: &'a FleetView<'a>) -> Self {
         let mut tally = Self {
             groups: BTreeMap::new(),
             size: view.nodes.len(),
@@ -46,7 +79,7 @@ impl<'a> Tally<'a> {
             busy_hosts: BTreeMap::new(),
         };
         for (name, node) in &view.nodes {
-            let flight = rollout.steps.get(*name).and_then(StepRecord::flight);
+            let flight = steps.get(*name).and_then(StepRecord::flight);
             let group = tally.groups.entry(node.group).or_default();
             group.size += 1;
             if flight.is_some() || !node.is_available() {
@@ -70,24 +103,29 @@ impl<'a> Tally<'a> {
         node: &NodeView<'_>,
     ) -> Result<(), WaitReason> {
         let Some(record) = rollout.steps.get(name) else { return Ok(()) };
-        let group_name = &record.group;
+        let share = rollout.groups.get(&record.group).map(|group| group.policy.max_unavailable);
+        let limits =
+            Limits { fleet: &rollout.policy, group: &record.group, share: share.unwrap_or_default() };
+        self.within(&limits, name, node)
+    }
+
+    fn within(&self, limits: &Limits<'_>, name: &NodeName, node: &NodeView<'_>) -> Result<(), WaitReason> {
+        let (group_name, share) = (limits.group, limits.share);
         let empty = GroupTally::default();
         let group = self.groups.get(group_name).unwrap_or(&empty);
-        if rollout.policy.spread_hosts && self.busy_hosts.get(node.host).is_some_and(|busy| 0 < *busy) {
+        if limits.fleet.spread_hosts && self.busy_hosts.get(node.host).is_some_and(|busy| 0 < *busy) {
             return Err(WaitReason::Host { node: name.clone(), host: node.host.to_owned() });
         }
         let serves = node.is_healthy();
         // One that is counted as down may still serve: what was committed for it has not happened yet.
         let more = usize::from(!group.down.contains(name));
-        let share =
-            rollout.groups.get(group_name).map(|group| group.policy.max_unavailable).unwrap_or_default();
         let max = share.at_most(group.size);
         if max < group.flights + 1 || (serves && max < group.down.len() + more) {
             let down = first_names(group.down.iter().copied());
             let count = group.down.len();
             return Err(WaitReason::Budget { group: group_name.clone(), down, count, max, share });
         }
-        if let Some(share) = rollout.policy.max_unavailable {
+        if let Some(share) = limits.fleet.max_unavailable {
             let max = share.at_most(self.size);
             if max < self.flights + 1 || (serves && max < self.down + more) {
                 return Err(WaitReason::FleetBudget { group: group_name.clone(), count: self.down, max });

@@ -1,21 +1,29 @@
 //! Checks between the parts of a fleet: references that lead nowhere, circles, two servers in one place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
+    ComposedNode,
     compose::{Documents, Draft, layer_path},
+    expression::NodeFacts,
     files::whole_file,
-    manifest::Manifest,
+    manifest::{GroupText, Manifest},
     reader::Typed,
     report::{Report, suggest},
 };
-use crate::ids::{GroupName, NodeName};
+use crate::{
+    ids::{GroupName, NodeName},
+    rollout::order::{self, Order, OrderNode},
+};
 
 /// Groups, nodes and `after`.
 pub(super) fn references(manifest: &Manifest<'_>, report: &mut Report) {
     let names: Vec<&str> = manifest.groups.keys().map(GroupName::as_str).collect();
     for (name, group) in &manifest.groups {
-        for after in &group.after {
+        for after in group.after.iter().flatten() {
             if !names.contains(&after.value.as_str()) {
                 report.error(
                     "CV102",
@@ -70,7 +78,7 @@ fn follow<'a>(
     report: &mut Report,
 ) {
     let Some(group) = manifest.groups.get(name) else { return };
-    for after in &group.after {
+    for after in group.after.iter().flatten() {
         path.push((name.as_str(), after));
         if let Some(start) = path.iter().position(|(visited, _)| *visited == after.value) {
             let circle: Vec<&str> = path[start..].iter().map(|(visited, _)| *visited).collect();
@@ -88,6 +96,48 @@ fn follow<'a>(
         path.pop();
     }
     done.insert(name.as_str());
+}
+
+/// The order of the groups: typed in `after`, or derived from the URLs in the composed configuration.
+pub(super) fn order(
+    manifest: &Manifest<'_>,
+    nodes: &BTreeMap<NodeName, ComposedNode>,
+    facts: &[Arc<NodeFacts>],
+    report: &mut Report,
+) -> Order {
+    let typed = |group: &GroupText<'_>| {
+        let after = group.after.as_ref()?;
+        Some(after.iter().filter_map(|typed| GroupName::parse(&typed.value).ok()).collect())
+    };
+    let typed: BTreeMap<GroupName, BTreeSet<GroupName>> =
+        manifest.groups.iter().filter_map(|(name, group)| Some((name.clone(), typed(group)?))).collect();
+    let facts: BTreeMap<&str, &Arc<NodeFacts>> =
+        facts.iter().map(|facts| (facts.name.as_str(), facts)).collect();
+    let order_nodes: Vec<OrderNode<'_>> = nodes
+        .iter()
+        .filter_map(|(name, node)| Some(order_node(name, node, facts.get(name.as_str())?)))
+        .collect();
+    match order::derive(&typed, &order_nodes) {
+        Ok(order) => order,
+        // A circle of typed ones alone has been told, with its place.
+        Err(cycle) if cycle.reasons.is_empty() => Order::default(),
+        Err(cycle) => {
+            let group = cycle.reasons.first().and_then(|reason| manifest.groups.get(&reason.group));
+            let groups: Vec<&str> = cycle.groups.iter().map(GroupName::as_str).collect();
+            let remedy = format!(
+                "type `after` for one of {}; after = [] says that it comes after none",
+                groups.join(", ")
+            );
+            report.error("CV103", group.map(|group| group.at.key_place()), cycle.to_string(), remedy);
+            Order::default()
+        }
+    }
+}
+
+fn order_node<'a>(name: &'a NodeName, node: &'a ComposedNode, facts: &'a NodeFacts) -> OrderNode<'a> {
+    let ports = facts.open_ports().filter_map(|port| facts.number(port)).collect();
+    let (group, host, config) = (&node.group, node.host.as_str(), node.config_text.as_str());
+    OrderNode { node: name, group, host, ports, config }
 }
 
 /// Layers that are named but missing, and layers that nobody names.

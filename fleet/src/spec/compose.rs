@@ -23,6 +23,7 @@ use crate::{
     finding::Place,
     ids::{Digest, GroupName, NodeName},
     product::{self, Catalogue, FileRule, Product},
+    rollout::order::Order,
 };
 
 /// Composes a fleet directory that has no secrets: one that is asked for is an error.
@@ -186,6 +187,7 @@ impl<'a> Composer<'a> {
         }
         let expressions = Expressions::new(self.manifest.name.as_str(), groups);
         let rules = self.fleet_rules(report);
+        let facts: Vec<Arc<NodeFacts>> = drafts.iter().map(|draft| Arc::clone(&draft.facts)).collect();
         let mut nodes = BTreeMap::new();
         for draft in drafts {
             report.node = Some(draft.name.clone());
@@ -195,11 +197,13 @@ impl<'a> Composer<'a> {
             }
             report.node = None;
         }
-        let groups = self.groups(&nodes);
+        let order = check::order(self.manifest, &nodes, &facts, report);
+        let groups = self.groups(&nodes, &order);
         Some(Fleet {
             name: self.manifest.name.clone(),
             rollout: self.manifest.rollout.clone(),
             groups,
+            order_reasons: order.reasons,
             nodes,
         })
     }
@@ -222,12 +226,9 @@ impl<'a> Composer<'a> {
         products
     }
 
-    fn groups(&self, nodes: &BTreeMap<NodeName, ComposedNode>) -> BTreeMap<GroupName, Group> {
+    fn groups(&self, nodes: &BTreeMap<NodeName, ComposedNode>, order: &Order) -> BTreeMap<GroupName, Group> {
         let member = |group: &GroupName| {
             nodes.iter().filter(|(_, node)| node.group == *group).map(|(name, _)| name.clone()).collect()
-        };
-        let after = |group: &GroupText<'_>| {
-            group.after.iter().filter_map(|typed| GroupName::parse(&typed.value).ok()).collect()
         };
         self.manifest
             .groups
@@ -235,7 +236,7 @@ impl<'a> Composer<'a> {
             .map(|(name, group)| {
                 let composed = Group {
                     product: group.product.value.clone(),
-                    after: after(group),
+                    after: order.after.get(name).cloned().unwrap_or_default(),
                     rollout: group.rollout.clone(),
                     nodes: member(name),
                 };

@@ -32,7 +32,8 @@ pub(super) struct GroupText<'a> {
     pub(super) at: At,
     pub(super) product: Typed<String>,
     pub(super) layers: Vec<Typed<String>>,
-    pub(super) after: Vec<Typed<String>>,
+    /// Absent: derived.
+    pub(super) after: Option<Vec<Typed<String>>>,
     pub(super) rollout: RolloutPolicy,
     pub(super) values: Option<&'a Table>,
     pub(super) ports: Ports,
@@ -205,7 +206,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
     let product = reader.text("product", report);
     let product = reader.required("product", product, "\"wso2is-7.2\"", report);
     let layers = read_list(&mut reader, "layers", report);
-    let after = read_list(&mut reader, "after", report);
+    let after = reader.raw().get("after").is_some().then(|| read_list(&mut reader, "after", report));
     let rollout = match reader.table("rollout", report) {
         Some(table) => super::rollout_text::read_group(table, report),
         None => RolloutPolicy::default(),

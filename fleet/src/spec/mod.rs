@@ -29,7 +29,7 @@ use crate::{
     bundle::Bundle,
     finding::{Finding, Place},
     ids::{Digest, FleetName, GroupName, NodeName},
-    rollout::{FleetPolicy, RolloutPolicy},
+    rollout::{FleetPolicy, RolloutPolicy, order},
 };
 
 pub use compose::{compose, compose_with};
@@ -78,6 +78,8 @@ pub struct Fleet {
     pub rollout: FleetPolicy,
     /// By name.
     pub groups: BTreeMap<GroupName, Group>,
+    /// Why groups come after others where `after` is not typed.
+    pub order_reasons: Vec<order::Reason>,
     /// By name.
     pub nodes: BTreeMap<NodeName, ComposedNode>,
 }
@@ -87,8 +89,8 @@ pub struct Fleet {
 pub struct Group {
     /// Catalogue id.
     pub product: String,
-    /// Groups that must be done before this one begins, as typed in `after`.
-    pub after: Vec<GroupName>,
+    /// Groups that must be done before this one begins: as typed in `after`, or else derived.
+    pub after: BTreeSet<GroupName>,
     /// `[groups.NAME.rollout]`.
     pub rollout: RolloutPolicy,
     /// Its nodes, sorted.

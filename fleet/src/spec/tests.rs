@@ -308,3 +308,49 @@ fn the_health_api_is_asked_only_when_it_is_on() {
     assert!(!probes("").contains(&"health-api".to_owned()));
     assert!(probes("[carbon_health_check]\nenable = true\n").contains(&"health-api".to_owned()));
 }
+
+/// A key manager and a gateway that asks it; `after` is a line of the gateway's group.
+fn gateway_and_key_manager(km_after: &str, gw_after: &str) -> Composition {
+    let fleet = format!(
+        "name = \"acme\"\n\
+         [groups.km]\nproduct = \"wso2is-7.2\"\n{km_after}\n\
+         [groups.gw]\nproduct = \"wso2am-universal-gw-4.5\"\nlayers = [\"gw\"]\n{gw_after}\n\
+         [nodes.is-1]\ngroup = \"km\"\nhost = \"is1\"\nhome = \"/opt/is\"\noffset = 1\n\
+         [nodes.gw-1]\ngroup = \"gw\"\nhost = \"gw1\"\nhome = \"/opt/gw\"\n"
+    );
+    let gw = "[apim.key_manager]\nservice_url = \"https://{{ nodes('km')[0].host }}:{{ nodes('km')[0].port('https') }}/services/\"\n";
+    compose(&sources(&[("fleet.toml", &fleet), ("config/gw.toml", gw)]))
+}
+
+fn after_of(composition: &Composition, group: &str) -> Vec<String> {
+    let fleet = composition.fleet.as_ref().unwrap();
+    fleet.groups[&GroupName::parse(group).unwrap()].after.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn an_order_that_is_not_typed_comes_from_the_composed_urls() {
+    let derived = gateway_and_key_manager("", "");
+    assert_eq!((after_of(&derived, "gw"), after_of(&derived, "km")), (vec!["km".to_owned()], vec![]));
+    let reasons: Vec<String> = derived.fleet.unwrap().order_reasons.iter().map(ToString::to_string).collect();
+    assert_eq!(reasons, ["gw after km: apim.key_manager.service_url of gw-1 names is-1"]);
+    let none = gateway_and_key_manager("", "after = []");
+    assert_eq!(after_of(&none, "gw"), Vec::<String>::new());
+    assert_eq!(none.fleet.unwrap().order_reasons, []);
+}
+
+#[test]
+fn a_typed_order_against_the_urls_is_refused_with_the_key() {
+    let circle = gateway_and_key_manager("after = [\"gw\"]", "");
+    let told: Vec<&Finding> = circle.findings.iter().filter(|finding| finding.code == "CV103").collect();
+    assert_eq!(told.len(), 1, "{:#?}", circle.findings);
+    assert!(
+        told[0].message.contains("apim.key_manager.service_url of gw-1 names is-1"),
+        "{}",
+        told[0].message
+    );
+    assert!(told[0].remedy.contains("after = []"));
+    assert!(circle.fleet.is_none());
+    // Said for both, the typed order holds.
+    let typed = gateway_and_key_manager("after = [\"gw\"]", "after = []");
+    assert_eq!((after_of(&typed, "km"), after_of(&typed, "gw")), (vec!["gw".to_owned()], vec![]));
+}

@@ -1,14 +1,18 @@
 //! Records of the store that are domain values of `fleet`: rollouts. The coordinator's own records are converted
 //! where they are defined.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use fleet::{
     bundle::RestartClass,
     ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
     rollout::{
-        Cron, FleetPolicy, Flight, FlightStage, GroupRollout, OnFailure, Overrun, Pause, Phase, Promotion,
-        Rollout, RolloutPolicy, Share, StepKind, StepRecord, StepState, Target, Window, WindowUse,
+        Cron, FleetPolicy, Flight, FlightStage, GroupGoal, GroupRollout, OnFailure, Overrun, Pause, Phase,
+        Promotion, Rollout, RolloutPolicy, RolloutRules, Share, StepKind, StepRecord, StepState, Target,
+        Window, WindowUse,
     },
     time::Timestamp,
 };
@@ -78,11 +82,7 @@ impl From<&Rollout> for wire::Rollout {
                 .as_ref()
                 .map(|pause| wire::Pause { why: pause.why.clone(), at_ms: pause.at.0 }),
             windows_overridden: rollout.windows_overridden.clone(),
-            policy: Some(wire::FleetPolicy {
-                max_unavailable: rollout.policy.max_unavailable.map(share_to_wire),
-                failures_max: rollout.policy.failures_max.map(share_to_wire),
-                spread_hosts: rollout.policy.spread_hosts,
-            }),
+            policy: Some(fleet_policy_to_wire(&rollout.policy)),
             groups: rollout.groups.iter().map(group).collect(),
             steps: rollout.steps.iter().map(step).collect(),
             rolls_back_to: 0,
@@ -109,15 +109,64 @@ impl TryFrom<wire::Rollout> for Rollout {
             phase: phase_from_wire(required(rollout.phase, "Rollout", "phase")?)?,
             paused: rollout.pause.map(|pause| Pause { why: pause.why, at: Timestamp(pause.at_ms) }),
             windows_overridden: rollout.windows_overridden,
-            policy: FleetPolicy {
-                max_unavailable: share_from_wire(policy.max_unavailable)?,
-                failures_max: share_from_wire(policy.failures_max)?,
-                spread_hosts: policy.spread_hosts,
-            },
+            policy: fleet_policy_from_wire(&policy)?,
             groups: rollout.groups.into_iter().map(group).collect::<Result<BTreeMap<_, _>, _>>()?,
             steps: rollout.steps.into_iter().map(step).collect::<Result<BTreeMap<_, _>, _>>()?,
         })
     }
+}
+
+fn fleet_policy_to_wire(policy: &FleetPolicy) -> wire::FleetPolicy {
+    wire::FleetPolicy {
+        max_unavailable: policy.max_unavailable.map(share_to_wire),
+        failures_max: policy.failures_max.map(share_to_wire),
+        spread_hosts: policy.spread_hosts,
+    }
+}
+
+fn fleet_policy_from_wire(policy: &wire::FleetPolicy) -> Result<FleetPolicy, ConvertError> {
+    Ok(FleetPolicy {
+        max_unavailable: share_from_wire(policy.max_unavailable)?,
+        failures_max: share_from_wire(policy.failures_max)?,
+        spread_hosts: policy.spread_hosts,
+    })
+}
+
+impl From<&RolloutRules> for wire::RolloutRules {
+    fn from(rules: &RolloutRules) -> Self {
+        let group = |(name, goal): (&GroupName, &GroupGoal)| {
+            let after = after_to_wire(&goal.after);
+            (name.to_string(), wire::GroupRules { policy: Some(policy_to_wire(&goal.policy)), after })
+        };
+        Self {
+            policy: Some(fleet_policy_to_wire(&rules.policy)),
+            groups: rules.groups.iter().map(group).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::RolloutRules> for RolloutRules {
+    type Error = ConvertError;
+
+    fn try_from(rules: wire::RolloutRules) -> Result<Self, ConvertError> {
+        let group = |(text, group): (String, wire::GroupRules)| {
+            let policy = policy_from_wire(&required(group.policy, "GroupRules", "policy")?)?;
+            let goal = GroupGoal { policy, after: after_from_wire(&group.after, "GroupRules")? };
+            Ok::<_, ConvertError>((name(GroupName::parse(&text), "RolloutRules")?, goal))
+        };
+        Ok(Self {
+            policy: fleet_policy_from_wire(&required(rules.policy, "RolloutRules", "policy")?)?,
+            groups: rules.groups.into_iter().map(group).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn after_to_wire(after: &BTreeSet<GroupName>) -> Vec<String> {
+    after.iter().map(ToString::to_string).collect()
+}
+
+fn after_from_wire(after: &[String], message: &'static str) -> Result<BTreeSet<GroupName>, ConvertError> {
+    after.iter().map(|text| name(GroupName::parse(text), message)).collect()
 }
 
 fn phase_to_wire(phase: &Phase) -> wire::Phase {
@@ -223,7 +272,7 @@ fn window_from_wire(window: &wire::Window) -> Result<Window, ConvertError> {
 fn group_to_wire(group: &GroupRollout) -> wire::GroupRollout {
     wire::GroupRollout {
         policy: Some(policy_to_wire(&group.policy)),
-        after: group.after.iter().map(ToString::to_string).collect(),
+        after: after_to_wire(&group.after),
         wave: group.wave,
         wave_ready_ms: time_or_zero(group.wave_ready),
         promoted: group.promoted,
@@ -232,10 +281,9 @@ fn group_to_wire(group: &GroupRollout) -> wire::GroupRollout {
 }
 
 fn group_from_wire(group: wire::GroupRollout) -> Result<GroupRollout, ConvertError> {
-    let after = group.after.iter().map(|text| name(GroupName::parse(text), "GroupRollout"));
     Ok(GroupRollout {
         policy: policy_from_wire(&required(group.policy, "GroupRollout", "policy")?)?,
-        after: after.collect::<Result<_, _>>()?,
+        after: after_from_wire(&group.after, "GroupRollout")?,
         wave: group.wave,
         wave_ready: time_from_zero(group.wave_ready_ms),
         promoted: group.promoted,

@@ -7,7 +7,7 @@ use fleet::{
     ids::{Digest, Revision, RolloutId},
     observed::{Observed, ServiceState, Verdict},
     restart,
-    rollout::{self, FleetView, NewRollout, NodeGoal, NodeView, Phase, Plan, Rollout, Target},
+    rollout::{self, FleetView, NewRollout, NodeGoal, NodeView, Phase, Plan, Rollout, RolloutRules, Target},
 };
 
 use super::{Bug, Entry, Sim};
@@ -321,8 +321,7 @@ impl Sim {
             id,
             revision: Revision(id.0),
             at: self.wall(),
-            policy: self.fleet.clone(),
-            groups: self.groups.iter().cloned().collect(),
+rules: RolloutRules { policy: self.fleet.clone(), groups: self.groups.iter().cloned().collect() },
             nodes: (0..self.hosts.len())
                 .filter(|index| self.hosts[*index].member)
                 .map(|index| (self.hosts[index].name.clone(), goal(index)))

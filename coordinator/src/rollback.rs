@@ -1,0 +1,211 @@
+//! Going back to an older revision, and what a refusal of a stale parent tells.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet::{
+    bundle::Bundle,
+    ids::{Digest, NodeName, Revision},
+    rollout::{RolloutRules, StepState},
+    spec::{Absent, Sources, canonical},
+};
+
+use crate::{
+    apply::{Applied, ApplyError, Intent, RevisionDraft, compose_apart, rules_of},
+    coordinator::Coordinator,
+    store::{
+        Key, Range, StoreError, blobs,
+        records::{Record as _, RevisionRecord, RolloutRecord, Target},
+    },
+    view::Snapshot,
+};
+
+/// Revisions that a refusal of a stale parent lists.
+const LISTED_MAX: usize = 5;
+/// Nodes that such a line names and compares.
+const NODES_MAX: usize = 5;
+/// Keys and files that such a line names.
+const KEYS_MAX: usize = 6;
+
+impl Coordinator {
+    /// Makes a new revision with the content of an older one, and starts its rollout.
+    ///
+    /// Nodes get the content that was composed then, whatever its secrets are now, in the order and with the limits
+    /// that the revision was applied with.
+    ///
+    /// # Errors
+    /// The store failed; see [`ApplyError`].
+    pub async fn roll_back(&self, to: Option<Revision>, intent: &Intent) -> Result<Applied, ApplyError> {
+        let refused = |why| Ok(Applied::Refused { findings: Vec::new(), why });
+        let snapshot = self.snapshot().await?;
+        let newest = snapshot.meta.record.newest_revision;
+        let to = to.unwrap_or(Revision(newest.0.saturating_sub(1)));
+        if to.0 == 0 || newest <= to {
+            return refused(format!("there is no revision before the newest, {newest}, to go back to: {to}"));
+        }
+        let _applying = self.applying.lock().await;
+        let Some(entry) = self.store.get(&Key::revision(to)).await? else {
+            return refused(format!(
+                "revision {to} is not kept any more; the newest {} are, so apply its directory from Git instead",
+                self.history.revisions
+            ));
+        };
+        let old = RevisionRecord::read(&entry)?;
+        let unproven = self.unproven(&snapshot, &old).await?;
+        if !unproven.is_empty() {
+            return refused(format!(
+                "revision {to} was never healthy on {}, and what runs there was; go back further, or apply the \
+                 directory of revision {to} from Git if you mean it",
+                names(&unproven)
+            ));
+        }
+        let rules = match &old.rules {
+            Some(rules) => Some(rules.clone()),
+            None => self.recomposed_rules(&old).await?,
+        };
+        let Some(rules) = rules else {
+            return refused(format!(
+                "revision {to} was applied by an older version, and its directory does not compose any more, so its \
+                 order and limits are not known; apply its directory from Git instead"
+            ));
+        };
+        let draft =
+            RevisionDraft { sources: old.sources, nodes: old.nodes, rules, rolls_back_to: Some(old.number) };
+        let outcome = self.commit_revision(&draft, None, intent).await?;
+        Ok(match outcome {
+            Ok((revision, rollout)) => Applied::Done { revision, rollout, findings: Vec::new() },
+            Err(why) => Applied::Refused { findings: Vec::new(), why },
+        })
+    }
+
+    /// Nodes that have been healthy with something, and on which what `old` wants never was, as far as is known.
+    async fn unproven(&self, snapshot: &Snapshot, old: &RevisionRecord) -> Result<Vec<NodeName>, StoreError> {
+        let mut proven: BTreeSet<(NodeName, Digest)> = BTreeSet::new();
+        for entry in self.store.range(Range::first(Key::ROLLOUTS, usize::MAX)).await? {
+            for (name, step) in RolloutRecord::read(&entry)?.rollout.steps {
+                let ready = matches!(step.state, StepState::Ready { .. }).then_some(step.target);
+                let good = ready.into_iter().chain(step.last_good);
+                proven.extend(good.map(|target| (name.clone(), target.bundle)));
+            }
+        }
+        let unproven = |(name, target): &(&NodeName, &Target)| {
+            let good = snapshot.seen.get(*name).and_then(|seen| seen.last_good.as_ref());
+            good.is_some_and(|good| good.target.bundle != target.bundle)
+                && !proven.contains(&((*name).clone(), target.bundle))
+        };
+        Ok(old.nodes.iter().filter(unproven).map(|(name, _)| name.clone()).collect())
+    }
+
+    /// How a revision of before rules were kept is rolled out: its sources say it, if they still compose.
+    async fn recomposed_rules(&self, old: &RevisionRecord) -> Result<Option<RolloutRules>, ApplyError> {
+        let mut sources = Sources::default();
+        for (path, digest) in &old.sources {
+            let content = blobs::get(&*self.store, digest).await?;
+            let content = content.ok_or_else(|| StoreError::missing("read a revision's content"))?;
+            sources.0.insert(path.clone(), content.to_vec());
+        }
+        let secrets = self.secrets(Absent::Placeholder).await?;
+        let (_, composition) = compose_apart(sources, secrets).await?;
+        Ok(composition.fleet.as_ref().map(rules_of))
+    }
+
+    /// Who changed what since `parent`.
+    pub(crate) async fn stale(&self, parent: Revision, newest: Revision) -> Result<String, ApplyError> {
+        let mut text = format!("this change was made on revision {parent}, and the newest is {newest};");
+        let mut listed = 0;
+        let mut number = newest;
+        while parent < number && listed < LISTED_MAX {
+            if let Some(entry) = self.store.get(&Key::revision(number)).await? {
+                let between = RevisionRecord::read(&entry)?;
+                let changed = self.changed_by(&between).await?;
+                text +=
+                    &format!(" revision {number} is by {} ({:?}){changed};", between.author, between.message);
+                listed += 1;
+            }
+            number = Revision(number.0 - 1);
+        }
+        text += " look at what they changed, then apply on top of it";
+        Ok(text)
+    }
+
+    /// `, and changed is-1, is-2: server.hostname`; empty if the revision before is not kept.
+    async fn changed_by(&self, revision: &RevisionRecord) -> Result<String, StoreError> {
+        let before = match self.store.get(&Key::revision(revision.parent)).await? {
+            Some(entry) => RevisionRecord::read(&entry)?.nodes,
+            None if revision.parent.0 == 0 => BTreeMap::new(),
+            None => return Ok(String::new()),
+        };
+        let differs = |(name, target): &(&NodeName, &Target)| {
+            before.get(*name).is_none_or(|old| old.bundle != target.bundle)
+        };
+        let nodes: Vec<NodeName> =
+            revision.nodes.iter().filter(differs).map(|(name, _)| name.clone()).collect();
+        let gone: Vec<NodeName> =
+            before.keys().filter(|name| !revision.nodes.contains_key(*name)).cloned().collect();
+        let mut keys = BTreeSet::new();
+        for (old, new) in
+            nodes.iter().take(NODES_MAX).filter_map(|name| before.get(name).zip(revision.nodes.get(name)))
+        {
+            keys.append(&mut self.changed_keys(old, new).await?);
+        }
+        let mut text =
+            if nodes.is_empty() { String::new() } else { format!(", and changed {}", names(&nodes)) };
+        if !keys.is_empty() {
+            let shown: Vec<&str> = keys.iter().take(KEYS_MAX).map(String::as_str).collect();
+            let more = if shown.len() < keys.len() { ", ..." } else { "" };
+            text += &format!(": {}{more}", shown.join(", "));
+        }
+        if !gone.is_empty() {
+            text += &format!(", and removed {}", names(&gone));
+        }
+        Ok(text)
+    }
+
+    /// The keys of deployment.toml and the other files that differ. Never a value.
+    async fn changed_keys(&self, old: &Target, new: &Target) -> Result<BTreeSet<String>, StoreError> {
+        let bundles = (self.bundle(&old.content).await?, self.bundle(&new.content).await?);
+        let (Some(old), Some(new)) = bundles else { return Ok(BTreeSet::new()) };
+        let mut changed = BTreeSet::new();
+        let paths: BTreeSet<_> = old.files.keys().chain(new.files.keys()).collect();
+        for path in paths {
+            let digest = |bundle: &Bundle| bundle.files.get(path).map(|file| file.digest);
+            let (was, is) = (digest(&old), digest(&new));
+            if was == is {
+                continue;
+            }
+            let keys = match (was, is, path.file_name()) {
+                (Some(was), Some(is), "deployment.toml") => self.differing_keys(&was, &is).await?,
+                _ => None,
+            };
+            changed.extend(keys.unwrap_or_else(|| [path.to_string()].into()));
+        }
+        if old.service != new.service {
+            changed.insert("service settings".to_owned());
+        }
+        Ok(changed)
+    }
+
+    async fn differing_keys(
+        &self,
+        old: &Digest,
+        new: &Digest,
+    ) -> Result<Option<BTreeSet<String>>, StoreError> {
+        let flat =
+            |bytes: &[u8]| std::str::from_utf8(bytes).ok().and_then(|text| canonical::flatten(text).ok());
+        let old = blobs::get(&*self.store, old).await?;
+        let new = blobs::get(&*self.store, new).await?;
+        let flats = old.and_then(|old| flat(&old)).zip(new.and_then(|new| flat(&new)));
+        Ok(flats.map(|(old, new)| {
+            let keys = old.keys().chain(new.keys());
+            keys.filter(|key| old.get(*key) != new.get(*key)).cloned().collect()
+        }))
+    }
+}
+
+fn names(nodes: &[NodeName]) -> String {
+    let shown: Vec<&str> = nodes.iter().take(NODES_MAX).map(NodeName::as_str).collect();
+    let shown = shown.join(", ");
+    match nodes.len().saturating_sub(NODES_MAX) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
