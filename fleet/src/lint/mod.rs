@@ -27,7 +27,8 @@ use carbon::{
 
 use crate::{
     finding::Finding,
-    spec::{Fleet, report::Report},
+    ids::NodeName,
+    spec::{ComposedNode, Fleet, report::Report},
 };
 
 pub use subject::{ClearText, Subject};
@@ -72,17 +73,27 @@ impl Look<'_> {
 /// Everything doubtful about a composed fleet: each node by itself, with the resources of its product where a pack is
 /// at hand, and then all of them together. Errors are what a server certainly fails on.
 pub fn fleet(fleet: &Fleet, packs: &Packs, clear_text: ClearText) -> Vec<Finding> {
+    nodes(fleet, |_, node| packs.get(&node.bundle.service.product), clear_text)
+}
+
+/// The same where every node may have a pack of its own: hosts are updated one by one. Without a pack a node is looked
+/// at as far as that goes.
+pub fn nodes<'p>(
+    fleet: &'p Fleet,
+    pack_of: impl Fn(&NodeName, &ComposedNode) -> Option<&'p PackFacts>,
+    clear_text: ClearText,
+) -> Vec<Finding> {
     let mut report = Report::default();
     for (name, node) in &fleet.nodes {
         let subject = Subject::composed(name, node, clear_text);
         report.node = Some(name.clone());
-        match packs.get(&node.bundle.service.product) {
+        match pack_of(name, node) {
             Some(facts) => look(&subject, facts, &mut report),
             None => without_pack(&subject, &mut report),
         }
         report.node = None;
     }
-    across::check(fleet, packs, &mut report);
+    across::check(fleet, &pack_of, &mut report);
     report.into_findings()
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use carbon::{Inputs, java::substrings_between, toml::Position};
 
-use crate::{finding::Place, ids::NodeName, mask, spec::ComposedNode};
+use crate::{bundle::ServiceSettings, finding::Place, ids::NodeName, mask, spec::ComposedNode};
 
 /// Whether the text shows which passwords were typed in clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +56,12 @@ impl<'a> Subject<'a> {
 
     /// What was composed for a node.
     pub fn composed(name: &'a NodeName, node: &'a ComposedNode, clear_text: ClearText) -> Self {
-        let service = &node.bundle.service;
+        let subject = Self::stored(name, &node.bundle.service, &node.config_text);
+        Self { clear_text, origins: Some(&node.origins), secret_keys: Some(&node.secret_keys), ..subject }
+    }
+
+    /// What a node has: secrets are filled in, and the layers that it came from are not known.
+    pub fn stored(name: &'a NodeName, service: &'a ServiceSettings, text: &'a str) -> Self {
         let properties = service.args.iter().filter_map(|argument| argument.strip_prefix("-D"));
         let mut system_properties: BTreeMap<String, String> = properties
             .map(|argument| argument.split_once('=').unwrap_or((argument, "")))
@@ -66,13 +71,13 @@ impl<'a> Subject<'a> {
         Self {
             node: Some(name),
             file: service.config_path.as_str(),
-            text: &node.config_text,
-            clear_text,
+            text,
+            clear_text: ClearText::Unknown,
             environment: service.env.clone(),
             system_properties,
-            origins: Some(&node.origins),
-            secret_keys: Some(&node.secret_keys),
-            lines: mask::toml_lines(&node.config_text),
+            origins: None,
+            secret_keys: None,
+            lines: mask::toml_lines(text),
         }
     }
 

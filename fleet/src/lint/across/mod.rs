@@ -15,12 +15,11 @@ mod keys;
 mod listeners;
 mod server;
 
-use self::server::{Server, Setting};
-use super::Packs;
+use self::server::{PackOf, Server, Setting};
 use crate::spec::{Fleet, report::Report};
 
-pub(super) fn check(fleet: &Fleet, packs: &Packs, report: &mut Report) {
-    let servers = server::all(fleet, packs);
+pub(super) fn check<'f>(fleet: &'f Fleet, pack_of: &PackOf<'_, 'f>, report: &mut Report) {
+    let servers = server::all(fleet, pack_of);
     listeners::check(&servers, report);
     endpoints::check(&servers, report);
     keys::check(&servers, report);

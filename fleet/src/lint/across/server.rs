@@ -5,7 +5,7 @@ use carbon::{Value, flatten::Flattened, java::substrings_between, value::Table};
 use crate::{
     finding::Place,
     ids::NodeName,
-    lint::{PackFacts, Packs, Subject, documented},
+    lint::{PackFacts, Subject, documented},
     product::built_in,
     spec::{ComposedNode, Fleet, report::Report},
 };
@@ -96,13 +96,16 @@ impl Element<'_> {
     }
 }
 
+/// The pack of a node, where it is known.
+pub(super) type PackOf<'c, 'f> = dyn Fn(&NodeName, &ComposedNode) -> Option<&'f PackFacts> + 'c;
+
 /// Every server of a known product whose file reads.
-pub(super) fn all<'f>(fleet: &'f Fleet, packs: &'f Packs) -> Vec<Server<'f>> {
-    fleet.nodes.iter().filter_map(|(name, node)| Server::new(name, node, packs)).collect()
+pub(super) fn all<'f>(fleet: &'f Fleet, pack_of: &PackOf<'_, 'f>) -> Vec<Server<'f>> {
+    fleet.nodes.iter().filter_map(|(name, node)| Server::new(name, node, pack_of(name, node))).collect()
 }
 
 impl<'f> Server<'f> {
-    fn new(name: &'f NodeName, node: &'f ComposedNode, packs: &'f Packs) -> Option<Self> {
+    fn new(name: &'f NodeName, node: &'f ComposedNode, facts: Option<&'f PackFacts>) -> Option<Self> {
         let id = node.bundle.service.product.as_str();
         let (family, rest) = match (id.strip_prefix("wso2is-"), id.strip_prefix("wso2am-")) {
             (Some(rest), _) => (Family::Identity, rest),
@@ -115,7 +118,7 @@ impl<'f> Server<'f> {
             family,
             version: rest.split('-').find_map(version)?,
             role: Role::AllInOne,
-            facts: packs.get(id),
+            facts,
             typed: carbon::flatten::flatten(&node.config_text).ok()?,
             subject: Subject::composed(name, node, crate::lint::ClearText::Tell),
         };
