@@ -3,13 +3,13 @@
 use std::io;
 
 use fleet::node::{Engine, Event};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use crate::{
     cache::Cache,
     config::Config,
-    files::{Defaults, Files, Kept},
+    files::{Defaults, Files, Job, Kept},
     identity::{IdentityError, Store},
     journal::{Journal, JournalError, Switches},
     link::{Link, LinkSettings},
@@ -68,6 +68,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let kept = Kept {
         cache,
         switches: Switches::of(&data_dir),
+        pack: watch::Sender::new(None),
         known: bundles.values().cloned().collect(),
         interrupted: memory.switching.is_some(),
         events: outcomes,
@@ -115,6 +116,7 @@ fn build(
     events: mpsc::Receiver<Event>,
 ) -> Result<World, BuildError> {
     let (cache, outcomes) = (kept.cache.clone(), kept.events.clone());
+    let packs = kept.pack.subscribe();
     let (watch, hints) = Watch::new();
     let defaults = Defaults {
         java_home: config.java_home.as_ref().map(|path| path.display().to_string()),
@@ -124,10 +126,15 @@ fn build(
     let settings =
         LinkSettings { coordinators: config.coordinators.clone(), home: config.homes.join(" "), seed };
     let store = Store::of(&config.data_dir);
-    let link = Link::start(settings, store, cache.clone(), outcomes.clone()).map_err(BuildError::Identity)?;
+    let link = Link::start(settings, store, (cache.clone(), packs), outcomes.clone());
+    let link = link.map_err(BuildError::Identity)?;
     let checkpoint =
         Checkpoint::new(cache.clone(), defaults.clone(), link.clock(), config.site(), outcomes.clone());
-    let files = Files::start(kept, defaults.clone(), watch, checkpoint);
+    let mut files = Files::start(kept, defaults.clone(), watch, checkpoint);
+    if let [home] = config.homes.as_slice() {
+        // Before anything is assigned, so that the first plan knows the host already.
+        files.start_job(Job::ReadPack(home.clone()));
+    }
     let processes = Processes { defaults, cache, console: console.clone(), events: outcomes.clone() };
     Ok(World {
         begin: tokio::time::Instant::now(),

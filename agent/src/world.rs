@@ -210,6 +210,8 @@ impl World {
             Action::Look { home } => self.spawn(self.processes.clone().look(home)),
             Action::Launch(bundle) => {
                 info!(home = bundle.service.home, script = %bundle.service.script_unix, "Starting the server");
+                // What it will render with.
+                self.files.start_job(Job::ReadPack(bundle.service.home.clone()));
                 self.spawn(self.processes.clone().launch(bundle));
             }
             Action::ClearLaunchFiles(bundle) => {
@@ -235,7 +237,11 @@ impl World {
                 Stopper.kill(&process);
             }
             Action::Probe { probes, process } => self.probe(probes, process),
-            Action::Measure { process, home } => self.measure(process, home),
+            Action::Measure { process, home } => {
+                // Updates of a product change templates in place; a look costs some hundred `stat`s.
+                self.files.start_job(Job::ReadPack(home.clone()));
+                self.measure(process, home);
+            }
         }
     }
 

@@ -74,9 +74,12 @@ pub enum Command {
     Plan {
         /// The directory with fleet.toml.
         dir: PathBuf,
-        /// Also show the files that change, line by line.
+        /// Also show the files that change, line by line, with every line of the files that servers render.
         #[arg(long)]
         diff: bool,
+        /// The home of an unpacked product, or PRODUCT=HOME: used for nodes whose own pack is not known. May be repeated.
+        #[arg(long, value_name = "HOME")]
+        pack: Vec<PathBuf>,
     },
     /// Make the fleet be as a fleet directory says.
     Apply(Apply),
@@ -206,9 +209,12 @@ pub struct Apply {
     /// Do not wait for maintenance windows, for this reason; it is kept in the history.
     #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub now: Option<String>,
-    /// Also show the files that change, line by line.
+    /// Also show the files that change, line by line, with every line of the files that servers render.
     #[arg(long)]
     pub diff: bool,
+    /// The home of an unpacked product, or PRODUCT=HOME: used for nodes whose own pack is not known. May be repeated.
+    #[arg(long, value_name = "HOME")]
+    pub pack: Vec<PathBuf>,
 }
 
 /// `rollback`.

@@ -17,6 +17,7 @@ use tonic::{
 use crate::{
     context::Context,
     exit::Failure,
+    pack::GivenPack,
     request::{DriftAct, NodeAct, Steer},
     view,
 };
@@ -90,15 +91,20 @@ impl Client {
     }
 
     /// What applying these files would change.
-    pub async fn plan(&mut self, files: &Sources) -> Result<view::Plan, Failure> {
-        let upload = upload(files, &Change { message: "", parent: None, now: None });
+    pub async fn plan(&mut self, files: &Sources, packs: &[GivenPack]) -> Result<view::Plan, Failure> {
+        let upload = upload(files, packs, &Change { message: "", parent: None, now: None });
         let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
         Ok(convert::plan(self.answer("plan", reply)?))
     }
 
     /// Makes these files the newest revision. A refusal because of findings is not an error: the findings say it.
-    pub async fn apply(&mut self, files: &Sources, change: &Change<'_>) -> Result<view::Applied, Failure> {
-        let upload = upload(files, change);
+    pub async fn apply(
+        &mut self,
+        files: &Sources,
+        packs: &[GivenPack],
+        change: &Change<'_>,
+    ) -> Result<view::Applied, Failure> {
+        let upload = upload(files, packs, change);
         let reply = self.operator.apply(timed(tokio_stream::iter(upload))).await;
         convert::applied(self.answer("apply", reply)?)
     }
@@ -272,7 +278,7 @@ fn timed<T>(message: T) -> tonic::Request<T> {
     request
 }
 
-fn upload(files: &Sources, change: &Change<'_>) -> Vec<wire::Upload> {
+fn upload(files: &Sources, packs: &[GivenPack], change: &Change<'_>) -> Vec<wire::Upload> {
     use wire::upload::Part;
     let header = wire::UploadHeader {
         message: change.message.to_owned(),
@@ -282,14 +288,25 @@ fn upload(files: &Sources, change: &Change<'_>) -> Vec<wire::Upload> {
     };
     let mut parts = vec![Part::Header(header)];
     for (path, content) in &files.0 {
-        let count = content.len().div_ceil(CHUNK_SIZE).max(1);
-        for at in 0..count {
-            let end = content.len().min((at + 1) * CHUNK_SIZE);
-            let data = content[at * CHUNK_SIZE..end].to_vec();
-            parts.push(Part::File(wire::FileChunk { path: path.clone(), data, last: at + 1 == count }));
-        }
+        let file = |(data, last)| Part::File(wire::FileChunk { path: path.clone(), data, last });
+        parts.extend(chunks(content).map(file));
+    }
+    for pack in packs {
+        let mut products = pack.products.clone();
+        let part =
+            |(data, last)| Part::Pack(wire::PackPart { products: std::mem::take(&mut products), data, last });
+        parts.extend(chunks(&pack.content).map(part));
     }
     parts.into_iter().map(|part| wire::Upload { part: Some(part) }).collect()
+}
+
+/// Parts of some content, and whether each is the last; empty content has one.
+fn chunks(content: &[u8]) -> impl Iterator<Item = (Vec<u8>, bool)> {
+    let count = content.len().div_ceil(CHUNK_SIZE).max(1);
+    (0..count).map(move |at| {
+        let end = content.len().min((at + 1) * CHUNK_SIZE);
+        (content[at * CHUNK_SIZE..end].to_vec(), at + 1 == count)
+    })
 }
 
 fn unreachable(address: &str) -> Failure {

@@ -9,7 +9,7 @@ use crate::{
     client::{Change, EventQuery},
     directory,
     exit::{Exit, Failure},
-    render,
+    pack, render,
     request::{Apply, Confirm, Detail, DriftAct, Events, NodeAct, Remote, Rollback, SecretAct, Steer, Wait},
     screen::Format,
     secrets,
@@ -26,9 +26,10 @@ const EVENTS_MAX: u32 = 10_000;
 /// With what to do next.
 pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Failure> {
     match remote {
-        Remote::Plan { dir, diff } => {
+        Remote::Plan { dir, diff, packs } => {
             let files = directory::read(&dir)?;
-            let plan = session.client.plan(&files).await?;
+            let packs = pack::given(&packs, &files)?;
+            let plan = session.client.plan(&files, &packs).await?;
             Ok(show_plan(session, &plan, diff))
         }
         Remote::Apply(request) => apply(session, request).await,
@@ -129,7 +130,8 @@ fn show_plan(session: &mut Session, plan: &view::Plan, diff: Detail) -> Exit {
 
 async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     let files = directory::read(&request.dir)?;
-    let plan = session.client.plan(&files).await?;
+    let packs = pack::given(&request.packs, &files)?;
+    let plan = session.client.plan(&files, &packs).await?;
     let text = render::plan(&plan, request.diff, style(session));
     session.screen.people(&text);
     if plan.refused {
@@ -142,7 +144,7 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     // What was shown is what is applied: if anything was applied in between, the coordinator refuses.
     let parent = request.parent.unwrap_or(plan.base_revision);
     let change = Change { message: &request.message, parent: Some(parent), now: request.now.as_deref() };
-    let applied = session.client.apply(&files, &change).await?;
+    let applied = session.client.apply(&files, &packs, &change).await?;
     finish_apply(session, Some(plan), applied, request.wait).await
 }
 

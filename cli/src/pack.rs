@@ -1,15 +1,21 @@
 //! Reads the configuration resources of an unpacked product from its home.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
 
 use carbon::{
-    Pack, Product,
+    Product,
     pack::{RESOURCES, TEMPLATES},
 };
-use fleet::lint::{PackFacts, Packs};
+use fleet::{
+    lint::{PackFacts, Packs},
+    pack::{Resources, belongs},
+    spec::{Absent, Secrets, Sources, compose_with},
+};
+use proto::convert::pack::encode_pack;
 
 use crate::exit::Failure;
 
@@ -17,11 +23,31 @@ use crate::exit::Failure;
 const FILES_MAX: usize = 5_000;
 const FILE_SIZE_MAX: u64 = 4 << 20;
 
+/// A pack that goes with a plan, for nodes whose own is not known.
+pub struct GivenPack {
+    /// Of the fleet, those that it is the pack of.
+    pub products: Vec<String>,
+    /// Encoded.
+    pub content: Vec<u8>,
+}
+
 /// Reads the pack at `home`.
 ///
 /// # Errors
 /// No home of a product, or resources that cannot be read.
 pub fn read(home: &Path) -> Result<PackFacts, Failure> {
+    resources(home)?.facts().map_err(|error| unusable(home, error))
+}
+
+fn unusable(home: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    Failure::failed(
+        format!("{} is no pack that can be used", home.display()),
+        "name the home of an unpacked product, the directory that holds bin and repository",
+    )
+    .because(error)
+}
+
+fn resources(home: &Path) -> Result<Resources, Failure> {
     let unreadable = |error: io::Error| {
         Failure::failed(
             format!("cannot read the pack at {}", home.display()),
@@ -62,14 +88,9 @@ pub fn read(home: &Path) -> Result<PackFacts, Failure> {
             files.push((format!("lib/{name}"), Vec::new()));
         }
     }
-    let pack = Pack::load(files.into_iter()).map_err(|error| {
-        Failure::failed(
-            format!("{} is no pack that can be used", home.display()),
-            "name the home of an unpacked product, the directory that holds bin and repository",
-        )
-        .because(error)
-    })?;
-    Ok(PackFacts::new(pack))
+    // What the mapper does not read stays where it is.
+    files.retain(|(path, _)| belongs(path));
+    Resources::new(files).map_err(|error| unusable(home, error))
 }
 
 /// Files and directories of one directory, by name.
@@ -97,26 +118,50 @@ fn content(path: &Path) -> io::Result<Vec<u8>> {
 /// # Errors
 /// It cannot be read, or is the pack of none of them.
 pub fn assign(typed: &Path, products: &[&str], packs: &mut Packs) -> Result<(), Failure> {
+    let (home, own) = matching(typed, products)?;
+    for product in own {
+        packs.insert(product, read(&home)?);
+    }
+    Ok(())
+}
+
+/// Reads what each of `typed` names, for the products of a fleet directory.
+///
+/// # Errors
+/// One cannot be read, or is the pack of none of them.
+pub fn given(typed: &[PathBuf], sources: &Sources) -> Result<Vec<GivenPack>, Failure> {
+    if typed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let composition = compose_with(sources, &Secrets::new(BTreeMap::new(), Absent::Placeholder));
+    // A directory that does not compose is refused by the coordinator, with every reason.
+    let Some(fleet) = composition.fleet else { return Ok(Vec::new()) };
+    let products: Vec<&str> = fleet.groups.values().map(|group| group.product.as_str()).collect();
+    let one = |typed: &PathBuf| {
+        let (home, products) = matching(typed, &products)?;
+        Ok(GivenPack { products, content: encode_pack(&resources(&home)?) })
+    };
+    typed.iter().map(one).collect()
+}
+
+/// The home that is meant and the products that it is the pack of; at least one.
+fn matching(typed: &Path, products: &[&str]) -> Result<(PathBuf, Vec<String>), Failure> {
     let text = typed.to_string_lossy();
     let named = text.split_once('=').filter(|(product, _)| products.contains(product));
     if let Some((product, home)) = named {
-        packs.insert(product.to_owned(), read(Path::new(home))?);
-        return Ok(());
+        return Ok((PathBuf::from(home), vec![product.to_owned()]));
     }
     let line = fs::read_to_string(typed.join("bin/version.txt")).unwrap_or_default();
-    let mut found = false;
-    for product in products {
-        let facts = read(typed)?;
-        let version = facts.pack.product;
-        if version.is_some_and(|(kind, version)| {
+    let version = read(typed)?.pack.product;
+    let is_own = |product: &&&str| {
+        version.is_some_and(|(kind, version)| {
             is_of(product, kind, &format!("{}.{}", version.major, version.minor), &line)
-        }) {
-            found = true;
-            packs.insert((*product).to_owned(), facts);
-        }
-    }
-    if found {
-        return Ok(());
+        })
+    };
+    let mut own: Vec<String> = products.iter().filter(is_own).map(|product| (*product).to_owned()).collect();
+    own.dedup();
+    if !own.is_empty() {
+        return Ok((typed.to_owned(), own));
     }
     Err(Failure::failed(
         format!("no group of this fleet has the product at {}", typed.display()),

@@ -5,6 +5,7 @@ use crate::{
     view::{Answer, Event, Finding, JoinToken, Lint, SecretName, When},
 };
 
+mod effects;
 mod node;
 mod plan;
 mod rollout;
@@ -18,8 +19,12 @@ pub use status::{node_table, status};
 
 /// Findings, each with its place, its line and what to do.
 pub fn findings(findings: &[Finding], style: Style) -> String {
+    merged_findings(by_nodes(findings).into_iter(), style)
+}
+
+fn merged_findings<'a>(findings: impl Iterator<Item = (&'a Finding, Vec<&'a str>)>, style: Style) -> String {
     let mut out = String::new();
-    for finding in findings {
+    for (finding, nodes) in findings {
         let label = format!("{}[{}]", finding.severity, finding.code);
         out.push_str(&style.paint(Tone::of_state(&finding.severity), &label));
         out.push_str(&format!(": {}\n", finding.message));
@@ -35,8 +40,9 @@ pub fn findings(findings: &[Finding], style: Style) -> String {
         } else if let Some(file) = &finding.file {
             out.push_str(&style.paint(Tone::Faint, &format!("  --> {file}\n")));
         }
-        if let Some(node) = &finding.node {
-            out.push_str(&format!("  node: {node}\n"));
+        if !nodes.is_empty() {
+            let noun = if nodes.len() == 1 { "node" } else { "nodes" };
+            out.push_str(&format!("  {noun}: {}\n", nodes.join(", ")));
         }
         if !finding.remedy.is_empty() {
             out.push_str(&format!("  help: {}\n", finding.remedy));
@@ -44,6 +50,25 @@ pub fn findings(findings: &[Finding], style: Style) -> String {
         out.push('\n');
     }
     out
+}
+
+/// Nodes share layers, and so they share findings: each once, with all nodes that it is about.
+fn by_nodes(findings: &[Finding]) -> Vec<(&Finding, Vec<&str>)> {
+    let mut merged: Vec<(&Finding, Vec<&str>)> = Vec::new();
+    for finding in findings {
+        let is_same = |other: &Finding| {
+            (&other.code, &other.file, other.line, other.column)
+                == (&finding.code, &finding.file, finding.line, finding.column)
+                && (&other.severity, &other.message, &other.remedy)
+                    == (&finding.severity, &finding.message, &finding.remedy)
+                && other.node.is_some() == finding.node.is_some()
+        };
+        match merged.iter_mut().find(|(other, _)| is_same(other)) {
+            Some((_, nodes)) => nodes.extend(finding.node.as_deref()),
+            None => merged.push((finding, finding.node.as_deref().into_iter().collect())),
+        }
+    }
+    merged
 }
 
 /// What is wrong with a fleet directory, or that nothing is.

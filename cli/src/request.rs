@@ -77,7 +77,7 @@ pub struct Explain {
 /// Commands that ask the coordinator.
 #[derive(Debug)]
 pub enum Remote {
-    Plan { dir: PathBuf, diff: Detail },
+    Plan { dir: PathBuf, diff: Detail, packs: Vec<PathBuf> },
     Apply(Apply),
     Rollback(Rollback),
     Status { watch: bool },
@@ -142,6 +142,8 @@ pub struct Wait {
 pub struct Apply {
     pub dir: PathBuf,
     pub diff: Detail,
+    /// For nodes whose own pack is not known.
+    pub packs: Vec<PathBuf>,
     pub confirm: Confirm,
     pub wait: Option<Wait>,
     pub message: String,
@@ -240,11 +242,12 @@ fn render(typed: args::Render) -> Result<Render, Failure> {
 
 fn remote(command: Command) -> Result<Remote, Failure> {
     Ok(match command {
-        Command::Plan { dir, diff } => Remote::Plan { dir, diff: detail(diff) },
+        Command::Plan { dir, diff, pack } => Remote::Plan { dir, diff: detail(diff), packs: pack },
         Command::Apply(apply) => Remote::Apply(Apply {
             wait: wait(apply.wait, apply.timeout.as_deref())?,
             dir: apply.dir,
             diff: detail(apply.diff),
+            packs: apply.pack,
             confirm: confirm(apply.yes),
             message: apply.message,
             parent: apply.parent,

@@ -123,6 +123,7 @@ fn changing_plan() -> message::PlanReply {
             new_size: 1300,
             restart: "restart".into(),
             diff: "@@ -1 +1 @@\n-hostname = \"a\"\n+hostname = \"b\"\n".into(),
+            restart_why: String::new(),
         }],
         restart: "restart".into(),
         restart_why: "deployment.toml is read at start".into(),
@@ -203,6 +204,94 @@ out| Order
 out|   1. key-manager: is-1, then is-2
 out| 
 out| 2 nodes change, 1 stays as it is; 2 servers restart (against revision 6).
+",
+    );
+}
+
+fn with_effects(node: message::NodePlan, pack_before: &str) -> message::NodePlan {
+    let file = |path: &str, diff: &str| message::RenderedFile {
+        path: path.into(),
+        change: "changed".into(),
+        added: 1,
+        removed: 1,
+        diff: diff.into(),
+    };
+    let derived = message::DerivedKey {
+        key: "database.main.driver".into(),
+        old: None,
+        new: Some("\"d\"".into()),
+        why: "follows from database.main.type = \"h2\"".into(),
+    };
+    let effects = message::Effects {
+        pack_digest: "aaaaaaaaaa".into(),
+        pack_before: pack_before.into(),
+        rendered: 62,
+        files: vec![
+            file("conf/a.xml", "@@ -1 +1 @@\n <x>\n-    <h>a</h>\n+    <h>b</h>\n"),
+            file("conf/b.xml", ""),
+        ],
+        derived: vec![derived],
+        ..message::Effects::default()
+    };
+    message::NodePlan { effects: Some(effects), ..node }
+}
+
+#[tokio::test]
+async fn a_plan_shows_what_servers_will_render_and_says_whose_pack_is_not_known() {
+    let dir = fleet_dir();
+    let mut plan = changing_plan();
+    plan.nodes[0].keys.truncate(1);
+    let mut first = with_effects(plan.nodes[0].clone(), "aaaaaaaaaa");
+    first
+        .overwritten
+        .push(message::Overwritten { path: "conf/c.xml".into(), kind: "generated-edited".into() });
+    let second = message::NodePlan { node: "is-2".into(), ..first.clone() };
+    let unknown = message::NodePlan {
+        node: "is-3".into(),
+        pack_unknown: "no agent has reported from its host yet".into(),
+        ..plan.nodes[0].clone()
+    };
+    let none = message::NodePlan {
+        node: "is-4".into(),
+        group: "key-manager".into(),
+        change: "none".into(),
+        ..message::NodePlan::default()
+    };
+    plan.nodes = vec![first, second, unknown, with_effects(none, "bbbbbbbbbb")];
+    let run = Stage::new(Script { plan, ..applying() }).run(&format!("plan {}", dir.path().display())).await;
+    check(
+        &run,
+        "Done
+out| ~ is-1, is-2 (key-manager) restart: deployment.toml is read at start
+out|     ~ server.hostname  \"a\" → \"b\"  config/common.toml:3
+out|     ~ repository/conf/deployment.toml  1.2 kB → 1.3 kB
+out|     ! conf/c.xml was edited by hand; the start overwrites that
+out|     > database.main.driver  (nothing) → \"d\"  follows from database.main.type = \"h2\"
+out|     2 of 62 rendered files change:
+out|       ~ conf/a.xml  +1 -1
+out|           - <h>a</h>
+out|           + <h>b</h>
+out|       ~ conf/b.xml  +1 -1
+out| 
+out| ~ is-3 (key-manager) restarts: deployment.toml is read at start
+out|     rendered files are not shown, its pack is not known: no agent has reported from its host yet
+out|     ~ server.hostname  \"a\" → \"b\"  config/common.toml:3
+out|     ~ repository/conf/deployment.toml  1.2 kB → 1.3 kB
+out| 
+out| = is-4 (key-manager) nothing to apply
+out|     its pack was updated on the host since the server started (bbbbbbbb → aaaaaaaa)
+out|     > database.main.driver  (nothing) → \"d\"  follows from database.main.type = \"h2\"
+out|     2 of 62 rendered files change:
+out|       ~ conf/a.xml  +1 -1
+out|           - <h>a</h>
+out|           + <h>b</h>
+out|       ~ conf/b.xml  +1 -1
+out| 
+out| Order
+out|   1. key-manager: is-1, then is-2
+out| 
+out| 3 nodes change, 1 stays as it is; 3 servers restart (against revision 6).
+out| 1 node renders other files at its next start: the pack was updated on the host.
 ",
     );
 }

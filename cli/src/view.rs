@@ -131,7 +131,7 @@ pub struct Plan {
 }
 
 /// What changes on one node.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct NodePlan {
     pub node: String,
     pub group: String,
@@ -144,6 +144,69 @@ pub struct NodePlan {
     pub files: Vec<FileChange>,
     /// Service settings that change, for people.
     pub settings: Vec<String>,
+    /// What becomes of the files that its server renders; `null` if its pack is not known or nothing changes.
+    pub effects: Option<Effects>,
+    /// Why its pack is not known, if it is not.
+    pub pack_unknown: Option<String>,
+    /// Generated files that somebody changed by hand, if the server restarts.
+    pub overwritten: Vec<Overwritten>,
+}
+
+/// What becomes of the files that a server renders at its start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Effects {
+    /// Digest of the pack that it renders with, hexadecimal.
+    pub pack: String,
+    /// Of the one that it was rendered with; another after an update of the host.
+    pub pack_before: String,
+    /// The pack is the one given by `--pack`.
+    pub pack_given: bool,
+    /// How many files it renders.
+    pub rendered: u32,
+    pub files: Vec<RenderedFile>,
+    /// Values that change although nobody typed them.
+    pub derived: Vec<DerivedKey>,
+    pub derived_omitted: u32,
+    /// Why nothing can be compared.
+    pub unrendered: Option<String>,
+}
+
+impl Effects {
+    /// Whether the host has another pack than its server started with.
+    pub fn is_updated(&self) -> bool {
+        self.pack != self.pack_before
+    }
+}
+
+/// A rendered file that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RenderedFile {
+    pub path: String,
+    /// `added`, `removed` or `changed`.
+    pub change: String,
+    /// Lines.
+    pub added: u32,
+    pub removed: u32,
+    /// Unified, secrets masked.
+    pub diff: String,
+}
+
+/// A value that changes although nobody typed another one. Secrets are masked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DerivedKey {
+    pub key: String,
+    pub old: Option<String>,
+    pub new: Option<String>,
+    /// What sets it now.
+    pub why: String,
+}
+
+/// A generated file that somebody changed by hand.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Overwritten {
+    pub path: String,
+    /// `generated-edited` or `generated-deleted`.
+    pub kind: String,
 }
 
 impl NodePlan {
@@ -177,6 +240,8 @@ pub struct FileChange {
     pub old_size: u64,
     pub new_size: u64,
     pub restart: String,
+    /// One clause.
+    pub restart_why: String,
     /// Unified, secrets masked; empty for binary and secret files.
     pub diff: String,
 }

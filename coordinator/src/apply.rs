@@ -9,7 +9,8 @@ use fleet::{
     bundle::{Bundle, HomePath, RestartClass},
     finding::{Finding, Severity},
     ids::{Digest, NodeName, Revision, RolloutId},
-    plan::{NodePlan, PlannedNode, compare},
+    observed::Drift,
+    plan::{NodePlan, PlannedNode},
     restart,
     rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules, order},
     spec::{Absent, ComposedNode, Composition, Fleet, Secrets, Sources, compose_with},
@@ -20,6 +21,7 @@ use tracing::info;
 
 use crate::{
     coordinator::Coordinator,
+    effects::{GivenPacks, NodeEffects, Weighed, overwritten},
     events::Draft,
     secrets::OpenError,
     store::{
@@ -69,12 +71,40 @@ pub struct PlannedChange {
     pub plan: NodePlan,
     /// Bytes of each file before and after; 0: absent.
     pub sizes: BTreeMap<HomePath, (u64, u64)>,
+    /// What its server makes of it, or why that is not known; `None`: there is nothing to tell.
+    pub effects: Option<Result<NodeEffects, String>>,
+    /// Generated files that somebody changed by hand, if the server restarts.
+    pub overwritten: Vec<Drift>,
 }
 
 impl Planned {
     /// An apply would be refused.
     pub fn is_refused(&self) -> bool {
         has_errors(&self.findings)
+    }
+
+    /// Takes up what was found out about the nodes; hands back the fleet.
+    fn take(&mut self, mut weighed: Weighed, snapshot: &Snapshot) -> Fleet {
+        self.findings.append(&mut weighed.findings);
+        for (name, plan) in weighed.plans {
+            let effects = weighed.effects.remove(&name);
+            if plan.is_empty() {
+                self.unchanged += 1;
+                if effects.is_none() {
+                    continue;
+                }
+            }
+            let Some(node) = weighed.fleet.nodes.get(&name) else { continue };
+            let overwritten = if plan.restart.restarts() && !plan.is_new {
+                overwritten(snapshot, &name)
+            } else {
+                Vec::new()
+            };
+            let sizes = sizes(weighed.before.get(&name).map(|old| &old.bundle), &node.bundle);
+            let group = node.group.to_string();
+            self.nodes.insert(name, PlannedChange { group, plan, sizes, effects, overwritten });
+        }
+        weighed.fleet
     }
 }
 
@@ -132,11 +162,11 @@ fn has_errors(findings: &[Finding]) -> bool {
 }
 
 impl Coordinator {
-    /// What an apply would change.
+    /// What an apply would change, with packs of the operator's for nodes whose own is not known.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn plan(&self, sources: Sources) -> Result<Planned, ApplyError> {
+    pub async fn plan(&self, sources: Sources, given: &GivenPacks) -> Result<Planned, ApplyError> {
         let secrets = self.secrets(Absent::Refuse).await?;
         let (_, composition) = compose_apart(sources, secrets).await?;
         let snapshot = self.snapshot().await?;
@@ -149,22 +179,10 @@ impl Coordinator {
             waves: Vec::new(),
         };
         let Some(fleet) = composition.fleet else { return Ok(planned) };
-        for (name, node) in &fleet.nodes {
-            let record = snapshot.nodes.get(name).map(|node| &node.record);
-            let assigned = record.and_then(|record| record.desired.as_ref());
-            let old = match assigned {
-                Some(assigned) => self.stored_node(&assigned.target).await?,
-                None => None,
-            };
-            let change = compare(old.as_ref(), node);
-            if change.is_empty() {
-                planned.unchanged += 1;
-            } else {
-                let sizes = sizes(old.as_ref().map(|old| &old.bundle), &node.bundle);
-                let change = PlannedChange { group: node.group.to_string(), plan: change, sizes };
-                planned.nodes.insert(name.clone(), change);
-            }
-        }
+        let before = self.stored_nodes(&snapshot, &fleet).await?;
+        let packs = self.node_packs(&snapshot, &fleet, (&before, given)).await?;
+        let weighed = self.weigh(fleet, before, packs).await?;
+        let fleet = planned.take(weighed, &snapshot);
         for (name, target) in snapshot.revision.iter().flat_map(|revision| &revision.nodes) {
             if !fleet.nodes.contains_key(name) {
                 planned.removed.insert(name.clone(), target.group.to_string());
@@ -176,14 +194,36 @@ impl Coordinator {
         Ok(planned)
     }
 
+    /// What the nodes of `fleet` were assigned last.
+    async fn stored_nodes(
+        &self,
+        snapshot: &Snapshot,
+        fleet: &Fleet,
+    ) -> Result<BTreeMap<NodeName, PlannedNode>, StoreError> {
+        let mut stored = BTreeMap::new();
+        for name in fleet.nodes.keys() {
+            let record = snapshot.nodes.get(name).map(|node| &node.record);
+            if let Some(assigned) = record.and_then(|record| record.desired.as_ref()) {
+                let node = self.stored_node(&assigned.target).await?;
+                stored.extend(node.map(|node| (name.clone(), node)));
+            }
+        }
+        Ok(stored)
+    }
+
     /// Makes a revision of `sources` and starts its rollout.
     ///
     /// # Errors
     /// The store failed; see [`ApplyError`].
-    pub async fn apply(&self, sources: Sources, intent: &Intent) -> Result<Applied, ApplyError> {
+    pub async fn apply(
+        &self,
+        sources: Sources,
+        given: &GivenPacks,
+        intent: &Intent,
+    ) -> Result<Applied, ApplyError> {
         let secrets = self.secrets(Absent::Refuse).await?;
         let (sources, composition) = compose_apart(sources, secrets).await?;
-        let findings = composition.findings;
+        let mut findings = composition.findings;
         let Some(fleet) = composition.fleet.filter(|_| !has_errors(&findings)) else {
             return Ok(Applied::Refused { findings, why: String::new() });
         };
@@ -194,6 +234,14 @@ impl Coordinator {
                 fleet.name, self.fleet
             );
             return Ok(Applied::Refused { findings, why });
+        }
+        let snapshot = self.snapshot().await?;
+        let before = self.stored_nodes(&snapshot, &fleet).await?;
+        let packs = self.node_packs(&snapshot, &fleet, (&before, given)).await?;
+        let (fleet, doubts) = self.doubts(fleet, packs).await?;
+        findings.extend(doubts);
+        if has_errors(&findings) {
+            return Ok(Applied::Refused { findings, why: String::new() });
         }
         // Nobody may remove content as garbage between its being stored and its revision.
         let _applying = self.applying.lock().await;

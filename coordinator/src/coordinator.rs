@@ -15,6 +15,7 @@ use crate::{
     authority::Authority,
     config::{Heartbeat, History, Limits},
     events::Events,
+    packs::Packs,
     secrets::Vault,
     sessions::Live,
     store::{
@@ -37,6 +38,8 @@ pub struct Coordinator {
     pub vault: Vault,
     /// Who is connected, and what they say now.
     pub live: Live,
+    /// Packs of hosts, loaded.
+    pub packs: Packs,
     /// What happened.
     pub events: Events,
     /// The wall clock, for what people read and for certificates.

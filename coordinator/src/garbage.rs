@@ -61,8 +61,25 @@ impl Coordinator {
             RolloutRecord::read(entry).is_ok_and(|record| record.rollout.phase.is_end())
         };
         self.remove_old(Key::ROLLOUTS, self.history.rollouts, ended).await?;
-        let keep = self.named_content().await.map_err(CommitError::Refused)?;
+        let mut keep = self.named_content().await.map_err(CommitError::Refused)?;
+        keep.extend(self.remove_unused_packs().await?);
         blobs::remove_others(&*self.store, &keep).await
+    }
+
+    /// Removes the records of packs that no node reports or runs with; answers the others.
+    async fn remove_unused_packs(&self) -> Result<BTreeSet<Digest>, CommitError> {
+        let used = self.used_packs().await.map_err(CommitError::Refused)?;
+        let kept = self.store.range(Range::first(Key::PACKS, usize::MAX)).await;
+        let kept = kept.map_err(CommitError::Refused)?;
+        let (kept, unused): (Vec<_>, Vec<_>) = kept
+            .into_iter()
+            .map(|entry| entry.key)
+            .partition(|key| key.pack_digest().is_some_and(|digest| used.contains(&digest)));
+        for batch in unused.chunks(64) {
+            let removal = batch.iter().cloned().fold(Transaction::default(), Transaction::delete);
+            self.store.commit(removal).await?;
+        }
+        Ok(kept.iter().filter_map(Key::pack_digest).collect())
     }
 
     async fn remove_old(

@@ -9,11 +9,13 @@ mod commands;
 pub mod config;
 mod context;
 mod coordinator;
+mod effects;
 mod enrolment;
 mod events;
 mod garbage;
 pub mod identity;
 pub mod listener;
+mod packs;
 mod private;
 mod rollback;
 mod rollouts;
@@ -116,6 +118,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let tls = Arc::new(ArcSwap::from_pointee(new_tls(&coordinator, &config)?));
     coordinator.tracker.spawn(rollouts::run(coordinator.clone()));
     coordinator.tracker.spawn(garbage::run(coordinator.clone()));
+    coordinator.tracker.spawn(packs::run(coordinator.clone()));
     coordinator.tracker.spawn(rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
     let limits = config.limits.clone();
     let (fleet, clock) = (config.fleet.clone(), coordinator.clock);
@@ -152,6 +155,7 @@ pub async fn start(
         authority,
         vault,
         live: Live::default(),
+        packs: packs::Packs::default(),
         events,
         clock: wall_clock,
         applying: tokio::sync::Mutex::new(()),

@@ -15,6 +15,7 @@ pub mod lint;
 mod mask;
 pub mod node;
 pub mod observed;
+pub mod pack;
 pub mod plan;
 pub mod preflight;
 pub mod product;

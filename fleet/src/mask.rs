@@ -110,3 +110,75 @@ fn mask_element(line: &str) -> String {
         _ => line.to_owned(),
     }
 }
+
+/// Passwords that every copy of the products ships with. Hiding them would only blur names such as `admin`.
+const PUBLISHED: [&str; 2] = ["admin", "wso2carbon"];
+
+/// Values that must not be shown wherever they stand: a template prints a secret under any name.
+#[derive(Debug, Default)]
+pub(crate) struct Hidden(Vec<String>);
+
+impl Hidden {
+    /// One more value; of several lines each by itself, as it is and as XML holds it.
+    pub(crate) fn add(&mut self, value: &str) {
+        for line in value.lines().map(str::trim) {
+            if line.is_empty() || PUBLISHED.contains(&line) {
+                continue;
+            }
+            for form in [line.to_owned(), escaped(line)] {
+                if !self.0.contains(&form) {
+                    self.0.push(form);
+                }
+            }
+        }
+        // The longest first: one secret may be part of another.
+        self.0.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    }
+
+    /// The line without them.
+    pub(crate) fn hide(&self, line: &str) -> String {
+        self.0.iter().fold(line.to_owned(), |line, secret| hide_one(&line, secret))
+    }
+}
+
+/// A short secret is hidden only where it stands by itself: `1` is part of every port.
+fn hide_one(line: &str, secret: &str) -> String {
+    const SHORT: usize = 4;
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find(secret) {
+        let end = at + secret.len();
+        let joins = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+        let part = joins(rest[..at].chars().next_back()) || joins(rest[end..].chars().next());
+        out.push_str(&rest[..at]);
+        out.push_str(if secret.len() < SHORT && part { secret } else { MASK });
+        rest = &rest[end..];
+    }
+    out + rest
+}
+
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    text.replace('"', "&quot;").replace('\'', "&#39;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_hidden_under_any_name_and_names_are_not_blurred() {
+        let mut hidden = Hidden::default();
+        ["hunter2", "a&b<c>", "pin", "admin", "hunter2-longer"].iter().for_each(|secret| hidden.add(secret));
+        let table = [
+            ("<Property name=\"x\">hunter2</Property>", "<Property name=\"x\">********</Property>"),
+            ("<a>a&amp;b&lt;c&gt;</a> a&b<c>", "<a>********</a> ********"),
+            ("pin=pin, pinning, 'pin'", "********=********, pinning, '********'"),
+            ("<AdminRole>admin</AdminRole>", "<AdminRole>admin</AdminRole>"),
+            ("hunter2-longer!", "********!"),
+        ];
+        for (line, expected) in table {
+            assert_eq!(hidden.hide(line), expected);
+        }
+    }
+}

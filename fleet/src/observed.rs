@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
     bundle::{Applied, HomePath},
-    ids::FleetEpoch,
+    ids::{Digest, FleetEpoch},
     time::Timestamp,
 };
 
@@ -373,8 +373,8 @@ pub struct Observed {
     pub starts_total: u64,
     /// Measurements.
     pub vitals: Vitals,
-    /// Digest of `repository/resources/conf`, hexadecimal, if read.
-    pub pack: Option<String>,
+    /// What the configuration resources of its home are known by ([`crate::pack`]), if they were read.
+    pub pack: Option<Digest>,
     /// Enforcement paused: reason and end.
     pub drift_pause: Option<(String, Timestamp)>,
     /// At most [`CONCERNS_MAX`].

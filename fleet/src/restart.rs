@@ -22,6 +22,16 @@ impl RestartDecision {
     }
 }
 
+/// Why a change of a file is of its class, one clause.
+pub const fn because(class: RestartClass) -> &'static str {
+    match class {
+        RestartClass::None => "the server reads the same as before",
+        RestartClass::Hot => "the server picks it up by itself",
+        RestartClass::Restart => "the server reads it only at its start",
+        RestartClass::Phased => "all nodes have to agree on it, and the server reads it only at its start",
+    }
+}
+
 /// Compares the bundle a server runs with to the one it should run with.
 pub fn decide(old: &Bundle, new: &Bundle) -> RestartDecision {
     let mut reasons = file_reasons(old, new);

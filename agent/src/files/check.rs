@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use fleet::{bundle::Bundle, ids::Digest, node::Failure, observed::RefusalReason};
+use fleet::{bundle::Bundle, node::Failure, observed::RefusalReason};
 
 use super::place::{Home, Owner, PlaceError};
 use crate::cache::Cache;
@@ -167,25 +167,6 @@ fn refused_by_product(text: &str) -> Option<String> {
         None => error.message.clone(),
     };
     Some(format!("{}: {message}", error.position))
-}
-
-/// Digest of the pack's configuration resources: names and contents of `repository/resources/conf` without what the
-/// product writes there itself.
-pub fn pack_digest(home: &Path) -> Option<String> {
-    let root = home.join("repository/resources/conf");
-    let mut text = String::new();
-    let files = walkdir::WalkDir::new(&root)
-        .sort_by_file_name()
-        .into_iter()
-        .filter_entry(|entry| entry.file_name() != ".metadata");
-    for entry in files.take(20_000) {
-        let entry = entry.ok()?;
-        if entry.file_type().is_file() {
-            let name = entry.path().strip_prefix(&root).ok()?.display().to_string();
-            text.push_str(&format!("{name} {}\n", Digest::of(&fs::read(entry.path()).ok()?)));
-        }
-    }
-    Some(Digest::of(text.as_bytes()).to_string())
 }
 
 #[cfg(test)]

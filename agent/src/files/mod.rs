@@ -6,6 +6,7 @@
 mod check;
 mod generated;
 mod launch;
+mod pack;
 mod place;
 mod scan;
 mod stage;
@@ -15,6 +16,7 @@ mod worker;
 pub use self::{
     check::{Defaults, check},
     launch::{clear_launch_files, write_launch_files},
+    pack::{PackAt, read as read_pack},
     place::{Home, PlaceError},
     worker::{Files, Job, Kept},
 };

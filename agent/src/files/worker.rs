@@ -8,11 +8,12 @@ use fleet::{
     node::{Event, Extent, Failure, Recovery, SwitchRecord, Way},
     observed::RefusalReason,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{
-    check::{Defaults, check, failure_of, pack_digest},
+    check::{Defaults, check, failure_of},
     generated,
+    pack::{PackAt, PackReader},
     place::{Home, PlaceError},
     scan::Scanner,
     stage::{NEW, Staged, carried, discard, read_bounded, stage, write_beside},
@@ -42,6 +43,8 @@ pub enum Job {
     Mend(Vec<HomePath>, Arc<Bundle>),
     /// Drop content that these bundles do not need.
     Keep(Vec<Digest>),
+    /// See whether the configuration resources of this home are as they were.
+    ReadPack(String),
 }
 
 /// The way to the thread.
@@ -64,6 +67,7 @@ impl Files {
             watched: None,
             scanner: Scanner::default(),
             generated: generated::Reader::default(),
+            reader: PackReader::default(),
         };
         tokio::task::spawn_blocking(move || {
             worker.clean();
@@ -97,6 +101,8 @@ pub struct Kept {
     pub known: Vec<Arc<Bundle>>,
     /// A switch was interrupted: what lies beside its files is needed until it is recovered.
     pub interrupted: bool,
+    /// Where the pack lies that was read last.
+    pub pack: watch::Sender<Option<PackAt>>,
     /// Takes outcomes.
     pub events: mpsc::Sender<Event>,
 }
@@ -111,6 +117,7 @@ struct Worker {
     watched: Option<(Applied, Arc<Bundle>)>,
     scanner: Scanner,
     generated: generated::Reader,
+    reader: PackReader,
 }
 
 impl Worker {
@@ -138,6 +145,10 @@ impl Worker {
                 self.scan(Extent::All);
             }
             Job::Scan(extent) => self.scan(extent),
+            Job::ReadPack(home) => {
+                let pack = self.read_pack(&home);
+                self.tell(Event::PackRead(pack));
+            }
             Job::Restore(path, bundle) => {
                 let event = match self.restore(&path, &bundle) {
                     Ok(()) => {
@@ -213,6 +224,17 @@ impl Worker {
         }
     }
 
+    fn read_pack(&mut self, home: &str) -> Option<Digest> {
+        let digest = self.reader.digest(home);
+        let at = digest.map(|digest| PackAt { digest, home: home.to_owned() });
+        self.kept.pack.send_if_modified(|known| {
+            let changed = *known != at;
+            *known = at;
+            changed
+        });
+        digest
+    }
+
     fn tell(&self, event: Event) {
         // Only fails when the agent is ending.
         drop(self.kept.events.blocking_send(event));
@@ -231,7 +253,7 @@ impl Worker {
             discard(&home, bundle.files.keys());
             failure_of(&error)
         })?;
-        staged.facts.pack = pack_digest(home.path());
+        staged.facts.pack = self.read_pack(&bundle.service.home);
         self.look_at_generated(bundle);
         let facts = staged.facts.clone();
         self.staged = Some((target, Arc::clone(bundle), staged));
@@ -315,6 +337,10 @@ impl Worker {
                 tracing::error!(reason = %failure.detail, "Cannot look at the managed files");
                 self.tell(Event::ScanFailed { target, failure });
             }
+        }
+        if extent == Extent::All {
+            let pack = self.read_pack(&bundle.service.home);
+            self.tell(Event::PackRead(pack));
         }
     }
 

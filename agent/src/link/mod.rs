@@ -6,6 +6,7 @@
 mod content;
 mod dial;
 mod enroll;
+mod give;
 mod session;
 
 use std::{sync::Arc, time::Duration};
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 pub use self::enroll::{EnrollError, enroll};
 use crate::{
     cache::Cache,
+    files::PackAt,
     identity::{Identity, IdentityError, Store},
 };
 
@@ -79,6 +81,8 @@ struct Task {
     orders: mpsc::Receiver<Order>,
     channel: watch::Sender<Option<Channel>>,
     clock: watch::Sender<Option<ClockSkew>>,
+    /// Where the pack lies that was read last.
+    packs: watch::Receiver<Option<PackAt>>,
     events: mpsc::Sender<Event>,
 }
 
@@ -90,7 +94,7 @@ impl Link {
     pub fn start(
         settings: LinkSettings,
         store: Store,
-        cache: Cache,
+        (cache, packs): (Cache, watch::Receiver<Option<PackAt>>),
         events: mpsc::Sender<Event>,
     ) -> Result<Self, IdentityError> {
         let identity = store.read(settings.seed)?;
@@ -108,6 +112,7 @@ impl Link {
             orders: waiting,
             channel,
             clock,
+            packs,
             events: events.clone(),
         };
         tokio::spawn(task.run());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use fleet::{
     bundle::{Assignment, HomePath},
-    ids::{FleetEpoch, Generation},
+    ids::{Digest, FleetEpoch, Generation},
     node::{Command, Event},
     observed::{Notice, Observed, Refusal, RefusalReason, Stage},
     preflight::facts::ClockSkew,
@@ -23,7 +23,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 use tracing::{info, warn};
 
-use super::{Order, REDIAL_MAX, Task};
+use super::{Order, REDIAL_MAX, Task, give::give};
 use crate::{identity, wall_clock};
 
 /// Messages handed to the stream and not sent yet.
@@ -63,6 +63,9 @@ pub(super) struct Session {
     nonce: (Generation, u64),
     heartbeat: Heartbeat,
     renew_at: Instant,
+    /// The pack on its way, and what it goes over.
+    giving: Option<tokio::task::JoinHandle<()>>,
+    channel: Channel,
 }
 
 struct Heartbeat {
@@ -87,7 +90,7 @@ pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, Strin
     let greeted_at = wall_clock();
     let first = wire::FromAgent { message: Some(From::Hello(hello)) };
     outgoing.send(first).await.map_err(|_| "the stream closed at once")?;
-    let mut client = AgentLinkClient::new(channel).max_decoding_message_size(64 * 1024);
+    let mut client = AgentLinkClient::new(channel.clone()).max_decoding_message_size(64 * 1024);
     let welcomed = tokio::time::timeout(WELCOME_TIME, async {
         let status = |status: tonic::Status| format!("refused: {}", status.message());
         let mut incoming = client.session(ReceiverStream::new(sent)).await.map_err(status)?.into_inner();
@@ -110,6 +113,8 @@ pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, Strin
         nonce: (Generation(0), 0),
         heartbeat: Heartbeat { seq: 0, answered: 0, interval, due: Instant::now() + interval },
         renew_at: Instant::now() + identity::until(task.identity.renew_at, wall_clock()),
+        giving: None,
+        channel,
     })
 }
 
@@ -200,6 +205,10 @@ impl Session {
                 }
                 return Ok(());
             }
+            Some(To::SendPack(wanted)) => {
+                self.give_pack(task, &wanted.digest);
+                return Ok(());
+            }
             Some(To::NoticesReceived(received)) => Event::NoticesReceived(received.up_to),
             Some(To::Assign(assign)) => match self.on_assign(assign).await? {
                 Some(event) => event,
@@ -211,6 +220,17 @@ impl Session {
             },
         };
         task.events.send(event).await.map_err(|_| end("the agent is ending"))
+    }
+
+    /// One at a time; the coordinator asks again for what it still lacks.
+    fn give_pack(&mut self, task: &Task, digest: &[u8]) {
+        if self.giving.as_ref().is_some_and(|giving| !giving.is_finished()) {
+            return;
+        }
+        if let Some(digest) = Digest::from_slice(digest) {
+            let at = task.packs.borrow().clone();
+            self.giving = Some(tokio::spawn(give(digest, at, self.channel.clone())));
+        }
     }
 
     async fn on_assign(&mut self, assign: wire::Assign) -> Result<Option<Event>, End> {

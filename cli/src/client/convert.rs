@@ -54,6 +54,35 @@ fn node_plan(node: wire::NodePlan) -> view::NodePlan {
         keys: node.keys.into_iter().map(key_change).collect(),
         files: node.files.into_iter().map(file_change).collect(),
         settings: node.settings,
+        effects: node.effects.map(effects),
+        pack_unknown: some(node.pack_unknown),
+        overwritten: node
+            .overwritten
+            .into_iter()
+            .map(|file| view::Overwritten { path: file.path, kind: file.kind })
+            .collect(),
+    }
+}
+
+fn effects(effects: wire::Effects) -> view::Effects {
+    let file = |file: wire::RenderedFile| view::RenderedFile {
+        path: file.path,
+        change: file.change,
+        added: file.added,
+        removed: file.removed,
+        diff: file.diff,
+    };
+    let derived =
+        |key: wire::DerivedKey| view::DerivedKey { key: key.key, old: key.old, new: key.new, why: key.why };
+    view::Effects {
+        pack: effects.pack_digest,
+        pack_before: effects.pack_before,
+        pack_given: effects.pack_given,
+        rendered: effects.rendered,
+        files: effects.files.into_iter().map(file).collect(),
+        derived: effects.derived.into_iter().map(derived).collect(),
+        derived_omitted: effects.derived_omitted,
+        unrendered: some(effects.unrendered),
     }
 }
 
@@ -73,6 +102,7 @@ fn file_change(change: wire::FileChange) -> view::FileChange {
         old_size: change.old_size,
         new_size: change.new_size,
         restart: change.restart,
+        restart_why: change.restart_why,
         diff: change.diff,
     }
 }

@@ -78,6 +78,9 @@ async fn received(request: Request<Streaming<wire::Upload>>) -> String {
     let mut files: BTreeMap<String, usize> = BTreeMap::new();
     while let Some(part) = stream.next().await {
         match part.unwrap().part.unwrap() {
+            wire::upload::Part::Pack(part) => {
+                *files.entry("a pack".to_owned()).or_default() += part.data.len();
+            }
             wire::upload::Part::Header(it) => header = it,
             wire::upload::Part::File(chunk) => {
                 assert!(chunk.data.len() <= super::CHUNK_SIZE, "{} bytes in one chunk", chunk.data.len());

@@ -1,24 +1,36 @@
 //! A plan as text: per node what changes key by key, what restarts and why, and in which order.
 
-use super::siblings::{self, Alike};
+use std::collections::BTreeSet;
+
+use super::{
+    effects,
+    siblings::{self, Alike},
+};
 use crate::{
     request::Detail,
     text::{Cell, Style, Table, Tone, bytes, count},
     view::{FileChange, Finding, KeyChange, NodePlan, Plan},
 };
 
+/// How every line begins that stands for others.
+const MORE: &str = "… ";
+/// Warnings that are shown without `--diff`.
+const WARNINGS_MAX: usize = 5;
+
 /// Everything a person needs before saying yes.
 pub fn plan(plan: &Plan, detail: Detail, style: Style) -> String {
-    let (hints, serious): (Vec<Finding>, Vec<Finding>) =
-        plan.findings.iter().cloned().partition(|finding| finding.severity == "info");
-    let mut out = super::findings(&serious, style);
+    let hints = plan.findings.iter().filter(|finding| finding.severity == "info").count();
+    let mut out = serious(plan, detail, style);
     if plan.refused {
         let summary = super::findings_summary(&plan.findings);
         out.push_str(&style.paint(Tone::Bad, &format!("Nothing can be applied: {summary}.\n")));
         return out;
     }
-    let changing: Vec<&NodePlan> = plan.nodes.iter().filter(|node| node.changes()).collect();
-    for alike in siblings::of(&changing, detail) {
+    let (changing, others): (Vec<&NodePlan>, Vec<&NodePlan>) =
+        plan.nodes.iter().partition(|node| node.changes());
+    // Nothing is applied to these, and yet their next start makes other files.
+    let updated: Vec<&NodePlan> = others.into_iter().filter(|node| node.effects.is_some()).collect();
+    for alike in siblings::of(&changing, detail).into_iter().chain(siblings::of(&updated, detail)) {
         out.push_str(&alike_nodes(&alike, detail, style));
         out.push('\n');
     }
@@ -29,12 +41,49 @@ pub fn plan(plan: &Plan, detail: Detail, style: Style) -> String {
         }
         out.push('\n');
     }
-    if !hints.is_empty() {
-        let text = format!("{}; `convoy lint` shows them\n", count(hints.len(), "hint"));
+    if hints != 0 {
+        let text = format!("{}; `convoy lint` shows them\n", count(hints, "hint"));
         out.push_str(&style.paint(Tone::Faint, &text));
     }
+    if detail == Detail::Keys && out.contains(MORE) {
+        out.push_str(&style.paint(Tone::Faint, "--diff shows every line\n"));
+    }
     out.push_str(&summary(plan, &changing, style));
+    out.push_str(&updated_summary(&updated, style));
     out
+}
+
+/// Every error, and of the warnings first those about what changes: the others stood there yesterday too.
+fn serious(plan: &Plan, detail: Detail, style: Style) -> String {
+    let changed: BTreeSet<&str> =
+        plan.nodes.iter().flat_map(|node| &node.keys).filter_map(|key| key.place.as_deref()).collect();
+    let is_old = |finding: &Finding| {
+        let place = finding.file.as_deref().zip(finding.line).map(|(file, line)| format!("{file}:{line}"));
+        place.is_some_and(|place| !changed.contains(place.as_str()))
+    };
+    let mut serious: Vec<Finding> =
+        plan.findings.iter().filter(|finding| finding.severity != "info").cloned().collect();
+    serious.sort_by_key(|finding| (!finding.is_error(), is_old(finding)));
+    let merged = super::by_nodes(&serious);
+    let errors = merged.iter().filter(|(finding, _)| finding.is_error()).count();
+    let most = if detail == Detail::Lines { usize::MAX } else { errors + WARNINGS_MAX };
+    let omitted = merged.len().saturating_sub(most);
+    let mut out = super::merged_findings(merged.into_iter().take(most), style);
+    if omitted != 0 {
+        out.push_str(&style.paint(Tone::Faint, &format!("{MORE}{}\n\n", count(omitted, "more warning"))));
+    }
+    out
+}
+
+fn updated_summary(updated: &[&NodePlan], style: Style) -> String {
+    if updated.is_empty() {
+        return String::new();
+    }
+    let nodes = count(updated.len(), "node");
+    let (verb, whose) = if updated.len() == 1 { ("renders", "its") } else { ("render", "their") };
+    let text =
+        format!("{nodes} {verb} other files at {whose} next start: the pack was updated on the host.\n");
+    style.paint(Tone::Doubtful, &text)
 }
 
 fn summary(plan: &Plan, changing: &[&NodePlan], style: Style) -> String {
@@ -67,6 +116,7 @@ fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
     let (sign, tone) = sign(&node.change);
     let verb = if alike.nodes.len() == 1 { "restarts" } else { "restart" };
     let restart = match node.restart.as_str() {
+        _ if !node.changes() => style.paint(Tone::Good, "nothing to apply"),
         "none" | "" => style.paint(Tone::Good, "no restart"),
         "hot" => style.paint(Tone::Good, "no restart: the server picks it up by itself"),
         "phased" => style.paint(Tone::Bad, &format!("{verb}, in phases over the fleet")),
@@ -85,11 +135,13 @@ fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
 fn lines(node: &NodePlan, shown: Option<&NodePlan>, detail: Detail, style: Style) -> String {
     let sign = if node.change == "create" { "+" } else { "~" };
     let own = siblings::own(node, shown, detail);
-    let mut out = keys(&own.keys, style);
-    for setting in own.settings {
+    let mut out = if shown.is_none() { effects::pack_note(node, style) } else { String::new() };
+    out.push_str(&keys(&own.keys, style));
+    for setting in &own.settings {
         out.push_str(&format!("    {sign} service: {setting}\n"));
     }
-    out + &files(&own.files, detail, style)
+    out.push_str(&files(&own.files, detail, style));
+    out + &effects::effects(&own, node.effects.as_ref(), detail, style)
 }
 
 fn keys(changes: &[&KeyChange], style: Style) -> String {
@@ -117,6 +169,9 @@ fn files(changes: &[&FileChange], detail: Detail, style: Style) -> String {
     for change in changes {
         let (sign, tone) = sign(&change.change);
         let (size, note) = match change.change.as_str() {
+            "added" | "changed" if matches!(change.restart.as_str(), "hot" | "phased") => {
+                (bytes(change.new_size), change.restart_why.clone())
+            }
             "removed" => (String::new(), "stays on the host; Convoy lets go of it".to_owned()),
             "same-meaning" => (String::new(), "the server reads the same as before".to_owned()),
             _ if change.old_size == 0 && change.new_size == 0 => (String::new(), String::new()),
@@ -134,15 +189,7 @@ fn files(changes: &[&FileChange], detail: Detail, style: Style) -> String {
     if detail == Detail::Lines {
         for change in changes.iter().filter(|change| !change.diff.is_empty()) {
             out.push_str(&format!("      {}\n", style.paint(Tone::Faint, &change.path)));
-            for line in change.diff.lines() {
-                let tone = match line.as_bytes().first() {
-                    Some(b'+') => Tone::Good,
-                    Some(b'-') => Tone::Bad,
-                    Some(b'@') => Tone::Faint,
-                    _ => Tone::Plain,
-                };
-                out.push_str(&format!("      {}\n", style.paint(tone, line)));
-            }
+            out.push_str(&effects::whole(&change.diff, style));
         }
     }
     out

@@ -2,7 +2,7 @@
 
 use crate::{
     request::Detail,
-    view::{FileChange, KeyChange, NodePlan},
+    view::{DerivedKey, FileChange, KeyChange, NodePlan, Overwritten, RenderedFile},
 };
 
 /// Nodes whose changes are shown together.
@@ -20,11 +20,15 @@ pub(super) struct Own<'a> {
     pub keys: Vec<&'a KeyChange>,
     pub settings: Vec<&'a String>,
     pub files: Vec<&'a FileChange>,
+    pub derived: Vec<&'a DerivedKey>,
+    pub rendered: Vec<&'a RenderedFile>,
+    pub overwritten: Vec<&'a Overwritten>,
 }
 
 impl Own<'_> {
     fn count(&self) -> usize {
-        self.keys.len() + self.settings.len() + self.files.len()
+        let typed = self.keys.len() + self.settings.len() + self.files.len();
+        typed + self.derived.len() + self.rendered.len() + self.overwritten.len()
     }
 }
 
@@ -58,13 +62,35 @@ fn is_same_kind(one: &NodePlan, other: &NodePlan) -> bool {
         && one.change == other.change
         && one.restart == other.restart
         && one.restart_why == other.restart_why
+        && one.pack_unknown == other.pack_unknown
+        && packs(one) == packs(other)
+}
+
+/// With which packs, and whether they could be compared.
+fn packs(node: &NodePlan) -> Option<(&str, &str, Option<&str>)> {
+    let effects = node.effects.as_ref()?;
+    Some((&effects.pack, &effects.pack_before, effects.unrendered.as_deref()))
+}
+
+fn rendered(node: &NodePlan) -> &[RenderedFile] {
+    node.effects.as_ref().map(|effects| effects.files.as_slice()).unwrap_or_default()
+}
+
+fn derived(node: &NodePlan) -> &[DerivedKey] {
+    node.effects.as_ref().map(|effects| effects.derived.as_slice()).unwrap_or_default()
 }
 
 /// What changes on `node` and not in the same way on `shown`.
 pub(super) fn own<'a>(node: &'a NodePlan, shown: Option<&NodePlan>, detail: Detail) -> Own<'a> {
     let Some(shown) = shown else {
-        let (keys, settings) = (node.keys.iter().collect(), node.settings.iter().collect());
-        return Own { keys, settings, files: node.files.iter().collect() };
+        return Own {
+            keys: node.keys.iter().collect(),
+            settings: node.settings.iter().collect(),
+            files: node.files.iter().collect(),
+            derived: derived(node).iter().collect(),
+            rendered: rendered(node).iter().collect(),
+            overwritten: node.overwritten.iter().collect(),
+        };
     };
     let is_told = |change: &KeyChange| shown.keys.contains(change);
     // The keys tell what differs in deployment.toml; its size does not matter beside them.
@@ -72,7 +98,17 @@ pub(super) fn own<'a>(node: &'a NodePlan, shown: Option<&NodePlan>, detail: Deta
         (&one.path, &one.change, &one.restart) == (&other.path, &other.change, &other.restart)
             && (detail == Detail::Keys || one.diff == other.diff)
     };
+    // What the keys of deployment.toml make differ in a rendered file, they tell.
+    let is_alike = |one: &RenderedFile, other: &RenderedFile| {
+        let counts = |file: &RenderedFile| (file.added, file.removed);
+        (&one.path, &one.change, counts(one)) == (&other.path, &other.change, counts(other))
+            && (detail == Detail::Keys || one.diff == other.diff)
+    };
+    let is_rendered = |file: &RenderedFile| rendered(shown).iter().any(|other| is_alike(file, other));
     Own {
+        derived: derived(node).iter().filter(|change| !derived(shown).contains(change)).collect(),
+        rendered: rendered(node).iter().filter(|file| !is_rendered(file)).collect(),
+        overwritten: node.overwritten.iter().filter(|file| !shown.overwritten.contains(file)).collect(),
         keys: node.keys.iter().filter(|change| !is_told(change)).collect(),
         settings: node.settings.iter().filter(|setting| !shown.settings.contains(setting)).collect(),
         files: node
@@ -88,7 +124,10 @@ fn missing(node: &NodePlan, shown: &NodePlan) -> bool {
     let has_key = |key: &KeyChange| node.keys.iter().any(|other| other.key == key.key);
     let has_file = |file: &FileChange| node.files.iter().any(|other| other.path == file.path);
     let has_setting = |setting: &String| node.settings.iter().any(|other| name(other) == name(setting));
-    !shown.keys.iter().all(has_key)
+    let has_rendered = |file: &RenderedFile| rendered(node).iter().any(|other| other.path == file.path);
+    !rendered(shown).iter().all(has_rendered)
+        || !shown.overwritten.iter().all(|file| node.overwritten.contains(file))
+        || !shown.keys.iter().all(has_key)
         || !shown.files.iter().all(has_file)
         || !shown.settings.iter().all(has_setting)
 }
@@ -112,10 +151,8 @@ mod tests {
             group: "gateway".into(),
             change: "update".into(),
             restart: "restart".into(),
-            restart_why: String::new(),
             keys: keys.iter().map(|(name, value)| key(name, value)).collect(),
-            files: Vec::new(),
-            settings: Vec::new(),
+            ..NodePlan::default()
         }
     }
 

@@ -99,6 +99,15 @@ impl AgentLink for Link {
         self.coordinator.tracker.spawn(async move { send_all(&coordinator, &wanted, &chunks).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(waiting))))
     }
+
+    async fn give_pack(
+        &self,
+        request: Request<Streaming<wire::PackChunk>>,
+    ) -> Result<Response<wire::PackReceived>, Status> {
+        let peer = node_of(&self.coordinator, &request)?;
+        accepted(&self.coordinator, &peer).await?;
+        super::pack::receive(&self.coordinator, &peer, request.into_inner()).await
+    }
 }
 
 /// Sends until done, refused, or nobody listens any more.
@@ -137,6 +146,14 @@ fn chunks_of(digest: &Digest, content: &Bytes) -> impl Iterator<Item = Chunk> {
     })
 }
 
+/// The caller's record, if the certificate it calls with still is the node's.
+async fn accepted(coordinator: &Coordinator, peer: &NodePeer) -> Result<NodeRecord, Status> {
+    let superseded = || session_status(&SessionError::Superseded(peer.name.clone()));
+    let entry = coordinator.store.get(&Key::node(&peer.name)).await.map_err(|error| store_failed(&error))?;
+    let record = NodeRecord::read(&entry.ok_or_else(superseded)?).map_err(|error| store_failed(&error))?;
+    if record.accepts(&peer.serial) { Ok(record) } else { Err(superseded()) }
+}
+
 /// The encodings of the caller's desired and last good bundles, and the files that those name.
 async fn allowed_content(
     coordinator: &Coordinator,
@@ -144,12 +161,7 @@ async fn allowed_content(
     wanted: &[Digest],
 ) -> Result<BTreeSet<Digest>, Status> {
     let store = &*coordinator.store;
-    let superseded = || session_status(&SessionError::Superseded(peer.name.clone()));
-    let entry = store.get(&Key::node(&peer.name)).await.map_err(|error| store_failed(&error))?;
-    let record = NodeRecord::read(&entry.ok_or_else(superseded)?).map_err(|error| store_failed(&error))?;
-    if !record.accepts(&peer.serial) {
-        return Err(superseded());
-    }
+    let record = accepted(coordinator, peer).await?;
     let seen = store.get(&Key::seen(&peer.name)).await.map_err(|error| store_failed(&error))?;
     let seen = seen.as_ref().map(SeenRecord::read).transpose().map_err(|error| store_failed(&error))?;
     let last_good = seen.and_then(|seen| seen.last_good);
@@ -218,6 +230,7 @@ fn to_wire(message: ToAgent) -> wire::ToAgent {
             To::Leave(wire::Leave { why, redial_after_ms: millis(redial_after) })
         }
         ToAgent::NoticesReceived(up_to) => To::NoticesReceived(wire::NoticesReceived { up_to }),
+        ToAgent::SendPack(digest) => To::SendPack(wire::SendPack { digest: digest.0.to_vec() }),
     };
     wire::ToAgent { message: Some(message) }
 }

@@ -7,6 +7,7 @@ mod enrolment;
 mod follow;
 mod link;
 mod operator;
+mod pack;
 mod secrets;
 mod status;
 mod upload;

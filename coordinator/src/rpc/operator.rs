@@ -9,7 +9,9 @@ use fleet::{
 };
 use futures::Stream;
 use proto::{
-    convert::operator::{bundle_files, node_plan_to_wire, removed_node_to_wire},
+    convert::operator::{
+        bundle_files, effects_to_wire, node_plan_to_wire, overwritten_to_wire, removed_node_to_wire,
+    },
     wire::operator::{self as wire, operator_server::Operator},
 };
 use tokio::sync::mpsc;
@@ -18,7 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{chain, commit_failed, follow, operator_of, status, store_failed, upload};
 use crate::{
-    apply::{Applied, ApplyError, Intent, Planned},
+    apply::{Applied, ApplyError, Intent, Planned, PlannedChange},
     commands::{Control, ControlFailure, DriftControl, Outcome},
     coordinator::Coordinator,
     enrolment::TOKEN_VALID,
@@ -37,6 +39,8 @@ const NODE_EVENTS_SEARCHED: usize = 1_000;
 const ROLLOUTS_MAX: usize = 100;
 /// How long drift enforcement pauses if nobody says otherwise.
 const DRIFT_PAUSE: Duration = Duration::from_secs(3600);
+/// Bytes of the diffs of rendered files in one plan; the reply of a large fleet stays one that can be sent.
+const DIFFS_MAX: usize = 8 * 1024 * 1024;
 /// Messages that wait for a slow reader of a stream.
 const STREAM_WAITING: usize = 8;
 
@@ -103,11 +107,36 @@ fn apply_reply(applied: Applied) -> wire::ApplyReply {
     }
 }
 
+fn changed_node(name: &NodeName, change: &PlannedChange, budget: &mut usize) -> wire::NodePlan {
+    let mut effects = None;
+    let mut unknown = String::new();
+    match &change.effects {
+        Some(Ok(found)) => {
+            let packs = (found.pack.digest, found.pack_before);
+            let mut told = effects_to_wire(&found.effects, packs, found.pack.given);
+            for file in &mut told.files {
+                match budget.checked_sub(file.diff.len()) {
+                    Some(left) => *budget = left,
+                    // How much changes is still told.
+                    None => file.diff.clear(),
+                }
+            }
+            effects = Some(told);
+        }
+        Some(Err(why)) => unknown.clone_from(why),
+        None => {}
+    }
+    wire::NodePlan {
+        effects,
+        pack_unknown: unknown,
+        overwritten: change.overwritten.iter().map(overwritten_to_wire).collect(),
+        ..node_plan_to_wire(name, &change.group, &change.plan, &change.sizes)
+    }
+}
+
 fn plan_reply(planned: &Planned) -> wire::PlanReply {
-    let changed = planned
-        .nodes
-        .iter()
-        .map(|(name, change)| node_plan_to_wire(name, &change.group, &change.plan, &change.sizes));
+    let mut budget = DIFFS_MAX;
+    let changed = planned.nodes.iter().map(|(name, change)| changed_node(name, change, &mut budget));
     let removed = planned.removed.iter().map(|(name, group)| removed_node_to_wire(name, group));
     wire::PlanReply {
         base_revision: planned.base.0,
@@ -138,8 +167,9 @@ impl Operator for Console {
         request: Request<Streaming<wire::Upload>>,
     ) -> Result<Response<wire::PlanReply>, Status> {
         let operator = operator_of(&self.coordinator, &request)?;
-        let (_, sources) = upload::read(request.into_inner(), &self.coordinator.limits, &operator).await?;
-        let planned = self.coordinator.plan(sources).await.map_err(|error| apply_failed(&error))?;
+        let (_, sources, packs) =
+            upload::read(request.into_inner(), &self.coordinator.limits, &operator).await?;
+        let planned = self.coordinator.plan(sources, &packs).await.map_err(|error| apply_failed(&error))?;
         Ok(Response::new(plan_reply(&planned)))
     }
 
@@ -149,11 +179,11 @@ impl Operator for Console {
     ) -> Result<Response<wire::ApplyReply>, Status> {
         let operator = operator_of(&self.coordinator, &request)?;
         let limits = &self.coordinator.limits;
-        let (intent, sources) = upload::read(request.into_inner(), limits, &operator).await?;
+        let (intent, sources, packs) = upload::read(request.into_inner(), limits, &operator).await?;
         // Once begun, an apply is not undone by a caller who goes away: half of it would be no use to anybody.
         let coordinator = self.coordinator.clone();
         let applying =
-            self.coordinator.tracker.spawn(async move { coordinator.apply(sources, &intent).await });
+            self.coordinator.tracker.spawn(async move { coordinator.apply(sources, &packs, &intent).await });
         let applied = applying.await.map_err(|_| Status::internal("the apply ended unexpectedly"))?;
         Ok(Response::new(apply_reply(applied.map_err(|error| apply_failed(&error))?)))
     }

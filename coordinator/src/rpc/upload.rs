@@ -1,31 +1,51 @@
 //! A fleet directory as it arrives: one header, then files in chunks, bounded before anything is done with it.
 
-use fleet::{ids::Revision, spec::Sources};
-use proto::wire::operator::{FileChunk, Upload, UploadHeader, upload::Part};
+use std::sync::Arc;
+
+use fleet::{
+    ids::{Digest, Revision},
+    spec::Sources,
+};
+use proto::{
+    convert::pack::PACK_SIZE_MAX,
+    wire::operator::{FileChunk, PackPart, Upload, UploadHeader, upload::Part},
+};
 use tonic::{Status, Streaming};
 
-use crate::{apply::Intent, config::Limits, identity::OperatorPeer};
+use crate::{
+    apply::Intent,
+    config::Limits,
+    effects::{GivenPacks, PackInUse},
+    identity::OperatorPeer,
+    packs,
+};
 
 /// Bytes of a file's path.
 const PATH_MAX: usize = 1024;
 /// Bytes of what an operator says about an apply.
 const MESSAGE_MAX: usize = 4096;
+/// Packs of one upload.
+const PACKS_MAX: usize = 8;
+/// Products that one of them is said to be the pack of.
+const PRODUCTS_MAX: usize = 64;
 
 /// Reads a whole upload.
 pub(super) async fn read(
     mut stream: Streaming<Upload>,
     limits: &Limits,
     operator: &OperatorPeer,
-) -> Result<(Intent, Sources), Status> {
+) -> Result<(Intent, Sources, GivenPacks), Status> {
     let first = stream.message().await?.and_then(|upload| upload.part);
     let Some(Part::Header(header)) = first else {
         return Err(Status::invalid_argument("an upload begins with its header"));
     };
     let intent = intent(header, operator)?;
     let mut files = Files { sources: Sources::default(), open: None, bytes: 0 };
+    let mut packs = PackParts::default();
     while let Some(upload) = stream.message().await? {
         match upload.part {
             Some(Part::File(chunk)) => files.add(chunk, limits)?,
+            Some(Part::Pack(part)) => packs.add(part)?,
             Some(Part::Header(_)) => return Err(Status::invalid_argument("an upload has one header")),
             None => {}
         }
@@ -34,7 +54,7 @@ pub(super) async fn read(
         Some((path, _)) => {
             Err(Status::invalid_argument(format!("the upload ended in the middle of {path:?}")))
         }
-        None => Ok((intent, files.sources)),
+        None => Ok((intent, files.sources, packs.finish().await?)),
     }
 }
 
@@ -95,6 +115,51 @@ impl Files {
         }
         self.sources.0.insert(chunk.path, content);
         Ok(())
+    }
+}
+
+/// Packs of the operator's, one after the other.
+#[derive(Default)]
+struct PackParts {
+    whole: Vec<(Vec<String>, Vec<u8>)>,
+    open: Option<(Vec<String>, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl PackParts {
+    fn add(&mut self, part: PackPart) -> Result<(), Status> {
+        let (products, mut content) = self.open.take().unwrap_or((part.products, Vec::new()));
+        self.bytes += part.data.len();
+        if PACKS_MAX * PACK_SIZE_MAX < self.bytes || PACKS_MAX <= self.whole.len() {
+            let text = format!("more than {PACKS_MAX} packs of {PACK_SIZE_MAX} bytes");
+            return Err(Status::resource_exhausted(text));
+        }
+        content.extend_from_slice(&part.data);
+        if part.last {
+            self.whole.push((products, content));
+        } else {
+            self.open = Some((products, content));
+        }
+        Ok(())
+    }
+
+    async fn finish(self) -> Result<GivenPacks, Status> {
+        if self.open.is_some() {
+            return Err(Status::invalid_argument("the upload ended in the middle of a pack"));
+        }
+        let mut given = GivenPacks::default();
+        for (products, content) in self.whole {
+            let digest = Digest::of(&content);
+            let loading = tokio::task::spawn_blocking(move || packs::load(&content)).await;
+            let loaded = loading.unwrap_or_else(|error| Err(error.to_string()));
+            let refused =
+                |why| Status::invalid_argument(format!("the pack that was given cannot be used: {why}"));
+            let facts = Arc::new(loaded.map_err(refused)?);
+            for product in products.into_iter().take(PRODUCTS_MAX) {
+                given.insert(product, PackInUse { digest, facts: facts.clone(), given: true });
+            }
+        }
+        Ok(given)
     }
 }
 

@@ -9,7 +9,7 @@ use fleet::{
 use super::{Hello, ToAgent};
 use crate::{
     events::{APPEND_MAX, Draft},
-    store::records::{NodeRecord, SeenRecord},
+    store::records::{NodeRecord, RenderedWith, SeenRecord},
 };
 
 /// One session's knowledge of its node.
@@ -60,6 +60,7 @@ impl Conversation {
     pub(super) fn on_report(&mut self, now: Timestamp, observed: Observed) {
         let news = self.seen.observed.as_ref().is_none_or(|known| !same_facts(known, &observed));
         self.resolve_last_good(&observed);
+        self.note_rendered(&observed);
         self.seen.observed = Some(observed);
         if news {
             self.seen.reported = now;
@@ -139,6 +140,19 @@ impl Conversation {
 
     pub(super) fn on_end(&mut self, now: Timestamp) {
         self.seen.last_seen = now;
+        self.unsaved = true;
+    }
+
+    /// A process renders once, at its start: the pack that lies there when it is first seen is what it runs with,
+    /// whatever lies there later.
+    fn note_rendered(&mut self, observed: &Observed) {
+        let (Some(process), Some(pack)) = (&observed.process, observed.pack) else { return };
+        let known = self.seen.rendered.as_ref();
+        if known.is_some_and(|known| (known.pid, &known.start_id) == (process.pid, &process.start_id)) {
+            return;
+        }
+        self.seen.rendered =
+            Some(RenderedWith { pack, pid: process.pid, start_id: process.start_id.clone() });
         self.unsaved = true;
     }
 

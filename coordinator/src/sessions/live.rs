@@ -2,11 +2,16 @@
 //! is connected until they dial again, and a node that is not connected is never healthy.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use fleet::{ids::NodeName, node::Command, observed::Observed, time::Timestamp};
+use fleet::{
+    ids::{Digest, NodeName},
+    node::Command,
+    observed::Observed,
+    time::Timestamp,
+};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +37,7 @@ struct Connected {
     session: u64,
     node: LiveNode,
     commands: mpsc::Sender<(Command, CommandAnswer)>,
+    pack: watch::Sender<Option<Digest>>,
     dismissed: CancellationToken,
     dismissal: watch::Sender<String>,
 }
@@ -57,6 +63,8 @@ pub struct LiveNode {
 pub(super) struct Seat {
     pub(super) session: u64,
     pub(super) commands: mpsc::Receiver<(Command, CommandAnswer)>,
+    /// The pack that its agent is to give.
+    pub(super) pack: watch::Receiver<Option<Digest>>,
     /// Set when the session must end; the reason is in `dismissal`.
     pub(super) dismissed: CancellationToken,
     pub(super) dismissal: watch::Receiver<String>,
@@ -73,13 +81,15 @@ impl Live {
     /// is certainly alive.
     pub(super) fn enter(&self, name: &NodeName, node: LiveNode) -> Seat {
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
+        let (pack, wanted) = watch::channel(None);
         let (dismissal, why) = watch::channel(String::new());
         let dismissed = CancellationToken::new();
         let mut nodes = self.lock();
         nodes.sessions_total += 1;
         let session = nodes.sessions_total;
-        let seat = Seat { session, commands: waiting, dismissed: dismissed.clone(), dismissal: why };
-        let connected = Connected { session, node, commands, dismissed, dismissal };
+        let seat =
+            Seat { session, commands: waiting, pack: wanted, dismissed: dismissed.clone(), dismissal: why };
+        let connected = Connected { session, node, commands, pack, dismissed, dismissal };
         if let Some(old) = nodes.by_name.insert(name.clone(), connected) {
             old.dismiss("a newer session of this node began");
         }
@@ -166,6 +176,24 @@ impl Live {
         let connected = nodes.by_name.get(name).ok_or(CommandRefused::NotConnected)?;
         connected.commands.try_send((command, answer)).map_err(|_| CommandRefused::Busy)?;
         Ok(outcome)
+    }
+
+    /// The packs that connected nodes report, and who does.
+    pub fn packs(&self) -> BTreeMap<Digest, BTreeSet<NodeName>> {
+        let mut packs: BTreeMap<Digest, BTreeSet<NodeName>> = BTreeMap::new();
+        for (name, connected) in &self.lock().by_name {
+            if let Some(pack) = connected.node.observed.as_ref().and_then(|observed| observed.pack) {
+                packs.entry(pack).or_default().insert(name.clone());
+            }
+        }
+        packs
+    }
+
+    /// Lets a node's session ask its agent for a pack, if it is connected.
+    pub fn want_pack(&self, name: &NodeName, digest: Digest) {
+        if let Some(connected) = self.lock().by_name.get(name) {
+            connected.pack.send_replace(Some(digest));
+        }
     }
 
     fn touch(&self) {

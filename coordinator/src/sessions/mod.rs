@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use fleet::{
     bundle::Assignment,
-    ids::{FleetEpoch, FleetName, Generation, NodeName},
+    ids::{Digest, FleetEpoch, FleetName, Generation, NodeName},
     node::Command,
     observed::{Notice, Observed, Refusal, Stage},
     time::Timestamp,
@@ -113,6 +113,8 @@ pub enum ToAgent {
     },
     /// Notices up to this number are stored.
     NoticesReceived(u64),
+    /// The pack that it reports is not here: give it.
+    SendPack(Digest),
 }
 
 /// Why a session ended other than by agreement.

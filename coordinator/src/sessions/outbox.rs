@@ -12,6 +12,7 @@ pub(super) struct Outbox {
     assign: Option<ToAgent>,
     heartbeat: Option<ToAgent>,
     notices: Option<ToAgent>,
+    pack: Option<ToAgent>,
     commands: VecDeque<ToAgent>,
 }
 
@@ -23,12 +24,13 @@ impl Outbox {
             ToAgent::Assign { .. } => self.assign = Some(message),
             ToAgent::HeartbeatReply { .. } => self.heartbeat = Some(message),
             ToAgent::NoticesReceived(_) => self.notices = Some(message),
+            ToAgent::SendPack(_) => self.pack = Some(message),
             ToAgent::Command { .. } => self.commands.push_back(message),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        let slots = [&self.welcome, &self.leave, &self.assign, &self.heartbeat, &self.notices];
+        let slots = [&self.welcome, &self.leave, &self.assign, &self.heartbeat, &self.notices, &self.pack];
         self.commands.is_empty() && slots.iter().all(|slot| slot.is_none())
     }
 
@@ -36,7 +38,7 @@ impl Outbox {
     pub(super) fn take(&mut self) -> Option<ToAgent> {
         let first = self.welcome.take().or_else(|| self.heartbeat.take()).or_else(|| self.assign.take());
         let then = first.or_else(|| self.commands.pop_front()).or_else(|| self.notices.take());
-        then.or_else(|| self.leave.take())
+        then.or_else(|| self.pack.take()).or_else(|| self.leave.take())
     }
 }
 

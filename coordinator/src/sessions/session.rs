@@ -128,6 +128,7 @@ enum Done {
 enum Event {
     Said(Option<Inbound>),
     Ordered(Option<(Command, CommandAnswer)>),
+    PackWanted,
     RecordChanged,
     Done(Done),
     CanSend,
@@ -260,6 +261,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
         tokio::select! {
             said = self.session.inbound.next(), if talking => Event::Said(said),
             ordered = self.seat.commands.recv(), if talking => Event::Ordered(ordered),
+            Ok(()) = self.seat.pack.changed(), if talking => Event::PackWanted,
             _ = self.changes.changed(), if talking && !self.loading => Event::RecordChanged,
             Some(done) = self.work.next() => Event::Done(done),
             permit = self.session.outbound.reserve(), if !self.outbox.is_empty() => match permit {
@@ -285,6 +287,10 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             Event::Ordered(Some((command, answer))) => self.on_command(command, answer),
             // A seat whose other side is gone was replaced; the dismissal says so.
             Event::Ordered(None) | Event::CanSend => {}
+            Event::PackWanted => {
+                let wanted = *self.seat.pack.borrow_and_update();
+                wanted.into_iter().for_each(|digest| self.outbox.put(ToAgent::SendPack(digest)));
+            }
             Event::RecordChanged => self.load(),
             Event::Done(done) => self.on_done(done)?,
             Event::Deadline => return self.on_deadline(),

@@ -26,6 +26,8 @@ impl Key {
     pub const SECRETS: &'static str = "secret/";
     /// Below this are events.
     pub const EVENTS: &'static str = "event/";
+    /// Below this are packs of hosts whose content is kept, by digest.
+    pub const PACKS: &'static str = "pack/";
     /// Below this is content, by digest.
     pub const BLOBS: &'static str = "blob/";
 
@@ -67,6 +69,16 @@ impl Key {
     /// Something that happened.
     pub fn event(seq: u64) -> Self {
         Self(format!("{}{seq:020}", Self::EVENTS))
+    }
+
+    /// A pack whose content is kept.
+    pub fn pack(digest: &Digest) -> Self {
+        Self(format!("{}{digest}", Self::PACKS))
+    }
+
+    /// Which pack's record this is, if it is one.
+    pub fn pack_digest(&self) -> Option<Digest> {
+        Digest::from_hex(self.0.strip_prefix(Self::PACKS)?)
     }
 
     /// A piece of some content.

@@ -395,6 +395,30 @@ pub struct SeenRecord {
     pub last_good: Option<Assigned>,
     /// When its last session began or ended.
     pub last_seen: Timestamp,
+    /// The pack that its server began with, as far as known.
+    pub rendered: Option<RenderedWith>,
+}
+
+/// Servers render their files at the start, with the pack that lies there then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RenderedWith {
+    /// Of its encoding.
+    pub pack: Digest,
+    /// Of the server, with `start_id`.
+    pub pid: u32,
+    /// Of the server.
+    pub start_id: String,
+}
+
+impl RenderedWith {
+    fn from_wire(wire: wire::Rendered) -> Result<Self, String> {
+        let pack = Digest::from_slice(&wire.pack).ok_or("the digest of a pack is not 32 bytes")?;
+        Ok(Self { pack, pid: wire.pid, start_id: wire.start_id })
+    }
+
+    fn to_wire(&self) -> wire::Rendered {
+        wire::Rendered { pack: self.pack.0.to_vec(), pid: self.pid, start_id: self.start_id.clone() }
+    }
 }
 
 impl Record for SeenRecord {
@@ -410,6 +434,7 @@ impl Record for SeenRecord {
             platform: self.platform.clone(),
             last_good: self.last_good.as_ref().map(Assigned::to_wire),
             last_seen_ms: self.last_seen.0,
+            rendered: self.rendered.as_ref().map(RenderedWith::to_wire),
         }
     }
 
@@ -422,7 +447,32 @@ impl Record for SeenRecord {
             platform: wire.platform,
             last_good: wire.last_good.map(Assigned::from_wire).transpose()?,
             last_seen: Timestamp(wire.last_seen_ms),
+            rendered: wire.rendered.map(RenderedWith::from_wire).transpose()?,
         })
+    }
+}
+
+/// A pack whose content is kept (ADR 0007); its key is its digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackRecord {
+    /// Of its encoding, bytes.
+    pub size: u64,
+    /// When it came.
+    pub stored: Timestamp,
+    /// Whose agent gave it.
+    pub node: String,
+}
+
+impl Record for PackRecord {
+    type Wire = wire::Pack;
+    const NAME: &'static str = "a pack";
+
+    fn to_wire(&self) -> wire::Pack {
+        wire::Pack { size: self.size, stored_ms: self.stored.0, node: self.node.clone() }
+    }
+
+    fn from_wire(wire: wire::Pack) -> Result<Self, String> {
+        Ok(Self { size: wire.size, stored: Timestamp(wire.stored_ms), node: wire.node })
     }
 }
 

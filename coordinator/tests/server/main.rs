@@ -5,5 +5,6 @@ mod crash;
 mod identity;
 mod introspection;
 mod operator;
+mod packs;
 mod rollouts;
 mod support;

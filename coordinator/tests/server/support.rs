@@ -398,7 +398,7 @@ async fn fetch_all(client: &mut AgentLinkClient<Channel>, assign: &Assign) {
     assert!(digests.iter().all(|digest| files.contains_key(digest)));
 }
 
-fn report(good: Option<&Assign>, failed: Option<&Assign>) -> Report {
+pub fn report(good: Option<&Assign>, failed: Option<&Assign>) -> Report {
     let applied = |assign: &Assign| Applied { generation: assign.generation, bundle: assign.bundle.clone() };
     let refusal = Refusal {
         reason: "start-failed".into(),

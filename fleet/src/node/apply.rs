@@ -221,7 +221,7 @@ impl Engine {
         self.fail_move(clock, step, failure, out);
     }
 
-    pub(super) fn on_staged(&mut self, target: Applied, facts: StagedFacts, out: &mut Out) {
+    pub(super) fn on_staged(&mut self, target: Applied, facts: &StagedFacts, out: &mut Out) {
         let Phase::Staging(step) = self.phase else { return };
         if step.to.applied != target {
             return;

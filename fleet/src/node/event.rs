@@ -61,8 +61,8 @@ pub struct Failure {
 pub struct StagedFacts {
     /// Files whose content on disk means something else than the staged one.
     pub differing: Vec<HomePath>,
-    /// Digest of the pack's configuration resources, hexadecimal, if readable.
-    pub pack: Option<String>,
+    /// What the configuration resources of the home are known by ([`crate::pack`]), if readable.
+    pub pack: Option<Digest>,
 }
 
 /// A line of the server's output that says something.
@@ -196,6 +196,8 @@ pub enum Event {
         /// Why.
         detail: String,
     },
+    /// What the configuration resources of the home are known by now, if they can be read.
+    PackRead(Option<Digest>),
     /// All live servers of the home.
     Found(Vec<ProcessIdentity>),
     /// Those launch files that were still there are gone now; or why one may not be.

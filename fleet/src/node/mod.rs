@@ -184,7 +184,7 @@ pub struct Engine {
     samples: vitals::Samples,
     /// Bytes that `repository/logs` grew by, in how long.
     growth: Option<(u64, Duration)>,
-    pack: Option<String>,
+    pack: Option<Digest>,
 }
 
 impl Engine {
@@ -255,7 +255,7 @@ impl Engine {
             Event::NoticesReceived(up_to) => self.memory.notices.retain(|notice| up_to < notice.seq),
             Event::Obtained { content, bundle } => self.on_obtained(content, bundle, out),
             Event::ObtainFailed { content, failure } => self.on_obtain_failed(clock, content, failure, out),
-            Event::Staged { target, facts } => self.on_staged(target, facts, out),
+            Event::Staged { target, facts } => self.on_staged(target, &facts, out),
             Event::StageFailed { target, failure } => self.on_stage_failed(clock, target, failure, out),
             Event::Switched { target } => self.on_switched(clock, target, out),
             Event::SwitchFailed { target, undone, failure } => {
@@ -276,6 +276,7 @@ impl Engine {
             }
             Event::Restored { path, took } => self.on_restored(clock, &path, took),
             Event::RestoreFailed { path, detail } => self.on_restore_failed(clock, &path, &detail),
+            Event::PackRead(pack) => self.pack = pack,
             Event::Found(servers) => self.on_found(clock, servers, out),
             Event::LaunchFilesCleared(result) => self.on_launch_files_cleared(clock, result),
             Event::Launched(process) => self.on_launched(clock, process),

@@ -63,7 +63,7 @@ impl Engine {
             drift_total: self.drifts.total(),
             starts_total: self.memory.starts_total,
             vitals: self.vitals.clone(),
-            pack: self.pack.clone(),
+            pack: self.pack,
             drift_pause: self.memory.pause.clone(),
             concerns: self.concerns(),
         }

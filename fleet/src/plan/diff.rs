@@ -93,18 +93,22 @@ pub(super) fn of_file(path: &HomePath, (was, old): Side<'_>, (is, new): Side<'_>
         let size = |entry: Option<&FileEntry>| entry.map_or(0, |entry| entry.size);
         return FileDiff::Unshown(Unshown::Binary { old: size(was), new: size(is) });
     };
-    let is_toml = path.as_str().ends_with(".toml");
-    lines(&old_text, &new_text, is_toml)
+    let shown = if path.as_str().ends_with(".toml") { mask::toml_lines } else { mask::text_lines };
+    of_texts(&old_text, &new_text, shown).0
 }
 
-fn lines(old: &str, new: &str, is_toml: bool) -> FileDiff {
+/// The lines that differ, as `shown` shows the lines of a text, and how many are added and removed.
+pub(super) fn of_texts(
+    old: &str,
+    new: &str,
+    shown: impl Fn(&str) -> Vec<String>,
+) -> (FileDiff, (usize, usize)) {
     let (old_lines, new_lines): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     if COMPARED_LINES_MAX < old_lines.len() + new_lines.len() {
-        return FileDiff::Unshown(Unshown::TooLarge);
+        return (FileDiff::Unshown(Unshown::TooLarge), (new_lines.len(), old_lines.len()));
     }
-    let shown = if is_toml { mask::toml_lines } else { mask::text_lines };
     let (old_shown, new_shown) = (shown(old), shown(new));
-    let mut out = Vec::new();
+    let (mut out, mut added, mut removed) = (Vec::new(), 0, 0);
     for group in group_diff_ops(capture_diff_slices(Algorithm::Myers, &old_lines, &new_lines), CONTEXT) {
         out.push(hunk(&group));
         for op in &group {
@@ -116,12 +120,13 @@ fn lines(old: &str, new: &str, is_toml: bool) -> FileDiff {
             } else {
                 push(LineKind::Removed, &old_shown[op.old_range()]);
                 push(LineKind::Added, &new_shown[op.new_range()]);
+                (added, removed) = (added + op.new_range().len(), removed + op.old_range().len());
             }
         }
     }
     let omitted = out.len().saturating_sub(DIFF_LINES_MAX);
     out.truncate(DIFF_LINES_MAX);
-    FileDiff::Lines { lines: out, omitted }
+    (FileDiff::Lines { lines: out, omitted }, (added, removed))
 }
 
 fn hunk(group: &[DiffOp]) -> DiffLine {

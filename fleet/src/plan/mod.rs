@@ -3,11 +3,13 @@
 //! their values are masked here, before anything leaves.
 
 mod diff;
+mod effects;
 mod settings;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use diff::{DIFF_LINES_MAX, DiffLine, FileDiff, LineKind, Unshown};
+pub use effects::{Before, DERIVED_MAX, DerivedChange, Effects, RenderedChange, RenderedKind, effects};
 
 use crate::{
     bundle::{Bundle, FileEntry, HomePath, RestartClass},

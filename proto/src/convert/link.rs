@@ -365,7 +365,7 @@ impl From<&Observed> for wire::Report {
             drift_total: observed.drift_total,
             starts_total: observed.starts_total,
             vitals: Some((&observed.vitals).into()),
-            pack_digest: observed.pack.clone().unwrap_or_default(),
+            pack_digest: observed.pack.map(|digest| digest.to_string()).unwrap_or_default(),
             drift_pause: pause.map(|(reason, until)| wire::DriftPause {
                 paused: true,
                 reason: bounded(reason),
@@ -401,7 +401,8 @@ impl TryFrom<wire::Report> for Observed {
             drift_total: report.drift_total,
             starts_total: report.starts_total,
             vitals: report.vitals.map(Into::into).unwrap_or_default(),
-            pack: Some(report.pack_digest).filter(|digest| !digest.is_empty()),
+            // One that does not read is none: packs help people, and nothing else hangs on them.
+            pack: Digest::from_hex(&report.pack_digest),
             drift_pause: report
                 .drift_pause
                 .filter(|pause| pause.paused)
@@ -484,7 +485,7 @@ mod tests {
             drift_total: 9,
             starts_total: 2,
             vitals: Vitals { rss: 1, cpu_percent: 2.0, threads: 3, open_files: 4, disk_free: 5, logs: 6 },
-            pack: Some("ab".into()),
+            pack: Some(Digest([7; 32])),
             drift_pause: Some(("maintenance".into(), Timestamp(10))),
             concerns: vec![Concern {
                 kind: "secret-residue".into(),

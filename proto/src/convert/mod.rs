@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod journal;
 pub mod link;
 pub mod operator;
+pub mod pack;
 pub mod store;
 
 /// Why a message is not a domain value. Says where; never repeats content that could be a secret.

@@ -5,8 +5,13 @@ use std::collections::BTreeMap;
 use fleet::{
     bundle::{Bundle, DriftPolicy, HomePath, RestartClass},
     finding::Finding,
-    ids::{GroupName, NodeName},
-    plan::{FileChange, FileChangeKind, FileDiff, KeyChange, LineKind, NodePlan, SettingChange},
+    ids::{Digest, GroupName, NodeName},
+    observed::Drift,
+    plan::{
+        DerivedChange, Effects, FileChange, FileChangeKind, FileDiff, KeyChange, LineKind, NodePlan,
+        RenderedChange, SettingChange,
+    },
+    restart,
     rollout::{Rollout, StepRecord, StepState, WaitReason},
 };
 
@@ -62,13 +67,56 @@ pub fn node_plan_to_wire(
     wire::NodePlan {
         node: node.to_string(),
         group: group.to_owned(),
-        change: if plan.is_new { "create" } else { "update" }.to_owned(),
+        change: change_word(plan).to_owned(),
         files: plan.files.iter().map(file).collect(),
         keys: plan.keys.iter().map(Into::into).collect(),
         restart: restart_word(plan.restart.class).to_owned(),
         restart_why: plan.restart.why.join("; "),
         settings: plan.settings.iter().map(|change| setting_text(plan.is_new, change)).collect(),
+        ..wire::NodePlan::default()
     }
+}
+
+/// A node of which nothing changes is told only because its pack did.
+fn change_word(plan: &NodePlan) -> &'static str {
+    match (plan.is_new, plan.is_empty()) {
+        (true, _) => "create",
+        (false, true) => "none",
+        (false, false) => "update",
+    }
+}
+
+/// What its server makes of a node, with the digests of the packs after and before, and whether the pack was given.
+pub fn effects_to_wire(effects: &Effects, (after, before): (Digest, Digest), given: bool) -> wire::Effects {
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    let file = |change: &RenderedChange| wire::RenderedFile {
+        path: change.path.clone(),
+        change: change.kind.as_str().to_owned(),
+        added: count(change.added),
+        removed: count(change.removed),
+        diff: diff_text(&change.diff),
+    };
+    let derived = |change: &DerivedChange| wire::DerivedKey {
+        key: change.key.clone(),
+        old: change.old.clone(),
+        new: change.new.clone(),
+        why: change.why.clone(),
+    };
+    wire::Effects {
+        pack_digest: after.to_string(),
+        pack_before: before.to_string(),
+        pack_given: given,
+        rendered: count(effects.rendered),
+        files: effects.files.iter().map(file).collect(),
+        derived: effects.derived.iter().map(derived).collect(),
+        derived_omitted: count(effects.derived_omitted),
+        unrendered: effects.unrendered.clone().unwrap_or_default(),
+    }
+}
+
+/// A generated file that somebody changed by hand.
+pub fn overwritten_to_wire(drift: &Drift) -> wire::Overwritten {
+    wire::Overwritten { path: drift.path.to_string(), kind: drift.kind.as_str().to_owned() }
 }
 
 /// A node that the new revision does not name any more.
@@ -109,6 +157,7 @@ impl From<&FileChange> for wire::FileChange {
             new_size: 0,
             restart: restart_word(change.restart).to_owned(),
             diff: settings + &diff_text(&change.diff),
+            restart_why: restart::because(change.restart).to_owned(),
         }
     }
 }

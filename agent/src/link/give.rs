@@ -1,0 +1,51 @@
+//! Giving the home's pack to the coordinator, when it lacks what this node reports.
+
+use std::time::Duration;
+
+use fleet::ids::Digest;
+use proto::{
+    convert::pack::named_pack,
+    wire::agent::{PackChunk, agent_link_client::AgentLinkClient},
+};
+use tonic::transport::Channel;
+use tracing::{debug, info};
+
+use crate::files::{PackAt, read_pack};
+
+/// Bytes in one message.
+const CHUNK: usize = 16 * 1024;
+/// A coordinator that does not take it within this asks again.
+const GIVE_TIME: Duration = Duration::from_secs(60);
+
+/// Reads the pack again and sends it if it still is what was asked for; otherwise a report with its new digest is due.
+pub(super) async fn give(digest: Digest, at: Option<PackAt>, channel: Channel) {
+    let Some(at) = at.filter(|at| at.digest == digest) else {
+        debug!(digest = %digest.short(), "The coordinator asks for a pack that is not here any more");
+        return;
+    };
+    match tokio::time::timeout(GIVE_TIME, send(digest, at.home, channel)).await {
+        Ok(Ok(bytes)) => info!(digest = %digest.short(), bytes, "Gave the pack to the coordinator"),
+        Ok(Err(why)) => debug!(digest = %digest.short(), why, "The pack was not taken"),
+        Err(_) => debug!(digest = %digest.short(), "The pack was not taken in time"),
+    }
+}
+
+async fn send(digest: Digest, home: String, channel: Channel) -> Result<usize, String> {
+    let reading = tokio::task::spawn_blocking(move || read_pack(&home).map(|pack| named_pack(&pack)));
+    let (found, encoded) =
+        reading.await.map_err(|error| error.to_string())?.map_err(|error| crate::chain(&error))?;
+    if found != digest {
+        return Err("it has just changed".to_owned());
+    }
+    let size = encoded.len();
+    let count = size.div_ceil(CHUNK).max(1);
+    let chunk = move |index: usize| PackChunk {
+        digest: if index == 0 { digest.0.to_vec() } else { Vec::new() },
+        size: if index == 0 { size as u64 } else { 0 },
+        data: encoded[index * CHUNK..size.min((index + 1) * CHUNK)].to_vec(),
+        last: index + 1 == count,
+    };
+    let chunks = tokio_stream::iter((0..count).map(chunk));
+    let given = AgentLinkClient::new(channel).give_pack(chunks).await;
+    given.map(|_| size).map_err(|status| status.message().to_owned())
+}

@@ -1,0 +1,240 @@
+//! What a plan says beyond manifests: each node's deployment.toml looked at with the pack of its own host, and the
+//! files that its server will make of it (ADR 0007). Called by `plan` and `apply`; pure but for loading packs.
+
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use fleet::{
+    finding::Finding,
+    ids::{Digest, NodeName},
+    lint::{self, ClearText, PackFacts},
+    observed::{Drift, DriftKind},
+    plan::{Before, Effects, NodePlan, PlannedNode, compare, effects},
+    spec::{ComposedNode, Fleet},
+};
+
+use crate::{
+    apply::ApplyError, coordinator::Coordinator, packs::Unusable, store::StoreError, view::Snapshot,
+};
+
+/// Packs that came with an upload, by product.
+pub type GivenPacks = BTreeMap<String, PackInUse>;
+
+/// What a defect of ours looks like to an operator.
+const CRASHED: &str = "evaluating its pack crashed; this is a defect of Convoy";
+
+/// A pack to evaluate with.
+#[derive(Clone)]
+pub struct PackInUse {
+    /// Of its encoding.
+    pub digest: Digest,
+    /// Loaded.
+    pub facts: Arc<PackFacts>,
+    /// From the operator, not from the host.
+    pub given: bool,
+}
+
+/// The packs of one node.
+pub(crate) struct NodePacks {
+    /// What it will render with, or why that is not known.
+    pub(crate) now: Result<PackInUse, String>,
+    /// What its server was rendered with.
+    before: Option<PackInUse>,
+}
+
+/// What becomes of a node's generated files, and with which packs.
+pub struct NodeEffects {
+    /// The files and values.
+    pub effects: Effects,
+    /// What it will render with.
+    pub pack: PackInUse,
+    /// What it was rendered with; another after an update of the host.
+    pub pack_before: Digest,
+}
+
+/// A fleet with everything that was found out about it.
+pub(crate) struct Weighed {
+    pub(crate) fleet: Fleet,
+    pub(crate) before: BTreeMap<NodeName, PlannedNode>,
+    pub(crate) findings: Vec<Finding>,
+    /// Of every node.
+    pub(crate) plans: BTreeMap<NodeName, NodePlan>,
+    /// Of nodes that change or whose pack did, or why it is not known.
+    pub(crate) effects: BTreeMap<NodeName, Result<NodeEffects, String>>,
+}
+
+impl Coordinator {
+    /// The packs of every node of `fleet`.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn node_packs(
+        &self,
+        snapshot: &Snapshot,
+        fleet: &Fleet,
+        (before, given): (&BTreeMap<NodeName, PlannedNode>, &GivenPacks),
+    ) -> Result<BTreeMap<NodeName, NodePacks>, StoreError> {
+        let mut all = BTreeMap::new();
+        for (name, node) in &fleet.nodes {
+            let host = match moves(before.get(name), node) {
+                Some(why) => Err(why),
+                None => self.host_pack(snapshot, name).await?,
+            };
+            let now = host.or_else(|why| given.get(&node.bundle.service.product).cloned().ok_or(why));
+            let rendered = snapshot.seen.get(name).and_then(|seen| seen.rendered.as_ref());
+            let earlier = match rendered.filter(|_| now.as_ref().is_ok_and(|now| !now.given)) {
+                Some(rendered) => self.pack(&rendered.pack).await?.ok().map(|facts| (rendered.pack, facts)),
+                None => None,
+            };
+            let earlier = earlier.map(|(digest, facts)| PackInUse { digest, facts, given: false });
+            let before = earlier.or_else(|| now.as_ref().ok().cloned());
+            all.insert(name.clone(), NodePacks { now, before });
+        }
+        Ok(all)
+    }
+
+    /// The pack that a node reports, or why it cannot be used.
+    async fn host_pack(
+        &self,
+        snapshot: &Snapshot,
+        name: &NodeName,
+    ) -> Result<Result<PackInUse, String>, StoreError> {
+        let Some(observed) = snapshot.observed(name) else {
+            return Ok(Err("no agent has reported from its host yet".to_owned()));
+        };
+        let Some(digest) = observed.pack else {
+            return Ok(Err("its agent has not read a pack; see the agent's log".to_owned()));
+        };
+        Ok(match self.pack(&digest).await? {
+            Ok(facts) => Ok(PackInUse { digest, facts, given: false }),
+            Err(Unusable::Missing) => Err("its agent has not sent it yet; try again shortly".to_owned()),
+            Err(Unusable::Broken(why)) => Err(format!("it cannot be evaluated: {why}")),
+        })
+    }
+
+    /// Everything doubtful, seen with the packs.
+    ///
+    /// # Errors
+    /// The evaluation was cut off.
+    pub(crate) async fn doubts(
+        &self,
+        fleet: Fleet,
+        mut packs: BTreeMap<NodeName, NodePacks>,
+    ) -> Result<(Fleet, Vec<Finding>), ApplyError> {
+        let _turn = self.packs.evaluating.acquire().await;
+        let looking = tokio::task::spawn_blocking(move || {
+            let findings = doubts(&fleet, &mut packs);
+            (fleet, findings)
+        });
+        looking.await.map_err(ApplyError::Compose)
+    }
+
+    /// Everything doubtful, what changes on each node, and what its server makes of it.
+    ///
+    /// # Errors
+    /// The evaluation was cut off.
+    pub(crate) async fn weigh(
+        &self,
+        fleet: Fleet,
+        before: BTreeMap<NodeName, PlannedNode>,
+        mut packs: BTreeMap<NodeName, NodePacks>,
+    ) -> Result<Weighed, ApplyError> {
+        let _turn = self.packs.evaluating.acquire().await;
+        let weighing = tokio::task::spawn_blocking(move || {
+            let findings = doubts(&fleet, &mut packs);
+            let (mut plans, mut effects) = (BTreeMap::new(), BTreeMap::new());
+            for (name, node) in &fleet.nodes {
+                let old = before.get(name);
+                let plan = compare(old, node);
+                if let Some(found) =
+                    packs.get(name).and_then(|packs| node_effects(name, (old, node, &plan), packs))
+                {
+                    effects.insert(name.clone(), found);
+                }
+                plans.insert(name.clone(), plan);
+            }
+            Weighed { fleet, before, findings, plans, effects }
+        });
+        weighing.await.map_err(ApplyError::Compose)
+    }
+}
+
+/// A node that gets another home: the pack that is reported is not the one it will have.
+fn moves(before: Option<&PlannedNode>, node: &ComposedNode) -> Option<String> {
+    let (old, new) = (&before?.bundle.service.home, &node.bundle.service.home);
+    (old != new).then(|| format!("its home moves to {new}, whose pack is not read yet"))
+}
+
+/// `None` if there is nothing to tell.
+fn node_effects(
+    name: &NodeName,
+    (old, node, plan): (Option<&PlannedNode>, &ComposedNode, &NodePlan),
+    packs: &NodePacks,
+) -> Option<Result<NodeEffects, String>> {
+    let pack = match &packs.now {
+        Ok(pack) => pack.clone(),
+        Err(why) => return (!plan.is_empty()).then(|| Err(why.clone())),
+    };
+    let earlier = packs.before.as_ref().unwrap_or(&pack);
+    if plan.is_empty() && earlier.digest == pack.digest {
+        return None;
+    }
+    let text = old.and_then(config_text);
+    let before = old.zip(text.as_deref()).map(|(old, text)| Before {
+        facts: &earlier.facts,
+        service: &old.bundle.service,
+        text,
+    });
+    let evaluate = || effects(name, before, (node, &pack.facts));
+    let Ok(effects) = catch_unwind(AssertUnwindSafe(evaluate)) else { return Some(Err(CRASHED.to_owned())) };
+    Some(Ok(NodeEffects { effects, pack_before: earlier.digest, pack }))
+}
+
+fn config_text(node: &PlannedNode) -> Option<String> {
+    let entry = node.bundle.files.get(&node.bundle.service.config_path)?;
+    String::from_utf8(node.contents.get(&entry.digest)?.to_vec()).ok()
+}
+
+/// Findings of all nodes together. Should one pack crash the evaluation, it is left out and told as not known.
+fn doubts(fleet: &Fleet, packs: &mut BTreeMap<NodeName, NodePacks>) -> Vec<Finding> {
+    let attempt = |packs: &BTreeMap<NodeName, NodePacks>, only: Option<&NodeName>| {
+        let of = |name: &NodeName| packs.get(name).and_then(|packs| packs.now.as_ref().ok());
+        let looking = || {
+            lint::nodes(
+                fleet,
+                |name, _| {
+                    only.is_none_or(|only| only == name).then(|| of(name)).flatten().map(|pack| &*pack.facts)
+                },
+                ClearText::Unknown,
+            )
+        };
+        catch_unwind(AssertUnwindSafe(looking)).ok()
+    };
+    // Between nodes nothing but what was typed counts.
+    let mut findings = lint::across::check(fleet);
+    if let Some(own) = attempt(packs, None) {
+        findings.extend(own);
+        return findings;
+    }
+    let names: Vec<NodeName> = packs.keys().cloned().collect();
+    let crashing = names.into_iter().filter(|name| attempt(packs, Some(name)).is_none());
+    for name in crashing.collect::<Vec<_>>() {
+        tracing::error!(node = %name, "Evaluating a node's pack crashed");
+        if let Some(node) = packs.get_mut(&name) {
+            node.now = Err(CRASHED.to_owned());
+        }
+    }
+    findings.extend(attempt(packs, None).unwrap_or_default());
+    findings
+}
+
+/// Generated files of a node that somebody changed by hand.
+pub(crate) fn overwritten(snapshot: &Snapshot, name: &NodeName) -> Vec<Drift> {
+    let drift = snapshot.observed(name).map(|observed| observed.drift.as_slice()).unwrap_or_default();
+    let by_hand =
+        |drift: &&Drift| matches!(drift.kind, DriftKind::GeneratedEdited | DriftKind::GeneratedDeleted);
+    drift.iter().filter(by_hand).cloned().collect()
+}
