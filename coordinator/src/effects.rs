@@ -213,10 +213,7 @@ fn doubts(fleet: &Fleet, packs: &mut BTreeMap<NodeName, NodePacks>) -> Vec<Findi
         };
         catch_unwind(AssertUnwindSafe(looking)).ok()
     };
-    // Between nodes nothing but what was typed counts.
-    let mut findings = lint::across::check(fleet);
-    if let Some(own) = attempt(packs, None) {
-        findings.extend(own);
+    if let Some(findings) = attempt(packs, None) {
         return findings;
     }
     let names: Vec<NodeName> = packs.keys().cloned().collect();
@@ -227,8 +224,7 @@ fn doubts(fleet: &Fleet, packs: &mut BTreeMap<NodeName, NodePacks>) -> Vec<Findi
             node.now = Err(CRASHED.to_owned());
         }
     }
-    findings.extend(attempt(packs, None).unwrap_or_default());
-    findings
+    attempt(packs, None).unwrap_or_default()
 }
 
 /// Generated files of a node that somebody changed by hand.

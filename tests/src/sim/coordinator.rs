@@ -321,7 +321,7 @@ impl Sim {
             id,
             revision: Revision(id.0),
             at: self.wall(),
-rules: RolloutRules { policy: self.fleet.clone(), groups: self.groups.iter().cloned().collect() },
+            rules: RolloutRules { policy: self.fleet.clone(), groups: self.groups.iter().cloned().collect() },
             nodes: (0..self.hosts.len())
                 .filter(|index| self.hosts[*index].member)
                 .map(|index| (self.hosts[index].name.clone(), goal(index)))

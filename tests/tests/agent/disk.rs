@@ -219,6 +219,7 @@ fn bundle(files: &Files, service: ServiceSettings) -> Bundle {
             drift: DriftPolicy::Enforce,
             restart: RestartClass::Restart,
             secret: true,
+            launch: false,
         };
         (HomePath::parse(path).expect("a path"), entry)
     };
