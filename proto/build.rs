@@ -4,7 +4,8 @@ use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["agent.proto", "bundle.proto", "journal.proto", "operator.proto", "store.proto"];
+    let files =
+        ["agent.proto", "bundle.proto", "call.proto", "journal.proto", "operator.proto", "store.proto"];
     for file in files {
         println!("cargo:rerun-if-changed=proto/{file}");
     }
@@ -13,11 +14,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::write(out.join("convoy.fds"), descriptors.encode_to_vec())?;
     // Ordered maps: equal values encode to equal bytes, which the store's compare-and-swap relies on.
     // A value of a secret has no form for logs.
-    let secret = [".convoy.operator.v1.SetSecretRequest"];
     tonic_prost_build::configure()
         .btree_map(".")
         .bytes(".convoy.agent.v1.Chunk")
-        .skip_debug(secret)
+        .skip_debug([".convoy.operator.v1.SetSecretRequest", ".convoy.call.v1.Credential"])
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet::node::Limits;
+use fleet::node::{Allowed, Limits};
 use serde::Deserialize;
 
 use crate::preflight::Site;
@@ -45,6 +45,23 @@ pub struct Config {
     /// server itself reaches them.
     #[serde(default = "default_check_endpoints")]
     pub check_endpoints: bool,
+    /// What hooks and gates may reach.
+    #[serde(default)]
+    pub allow: Allow,
+}
+
+/// `[allow]`: what hooks and gates may reach.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Allow {
+    /// Programs, absolute.
+    pub commands: Vec<String>,
+    /// HAProxy runtime sockets: absolute paths or `127.0.0.1:PORT`.
+    pub sockets: Vec<String>,
+    /// `host:port` or `host:*` of URLs, beside this host itself.
+    pub hosts: Vec<String>,
+    /// PEM file with the authorities that vouch for other hosts' certificates.
+    pub authorities: Option<PathBuf>,
 }
 
 fn default_check_endpoints() -> bool {
@@ -153,6 +170,26 @@ impl Config {
         if config.console_bytes < 64 * 1024 {
             return refuse("console_bytes", "is below 65536, too little to explain a failed start");
         }
+        let relative = |path: &&String| !Path::new(path.as_str()).is_absolute();
+        if let Some(command) = config.allow.commands.iter().find(relative) {
+            return refuse("allow.commands", &format!("holds {command:?}; write the whole path"));
+        }
+        let loopback = |socket: &str| socket.starts_with("127.0.0.1:");
+        if let Some(socket) = config.allow.sockets.iter().filter(relative).find(|socket| !loopback(socket)) {
+            return refuse(
+                "allow.sockets",
+                &format!("holds {socket:?}; write a whole path, or 127.0.0.1:PORT"),
+            );
+        }
+        let no_port = |host: &&String| {
+            host.rsplit_once(':').is_none_or(|(_, port)| port != "*" && port.parse::<u16>().is_err())
+        };
+        if let Some(host) = config.allow.hosts.iter().find(no_port) {
+            return refuse(
+                "allow.hosts",
+                &format!("holds {host:?}; write host:port, or host:* for every port"),
+            );
+        }
         Ok(config)
     }
 
@@ -165,7 +202,11 @@ impl Config {
 
     /// The allow-lists.
     pub fn limits(&self) -> Limits {
-        Limits { homes: self.homes.clone(), args: self.args.clone() }
+        let mut allowed = Allowed::default();
+        allowed.commands.clone_from(&self.allow.commands);
+        allowed.sockets.clone_from(&self.allow.sockets);
+        allowed.hosts.extend(self.allow.hosts.iter().cloned());
+        Limits { homes: self.homes.clone(), args: self.args.clone(), allowed }
     }
 }
 
@@ -195,6 +236,10 @@ mod tests {
             (format!("{base}coordinators = ['x']\n"), "host:port"),
             (format!("{base}[log]\nformat = 'xml'\n"), "xml"),
             ("data_dir = ".to_owned(), "line 1"),
+            (format!("{base}[allow]\ncommands = ['drain']\n"), "allow.commands"),
+            (format!("{base}[allow]\nsockets = ['10.0.0.1:9999']\n"), "allow.sockets"),
+            (format!("{base}[allow]\nhosts = ['lb.acme.internal']\n"), "allow.hosts"),
+            (format!("{base}[allow]\nshell = true\n"), "unknown field `shell`"),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(expected), "{error}");

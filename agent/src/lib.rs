@@ -4,6 +4,7 @@
 //! The only listening it does is none; it dials the coordinator and its own server's ports on 127.0.0.1.
 
 pub mod cache;
+pub mod call;
 pub mod config;
 pub mod doctor;
 pub mod files;

@@ -20,7 +20,7 @@ use fleet::{
 };
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use rustls::crypto::ring;
+use rustls::{client::danger::ServerCertVerifier as _, crypto::ring};
 use rustls_pki_types::ServerName;
 use sha2::{Digest as _, Sha256};
 use tokio::{
@@ -131,7 +131,8 @@ async fn ask(
             get(stream, port, path, (*status, body)).await
         }
         ProbeKind::Http { tls: true, path, status, body, .. } => {
-            match secure(stream, pins, format!("{port} {keystores}")).await {
+            let trust = Trust::FirstUse { pins, key: format!("{port} {keystores}") };
+            match secure(stream, trust, "localhost").await {
                 Ok(stream) => get(stream, port, path, (*status, body)).await,
                 Err(error) => Answer::Failed(format!("port {port}: {}", crate::chain(&error))),
             }
@@ -139,35 +140,58 @@ async fn ask(
     }
 }
 
-async fn secure(
+/// Which certificate of a server is accepted.
+#[derive(Debug, Clone)]
+pub(crate) enum Trust {
+    /// The one that was seen first for `key`.
+    FirstUse {
+        /// Those seen.
+        pins: Pins,
+        /// Port, and what its certificate depends on.
+        key: String,
+    },
+    /// The one with this SHA-256.
+    Exactly([u8; 32]),
+    /// One that these vouch for, for the name that was dialled.
+    Authorities(Arc<rustls::client::WebPkiServerVerifier>),
+}
+
+/// TLS over `stream` with the server that `name` is.
+pub(crate) async fn secure(
     stream: TcpStream,
-    pins: Pins,
-    key: String,
+    trust: Trust,
+    name: &str,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, std::io::Error> {
     let provider = Arc::new(ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(std::io::Error::other)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Judged::new(Pinned { pins, key })))
+        .with_custom_certificate_verifier(Arc::new(Judged::new(trust)))
         .with_no_client_auth();
-    let name = ServerName::try_from("localhost").map_err(std::io::Error::other)?;
+    let name = ServerName::try_from(name.to_owned()).map_err(std::io::Error::other)?;
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// Accepts exactly the pinned certificate.
-#[derive(Debug)]
-struct Pinned {
-    pins: Pins,
-    key: String,
-}
-
-impl Judge for Pinned {
+impl Judge for Trust {
     fn judge(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
-        if self.pins.accepts(&self.key, Sha256::digest(shown.certificate).into()) {
+        let digest: [u8; 32] = Sha256::digest(shown.certificate).into();
+        let (accepted, why) = match self {
+            Trust::FirstUse { pins, key } => {
+                (pins.accepts(key, digest), "its certificate is not the one that was pinned at first use")
+            }
+            Trust::Exactly(expected) => {
+                (*expected == digest, "its certificate is not the one that was named")
+            }
+            Trust::Authorities(verifier) => {
+                let Shown { certificate, chain, name, ocsp, now } = shown;
+                return verifier.verify_server_cert(certificate, chain, name, ocsp, *now).map(drop);
+            }
+        };
+        if accepted {
             return Ok(());
         }
-        Err(rustls::Error::General("its certificate is not the one that was pinned at first use".to_owned()))
+        Err(rustls::Error::General(why.to_owned()))
     }
 }
 

@@ -8,6 +8,7 @@ use tracing::info;
 
 use crate::{
     cache::Cache,
+    call::{self, Caller},
     config::Config,
     files::{Defaults, Files, Job, Kept},
     identity::{IdentityError, Store},
@@ -45,6 +46,12 @@ pub enum RunError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// `[allow] authorities`.
+    #[error("`authorities` in [allow] of the agent's configuration cannot be used: {why}")]
+    Authorities {
+        /// What is wrong with the file.
+        why: String,
+    },
     /// The certificate.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -78,6 +85,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
     let mut world = build(&config, seed, journal, kept, events).map_err(|error| match error {
         BuildError::DataDir(source) => failed(source),
         BuildError::Identity(error) => error.into(),
+        BuildError::Authorities(why) => RunError::Authorities { why },
     })?;
     world.link.obeys(engine.memory().epoch);
     info!(data_dir = %data_dir.display(), "The agent is up");
@@ -106,6 +114,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
 enum BuildError {
     DataDir(io::Error),
     Identity(IdentityError),
+    Authorities(String),
 }
 
 fn build(
@@ -136,6 +145,9 @@ fn build(
         files.start_job(Job::ReadPack(home.clone()));
     }
     let processes = Processes { defaults, cache, console: console.clone(), events: outcomes.clone() };
+    let authorities = config.allow.authorities.as_deref().map(call::read_authorities).transpose();
+    let authorities = authorities.map_err(BuildError::Authorities)?;
+    let pins = Pins::open(&config.data_dir);
     Ok(World {
         begin: tokio::time::Instant::now(),
         journal,
@@ -143,7 +155,8 @@ fn build(
         link,
         processes,
         console,
-        pins: Pins::open(&config.data_dir),
+        caller: Caller::new(pins.clone(), authorities),
+        pins,
         probe_address: config.probe_address,
         events,
         outcomes,

@@ -7,6 +7,7 @@ use std::{collections::VecDeque, io, net::IpAddr, sync::Arc};
 
 use fleet::{
     bundle::Bundle,
+    call::{Check, Hook, HookPoint},
     node::{Action, Event, Memory},
     observed::ProcessIdentity,
     time::Instant,
@@ -15,6 +16,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{error, info};
 
 use crate::{
+    call::Caller,
     files::{Files, Job, clear_launch_files},
     journal::Journal,
     link::{Link, Order},
@@ -42,6 +44,8 @@ pub struct World {
     pub processes: Processes,
     /// The server's output.
     pub console: Console,
+    /// Hooks and gates.
+    pub caller: Caller,
     /// Certificates of probes.
     pub pins: Pins,
     /// What probes dial.
@@ -237,6 +241,8 @@ impl World {
                 Stopper.kill(&process);
             }
             Action::Probe { probes, process } => self.probe(probes, process),
+            Action::Hook { run, point, hook } => self.hook(run, point, *hook),
+            Action::Check { id, check } => self.check(id, *check),
             Action::Measure { process, home } => {
                 // Updates of a product change templates in place; a look costs some hundred `stat`s.
                 self.files.start_job(Job::ReadPack(home.clone()));
@@ -262,6 +268,31 @@ impl World {
             // Only fails when the agent is ending.
             drop(outcomes.send(Event::Probed(results)).await);
         }));
+    }
+
+    fn hook(&self, run: u64, point: HookPoint, hook: Hook) {
+        info!(hook = %point, call = %hook.call, "Running a hook");
+        let caller = self.caller.with_keystores(&self.watching.keystores);
+        let outcomes = self.outcomes.clone();
+        self.spawn(async move {
+            let outcome = caller.hook(&hook).await;
+            match &outcome {
+                Ok(detail) => info!(hook = %point, detail, "A hook has run"),
+                Err(detail) => error!(hook = %point, detail, "A hook failed"),
+            }
+            // Only fails when the agent is ending.
+            drop(outcomes.send(Event::HookDone { run, outcome }).await);
+        });
+    }
+
+    fn check(&self, id: u64, check: Check) {
+        let caller = self.caller.with_keystores(&self.watching.keystores);
+        let outcomes = self.outcomes.clone();
+        self.spawn(async move {
+            let outcome = caller.tried(&check.call, &check.tries).await;
+            info!(gate = check.name, passed = outcome.is_ok(), "Answered a gate");
+            drop(outcomes.send(Event::Checked { id, outcome }).await);
+        });
     }
 
     fn measure(&mut self, process: Option<ProcessIdentity>, home: String) {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use crate::ids::{Digest, Generation, Revision};
+use crate::{
+    call::Hooks,
+    ids::{Digest, Generation, Revision},
+};
 
 /// A file's content is at most this large; keystores and jars of a few megabytes fit.
 pub const FILE_SIZE_MAX: u64 = 8 * 1024 * 1024;
@@ -269,6 +272,8 @@ pub struct Bundle {
     pub files: BTreeMap<HomePath, FileEntry>,
     /// How the server is run and judged.
     pub service: ServiceSettings,
+    /// What is done around a stop that was planned. The agent's own: a change restarts nothing.
+    pub hooks: Hooks,
 }
 
 impl Bundle {
@@ -290,6 +295,10 @@ impl Bundle {
             }
         }
         writeln!(text, "service {:?}", self.service).expect("a String takes any text");
+        // Only if there are some: a bundle of a version that knew none keeps its digest.
+        if let Some(hooks) = self.hooks.canonical() {
+            writeln!(text, "hooks {hooks}").expect("a String takes any text");
+        }
         Digest::of(text.as_bytes())
     }
 

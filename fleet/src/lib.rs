@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 pub mod bundle;
+pub mod call;
 pub mod drift;
 pub mod finding;
 pub mod health;

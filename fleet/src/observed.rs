@@ -66,11 +66,13 @@ pub enum RefusalReason {
     ForeignServer,
     /// A preflight check failed.
     PreflightFailed,
+    /// A hook failed whose failure means that the step must not go on.
+    HookFailed,
 }
 
 impl RefusalReason {
     /// Every reason with its word, for parsing and documentation.
-    pub const ALL: [(Self, &'static str); 20] = [
+    pub const ALL: [(Self, &'static str); 21] = [
         (Self::OlderGeneration, "older-generation"),
         (Self::OtherEpoch, "other-epoch"),
         (Self::ContentUnavailable, "content-unavailable"),
@@ -91,6 +93,7 @@ impl RefusalReason {
         (Self::GaveUp, "gave-up"),
         (Self::ForeignServer, "foreign-server"),
         (Self::PreflightFailed, "preflight-failed"),
+        (Self::HookFailed, "hook-failed"),
     ];
 
     /// The stable word.

@@ -256,6 +256,15 @@ const FLEET_CASES: &[Case] = &[
         "fleet.toml:15:8",
         "spaces",
     ),
+    (
+        "CV114",
+        Fleet(
+            "layers = [\"common\"]\n",
+            "layers = [\"common\"]\n[groups.km.hooks.before_stop]\nkind = \"command\"\nprogram = \"drain\"\n",
+        ),
+        "fleet.toml:6:1",
+        "absolute",
+    ),
 ];
 
 const LAYER_CASES: &[Case] = &[

@@ -21,6 +21,11 @@ pub mod wire {
                 tonic::include_proto!("convoy.bundle.v1");
             }
         }
+        pub mod call {
+            pub mod v1 {
+                tonic::include_proto!("convoy.call.v1");
+            }
+        }
         pub mod journal {
             pub mod v1 {
                 tonic::include_proto!("convoy.journal.v1");
@@ -38,8 +43,8 @@ pub mod wire {
         }
     }
     pub use convoy::{
-        agent::v1 as agent, bundle::v1 as bundle, journal::v1 as journal, operator::v1 as operator,
-        store::v1 as store,
+        agent::v1 as agent, bundle::v1 as bundle, call::v1 as call, journal::v1 as journal,
+        operator::v1 as operator, store::v1 as store,
     };
 }
 

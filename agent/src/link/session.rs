@@ -119,7 +119,7 @@ pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, Strin
 }
 
 enum Input {
-    Message(Result<Option<wire::ToAgent>, tonic::Status>),
+    Message(Result<Option<Box<wire::ToAgent>>, tonic::Status>),
     Order(Option<Order>),
     Report,
     Heartbeat,
@@ -137,7 +137,7 @@ impl Session {
         loop {
             let input = self.next_input(task).await;
             let outcome = match input {
-                Input::Message(Ok(Some(message))) => self.on_message(task, message).await,
+                Input::Message(Ok(Some(message))) => self.on_message(task, *message).await,
                 Input::Message(Ok(None)) => Err(end("the coordinator closed the stream")),
                 Input::Message(Err(status)) => Err(end(format!("the stream broke: {}", status.message()))),
                 Input::Order(Some(order)) => self.on_order(order).await,
@@ -169,7 +169,7 @@ impl Session {
     async fn next_input(&mut self, task: &mut Task) -> Input {
         tokio::select! {
             // Cancel-safe: tonic keeps a half-read message in the stream.
-            message = self.incoming.message() => Input::Message(message),
+            message = self.incoming.message() => Input::Message(message.map(|some| some.map(Box::new))),
             // Cancel-safe: channels.
             order = task.orders.recv() => Input::Order(order),
             changed = task.report.changed() => match changed {
@@ -349,6 +349,13 @@ fn command_from_wire(command: wire::Command) -> Result<(u64, Command), (u64, Str
         Some(Action::RestoreDrift(restore)) if restore.path.is_empty() => {
             Command::RestoreDrift { path: None }
         }
+        Some(Action::RunCheck(check)) => match check.try_into() {
+            Ok(check) => Command::Check(Box::new(check)),
+            Err(error) => {
+                let error: proto::convert::ConvertError = error;
+                return Err((id, crate::chain(&error)));
+            }
+        },
         Some(Action::RestoreDrift(restore)) => match HomePath::parse(&restore.path) {
             Ok(path) => Command::RestoreDrift { path: Some(path) },
             Err(error) => return Err((id, error.to_string())),

@@ -250,6 +250,7 @@ fn action_to_wire(command: Command) -> Action {
             let path = path.map(|path| path.to_string()).unwrap_or_default();
             Action::RestoreDrift(wire::RestoreDrift { path })
         }
+        Command::Check(check) => Action::RunCheck(check.as_ref().into()),
     }
 }
 

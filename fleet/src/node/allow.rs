@@ -1,6 +1,11 @@
 //! What an agent's own configuration allows; no coordinator can widen it.
 
-use crate::{bundle::ServiceSettings, node::Failure, observed::RefusalReason};
+use crate::{
+    bundle::ServiceSettings,
+    call::{Call, Hooks},
+    node::Failure,
+    observed::RefusalReason,
+};
 
 /// The host owner's allow-lists.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -9,6 +14,27 @@ pub struct Limits {
     pub homes: Vec<String>,
     /// Start arguments that may be used: exact, or a prefix that ends in `*`.
     pub args: Vec<String>,
+    /// What hooks and gates may reach.
+    pub allowed: Allowed,
+}
+
+/// What hooks and gates may reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowed {
+    /// Programs, as absolute paths.
+    pub commands: Vec<String>,
+    /// HAProxy runtime sockets: paths, or `127.0.0.1:PORT`.
+    pub sockets: Vec<String>,
+    /// `host:port` of URLs; `host:*` allows every port.
+    pub hosts: Vec<String>,
+}
+
+impl Default for Allowed {
+    /// No command, no socket, and only this host.
+    fn default() -> Self {
+        let hosts = ["localhost:*", "127.0.0.1:*", "[::1]:*"];
+        Self { commands: Vec::new(), sockets: Vec::new(), hosts: hosts.map(str::to_owned).to_vec() }
+    }
 }
 
 /// Words of the start scripts that do something else than run a server in the foreground, in every dash form.
@@ -48,6 +74,52 @@ impl Limits {
         Ok(())
     }
 
+    /// # Errors
+    /// A hook that reaches what is not allowed.
+    pub fn check_hooks(&self, hooks: &Hooks) -> Result<(), Failure> {
+        hooks.named().try_for_each(|(point, hook)| {
+            self.check_call(&hook.call)
+                .map_err(|failure| Failure { detail: format!("hook {point}: {}", failure.detail), ..failure })
+        })
+    }
+
+    /// # Errors
+    /// What it reaches is not allowed.
+    pub fn check_call(&self, call: &Call) -> Result<(), Failure> {
+        let refuse = |what: &str, list: &str| {
+            let detail = format!("{what} is not among `{list}` in [allow] of the agent's configuration");
+            Err(Failure { reason: RefusalReason::CommandNotAllowed, detail })
+        };
+        match call {
+            Call::Command(call) if !self.allowed.commands.contains(&call.program) => {
+                refuse(&call.program, "commands")
+            }
+            Call::Haproxy(call) if !self.allowed.sockets.contains(&call.socket) => {
+                refuse(&call.socket, "sockets")
+            }
+            Call::Command(_) | Call::Haproxy(_) => Ok(()),
+            Call::Http(_) | Call::Token(_) => {
+                match call.urls().into_iter().map(authority).find(|address| !self.reaches(address)) {
+                    Some(address) => refuse(&address, "hosts"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn reaches(&self, address: &str) -> bool {
+        self.allowed.hosts.iter().any(|allowed| {
+            let allowed = allowed.to_ascii_lowercase();
+            match allowed.strip_suffix('*') {
+                // The port must be one: `localhost:x@elsewhere` begins like this host and is not.
+                Some(host) => address.rsplit_once(':').is_some_and(|(of, port)| {
+                    host.strip_suffix(':') == Some(of) && port.parse::<u16>().is_ok()
+                }),
+                None => allowed == address,
+            }
+        })
+    }
+
     fn arg_refused(&self, arg: &str) -> Option<&'static str> {
         let word = arg.trim_start_matches('-').to_ascii_lowercase();
         if arg.is_empty() || arg.contains(|c: char| c.is_whitespace() || c.is_control() || "*?[".contains(c))
@@ -79,13 +151,26 @@ fn name_of(arg: &str) -> &str {
     arg.split('=').next().unwrap_or(arg)
 }
 
+/// `host:port` of a URL, in lower case, with the port that its scheme implies. What stands before an `@` is kept, so
+/// that it is never taken for a host that is allowed.
+fn authority(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
+    let address = rest.split(['/', '?', '#', '\\']).next().unwrap_or(rest).to_ascii_lowercase();
+    let after_host = address.rsplit_once(']').map_or(address.as_str(), |(_, after)| after);
+    if after_host.contains(':') {
+        return address;
+    }
+    let port = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+    format!("{address}:{port}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn dangerous_arguments_are_refused_even_if_listed() {
-        let limits = Limits { homes: Vec::new(), args: vec!["*".into()] };
+        let limits = Limits { args: vec!["*".into()], ..Limits::default() };
         for bad in [
             "stop",
             "--start",
@@ -104,9 +189,57 @@ mod tests {
 
     #[test]
     fn an_argument_must_be_listed() {
-        let limits = Limits { homes: Vec::new(), args: vec!["-Dprofile=*".into(), "-Dx=1".into()] };
+        let limits = Limits { args: vec!["-Dprofile=*".into(), "-Dx=1".into()], ..Limits::default() };
         assert_eq!(limits.arg_refused("-Dprofile=a"), None);
         assert_eq!(limits.arg_refused("-Dx=1"), None);
         assert!(limits.arg_refused("-Dx=2").is_some());
+    }
+
+    #[test]
+    fn a_call_reaches_only_what_the_host_lists() {
+        let allowed = Allowed {
+            commands: vec!["/usr/local/bin/drain".into()],
+            sockets: vec!["/run/haproxy.sock".into()],
+            hosts: vec!["LB.acme.internal:8080".into(), "[::1]:*".into(), "localhost:*".into()],
+        };
+        let limits = Limits { allowed, ..Limits::default() };
+        let http = |url: &str| {
+            Call::Http(crate::call::HttpCall {
+                method: crate::call::Method::Get,
+                url: url.to_owned(),
+                status: 200,
+                contains: None,
+                body: None,
+                authorization: None,
+                certificate: None,
+            })
+        };
+        for good in [
+            "http://lb.acme.internal:8080/api",
+            "https://localhost/x",
+            "http://LOCALHOST:1?x",
+            "https://[::1]:9443/",
+        ] {
+            assert_eq!(limits.check_call(&http(good)), Ok(()), "{good}");
+        }
+        for bad in [
+            "http://lb.acme.internal/api",
+            "http://lb.acme.internal:80801/",
+            "http://localhost:1@evil.example/",
+            "http://localhost.evil.example:1/",
+            "http://evil.example#@localhost:1/",
+            "http://evil.example\\@localhost:1/",
+            "http://evil.example/localhost:1",
+        ] {
+            let refusal = limits.check_call(&http(bad)).unwrap_err();
+            assert_eq!(refusal.reason, RefusalReason::CommandNotAllowed, "{bad}");
+            assert!(refusal.detail.contains("`hosts` in [allow]"), "{}", refusal.detail);
+        }
+        let command = |program: &str| {
+            Call::Command(crate::call::CommandCall { program: program.into(), args: Vec::new() })
+        };
+        assert_eq!(limits.check_call(&command("/usr/local/bin/drain")), Ok(()));
+        assert!(limits.check_call(&command("/usr/local/bin/drain2")).is_err());
+        assert!(Limits::default().check_call(&command("/usr/local/bin/drain")).is_err());
     }
 }

@@ -47,6 +47,7 @@ impl Engine {
         }
         self.memory.epoch = Some(epoch);
         self.exits.forgive();
+        self.hooks.forgive();
         self.facts.failed_starts = 0;
         let fields = [("generation", new.applied.generation.to_string()), ("why", new.why.clone())];
         self.notice(clock, "assigned", &format!("generation {} accepted", new.applied.generation), &fields);
@@ -65,6 +66,7 @@ impl Engine {
     /// needs no new number because it is not a way back to other files.
     fn on_assigned_again(&mut self, clock: Clock, new: Assignment, out: &mut Out) {
         let before = self.memory.assignment.replace(new.clone()).map(|old| old.run);
+        self.on_wish(before, new.run);
         if before != Some(new.run) {
             self.exits.forgive();
             let text = match new.run {
@@ -191,7 +193,7 @@ impl Engine {
         }
         self.bundles.insert(content, Arc::clone(&bundle));
         let checked = if bundle.digest() == step.to.applied.bundle {
-            self.limits.check(&bundle.service)
+            self.limits.check(&bundle.service).and_then(|()| self.limits.check_hooks(&bundle.hooks))
         } else {
             let detail = "the bundle is not the one that was assigned: its digest differs".to_owned();
             Err(Failure { reason: RefusalReason::BundleInvalid, detail })
@@ -427,6 +429,11 @@ impl Engine {
         let text = format!("generation {} did not start: {}", attempt.target.generation, failure.detail);
         self.notice(clock, "start-failed", &text, &[("reason", failure.reason.to_string())]);
         self.fail_attempt(failure, out);
+        self.go_back(clock, out);
+    }
+
+    /// To the last good files, unless they are in force.
+    pub(super) fn go_back(&mut self, clock: Clock, out: &mut Out) {
         let Some(good) = self.memory.last_good else { return };
         if self.memory.written.is_some_and(|written| written.content == good.content) {
             return;
@@ -451,7 +458,7 @@ impl Engine {
         }
         let running = self.memory.running.filter(|placed| Some(*placed) == self.memory.written);
         if let (Some(placed), Service::Running { .. }) = (running, &self.service)
-            && *self.health.verdict() == Verdict::Healthy
+            && self.verdict() == Verdict::Healthy
             && self.memory.last_good != Some(placed)
         {
             self.memory.good(placed);
@@ -471,7 +478,7 @@ impl Engine {
             return;
         }
         self.reach(Stage::Restarted, out);
-        if matches!(self.service, Service::Running { .. }) && *self.health.verdict() == Verdict::Healthy {
+        if matches!(self.service, Service::Running { .. }) && self.verdict() == Verdict::Healthy {
             self.reach(Stage::Ready, out);
             if let Some(attempt) = &mut self.memory.attempted {
                 attempt.done = true;

@@ -8,6 +8,14 @@ use crate::{
 
 impl Engine {
     pub(super) fn on_command(&mut self, clock: Clock, id: u64, command: Command, out: &mut Out) {
+        if let Command::Check(check) = command {
+            // "Done before" would be an answer about then.
+            match self.limits.check_call(&check.call) {
+                Ok(()) => out.push(Action::Check { id, check }),
+                Err(failure) => on_checked(id, Err(failure.detail), out),
+            }
+            return;
+        }
         if self.memory.commands.contains(&id) {
             let detail = "done before".to_owned();
             return out.push(Action::CommandDone { id, done: true, detail });
@@ -32,6 +40,7 @@ impl Engine {
                 Ok(()) => return self.remember(id),
                 Err(why) => Err(why),
             },
+            Command::Check(_) => return,
         };
         self.remember(id);
         let (done, detail) = match answer {
@@ -52,6 +61,7 @@ impl Engine {
         if !self.wants_server() {
             return Err("this server is not meant to run; start it first".to_owned());
         }
+        self.hooks.forgive();
         match self.service {
             Service::Unknown | Service::Foreign { .. } => {
                 return Err(format!("the server's state is {}", self.service.state()));
@@ -95,4 +105,10 @@ impl Engine {
             more => format!("{} files are being restored", more.len()),
         })
     }
+}
+
+pub(super) fn on_checked(id: u64, outcome: Result<String, String>, out: &mut Out) {
+    let done = outcome.is_ok();
+    let detail = outcome.unwrap_or_else(|detail| detail);
+    out.push(Action::CommandDone { id, done, detail });
 }

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     bundle::{Applied, Assignment, Bundle, HomePath, Probe},
+    call::{Check, Hook, HookPoint},
     drift::{Found, generated::Looked},
     health::ProbeResult,
     ids::{Digest, FleetEpoch, Generation},
@@ -45,6 +46,8 @@ pub enum Command {
         /// Which; all if absent.
         path: Option<HomePath>,
     },
+    /// Answer a gate. Asked again it is done again: the answer is about now.
+    Check(Box<Check>),
 }
 
 /// Why something could not be done: the word for programs and the sentence for people.
@@ -219,6 +222,20 @@ pub enum Event {
     Logged(LogSign),
     /// Answers of one round of probes.
     Probed(Vec<ProbeResult>),
+    /// A hook is over, with what happened, for people.
+    HookDone {
+        /// Which run.
+        run: u64,
+        /// How.
+        outcome: Result<String, String>,
+    },
+    /// A gate was answered, with what was seen, for people.
+    Checked {
+        /// Of the command.
+        id: u64,
+        /// How.
+        outcome: Result<String, String>,
+    },
     /// Measurements.
     Measured(Vitals),
     /// A deadline has passed.
@@ -366,6 +383,22 @@ pub enum Action {
         /// Whose sockets they must be.
         process: ProcessIdentity,
     },
+    /// Run a hook, within its own limits.
+    Hook {
+        /// Pairs the outcome.
+        run: u64,
+        /// When.
+        point: HookPoint,
+        /// What.
+        hook: Box<Hook>,
+    },
+    /// Answer a gate, within its own limits.
+    Check {
+        /// Of the command.
+        id: u64,
+        /// What.
+        check: Box<Check>,
+    },
     /// Measure the server and its host.
     Measure {
         /// The server, if it lives.
@@ -387,6 +420,8 @@ impl Action {
             | Action::CommandDone { .. }
             | Action::Keep(_)
             | Action::Switch { .. } => true,
+            // What it takes out of service must come back, whatever happens to the agent.
+            Action::Hook { point, .. } => *point == HookPoint::BeforeStop,
             Action::Journal(_)
             | Action::Obtain { .. }
             | Action::Stage { .. }
@@ -403,6 +438,7 @@ impl Action {
             | Action::Dump(_)
             | Action::Kill(_)
             | Action::Probe { .. }
+            | Action::Check { .. }
             | Action::Measure { .. } => false,
         }
     }

@@ -53,6 +53,8 @@ pub struct Memory {
     /// Those that became ready before `last_good`, oldest first, each once; kept for going back without the
     /// coordinator's content.
     pub previous_good: VecDeque<Placed>,
+    /// `after_ready` is owed: the bundle whose hooks took the server out of service, or whose launch begins it.
+    pub owed: Option<Placed>,
     /// Launches since the first start of the agent.
     pub starts_total: u64,
     /// Enforcement paused: reason and end.
@@ -76,7 +78,7 @@ impl Memory {
     /// Digests of the encoded bundles that must stay in the cache.
     pub fn contents(&self) -> Vec<Digest> {
         let assigned = self.assignment.as_ref().map(Placed::from);
-        let single = [assigned, self.switching, self.written, self.running, self.last_good];
+        let single = [assigned, self.switching, self.written, self.running, self.last_good, self.owed];
         let mut contents: Vec<Digest> =
             single.iter().flatten().chain(&self.previous_good).map(|placed| placed.content).collect();
         contents.sort_unstable();

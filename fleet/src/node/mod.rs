@@ -14,6 +14,7 @@ mod apply;
 mod command;
 mod event;
 mod generated;
+mod hooks;
 mod launch;
 mod memory;
 mod recover;
@@ -24,8 +25,9 @@ mod vitals;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use self::command::on_checked;
 pub use self::{
-    allow::Limits,
+    allow::{Allowed, Limits},
     event::{Action, Command, Event, Extent, Failure, LogSign, Recovery, StagedFacts, Way},
     memory::{
         BACKUPS_SIZE_MAX, COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed, Replaced,
@@ -118,6 +120,8 @@ struct Facts {
     interrupted: Option<Placed>,
     /// An operator wants a restart, for this reason.
     restart_wanted: Option<String>,
+    /// The server was found running, not launched.
+    adopted: bool,
     /// Launches that ended before ready, for the current files.
     failed_starts: u32,
     /// Servers were asked for and not answered.
@@ -177,6 +181,7 @@ pub struct Engine {
     accepts: accept::State,
     launch_files: launch::State,
     facts: Facts,
+    hooks: hooks::HookWork,
     timers: Timers,
     // Reported.
     told: Told,
@@ -215,6 +220,7 @@ impl Engine {
             accepts: accept::State::default(),
             launch_files: launch::State::default(),
             facts: Facts::default(),
+            hooks: hooks::HookWork::default(),
             timers: Timers::default(),
             told: Told::default(),
             vitals: Vitals::default(),
@@ -285,6 +291,8 @@ impl Engine {
             Event::Exited { process, how } => self.on_exited(clock, &process, &how, out),
             Event::Logged(sign) => self.on_logged(clock, sign),
             Event::Probed(results) => self.on_probed(clock, &results),
+            Event::HookDone { run, outcome } => self.on_hook_done(clock, run, outcome, out),
+            Event::Checked { id, outcome } => on_checked(id, outcome, out),
             Event::Measured(vitals) => self.on_measured(clock, vitals),
             Event::Timer => {}
         }
@@ -301,6 +309,7 @@ impl Engine {
         self.settle_apply(clock, out);
         self.settle_service(clock, out);
         self.settle_launch_files(clock, out);
+        self.settle_hooks(clock, out);
         self.settle_attempt(clock, out);
         self.settle_timers(clock, out);
     }
@@ -339,8 +348,10 @@ impl Engine {
             | Service::GaveUp { .. } => None,
         };
         let timers = self.timers;
+        let hooks = self.hooks.next_deadline();
         [
             service,
+            hooks,
             self.look_deadline(),
             self.launch_files_deadline(),
             self.accept_deadline(),

@@ -33,6 +33,7 @@ impl Engine {
             Service::Unknown => self.look(out),
             Service::Stopped => {
                 if self.may_start() {
+                    self.owe_after_ready();
                     self.launch_if_startable(clock, out);
                 }
             }
@@ -106,6 +107,7 @@ impl Engine {
         self.facts.healthy_since = None;
         self.facts.restart_wanted = None;
         self.launch_files_written();
+        self.facts.adopted = false;
         // From now on, not from when it is heard of: a switch in between would be taken for what it has read.
         self.memory.running = self.memory.written;
         let deadline = clock.now.after(bundle.service.start_deadline);
@@ -127,7 +129,7 @@ impl Engine {
         if self.halts_start() {
             return self.stop(clock, process, "new files replace those that it is reading", out);
         }
-        if let Some(why) = self.facts.restart_wanted.take() {
+        if let Some(why) = self.facts.restart_wanted.clone() {
             return self.stop(clock, process, &why, out);
         }
         // Once more for an attempt that came later and reads the same: without it, that one would never end.
@@ -159,7 +161,7 @@ impl Engine {
             return self.stop(clock, process, "stopped as wanted", out);
         }
         if self.facts.restart_wanted.is_some() && self.may_restart(clock, out) {
-            let why = self.facts.restart_wanted.take().unwrap_or_default();
+            let why = self.facts.restart_wanted.clone().unwrap_or_default();
             return self.stop(clock, process, &why, out);
         }
         self.settle_files_read(clock, process, out);
@@ -167,7 +169,7 @@ impl Engine {
 
     /// The files in force are newer than those that the server read: restart it if they mean something else to it.
     fn settle_files_read(&mut self, clock: Clock, process: ProcessIdentity, out: &mut Out) {
-        if self.phase != Phase::Idle || self.memory.running == self.memory.written {
+        if self.phase != Phase::Idle || self.memory.running == self.memory.written || self.is_stop_refused() {
             return;
         }
         let Some((written, new)) = self.written() else { return };
@@ -200,7 +202,13 @@ impl Engine {
         self.notice(clock, "no-restart", &text, &[]);
     }
 
+    /// A stop that was planned: after `before_stop`, and not at all if that refuses it.
     pub(super) fn stop(&mut self, clock: Clock, process: ProcessIdentity, why: &str, out: &mut Out) {
+        if !self.may_stop(clock, &process, out) {
+            return;
+        }
+        self.stopped_for();
+        self.facts.restart_wanted = None;
         let deadline =
             self.settings().map_or(Duration::from_secs(120), |bundle| bundle.service.stop_deadline);
         out.push(Action::Stop(process.clone()));
@@ -281,6 +289,7 @@ impl Engine {
         }
         self.memory.process = Some(process.clone());
         self.facts.ready_line = true;
+        self.facts.adopted = true;
         let text = format!("process {} of this home is adopted", process.pid);
         self.notice(clock, "adopted", &text, &[("pid", process.pid.to_string())]);
         out.push(Action::Adopt { process: process.clone(), bundle: Arc::clone(&bundle) });
@@ -340,6 +349,7 @@ impl Engine {
             return;
         }
         self.memory.process = None;
+        self.hooks.on_exit();
         if let Service::Stopping { .. } = self.service {
             let verdict = if self.wants_stopped() {
                 Verdict::Unknown("stopped as wanted".to_owned())

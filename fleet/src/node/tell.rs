@@ -56,7 +56,7 @@ impl Engine {
             service: self.service.state(),
             service_since: self.service_since,
             service_reason: self.service_reason.clone(),
-            health: self.health.verdict().clone(),
+            health: self.verdict(),
             health_since: self.health_since,
             process: self.service.process().cloned(),
             drift,
@@ -70,12 +70,12 @@ impl Engine {
     }
 
     pub(super) fn tell(&mut self, clock: Clock, out: &mut Out) {
-        let verdict = self.health.verdict();
+        let verdict = self.verdict();
         let told = self.told.health.as_ref();
-        if told.is_none_or(|told| std::mem::discriminant(told) != std::mem::discriminant(verdict)) {
+        if told.is_none_or(|told| std::mem::discriminant(told) != std::mem::discriminant(&verdict)) {
             self.health_since = clock.wall;
         }
-        self.told.health = Some(verdict.clone());
+        self.told.health = Some(verdict);
         if !self.told.connected || self.timers.journal.is_some() {
             return;
         }

@@ -1,5 +1,6 @@
 //! Transcripts of the engine, and a simulation that tries to break its promises.
 
+mod hooks;
 mod sim;
 mod transcript;
 mod writers;
@@ -11,9 +12,10 @@ use crate::{
         Applied, Assignment, Bundle, DriftPolicy, FileEntry, HomePath, RestartClass, RestartPolicy, RunState,
         ServiceSettings, Thresholds,
     },
+    call::Hooks,
     health::{Answer, ProbeResult},
     ids::{Digest, FleetEpoch, Generation, Revision},
-    node::{Limits, Placed},
+    node::{Allowed, Limits, Placed},
     observed::ProcessIdentity,
     time::Timestamp,
 };
@@ -22,7 +24,11 @@ pub(super) const EPOCH: FleetEpoch = FleetEpoch([7; 16]);
 pub(super) const HOME: &str = "/opt/is";
 
 pub(super) fn limits() -> Limits {
-    Limits { homes: vec![HOME.into()], args: vec!["-Dprofile=*".into()] }
+    Limits {
+        homes: vec![HOME.into()],
+        args: vec!["-Dprofile=*".into()],
+        allowed: Allowed { commands: vec!["/drain".into(), "/enable".into()], ..Allowed::default() },
+    }
 }
 
 pub(super) fn path(text: &str) -> HomePath {
@@ -76,7 +82,7 @@ pub(super) fn bundle(config: &str, logging: &str) -> Arc<Bundle> {
         (path("deployment.toml"), entry(config, RestartClass::Restart)),
         (path("log4j2.properties"), entry(logging, RestartClass::Hot)),
     ]);
-    Arc::new(Bundle { files, service })
+    Arc::new(Bundle { files, service, hooks: Hooks::default() })
 }
 
 /// The assignment of a bundle. The encoding's digest is made up: the engine only compares it.

@@ -129,7 +129,7 @@ pub fn compare(old: Option<&PlannedNode>, new: &ComposedNode) -> NodePlan {
         is_new: old.is_none(),
         files: file_changes(old, new),
         keys: key_changes(old, new),
-        settings: settings::changes(old.map(|old| &old.bundle.service), &new.bundle.service),
+        settings: settings::changes(old.map(|old| &old.bundle), &new.bundle),
         restart,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::SettingChange;
 use crate::{
-    bundle::{FileEntry, ProbeKind, ServiceSettings},
+    bundle::{Bundle, FileEntry, ProbeKind, ServiceSettings},
     finding::{MASK, is_secret_key, mask_line},
     time::Human,
 };
@@ -29,17 +29,25 @@ pub(super) fn of_file(old: &FileEntry, new: &FileEntry) -> Vec<String> {
 const OF_A_NEW_NODE: [&str; 6] = ["product", "home", "offset", "args", "java_home", "run_user"];
 
 /// What differs between the settings of a node's service. Of a new node only what is its own.
-pub(super) fn changes(old: Option<&ServiceSettings>, new: &ServiceSettings) -> Vec<SettingChange> {
-    let before = old.map(texts).unwrap_or_default();
-    let mut after = texts(new);
+pub(super) fn changes(old: Option<&Bundle>, new: &Bundle) -> Vec<SettingChange> {
+    let all = |bundle: &Bundle| {
+        let hooks = bundle.hooks.named().map(|(point, hook)| (format!("hooks.{point}"), hook.to_string()));
+        let mut all = texts(&bundle.service);
+        all.extend(hooks);
+        all
+    };
+    let before = old.map(all).unwrap_or_default();
+    let mut after = all(new);
     if old.is_none() {
         after.retain(|name, text| {
-            let own = OF_A_NEW_NODE.contains(&name.as_str()) || name.starts_with("env.");
+            let own = OF_A_NEW_NODE.contains(&name.as_str())
+                || name.starts_with("env.")
+                || name.starts_with("hooks.");
             own && !text.is_empty()
         });
     }
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    names
+    let mut changes: Vec<SettingChange> = names
         .into_iter()
         .filter(|name| before.get(*name) != after.get(*name))
         .map(|name| {
@@ -47,7 +55,20 @@ pub(super) fn changes(old: Option<&ServiceSettings>, new: &ServiceSettings) -> V
             let (old, new) = (text(&before).unwrap_or_default(), text(&after).unwrap_or_default());
             SettingChange { setting: name.clone(), old, new }
         })
-        .collect()
+        .collect();
+    if let Some(old) = old
+        && old.hooks != new.hooks
+        && !changes.iter().any(|change| change.setting.starts_with("hooks."))
+    {
+        // What is not shown of a call: a secret, a body, arguments.
+        let text = |what: &str| what.to_owned();
+        changes.push(SettingChange {
+            setting: text("hooks"),
+            old: text("(hidden)"),
+            new: text("(hidden, changed)"),
+        });
+    }
+    changes
 }
 
 fn shown(name: &str, raw: &str) -> String {

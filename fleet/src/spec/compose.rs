@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use minijinja::Value;
 
 use super::{
-    ComposedNode, Composition, Fleet, Group, SOURCES_MAX, SOURCES_SIZE_MAX, Sources, TOML_SIZE_MAX, check,
-    config,
+    ComposedNode, Composition, Fleet, Group, SOURCES_MAX, SOURCES_SIZE_MAX, Sources, TOML_SIZE_MAX,
+    call_text, check, config,
     expression::{Expressions, NodeFacts, Origin, from_toml, has_expression, to_toml},
     files::{self, Extras, whole_file},
     manifest::{self, GroupText, Manifest, NodeText},
@@ -376,10 +376,13 @@ impl<'a> Composer<'a> {
         }
         files::check_bundle(&files, report);
         let service = service::settings(&draft, &self.manifest.service, scope, &flat, report)?;
+        let calls =
+            call_text::Scope { expressions, names: &names, node: draft.name.as_str(), secrets: self.secrets };
+        let hooks = draft.group.hooks.resolve(&calls, report);
         Some(ComposedNode {
             group: draft.text.group.clone(),
             host: draft.facts.host.clone(),
-            bundle: Bundle { files, service },
+            bundle: Bundle { files, service, hooks },
             contents,
             config_text: text,
             origins: self.origins(&draft, &flat),

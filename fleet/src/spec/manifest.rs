@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    call_text::HooksText,
     reader::{Reader, Typed},
     report::{Report, suggest},
     tree::{At, Node, Table},
@@ -40,6 +41,7 @@ pub(super) struct GroupText<'a> {
     pub(super) run: RunText,
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
+    pub(super) hooks: HooksText,
 }
 
 pub(super) struct NodeText<'a> {
@@ -216,8 +218,21 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
     let run = read_run(&mut reader, report);
     let service = read_service(&mut reader, report);
     let files = read_files(&mut reader, report);
+    let hooks = HooksText::read(&mut reader, report);
     reader.finish(report);
-    Some(GroupText { at, product: product?, layers, after, rollout, values, ports, run, service, files })
+    Some(GroupText {
+        at,
+        product: product?,
+        layers,
+        after,
+        rollout,
+        values,
+        ports,
+        run,
+        service,
+        files,
+        hooks,
+    })
 }
 
 fn read_node<'a>(

@@ -4,6 +4,7 @@
 //! Called by the coordinator for `plan` and `apply` and by the CLI for `lint`. Reads no file: the directory comes as a
 //! map. Reports everything that is wrong at once, each with its place and remedy (docs/findings.md).
 
+mod call_text;
 pub mod canonical;
 mod check;
 mod compose;

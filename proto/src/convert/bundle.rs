@@ -12,7 +12,11 @@ use fleet::{
 use prost::Message as _;
 
 use crate::{
-    convert::{ConvertError, invalid, required},
+    convert::{
+        ConvertError,
+        call::{hooks_from_wire, hooks_to_wire},
+        invalid, required,
+    },
     wire::bundle as wire,
 };
 
@@ -65,7 +69,8 @@ fn port_number(number: u32, message: &'static str) -> Result<u16, ConvertError> 
 impl From<&Bundle> for wire::Bundle {
     fn from(bundle: &Bundle) -> Self {
         let files = bundle.files.iter().map(|(path, file)| file_to_wire(path, file)).collect();
-        Self { files, service: Some(wire::Service::from(&bundle.service)) }
+        let hooks = hooks_to_wire(&bundle.hooks);
+        Self { files, service: Some(wire::Service::from(&bundle.service)), hooks }
     }
 }
 
@@ -85,7 +90,7 @@ impl TryFrom<wire::Bundle> for Bundle {
             }
         }
         let service = ServiceSettings::try_from(required(bundle.service, "Bundle", "service")?)?;
-        let bundle = Self { files, service };
+        let bundle = Self { files, service, hooks: hooks_from_wire(bundle.hooks)? };
         if BUNDLE_SIZE_MAX < bundle.size() {
             let why = format!("{} bytes together, more than {BUNDLE_SIZE_MAX}", bundle.size());
             return Err(invalid("Bundle", "files", why));
@@ -308,6 +313,8 @@ fn body_rule(text: &str) -> Result<BodyRule, ConvertError> {
 
 #[cfg(test)]
 mod tests {
+    use fleet::call::Hooks;
+
     use super::*;
 
     fn example() -> Bundle {
@@ -367,7 +374,11 @@ mod tests {
             owned_keys: vec!["secrets.*".into()],
             jdk: (11, None),
         };
-        Bundle { files: BTreeMap::from([(path("repository/conf/deployment.toml"), file)]), service }
+        Bundle {
+            files: BTreeMap::from([(path("repository/conf/deployment.toml"), file)]),
+            service,
+            hooks: Hooks::default(),
+        }
     }
 
     #[test]

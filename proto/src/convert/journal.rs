@@ -129,6 +129,7 @@ impl From<&Memory> for wire::Memory {
             notice_next: memory.notice_next,
             commands: memory.commands.iter().copied().collect(),
             accepted: memory.accepted.iter().map(accepted_to_wire).collect(),
+            owed: memory.owed.as_ref().map(Into::into),
         }
     }
 }
@@ -156,6 +157,7 @@ impl TryFrom<wire::Memory> for Memory {
             notice_next: memory.notice_next,
             commands: memory.commands.into_iter().take(COMMANDS_MAX).collect(),
             accepted: memory.accepted.iter().map(accepted_from_wire).collect::<Result<_, _>>()?,
+            owed: placed(memory.owed)?,
         })
     }
 }
@@ -213,6 +215,7 @@ mod tests {
             notice_next: 1,
             commands: VecDeque::from([4, 5]),
             accepted: BTreeMap::from([(HomePath::parse("a/b").unwrap(), Timestamp(7))]),
+            owed: Some(placed(2)),
         };
         assert_eq!(decode_memory(&encode_memory(&memory)).unwrap(), memory);
         assert_eq!(decode_memory(&encode_memory(&Memory::default())).unwrap(), Memory::default());

@@ -3,6 +3,7 @@
 //! What comes off the wire is bounded and checked here once; a domain value never needs checking again.
 
 pub mod bundle;
+mod call;
 pub mod journal;
 pub mod link;
 pub mod operator;

@@ -8,6 +8,8 @@ mod agent;
 mod coordinator;
 mod daemon;
 mod fleet_dir;
+#[cfg(unix)]
+pub mod haproxy;
 mod operator;
 mod programs;
 mod site;
@@ -17,6 +19,8 @@ pub use agent::Agent;
 pub use coordinator::Coordinator;
 pub use daemon::{Daemon, kill, memory};
 pub use fleet_dir::FleetDir;
+#[cfg(unix)]
+pub use haproxy::Haproxy;
 pub use operator::{Operator, Ran};
 pub use programs::Programs;
 pub use site::Site;

@@ -7,6 +7,7 @@ use fleet::{
         BodyRule, Bundle, DriftPolicy, FileEntry, HomePath, Probe, ProbeKind, ProbeRole, RestartClass,
         RestartPolicy, ServiceSettings, Thresholds,
     },
+    call::Hooks,
     ids::Digest,
     rollout::Target,
 };
@@ -56,6 +57,7 @@ impl Library {
                 start_deadline: self.start_deadline.unwrap_or(START_DEADLINE),
                 ..settings(path("bin/wso2server.sh"), path("bin/wso2server.bat"))
             },
+            hooks: Hooks::default(),
         });
         let digest = bundle.digest();
         self.bundles.insert(digest, (bundle, nature, truth));

@@ -143,7 +143,7 @@ impl Sim {
         }
         host.incarnation += 1;
         let incarnation = host.incarnation;
-        let limits = Limits { homes: vec![HOME.to_owned()], args: Vec::new() };
+        let limits = Limits { homes: vec![HOME.to_owned()], ..Limits::default() };
         let wall = Timestamp(i64::try_from(self.now).unwrap_or(0) + host.skew);
         let mut engine = Engine::new(limits, host.journal.clone(), host.cache.clone(), index as u64, wall);
         let actions = engine.start(Instant(self.now), wall);
@@ -338,6 +338,9 @@ impl Sim {
                 self.after(delay, Entry::Ends { host: index, process, how: "ended by TERM" });
             }
             Action::Kill(process) => self.after(100, Entry::Ends { host: index, process, how: "killed" }),
+            Action::Hook { run, .. } => {
+                self.later(index, (10, 200), Event::HookDone { run, outcome: Ok("done".to_owned()) });
+            }
             Action::Probe { probes, process } => self.probe(index, probes, &process),
             Action::Journal(_)
             | Action::CommandDone { .. }
@@ -345,6 +348,7 @@ impl Sim {
             | Action::Restore { .. }
             | Action::Mend { .. }
             | Action::ClearLaunchFiles(_)
+            | Action::Check { .. }
             | Action::Adopt { .. }
             | Action::Dump(_)
             | Action::Measure { .. } => {}

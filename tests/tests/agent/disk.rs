@@ -223,5 +223,5 @@ fn bundle(files: &Files, service: ServiceSettings) -> Bundle {
         };
         (HomePath::parse(path).expect("a path"), entry)
     };
-    Bundle { files: files.iter().map(entry).collect(), service }
+    Bundle { files: files.iter().map(entry).collect(), service, hooks: fleet::call::Hooks::default() }
 }

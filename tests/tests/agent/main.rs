@@ -8,6 +8,7 @@ mod disk;
 mod drift;
 mod faults;
 mod generated;
+mod hooks;
 mod kill;
 mod rig;
 mod supervision;

@@ -29,6 +29,7 @@ use fleet::{
         BodyRule, Bundle, DriftPolicy, FileEntry, HomePath, Port, Probe, ProbeKind, ProbeRole, RestartClass,
         RestartPolicy, RunState, ServiceSettings, Thresholds,
     },
+    call::Hooks,
     ids::{Digest, Generation, GroupName, NodeName, Revision},
     observed::{Observed, ServiceState, Verdict},
     spec::canonical,
@@ -67,11 +68,17 @@ impl Drop for Rig {
 pub struct Wanted {
     pub files: BTreeMap<String, (String, DriftPolicy, RestartClass)>,
     pub service: ServiceSettings,
+    pub hooks: Hooks,
 }
 
 impl Rig {
     /// A coordinator, an enrolled agent that runs, and a pack that nobody has started.
     pub async fn open(product: &str) -> Result<Self> {
+        Self::open_with(product, "").await
+    }
+
+    /// The same, with more in the agent's configuration.
+    pub async fn open_with(product: &str, settings: &str) -> Result<Self> {
         let programs = Programs::locate()?;
         let lease = OffsetLease::take()?;
         let directory = tempfile::Builder::new().prefix("convoy-agent-").tempdir()?;
@@ -89,6 +96,7 @@ impl Rig {
             &pack.home,
             &pack.java_home,
         )?;
+        agent.add_setting(settings)?;
         let (token, _) =
             coordinator.create_token(&node(), Duration::from_secs(600), "test").await.context("a token")?;
         let (code, said) = agent.enrol_with(&token.to_text()).await?;
@@ -110,6 +118,7 @@ impl Rig {
                 (LOGGING.to_owned(), file("rootLogger.level = INFO\n".to_owned(), RestartClass::Hot)),
             ]),
             service: self.settings(),
+            hooks: Hooks::default(),
         }
     }
 
@@ -208,7 +217,7 @@ impl Rig {
             };
             files.insert(HomePath::parse(path).expect("a path"), entry);
         }
-        Bundle { files, service: wanted.service.clone() }
+        Bundle { files, service: wanted.service.clone(), hooks: wanted.hooks.clone() }
     }
 
     /// What the node says of itself now, if it is connected.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use super::{EPOCH, HOME, assignment, bundle, content_of, limits, path, process, round};
 use crate::{
-    bundle::{Bundle, RunState},
+    bundle::{Applied, Bundle, RunState},
     drift::{
         Found,
         generated::{Looked, Recorded},
@@ -15,14 +15,19 @@ use crate::{
     time::{Instant, Timestamp},
 };
 
-struct Story {
-    engine: Engine,
-    text: String,
+pub(super) struct Story {
+    pub(super) engine: Engine,
+    pub(super) text: String,
     second: u64,
 }
 
+/// What generation `generation` of a bundle is called.
+pub(super) fn target_of(generation: u64, bundle: &Bundle) -> Applied {
+    assignment(generation, bundle, RunState::Running).applied
+}
+
 impl Story {
-    fn begin(memory: Memory, bundles: &[&Arc<Bundle>]) -> Self {
+    pub(super) fn begin(memory: Memory, bundles: &[&Arc<Bundle>]) -> Self {
         let known: BTreeMap<_, _> =
             bundles.iter().map(|bundle| (content_of(bundle), Arc::clone(bundle))).collect();
         let engine = Engine::new(limits(), memory, known, 1, Timestamp(0));
@@ -41,7 +46,7 @@ impl Story {
         }
     }
 
-    fn at(&mut self, second: u64, what: &str, event: Event) -> &mut Self {
+    pub(super) fn at(&mut self, second: u64, what: &str, event: Event) -> &mut Self {
         self.second = second;
         let wall = Timestamp(i64::try_from(second).unwrap() * 1000);
         let actions = self.engine.handle(Instant(second * 1000), wall, event);
@@ -49,7 +54,7 @@ impl Story {
         self
     }
 
-    fn assigned(&mut self, second: u64, generation: u64, bundle: &Bundle) -> &mut Self {
+    pub(super) fn assigned(&mut self, second: u64, generation: u64, bundle: &Bundle) -> &mut Self {
         let assignment = assignment(generation, bundle, RunState::Running);
         self.at(
             second,
@@ -58,14 +63,14 @@ impl Story {
         )
     }
 
-    fn switched(&mut self, second: u64, generation: u64, new: &Arc<Bundle>) -> &mut Self {
+    pub(super) fn switched(&mut self, second: u64, generation: u64, new: &Arc<Bundle>) -> &mut Self {
         let target = assignment(generation, new, RunState::Running).applied;
         self.at(second, "content is there", Event::Obtained { content: content_of(new), bundle: new.clone() })
             .at(second, "staged", Event::Staged { target, facts: StagedFacts::default() })
             .at(second, "switched", Event::Switched { target })
     }
 
-    fn ready(&mut self, second: u64) -> &mut Self {
+    pub(super) fn ready(&mut self, second: u64) -> &mut Self {
         self.at(second, "a line says started", Event::Logged(LogSign::Ready)).at(
             second,
             "all probes pass",
@@ -74,7 +79,7 @@ impl Story {
     }
 
     /// From nothing to generation 1 ready; its transcript is that of the first test, so it is left out elsewhere.
-    fn up(first: &Arc<Bundle>) -> Self {
+    pub(super) fn up(first: &Arc<Bundle>) -> Self {
         let mut story = Self::begin(Memory::default(), &[]);
         story.assigned(1, 1, first).switched(2, 1, first);
         story.at(2, "nobody is there", Event::Found(Vec::new()));
@@ -111,6 +116,8 @@ fn line(action: &Action) -> Option<String> {
         Action::Stop(process) => format!("TERM {}", process.pid),
         Action::Dump(process) => format!("QUIT {}", process.pid),
         Action::Kill(process) => format!("KILL {}", process.pid),
+        Action::Hook { run, point, hook } => format!("hook {run} {point}: {}", hook.call),
+        Action::Check { id, check } => format!("check {id} {}: {}", check.name, check.call),
         Action::Report(_)
         | Action::Tell(_)
         | Action::Keep(_)

@@ -1,0 +1,182 @@
+use fleet::{
+    call::{Hook, HookFailure},
+    spec::Secret,
+};
+use tokio::net::TcpListener;
+
+use super::*;
+
+fn tries(most: u32) -> Tries {
+    Tries { timeout: Duration::from_secs(5), most, interval: Duration::from_millis(10) }
+}
+
+fn caller(dir: &Path) -> Caller {
+    Caller::new(Pins::open(dir), None)
+}
+
+/// Answers each connection with the next of `answers` and hands over what it was asked.
+async fn answering(answers: Vec<String>) -> (u16, tokio::sync::mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (heard, asked) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 8192];
+            let read = stream.read(&mut request).await.unwrap();
+            heard.send(String::from_utf8_lossy(&request[..read]).into_owned()).unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (port, asked)
+}
+
+fn response(status: u16, body: &str) -> String {
+    format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+fn http(url: String) -> HttpCall {
+    HttpCall {
+        method: Method::Patch,
+        url,
+        status: 200,
+        contains: None,
+        body: Some("{\"drain\":true}".to_owned()),
+        authorization: Some(Credential::Value(Secret::new("Bearer s3cret"))),
+        certificate: None,
+    }
+}
+
+#[tokio::test]
+async fn a_url_is_asked_again_until_it_answers_as_expected() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut asked) = answering(vec![response(503, "s3cret"), response(200, "fine")]).await;
+    let call = Call::Http(http(format!("http://127.0.0.1:{port}/api/9/servers/1?x=y")));
+    let done = caller(dir.path()).tried(&call, &tries(3)).await.unwrap();
+    assert_eq!(done, format!("PATCH http://127.0.0.1:{port}/api/9/servers/1: status 200"));
+    let first = asked.recv().await.unwrap();
+    assert!(first.starts_with("PATCH /api/9/servers/1?x=y HTTP/1.1\r\n"), "{first}");
+    assert!(first.contains("authorization: Bearer s3cret\r\n"), "{first}");
+    assert!(first.contains("content-type: application/json\r\n"), "{first}");
+}
+
+#[tokio::test]
+async fn a_failure_names_what_was_expected_and_no_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, _asked) = answering(vec![response(401, "s3cret"), response(200, "no s3cret")]).await;
+    let mut call = http(format!("http://127.0.0.1:{port}/?key=hidden"));
+    let one = |call: &HttpCall| Call::Http(call.clone());
+    let why = caller(dir.path()).tried(&one(&call), &tries(1)).await.unwrap_err();
+    assert_eq!(why, format!("PATCH http://127.0.0.1:{port}/: status 401, not 200"));
+    call.contains = Some("yes".to_owned());
+    let why = caller(dir.path()).tried(&one(&call), &tries(1)).await.unwrap_err();
+    assert!(why.ends_with("the answer does not hold \"yes\"") && !why.contains("s3cret"), "{why}");
+}
+
+#[tokio::test]
+async fn a_token_is_obtained_and_carried_and_never_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = response(200, "{\"access_token\":\"t0ken\",\"expires_in\":3600}");
+    let (port, mut asked) = answering(vec![token.clone(), response(200, "hello")]).await;
+    let call = |port: u16| {
+        let request = HttpCall {
+            method: Method::Get,
+            body: None,
+            authorization: None,
+            ..http(format!("http://127.0.0.1:{port}/api"))
+        };
+        Call::Token(TokenCall {
+            token_url: format!("http://127.0.0.1:{port}/oauth2/token"),
+            client_id: "gate".to_owned(),
+            client_secret: Credential::Value(Secret::new("p w")),
+            scope: "a b".to_owned(),
+            token_certificate: None,
+            request,
+        })
+    };
+    caller(dir.path()).tried(&call(port), &tries(1)).await.unwrap();
+    let first = asked.recv().await.unwrap();
+    let basic = base64::engine::general_purpose::STANDARD.encode("gate:p+w");
+    assert!(first.contains(&format!("authorization: Basic {basic}\r\n")), "{first}");
+    assert!(first.ends_with("grant_type=client_credentials&scope=a+b"), "{first}");
+    assert!(asked.recv().await.unwrap().contains("authorization: Bearer t0ken\r\n"));
+
+    let (port, _asked) = answering(vec![token, response(403, "t0ken")]).await;
+    let why = caller(dir.path()).tried(&call(port), &tries(1)).await.unwrap_err();
+    assert!(why.ends_with("with a token: status 403, not 200"), "{why}");
+    let (port, _asked) = answering(vec![response(401, "p w")]).await;
+    let why = caller(dir.path()).tried(&call(port), &tries(1)).await.unwrap_err();
+    assert!(why.ends_with("no token: status 401, not 200"), "{why}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_drain_ends_when_no_session_is_left_and_a_refusal_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("haproxy.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let stat = |left: u32| {
+        format!("# pxname,svname,qcur,qmax,scur,smax,\nbe,other,0,0,9,9,\nbe,is-1,0,0,{left},5,\n\n")
+    };
+    let answers = ["\n".to_owned(), stat(2), stat(0), "No such server.\n\n".to_owned()];
+    let asked = tokio::spawn(async move {
+        let mut asked = Vec::new();
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 1024];
+            let read = stream.read(&mut request).await.unwrap();
+            asked.push(String::from_utf8_lossy(&request[..read]).trim().to_owned());
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        asked
+    });
+    let call = HaproxyCall {
+        socket: socket.display().to_string(),
+        backend: "be".to_owned(),
+        server: "is-1".to_owned(),
+        state: HaproxyState::Drain,
+    };
+    let hook = Hook {
+        call: Call::Haproxy(call),
+        tries: tries(1),
+        settle: Duration::from_secs(20),
+        on_failure: HookFailure::Abort,
+    };
+    let done = caller(dir.path()).hook(&hook).await.unwrap();
+    assert!(done.contains("done; no session left after "), "{done}");
+    let why = caller(dir.path()).hook(&hook).await.unwrap_err();
+    assert!(why.ends_with("it said: No such server."), "{why}");
+    let expected = ["set server be/is-1 state drain", "show stat -1 4 -1", "show stat -1 4 -1"];
+    assert_eq!(asked.await.unwrap()[..3], expected);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_command_has_no_shell_no_environment_and_no_end_of_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("check");
+    let text = "#!/bin/sh\n[ \"$1\" = slow ] && { sleep 60 & sleep 60; }\n[ -z \"$CARGO\" ] || exit 3\n\
+                [ \"$1\" = '$HOME; x' ] || { echo first; echo \"password=s3cret\" >&2; exit 7; }\n";
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let program = script.display().to_string();
+    let call =
+        |arg: &str| Call::Command(CommandCall { program: program.clone(), args: vec![arg.to_owned()] });
+    let caller = caller(dir.path());
+    assert_eq!(caller.tried(&call("$HOME; x"), &tries(1)).await, Ok(format!("{program}: exit status 0")));
+    let why = caller.tried(&call("bad"), &tries(2)).await.unwrap_err();
+    assert!(why.contains("exit status 7: password=") && !why.contains("s3cret"), "{why}");
+    assert!(why.ends_with("(2 tries)"), "{why}");
+    let short = Tries { timeout: Duration::from_millis(200), ..tries(1) };
+    let why = caller.tried(&call("slow"), &short).await.unwrap_err();
+    assert!(why.ends_with("no answer within 200ms"), "{why}");
+}
+
+#[test]
+fn nobody_is_trusted_by_accident() {
+    let dir = tempfile::tempdir().unwrap();
+    let caller = caller(dir.path());
+    assert!(matches!(caller.trust(None, "localhost", 9443), Ok(Trust::FirstUse { .. })));
+    assert!(matches!(caller.trust(Some(Digest([1; 32])), "lb", 443), Ok(Trust::Exactly(_))));
+    assert!(caller.trust(None, "lb", 443).unwrap_err().contains("nobody vouches"));
+}

@@ -1,0 +1,296 @@
+//! `[groups.NAME.hooks.*]` as typed, and for one node with its expressions evaluated. A secret is a whole expression
+//! that names one; its value is put in here.
+
+use super::{
+    expression::{Expressions, Names},
+    reader::{Reader, Typed},
+    report::Report,
+    secret::{Resolver, Secret, SecretName},
+    service::text,
+    tree::At,
+};
+use crate::{
+    call::{
+        ARGS_MAX, Call, CommandCall, Credential, HaproxyCall, HaproxyState, Hook, HookFailure, HookPoint,
+        Hooks, HttpCall, Method, TIMEOUT_MAX, TRIES_MAX, Tries,
+    },
+    ids::Digest,
+};
+use std::time::Duration;
+
+/// How a call is typed: its strings may hold expressions.
+#[derive(Debug, Clone)]
+enum CallText {
+    Http(HttpText),
+    Command {
+        program: Typed<String>,
+        args: Option<Typed<Vec<String>>>,
+    },
+    Haproxy {
+        socket: Typed<String>,
+        backend: Typed<String>,
+        server: Option<Typed<String>>,
+        state: HaproxyState,
+    },
+}
+
+#[derive(Debug, Clone)]
+struct HttpText {
+    method: Method,
+    url: Typed<String>,
+    status: u16,
+    contains: Option<Typed<String>>,
+    body: Option<Typed<String>>,
+    authorization: Option<Named>,
+    certificate: Option<Digest>,
+}
+
+/// A secret by its name, and where it was typed.
+#[derive(Debug, Clone)]
+struct Named {
+    name: SecretName,
+    at: At,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct HookText {
+    at: At,
+    call: CallText,
+    tries: Tries,
+    settle: Duration,
+    on_failure: HookFailure,
+}
+
+/// `[hooks]` of a group.
+#[derive(Debug, Clone, Default)]
+pub(super) struct HooksText {
+    before_stop: Option<HookText>,
+    after_ready: Option<HookText>,
+}
+
+impl HooksText {
+    pub(super) fn read(group: &mut Reader<'_>, report: &mut Report) -> Self {
+        let Some(mut table) = group.table("hooks", report) else { return Self::default() };
+        let before = table.table("before_stop", report);
+        let after = table.table("after_ready", report);
+        table.finish(report);
+        Self {
+            before_stop: before.and_then(|hook| read_hook(hook, HookPoint::BeforeStop, report)),
+            after_ready: after.and_then(|hook| read_hook(hook, HookPoint::AfterReady, report)),
+        }
+    }
+
+    /// For one node.
+    pub(super) fn resolve(&self, scope: &Scope<'_>, report: &mut Report) -> Hooks {
+        let one = |typed: &Option<HookText>, report: &mut Report| {
+            let typed = typed.as_ref()?;
+            Some(Hook {
+                call: resolve(&typed.call, &typed.at, scope, report)?,
+                tries: typed.tries,
+                settle: typed.settle,
+                on_failure: typed.on_failure,
+            })
+        };
+        Hooks { before_stop: one(&self.before_stop, report), after_ready: one(&self.after_ready, report) }
+    }
+}
+
+/// What expressions and secrets of one node mean.
+pub(super) struct Scope<'a> {
+    pub(super) expressions: &'a Expressions,
+    pub(super) names: &'a Names,
+    pub(super) node: &'a str,
+    pub(super) secrets: &'a Resolver,
+}
+
+fn read_hook(mut table: Reader<'_>, point: HookPoint, report: &mut Report) -> Option<HookText> {
+    let at = table.at().clone();
+    let state = match point {
+        HookPoint::BeforeStop => HaproxyState::Drain,
+        HookPoint::AfterReady => HaproxyState::Ready,
+    };
+    let kinds = [(Kind::Haproxy, "haproxy"), (Kind::Http, "http"), (Kind::Command, "command")];
+    let call = read_call(&mut table, &kinds, state, report);
+    let tries = read_tries(&mut table, 1, report);
+    let settle = table.duration("settle", report).unwrap_or_default().min(TIMEOUT_MAX);
+    let on_failure = table.choice("on_failure", &HookFailure::ALL, report).unwrap_or_default();
+    table.finish(report);
+    Some(HookText { at, call: call?, tries, settle, on_failure })
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Http,
+    Command,
+    Haproxy,
+}
+
+fn read_call(
+    table: &mut Reader<'_>,
+    kinds: &[(Kind, &'static str)],
+    state: HaproxyState,
+    report: &mut Report,
+) -> Option<CallText> {
+    let kind = table.choice("kind", kinds, report);
+    let kind =
+        table.required("kind", kind, &format!("{:?}", kinds.first().map_or("http", |kind| kind.1)), report);
+    match kind? {
+        Kind::Http => read_http(table, report).map(CallText::Http),
+        Kind::Command => {
+            let program = required_text(table, "program", "\"/usr/local/bin/check\"", report);
+            let args = table.texts("args", report);
+            Some(CallText::Command { program: program?, args })
+        }
+        Kind::Haproxy => {
+            let socket = required_text(table, "socket", "\"/run/haproxy/admin.sock\"", report);
+            let backend = required_text(table, "backend", "\"gateways\"", report);
+            let server = table.text("server", report);
+            let state = table.choice("state", &HaproxyState::ALL, report).unwrap_or(state);
+            Some(CallText::Haproxy { socket: socket?, backend: backend?, server, state })
+        }
+    }
+}
+
+fn required_text(
+    table: &mut Reader<'_>,
+    key: &'static str,
+    example: &str,
+    report: &mut Report,
+) -> Option<Typed<String>> {
+    let typed = table.text(key, report);
+    table.required(key, typed, example, report)
+}
+
+fn read_http(table: &mut Reader<'_>, report: &mut Report) -> Option<HttpText> {
+    let url = required_text(table, "url", "\"https://localhost:9443/health\"", report);
+    let method = table.choice("method", &Method::ALL, report).unwrap_or_default();
+    let status = table.number("status", (100, 599), report);
+    let contains = table.text("contains", report);
+    let body = table.text("body", report);
+    let authorization = read_secret(table, "authorization", report);
+    let certificate = read_certificate(table, "certificate_sha256", report);
+    Some(HttpText {
+        method,
+        url: url?,
+        status: status.and_then(|typed| u16::try_from(typed.value).ok()).unwrap_or(200),
+        contains,
+        body,
+        authorization,
+        certificate,
+    })
+}
+
+/// The name in a string that is `{{ secret('name') }}` and nothing else. A part of a text would have to be shown.
+fn read_secret(table: &mut Reader<'_>, key: &'static str, report: &mut Report) -> Option<Named> {
+    let typed = table.text(key, report)?;
+    let inner = typed.value.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
+    let inner = inner.and_then(|inner| inner.trim().strip_prefix("secret(")?.strip_suffix(')'));
+    let name = inner.map(|name| name.trim().trim_matches(['\'', '"']));
+    match name.and_then(|name| SecretName::parse(name).ok()) {
+        Some(name) => Some(Named { name, at: typed.at }),
+        None => {
+            report.error(
+                "CV307",
+                Some(typed.at.key_place()),
+                format!("`{key}` must be one expression that names a secret, and nothing else"),
+                format!("write {key} = \"{{{{ secret('lb.token') }}}}\" and give the value with: convoy secret set lb.token"),
+            );
+            None
+        }
+    }
+}
+
+fn read_certificate(table: &mut Reader<'_>, key: &'static str, report: &mut Report) -> Option<Digest> {
+    let typed = table.text(key, report)?;
+    let hex = typed.value.replace(':', "").to_ascii_lowercase();
+    let digest = Digest::from_hex(&hex);
+    if digest.is_none() {
+        report.error(
+            "CV114",
+            Some(typed.at.value_place()),
+            format!("`{key}` is not the SHA-256 of a certificate"),
+            "write its 64 hexadecimal digits, as of: openssl x509 -noout -fingerprint -sha256",
+        );
+    }
+    digest
+}
+
+fn read_tries(table: &mut Reader<'_>, most: u32, report: &mut Report) -> Tries {
+    let limited = |typed: Option<Duration>, otherwise: u64| {
+        typed.unwrap_or(Duration::from_secs(otherwise)).min(TIMEOUT_MAX)
+    };
+    let timeout = limited(table.duration("timeout", report), 10).max(Duration::from_millis(1));
+    let interval = limited(table.duration("interval", report), 2);
+    let tries = table.number("tries", (1, i64::from(TRIES_MAX)), report);
+    Tries { timeout, interval, most: tries.and_then(|typed| u32::try_from(typed.value).ok()).unwrap_or(most) }
+}
+
+fn resolve(typed: &CallText, at: &At, scope: &Scope<'_>, report: &mut Report) -> Option<Call> {
+    let text =
+        |typed: &Typed<String>, report: &mut Report| text(typed, scope.expressions, scope.names, report);
+    let call = match typed {
+        CallText::Http(http) => Call::Http(resolve_http(http, scope, report)?),
+        CallText::Command { program, args } => {
+            let program = text(program, report)?;
+            let mut resolved = Vec::new();
+            for arg in args.iter().flat_map(|args| args.value.iter().take(ARGS_MAX + 1)) {
+                let at = args.as_ref().map_or(at, |args| &args.at).clone();
+                resolved.push(text(&Typed { value: arg.clone(), at }, report)?);
+            }
+            Call::Command(CommandCall { program, args: resolved })
+        }
+        CallText::Haproxy { socket, backend, server, state } => Call::Haproxy(HaproxyCall {
+            socket: text(socket, report)?,
+            backend: text(backend, report)?,
+            server: match server {
+                Some(server) => text(server, report)?,
+                None => scope.node.to_owned(),
+            },
+            state: *state,
+        }),
+    };
+    if let Some((key, why)) = call.problem() {
+        report.error(
+            "CV114",
+            Some(at.key_place()),
+            format!("`{key}` {why}"),
+            "correct the value, or the expression in it",
+        );
+        return None;
+    }
+    Some(call)
+}
+
+fn resolve_http(http: &HttpText, scope: &Scope<'_>, report: &mut Report) -> Option<HttpCall> {
+    let text =
+        |typed: &Typed<String>, report: &mut Report| text(typed, scope.expressions, scope.names, report);
+    let optional = |typed: &Option<Typed<String>>, report: &mut Report| match typed {
+        Some(typed) => text(typed, report).map(Some),
+        None => Some(None),
+    };
+    Some(HttpCall {
+        method: http.method,
+        url: text(&http.url, report)?,
+        status: http.status,
+        contains: optional(&http.contains, report)?,
+        body: optional(&http.body, report)?,
+        authorization: match &http.authorization {
+            Some(named) => Some(credential(named, scope, report)?),
+            None => None,
+        },
+        certificate: http.certificate,
+    })
+}
+
+fn credential(named: &Named, scope: &Scope<'_>, report: &mut Report) -> Option<Credential> {
+    let Some(value) = scope.secrets.resolve(&named.name) else {
+        report.error(
+            "CV307",
+            Some(named.at.value_place()),
+            format!("the secret {} has no value", named.name),
+            format!("give it one: convoy secret set {}", named.name),
+        );
+        return None;
+    };
+    Some(Credential::Value(Secret::new(value)))
+}
