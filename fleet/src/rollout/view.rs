@@ -32,7 +32,8 @@ pub struct NodeView<'a> {
     pub group: &'a GroupName,
     /// The machine it is on.
     pub host: &'a str,
-    /// Its agent has a live session and has reported in it: what was reported before may have ended meanwhile.
+    /// Its agent has a live session, and what it reported in it is stored: what was reported before may have ended
+    /// meanwhile.
     pub connected: bool,
     /// What was last committed for it.
     pub desired: Option<Applied>,

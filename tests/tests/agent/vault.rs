@@ -86,13 +86,14 @@ async fn an_agent_that_is_killed_before_the_server_has_read_it_takes_it_away_whe
 async fn a_launch_that_fails_or_is_late_leaves_none() -> Result<()> {
     let mut rig = Rig::open("wso2is-7.2").await?;
     rig.pack.misbehave(&Misbehaviour { die_before_pid: true, ..Misbehaviour::default() })?;
-    rig.assign(&locked(&rig), RunState::Running).await?;
+    let wanted = locked(&rig);
+    rig.assign(&wanted, RunState::Running).await?;
     rig.until("the agent to give up", |observed| matches!(observed.service, ServiceState::GaveUp { .. }))
         .await?;
     gone(&rig).await?;
 
     rig.pack.misbehave(&Misbehaviour { never_ready: true, ..Misbehaviour::default() })?;
-    let mut late = locked(&rig).with_config("\n# again\n[x]\ny = 1\n");
+    let mut late = wanted.with_config("\n# again\n[x]\ny = 1\n");
     late.service.start_deadline = Duration::from_secs(3);
     rig.assign(&late, RunState::Running).await?;
     rig.until("the start deadline to pass", |observed| {
