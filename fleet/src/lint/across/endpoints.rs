@@ -84,7 +84,8 @@ fn key_manager(servers: &[Server<'_>], server: &Server<'_>, report: &mut Report)
             "this gateway takes itself for the key manager, by its own address or by default",
             "name the control plane or key manager, or their load balancer",
         );
-    } else if let Target::Nodes(nodes) = &found
+    } else if is_typed
+        && let Target::Nodes(nodes) = &found
         && nodes.iter().all(|node| matches!(node.role, Role::Gateway | Role::TrafficManager))
     {
         tell("apim.key_manager.service_url leads to a server that is no key manager", "name the key manager");
