@@ -26,7 +26,7 @@ async fn a_second_server_of_a_group_is_stopped_only_by_insisting() -> Result<()>
     .await?;
     let refused = operator.run(["node", "stop", "is-2", "--yes"]).await?;
     ensure!(refused.code == 3, "{refused:?}");
-    ensure_holds(&refused.said, &["is-1 of the same group", "--now"])?;
+    ensure_holds(&refused.said, &["1 down (is-1)", "max_unavailable = 1", "--now"])?;
     let refused = operator.run(["node", "restart", "is-2", "--yes"]).await?;
     ensure!(refused.code == 3 && is_alive(second), "{refused:?}");
 
