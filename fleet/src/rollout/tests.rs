@@ -14,6 +14,8 @@ use crate::{
     time::Timestamp,
 };
 
+mod guard;
+
 struct Node {
     group: GroupName,
     host: String,
@@ -351,41 +353,6 @@ fn a_node_that_is_down_for_any_reason_uses_the_budget() {
     bench.node("km-3").observed.health = Verdict::Healthy;
     bench.second();
     check(&bench.log, "3s km-1 generation 2");
-}
-
-fn taking_down(bench: &Bench, node: &str) -> String {
-    let rules = RolloutRules { policy: bench.fleet.clone(), groups: bench.groups.clone() };
-    match may_take_down(&rules, bench.rollout.as_ref(), &bench.view(), &name(node)) {
-        Ok(()) => "may".to_owned(),
-        Err(reason) => reason.to_string(),
-    }
-}
-
-#[test]
-fn an_operator_takes_nodes_down_within_the_same_budget() {
-    let mut bench = Bench::new(&[("km", 3, policy("max=2"), &[]), ("gw", 2, policy("max=1"), &[])]);
-    bench.node("km-3").connected = false;
-    assert_eq!(taking_down(&bench, "km-1"), "may", "two of km may be down");
-    bench.node("km-2").observed.health = Verdict::Unhealthy("ports closed".to_owned());
-    assert_eq!(taking_down(&bench, "km-1"), "km has 2 down (km-2, km-3) and max_unavailable = 2 allows 2");
-    assert_eq!(
-        taking_down(&bench, "km-2"),
-        "may",
-        "it is down already, so a restart takes nobody out of service"
-    );
-    assert_eq!(taking_down(&bench, "gw-1"), "may");
-    bench.fleet.max_unavailable = Some(Share::Count(2));
-    assert_eq!(taking_down(&bench, "gw-1"), "gw waits: 2 down in the whole fleet, which allows 2");
-    assert_eq!(taking_down(&bench, "gone-1"), "may");
-}
-
-#[test]
-fn an_operator_waits_for_the_steps_in_flight() {
-    let mut bench = Bench::new(&[("km", 2, policy("max=1"), &[])]);
-    bench.apply("new", RestartClass::Restart);
-    bench.second();
-    assert_eq!(taking_down(&bench, "km-2"), "km has 1 down (km-1) and max_unavailable = 1 allows 1");
-    assert_eq!(taking_down(&bench, "km-1"), "may", "its own step does not stand in its way");
 }
 
 #[test]
