@@ -88,7 +88,7 @@ impl Sim {
         let good = engine.and_then(|memory| memory.last_good).map(|placed| placed.applied.bundle);
         let reasons = [host.files, assigned, good];
         // An agent that died between a switch and knowing of its end cannot know what a server has read since.
-        let recovers = host.journal.switching.is_some();
+        let recovers = host.journal.switching.is_some() || host.unsure_of.as_ref() == Some(process);
         if !recovers && reasons.iter().flatten().all(|bundle| self.library.truth(bundle) == read) {
             return self.broken(&format!("(12) host {index} stops a server that reads the same"));
         }

@@ -61,6 +61,9 @@ pub(super) struct Host {
     /// Whose budget its newest step was committed in.
     pub(super) budget_of: usize,
     pub(super) down_since: Option<u64>,
+    /// The server that was there when its agent came back in the middle of a switch: what it has read since is more
+    /// than the agent can know.
+    pub(super) unsure_of: Option<ProcessIdentity>,
 }
 
 #[derive(Debug)]
@@ -118,6 +121,7 @@ impl Host {
             taken_down: false,
             budget_of: group,
             down_since: Some(0),
+            unsure_of: None,
         }
     }
 
@@ -143,6 +147,8 @@ impl Sim {
         }
         host.incarnation += 1;
         let incarnation = host.incarnation;
+        let switching = host.journal.switching.is_some();
+        host.unsure_of = host.process.as_ref().filter(|_| switching).map(|live| live.identity.clone());
         let limits = Limits { homes: vec![HOME.to_owned()], ..Limits::default() };
         let wall = Timestamp(i64::try_from(self.now).unwrap_or(0) + host.skew);
         let mut engine = Engine::new(limits, host.journal.clone(), host.cache.clone(), index as u64, wall);
