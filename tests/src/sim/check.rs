@@ -97,9 +97,12 @@ impl Sim {
         }
         self.hosts[index].taken_down = self.hosts[index].known_healthy(now);
         let group = self.hosts[index].budget_of;
-        let down = self.hosts.iter().filter(|host| host.taken_down && host.budget_of == group).count();
-        let max = self.budgets[group];
-        if max < down {
+        // A node counts with its new group from the apply on that moves it, so a step that was committed before is in
+        // neither's budget: the old group may go on, and the new one was not asked.
+        let stayed = |host: &&super::host::Host| host.group == host.budget_of;
+        let down = self.hosts.iter().filter(stayed).filter(|host| host.taken_down && host.group == group);
+        let (down, max) = (down.count(), self.budgets[group]);
+        if stayed(&&self.hosts[index]) && max < down {
             return self.broken(&format!("(5) {down} nodes of g{group} are down for steps, {max} may be"));
         }
         let down = self.hosts.iter().filter(|host| host.taken_down).count();
