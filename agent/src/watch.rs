@@ -117,6 +117,11 @@ impl Watch {
         }
     }
 
+    /// This file is to be looked at again.
+    pub fn hint(&self, path: &HomePath) {
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner).dirty.insert(path.clone());
+    }
+
     /// The files that hints named since the last call; `None` if it may be all.
     pub fn take_hints(&self) -> Option<BTreeSet<HomePath>> {
         let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);

@@ -209,7 +209,9 @@ impl World {
                 self.files.start_job(Job::Watch(target, bundle));
             }
             Action::Scan(extent) => self.files.start_job(Job::Scan(extent)),
-            Action::Restore { path, bundle } => self.files.start_job(Job::Restore(path, bundle)),
+            Action::Restore { path, bundle, as_seen } => {
+                self.files.start_job(Job::Restore { path, bundle, as_seen });
+            }
             Action::Mend { paths, bundle } => self.files.start_job(Job::Mend(paths, bundle)),
             Action::Look { home } => self.spawn(self.processes.clone().look(home)),
             Action::Launch(bundle) => {

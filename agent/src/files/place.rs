@@ -4,6 +4,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 #[cfg(unix)]
@@ -71,6 +72,15 @@ pub struct Facts {
     pub size: u64,
     /// Differs whenever the file was touched, as far as the platform can tell: number, times of change.
     pub signature: (u64, i128, i128),
+}
+
+impl Facts {
+    /// Whether the last change was longer than `ago` before `now`. Not so for one in the future: then the clock was set.
+    pub fn changed_before(&self, now: SystemTime, ago: Duration) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let limit = i128::try_from(now.saturating_sub(ago.as_nanos())).unwrap_or(i128::MAX);
+        self.signature.1.max(self.signature.2) < limit
+    }
 }
 
 /// A hidden name beside `name`, for `purpose`; the same for the same name, so a crash leaves at most one.

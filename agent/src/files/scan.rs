@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    time::{Duration, SystemTime},
 };
 
 use super::{
@@ -21,14 +22,31 @@ use fleet::{
 /// What is remembered of files that were as desired, or whose difference was read.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    /// Facts hold the change time, which cannot be set back by ordinary means.
-    seen: BTreeMap<HomePath, (Facts, Option<Found>)>,
+    seen: BTreeMap<HomePath, Seen>,
 }
+
+#[derive(Debug)]
+struct Seen {
+    /// They hold the change time, which cannot be set back by ordinary means.
+    facts: Facts,
+    difference: Option<Found>,
+    /// Read so long after the last change that another would have another change time.
+    is_settled: bool,
+}
+
+/// File systems count time in ticks of up to 10 ms: what changed less than this before it was read may change again
+/// without a trace in its facts.
+const TICKS: Duration = Duration::from_millis(100);
 
 impl Scanner {
     /// Forgets everything: other files are desired.
     pub fn reset(&mut self) {
         self.seen.clear();
+    }
+
+    /// What a file was when it was last looked at; `None` if it was not there.
+    pub fn facts(&self, path: &HomePath) -> Option<Facts> {
+        self.seen.get(path).map(|seen| seen.facts)
     }
 
     /// Looks at `paths`, or at every file of the bundle.
@@ -68,6 +86,7 @@ impl Scanner {
         let place = match home.place(path, None) {
             Ok(place) => place,
             Err(PlaceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                self.seen.remove(path);
                 return Ok(Some(Found::Missing));
             }
             Err(PlaceError::Unsafe { .. }) => return Ok(Some(Found::Content { texts: None })),
@@ -76,16 +95,20 @@ impl Scanner {
         let is_config = *path == bundle.service.config_path;
         let facts = match place.facts() {
             Ok(Some(facts)) => facts,
-            Ok(None) if is_config => return Ok(Some(missing_config(home, entry, path))),
-            Ok(None) => return Ok(Some(Found::Missing)),
+            Ok(None) => {
+                self.seen.remove(path);
+                return Ok(Some(if is_config { missing_config(home, entry, path) } else { Found::Missing }));
+            }
             Err(PlaceError::Unsafe { .. }) => return Ok(Some(Found::Content { texts: None })),
             Err(error) => return Err(error),
         };
-        if let Some((known, difference)) = self.seen.get(path)
-            && *known == facts
+        if let Some(seen) = self.seen.get(path)
+            && seen.is_settled
+            && seen.facts == facts
         {
-            return Ok(difference.clone());
+            return Ok(seen.difference.clone());
         }
+        let is_settled = facts.changed_before(SystemTime::now(), TICKS);
         let disk = read_bounded(&place, &facts)?;
         let difference = if digest_of(disk.as_deref()) == Some(entry.digest) {
             permission(&facts, entry, owner)
@@ -96,7 +119,7 @@ impl Scanner {
                 Found::Content { texts: None }
             })
         };
-        self.seen.insert(path.clone(), (facts, difference.clone()));
+        self.seen.insert(path.clone(), Seen { facts, difference: difference.clone(), is_settled });
         Ok(difference)
     }
 }

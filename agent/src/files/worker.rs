@@ -38,7 +38,14 @@ pub enum Job {
     /// Compare with disk.
     Scan(Extent),
     /// Restore one file.
-    Restore(HomePath, Arc<Bundle>),
+    Restore {
+        /// Which.
+        path: HomePath,
+        /// Of this bundle.
+        bundle: Arc<Bundle>,
+        /// Only if it is still what the last scan saw.
+        as_seen: bool,
+    },
     /// Bring generated files back.
     Mend(Vec<HomePath>, Arc<Bundle>),
     /// Drop content that these bundles do not need.
@@ -149,9 +156,13 @@ impl Worker {
                 let pack = self.read_pack(&home);
                 self.tell(Event::PackRead(pack));
             }
-            Job::Restore(path, bundle) => {
-                let event = match self.restore(&path, &bundle) {
-                    Ok(()) => {
+            Job::Restore { path, bundle, as_seen } => {
+                let event = match self.restore((&path, as_seen), &bundle) {
+                    Ok(Restoring::Overtaken) => {
+                        self.watch.hint(&path);
+                        Event::RestoreOvertaken { path }
+                    }
+                    Ok(Restoring::Done) => {
                         let took = self.watch.since_hint(&path);
                         // Its directory may have been made anew.
                         self.watch.rearm();
@@ -366,9 +377,11 @@ impl Worker {
         }
     }
 
-    fn restore(&mut self, path: &HomePath, bundle: &Bundle) -> Result<(), Failure> {
+    /// A writer that truncates and then writes, as ciphertool does, may have been seen in between. So an automatic restore
+    /// replaces only what was judged, before it stages and right before it renames.
+    fn restore(&mut self, (path, as_seen): (&HomePath, bool), bundle: &Bundle) -> Result<Restoring, Failure> {
         let io = |error: &PlaceError| failure_of(error);
-        let Some(entry) = bundle.files.get(path) else { return Ok(()) };
+        let Some(entry) = bundle.files.get(path) else { return Ok(Restoring::Done) };
         let owner = self.defaults.owner(bundle)?;
         let home = Home::open(&bundle.service.home).map_err(|error| io(&error))?;
         let content = self.kept.cache.read(&entry.digest).map_err(|error| Failure {
@@ -377,6 +390,9 @@ impl Worker {
         })?;
         let place = home.place(path, Some(owner)).map_err(|error| io(&error))?;
         let facts = place.facts().map_err(|error| io(&error))?;
+        if as_seen && facts != self.scanner.facts(path) {
+            return Ok(Restoring::Overtaken);
+        }
         let disk = match facts {
             Some(facts) => read_bounded(&place, &facts).map_err(|error| io(&error))?,
             None => None,
@@ -388,11 +404,25 @@ impl Worker {
             content
         };
         place.remove(&place.aside(NEW)).map_err(|error| io(&error))?;
-        write_beside(&place, entry, &content, owner).and_then(|()| switch_one(&place)).map_err(|error| {
+        let switched = write_beside(&place, entry, &content, owner).and_then(|()| {
+            if as_seen && place.facts()? != facts {
+                return Ok(Restoring::Overtaken);
+            }
+            switch_one(&place).map(|()| Restoring::Done)
+        });
+        if !matches!(switched, Ok(Restoring::Done)) {
             discard(&home, std::iter::once(path));
-            io(&error)
-        })
+        }
+        switched.map_err(|error| io(&error))
     }
+}
+
+/// How a restore ended.
+enum Restoring {
+    /// The file is as desired, durable.
+    Done,
+    /// It is not what was seen any more; nothing was touched.
+    Overtaken,
 }
 
 fn missing(error: &PlaceError) -> Failure {

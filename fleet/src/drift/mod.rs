@@ -185,6 +185,16 @@ impl Drifts {
         self.pending.remove(path)
     }
 
+    /// It was not restored, since it had changed again: what was recorded is taken back. Whether one was pending.
+    pub fn withdraw(&mut self, path: &HomePath) -> bool {
+        let was_pending = self.pending.remove(path);
+        if was_pending {
+            self.seen.retain(|drift| drift.path != *path);
+            self.total = self.total.saturating_sub(1);
+        }
+        was_pending
+    }
+
     /// Whether exactly this difference, with this action, is already the newest word on the file.
     pub fn is_known(&self, path: &HomePath, difference: &Difference, action: DriftAction) -> bool {
         self.standing.get(path).is_some_and(|(kind, done, keys)| {

@@ -82,6 +82,11 @@ fn identify(server: &Server) -> Result<Identity, (String, String)> {
         .filter_map(|version| id(role, version, server))
         .collect();
     fitting.reverse();
+    // A 4.7 that was ever started has its key in the file, for the start script puts it there: without one, older
+    // versions are likelier.
+    if role != Role::Identity && !server.has("encryption") {
+        fitting.sort_by_key(|id| version(id).is_some_and(|version| (4, 7) <= version));
+    }
     if fitting.is_empty() {
         return Err(unknown(&server.name, "its version"));
     }

@@ -162,6 +162,14 @@ fn versions_are_known_from_version_txt_or_told_as_guesses() {
 }
 
 #[test]
+fn a_file_without_the_key_of_a_started_4_7_is_guessed_older() {
+    let guess = |toml: &str| imported(&[("am-1", node(toml))]).summary.groups[0].product.clone();
+    let rest = "[apim.gateway_notification]\na = 1\n[apim.throttling]\nb = 1\n[server]\nserver_role = \"gateway-worker\"\n";
+    assert_eq!(guess(rest), "wso2am-universal-gw-4.6");
+    assert_eq!(guess(&format!("{rest}[encryption]\nkey = \"00ff\"\n")), "wso2am-universal-gw-4.7");
+}
+
+#[test]
 fn wrong_input_names_file_line_and_remedy() {
     let refused = run(&[("is-1", node("[a]\nb = \n")), ("is-2", node("a = 1\na = 2\n"))]).unwrap_err();
     let places: Vec<_> = refused.findings.iter().map(|f| (f.code, f.place.as_ref().unwrap().line)).collect();

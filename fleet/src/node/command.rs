@@ -97,7 +97,7 @@ impl Engine {
             self.memory.accepted.remove(path);
             self.drifts.forgive(path);
             self.drifts.restoring(path);
-            out.push(Action::Restore { path: path.clone(), bundle: bundle.clone() });
+            out.push(Action::Restore { path: path.clone(), bundle: bundle.clone(), as_seen: false });
         }
         Ok(match paths.as_slice() {
             [] => "no file differs; there is nothing to restore".to_owned(),

@@ -192,6 +192,11 @@ pub enum Event {
         /// Since the first hint of the edit.
         took: Duration,
     },
+    /// It was not restored, for it is not what was seen any more: somebody was still writing.
+    RestoreOvertaken {
+        /// Which.
+        path: HomePath,
+    },
     /// It could not be restored.
     RestoreFailed {
         /// Which.
@@ -345,6 +350,8 @@ pub enum Action {
         path: HomePath,
         /// Of this bundle.
         bundle: Arc<Bundle>,
+        /// Only if it is still what the last look saw; an operator's word is for whatever is there.
+        as_seen: bool,
     },
     /// Bring generated files back from `backup/` where that holds what was recorded; remove the record if a deleted one
     /// is not there.

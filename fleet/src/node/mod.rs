@@ -281,6 +281,7 @@ impl Engine {
                 self.on_mended(clock, &restored, dropped, trouble);
             }
             Event::Restored { path, took } => self.on_restored(clock, &path, took),
+            Event::RestoreOvertaken { path } => self.on_restore_overtaken(&path, out),
             Event::RestoreFailed { path, detail } => self.on_restore_failed(clock, &path, &detail),
             Event::PackRead(pack) => self.pack = pack,
             Event::Found(servers) => self.on_found(clock, servers, out),

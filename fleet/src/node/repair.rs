@@ -49,7 +49,7 @@ impl Engine {
                 Some(Answer::Restore) => {
                     self.record(clock, path, difference, DriftAction::Restored);
                     self.drifts.restoring(path);
-                    out.push(Action::Restore { path: path.clone(), bundle: bundle.clone() });
+                    out.push(Action::Restore { path: path.clone(), bundle: bundle.clone(), as_seen: true });
                 }
                 Some(Answer::Leave(action)) => self.record(clock, path, difference, action),
             }
@@ -99,6 +99,14 @@ impl Engine {
             ("took_us", took.as_micros().to_string()),
         ];
         self.notice(clock, "drift-restored", &text, &fields);
+    }
+
+    /// What was seen may have been half of a write, also of the product: it counts as never seen. The file is looked at
+    /// again, as the world has noted it; whoever keeps writing ends as a tug-of-war, since every try counts.
+    pub(super) fn on_restore_overtaken(&mut self, path: &HomePath, out: &mut Out) {
+        if self.drifts.withdraw(path) {
+            out.push(Action::Scan(Extent::Hinted));
+        }
     }
 
     pub(super) fn on_restore_failed(&mut self, clock: Clock, path: &HomePath, detail: &str) {

@@ -11,7 +11,8 @@ use crate::{
     bundle::{Applied, Bundle, RunState},
     drift::Found,
     ids::Digest,
-    node::{Action, Engine, Event, Memory, StagedFacts},
+    node::{Action, Engine, Event, Extent, Memory, StagedFacts},
+    observed::{Drift, DriftKind},
     spec::canonical,
     time::{Instant, Timestamp},
 };
@@ -34,6 +35,8 @@ struct World {
     ciphers: u64,
     key: Option<String>,
     restores: u32,
+    /// What was seen last is half of a write.
+    half: bool,
     log: Vec<String>,
 }
 
@@ -53,6 +56,7 @@ impl World {
             ciphers: 0,
             key: None,
             restores: 0,
+            half: false,
             log: Vec::new(),
         };
         world.apply();
@@ -97,6 +101,18 @@ impl World {
                 self.handle(Event::Switched { target });
             }
             Action::Watch { target, .. } => self.scan(target),
+            // The other half has been written meanwhile.
+            Action::Restore { path, as_seen: true, .. } if std::mem::take(&mut self.half) => {
+                let edited = self.edited;
+                self.handle(Event::RestoreOvertaken { path });
+                let now = Timestamp(i64::try_from(self.second * 1000).unwrap());
+                let drifts = self.engine.observed().drift;
+                let is_new = |drift: &Drift| drift.at == now && drift.kind == DriftKind::Edited;
+                if !edited && drifts.iter().any(is_new) {
+                    self.fail("half of a write is called a person's edit");
+                }
+            }
+            Action::Scan(Extent::Hinted) => self.look(),
             Action::Restore { path, .. } => {
                 self.restores += 1;
                 let declared = self.declared.clone();
@@ -136,6 +152,17 @@ impl World {
         self.handle(Event::Assigned { epoch: EPOCH, assignment });
     }
 
+    /// Somebody truncates the file and has not written yet.
+    fn glance(&mut self) {
+        let target = self.engine.memory().written.unwrap().applied;
+        let found = Found::Content { texts: Some((self.declared.clone(), String::new())) };
+        let file = path("deployment.toml");
+        self.half = true;
+        let found = BTreeMap::from([(file.clone(), found)]);
+        self.handle(Event::Scanned { target, looked: BTreeSet::from([file]), found });
+        self.half = false;
+    }
+
     fn scan(&mut self, target: Applied) {
         let found = match &self.disk {
             None => Some(Found::Missing),
@@ -170,7 +197,7 @@ impl World {
 
     fn step(&mut self) {
         self.second += 1 + self.below(200);
-        let what = self.below(8);
+        let what = self.below(9);
         self.log.push(format!("{what} on {:?}", self.disk));
         match (what, self.disk.clone()) {
             (0, Some(disk)) if !disk.contains("[encryption]") => {
@@ -199,6 +226,7 @@ impl World {
                 self.key = None;
             }
             (5, _) => self.apply(),
+            (6, Some(_)) => self.glance(),
             _ => self.look(),
         }
     }
