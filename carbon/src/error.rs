@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::java::ReplacementError;
 use crate::toml::{Position, TomlError};
+use crate::work::{Exhausted, WORK_MAX};
 
 /// A refusal of the config-mapper. `Display` is the first line of WSO2's message, character for character.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,6 +76,12 @@ pub enum MapperError {
     /// A limit of this program, not of the mapper, against endless work on hostile input.
     #[error("{what}: more than {limit} {unit}")]
     Limit { what: String, limit: usize, unit: &'static str },
+}
+
+impl From<Exhausted> for MapperError {
+    fn from(_: Exhausted) -> Self {
+        Self::Limit { what: "values and templates".into(), limit: WORK_MAX, unit: "units of work" }
+    }
 }
 
 impl MapperError {

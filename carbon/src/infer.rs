@@ -7,7 +7,9 @@ use regex::Regex;
 
 use crate::error::MapperError;
 use crate::flatten::Flat;
+use crate::java;
 use crate::value::{Ordered, Table, Value};
+use crate::work::{Exhausted, Work};
 
 /// infer.json: trigger key to cases. `$1` in a trigger stands for one word of the key.
 #[derive(Debug, Default)]
@@ -62,15 +64,19 @@ impl Inference {
     }
 
     /// Adds what follows. The user's values win; direct inference wins over inference by inference.
-    pub fn apply(&self, data: &mut Flat) -> Result<BTreeMap<Arc<str>, Cause>, MapperError> {
+    pub fn apply(&self, data: &mut Flat, work: &Work) -> Result<BTreeMap<Arc<str>, Cause>, MapperError> {
         let mut inferred = Table::default();
         let mut causes = BTreeMap::new();
         for (key, value) in data.iter() {
+            self.search(key, work)?;
             let Some((_, trigger)) = self.find(key) else { continue };
+            work.take(value.weight())?;
             let text = value.to_java_string();
+            work.take_bytes(text.len())?;
             let Some(case) = trigger.cases.get(&text) else { continue };
             let direct = trigger.substitute(case, key);
-            self.follow(&direct, &mut inferred, &mut causes, 0)?;
+            work.take(direct.len())?;
+            self.follow(&direct, (&mut inferred, &mut causes), 0, work)?;
             for (name, value) in direct.into_entries() {
                 causes.insert(Arc::clone(&name), Cause { key: Arc::clone(key), value: text.clone() });
                 inferred.put(name, value);
@@ -92,6 +98,11 @@ impl Inference {
         Ok(causes)
     }
 
+    /// Pays for a search.
+    fn search(&self, key: &str, work: &Work) -> Result<(), Exhausted> {
+        if self.triggers.contains_key(key) { work.take(1) } else { work.take(1 + self.triggers.len() / 8) }
+    }
+
     fn find(&self, key: &str) -> Option<(&Arc<str>, &Trigger)> {
         if let Some(found) = self.triggers.get_key_value(key) {
             return Some(found);
@@ -106,12 +117,13 @@ impl Inference {
     fn follow(
         &self,
         set: &Table,
-        inferred: &mut Table,
-        causes: &mut BTreeMap<Arc<str>, Cause>,
+        (inferred, causes): (&mut Table, &mut BTreeMap<Arc<str>, Cause>),
         depth: usize,
+        work: &Work,
     ) -> Result<(), MapperError> {
         for (key, value) in set.iter() {
             let Value::Text(text) = value else { continue };
+            self.search(key, work)?;
             let Some(case) = self.find(key).and_then(|(_, trigger)| trigger.cases.get(text)) else {
                 continue;
             };
@@ -119,10 +131,11 @@ impl Inference {
                 return Err(MapperError::InferenceCycle { key: key.to_string() });
             }
             for (name, value) in case.iter() {
+                work.take(value.weight())?;
                 causes.insert(Arc::clone(name), Cause { key: Arc::clone(key), value: text.to_string() });
                 inferred.put(Arc::clone(name), value.clone());
             }
-            self.follow(case, inferred, causes, depth + 1)?;
+            self.follow(case, (inferred, causes), depth + 1, work)?;
         }
         Ok(())
     }
@@ -139,12 +152,7 @@ impl Trigger {
         // Quantifiers may make the head optional; then there is none.
         let plain = !key.contains(['?', '*', '{', '|', '(', '[', '\\', '^']);
         let head = key.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().filter(|_| plain);
-        Self {
-            head: Arc::from(head.unwrap_or_default()),
-            pattern: Regex::new(&pattern(key)).ok(),
-            holes,
-            cases,
-        }
+        Self { head: Arc::from(head.unwrap_or_default()), pattern: java::regex(&pattern(key)), holes, cases }
     }
 
     fn substitute(&self, case: &Table, key: &str) -> Table {
@@ -230,7 +238,7 @@ mod tests {
     fn check(data: &[(&str, Value)], expected: &str) {
         let mut flat = Flat::default();
         flat.put_all(data.iter().map(|(key, value)| (Arc::from(*key), value.clone())).collect());
-        inference().apply(&mut flat).unwrap();
+        inference().apply(&mut flat, &Work::default()).unwrap();
         let mut lines: Vec<String> =
             flat.iter().map(|(k, v)| format!("{k}={}", v.to_java_string())).collect();
         lines.sort();

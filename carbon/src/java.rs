@@ -7,6 +7,8 @@
 
 use std::sync::Arc;
 
+use regex::{Regex, RegexBuilder};
+
 /// A key with Java's hash code.
 pub trait JavaHash: Eq {
     /// What `hashCode()` returns.
@@ -327,6 +329,14 @@ fn named_group(rest: &str) -> String {
         return format!("capturing group name {{{name}}} starts with digit character");
     }
     format!("No group with name {{{name}}}")
+}
+
+/// Largest compiled expression, and largest cache of its automaton.
+const REGEX_MAX: usize = 256 << 10;
+
+/// Compiles a Java expression, as far as this engine can; neither too large nor look-around.
+pub fn regex(expression: &str) -> Option<Regex> {
+    RegexBuilder::new(expression).size_limit(REGEX_MAX).dfa_size_limit(REGEX_MAX).nest_limit(50).build().ok()
 }
 
 #[cfg(test)]

@@ -29,8 +29,9 @@
 //! - [`MapperError`]: WSO2's sentence (`Display`), the exception, the keys and the place behind it.
 //!
 //! # Bounds
-//! Every input is bounded: file and template size, nesting of TOML, JSON, tags and expressions, rounds of loops,
-//! output and single values. Beyond a bound stands an error that names it, never a panic or endless work.
+//! Every input is bounded: files, templates and the pack as a whole, nesting of TOML, JSON, tags and expressions, rounds
+//! of loops, output, single values, and all [`work`] of one render together, which also bounds its memory. Beyond a
+//! bound stands an error that names it, never a panic or endless work.
 
 pub mod defaults;
 pub mod dialect;
@@ -51,6 +52,7 @@ pub mod tree;
 pub mod units;
 pub mod validate;
 pub mod value;
+pub mod work;
 
 pub use dialect::{Dialect, Product, Version};
 pub use error::MapperError;

@@ -7,6 +7,7 @@ use crate::error::MapperError;
 use crate::flatten::Flat;
 use crate::java;
 use crate::value::{Ordered, Table, Value};
+use crate::work::Work;
 
 /// key-mappings.json: old key to new keys, in file order.
 #[derive(Debug, Default)]
@@ -49,7 +50,7 @@ impl Mappings {
     }
 
     /// Renames in place. On a collision the later key in Java's order wins.
-    pub fn apply(&self, data: &mut Flat) -> Result<Renamed, MapperError> {
+    pub fn apply(&self, data: &mut Flat, work: &Work) -> Result<Renamed, MapperError> {
         let mut mapped = Table::default();
         let mut renamed = Renamed::new();
         for (key, value) in data.iter() {
@@ -59,6 +60,7 @@ impl Mappings {
                     mapped.put(Arc::clone(key), value.clone());
                 }
                 Some(target) => {
+                    work.take(target.keys.len().saturating_mul(value.weight()))?;
                     for new in &target.keys {
                         renamed.insert(Arc::clone(new), Arc::clone(key));
                         mapped.put(Arc::clone(new), value.clone());
@@ -66,22 +68,23 @@ impl Mappings {
                 }
             }
         }
-        self.rename_in_arrays(&mut mapped)?;
+        self.rename_in_arrays(&mut mapped, work)?;
         data.clear();
         data.put_all(mapped.into_entries());
         Ok(renamed)
     }
 
     /// Keys of the form `array:old` rename inside the maps of a list.
-    fn rename_in_arrays(&self, mapped: &mut Table) -> Result<(), MapperError> {
+    fn rename_in_arrays(&self, mapped: &mut Table, work: &Work) -> Result<(), MapperError> {
         for (key, target) in self.targets.iter() {
             let parts = java::split(key, ':');
             match parts[..] {
                 [array, old] => {
                     let Some(Value::List(items)) = mapped.get_mut(array) else { continue };
                     for item in items {
+                        work.take(1)?;
                         if let Value::Map(map) = item {
-                            target.rename(map, old)?;
+                            target.rename(map, old, work)?;
                         }
                     }
                 }
@@ -94,11 +97,12 @@ impl Mappings {
 }
 
 impl Target {
-    fn rename(&self, map: &mut Table, old: &str) -> Result<(), MapperError> {
+    fn rename(&self, map: &mut Table, old: &str, work: &Work) -> Result<(), MapperError> {
         let Some(value) = map.remove(old) else { return Ok(()) };
         if value == Value::Null {
             return Ok(());
         }
+        work.take(map.len() + self.keys.len().saturating_mul(value.weight()))?;
         for new in &self.keys {
             let [_, new] = java::split(new, ':')[..] else {
                 return Err(MapperError::MappingValue { value: self.text.clone() });
@@ -124,7 +128,7 @@ mod tests {
             .collect();
         let mut flat = Flat::default();
         flat.put_all(data.iter().map(|(key, value)| (Arc::from(*key), value.clone())).collect());
-        let shown = match Mappings::new(&object).apply(&mut flat) {
+        let shown = match Mappings::new(&object).apply(&mut flat, &Work::default()) {
             Err(error) => error.to_string(),
             Ok(_) => {
                 let mut lines: Vec<String> =

@@ -16,7 +16,7 @@ use crate::mapping::Mappings;
 use crate::template::Template;
 use crate::units::Units;
 use crate::validate::Rules;
-use crate::value::Table;
+use crate::value::{Table, Value};
 
 /// Where the resources live below a product's home.
 pub const RESOURCES: &str = "repository/resources/conf/";
@@ -31,6 +31,10 @@ pub const RULE_FILES: [&str; 5] =
 const TEMPLATES_MAX: usize = 2000;
 /// Most bytes of one file.
 const FILE_MAX: usize = 4 << 20;
+/// Bytes of all files together; real packs have one to two million.
+const PACK_MAX: usize = 16 << 20;
+/// Entries of infer.json and of validator.json, each of which may be an expression to compile; real ones have up to 35.
+const RULES_MAX: usize = 1000;
 
 /// Why files do not make a pack.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +94,7 @@ struct Files {
     product: Option<(Product, Version)>,
     mapper_jar: Option<Version>,
     jinjava_jar: Option<Version>,
+    bytes: usize,
 }
 
 impl Pack {
@@ -114,16 +119,23 @@ impl Pack {
             let bytes = files.rules.get(file).ok_or(PackError::Missing { file })?;
             json::object(bytes).map_err(|source| PackError::Json { file, source })
         };
+        let (infer, validator) = (rule("infer.json")?, rule("validator.json")?);
+        for (file, object) in [("infer.json", &infer), ("validator.json", &validator)] {
+            if RULES_MAX < object.iter().map(|(_, rules)| rules_in(rules)).sum() {
+                let what = format!("{RESOURCES}{file}");
+                return Err(PackError::Limit { what, limit: RULES_MAX, unit: "rules" });
+            }
+        }
         let templates = files.templates.iter().map(|(output, bytes)| TemplateFile {
             output: Arc::from(output.as_str()),
             template: Template::parse(&String::from_utf8_lossy(bytes), dialect),
         });
         Ok(Self {
             mappings: Mappings::new(&rule("key-mappings.json")?),
-            inference: Inference::new(&rule("infer.json")?),
+            inference: Inference::new(&infer),
             defaults: rule("default.json")?,
             units: Units::new(&rule("unit-resolve.json")?),
-            rules: Rules::new(&rule("validator.json")?),
+            rules: Rules::new(&validator),
             templates: templates.collect(),
             checksums: files.checksums,
             product: files.product,
@@ -135,6 +147,14 @@ impl Pack {
     /// Names this content: equal digests render equally. Hex, 32 digits.
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+}
+
+/// validator.json may list several rules for one key.
+fn rules_in(value: &Value) -> usize {
+    match value {
+        Value::List(rules) => rules.len(),
+        _ => 1,
     }
 }
 
@@ -175,6 +195,11 @@ impl Files {
         }
         if FILE_MAX < bytes.len() {
             return Err(PackError::Limit { what: path.to_owned(), limit: FILE_MAX, unit: "bytes" });
+        }
+        self.bytes += bytes.len();
+        if PACK_MAX < self.bytes {
+            let what = "files of the pack".into();
+            return Err(PackError::Limit { what, limit: PACK_MAX, unit: "bytes" });
         }
         self.checksums.insert(Arc::from(path), hex(&Md5::digest(&bytes)));
         if let Some(rule) = rule {
@@ -286,5 +311,24 @@ mod tests {
         let broken = files(&[("repository/resources/conf/default.json", "{\"a\":")]);
         assert!(Pack::load(broken.into_iter()).unwrap_err().to_string().contains("default.json"));
         assert!(matches!(Pack::load(std::iter::empty()), Err(PackError::NoTemplates)));
+    }
+
+    #[test]
+    fn packs_that_are_too_large_are_refused() {
+        let refused = |files: Vec<(String, Vec<u8>)>| Pack::load(files.into_iter()).unwrap_err().to_string();
+        let template = |n: usize, bytes: usize| {
+            (format!("{RESOURCES}templates/repository/conf/{n}.xml.j2"), vec![b'x'; bytes])
+        };
+        assert!(refused(vec![template(0, FILE_MAX + 1)]).contains("more than 4194304 bytes"));
+        assert!(
+            refused((0..5).map(|n| template(n, FILE_MAX)).collect()).contains("more than 16777216 bytes")
+        );
+        assert!(
+            refused((0..=TEMPLATES_MAX).map(|n| template(n, 1)).collect()).contains("more than 2000 files")
+        );
+        let rules: Vec<String> = (0..=RULES_MAX).map(|n| format!("\"a.{n}\": {{}}")).collect();
+        let infer = format!("{{{}}}", rules.join(","));
+        let text = refused(files(&[("repository/resources/conf/infer.json", &infer)]));
+        assert!(text.contains("infer.json: more than 1000 rules"), "{text}");
     }
 }

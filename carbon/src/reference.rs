@@ -8,6 +8,7 @@ use crate::error::MapperError;
 use crate::flatten::Flat;
 use crate::java::{expand_replacement, substrings_between};
 use crate::value::{Ordered, Value};
+use crate::work::{Exhausted, Work};
 
 /// What the server's process brings along.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +37,7 @@ pub fn resolve(
     data: &mut Flat,
     secrets: &BTreeMap<String, String>,
     inputs: &Inputs,
-    dialect: Dialect,
+    (dialect, work): (Dialect, &Work),
 ) -> Result<Variables, MapperError> {
     check_secrets(data, secrets, inputs.encrypt_secrets)?;
     let mut used = Variables::default();
@@ -44,6 +45,7 @@ pub fn resolve(
         let sys = Variable {
             open: "$sys{",
             values: &inputs.system_properties,
+            work,
             empty_counts: false,
             quoted: false,
             nested: dialect.resolves_variables_in_tables(),
@@ -52,13 +54,14 @@ pub fn resolve(
         let env = Variable {
             open: "$env{",
             values: &inputs.environment,
+            work,
             empty_counts: true,
             quoted: dialect.quotes_environment(),
             nested: dialect.resolves_variables_in_tables(),
         };
         env.resolve_all(data, &mut used.environment)?;
     }
-    resolve_references(data)?;
+    resolve_references(data, work)?;
     Ok(used)
 }
 
@@ -118,6 +121,7 @@ fn check_secrets(
 struct Variable<'i> {
     open: &'static str,
     values: &'i BTreeMap<String, String>,
+    work: &'i Work,
     empty_counts: bool,
     /// Whether the value is taken as it is. If not, `$` and `\` in it are regex replacement syntax.
     quoted: bool,
@@ -177,6 +181,7 @@ impl Variable<'_> {
             let Some(value) = value else { return Err(self.missing(key, name)) };
             used.insert(name.to_owned());
             let placeholder = format!("{}{name}}}", self.open);
+            self.work.take_bytes(resolved.len())?;
             if !resolved.contains(&placeholder) {
                 continue;
             }
@@ -190,6 +195,11 @@ impl Variable<'_> {
                 })?
             };
             resolved = resolved.replace(&placeholder, &replacement);
+            self.work.take_bytes(resolved.len())?;
+            if TEXT_MAX < resolved.len() {
+                let what = format!("variables in {key}");
+                return Err(MapperError::Limit { what, limit: TEXT_MAX, unit: "bytes" });
+            }
         }
         Ok(Some(Arc::from(resolved)))
     }
@@ -204,7 +214,7 @@ impl Variable<'_> {
     }
 }
 
-/// Largest text that a chain of references may build. Doubling references would fill the memory otherwise.
+/// Largest text that references or variables may build. Doubling references would fill the memory otherwise.
 const TEXT_MAX: usize = 1 << 20;
 
 /// Keys that wait for others, and keys that are waited for.
@@ -214,18 +224,21 @@ struct Waiting {
 }
 
 /// Replaces `$ref{}` in texts and lists of texts. Tables of arrays are not looked at.
-fn resolve_references(data: &mut Flat) -> Result<(), MapperError> {
-    let Waiting { mut unresolved, mut targets } = waiting(data);
+fn resolve_references(data: &mut Flat, work: &Work) -> Result<(), MapperError> {
+    let Waiting { mut unresolved, mut targets } = waiting(data, work)?;
     let mut progress = true;
     while progress && !targets.is_empty() {
         progress = false;
+        // Every round makes its sets and maps anew.
+        let entries = targets.len() + unresolved.iter().map(|(_, needs)| 1 + needs.len()).sum::<usize>();
+        work.take(16 * entries)?;
         let mut open = Ordered::default();
         for (target, dependents) in targets.into_entries() {
             if unresolved.contains_key(&target) {
                 open.put(target, dependents);
                 continue;
             }
-            substitute(data, &target, &dependents)?;
+            substitute(data, (&target, &dependents), work)?;
             progress = true;
         }
         targets = open;
@@ -241,7 +254,7 @@ fn resolve_references(data: &mut Flat) -> Result<(), MapperError> {
     Err(MapperError::ReferenceCycle { keys: unresolved.iter().map(|(key, _)| key.to_string()).collect() })
 }
 
-fn waiting(data: &Flat) -> Waiting {
+fn waiting(data: &Flat, work: &Work) -> Result<Waiting, Exhausted> {
     let mut waiting = Waiting { unresolved: Ordered::default(), targets: Ordered::default() };
     for (key, value) in data.iter() {
         let texts: &[Value] = match value {
@@ -252,9 +265,11 @@ fn waiting(data: &Flat) -> Waiting {
         for text in texts {
             let Value::Text(text) = text else { continue };
             for target in substrings_between(text, "$ref{", "}") {
+                work.take(1)?;
                 let target: Arc<str> = Arc::from(target);
                 match waiting.targets.get_mut(&target) {
-                    Some(dependents) if dependents.contains(key) => {}
+                    // Keys come one after the other, so a repeated one is the last.
+                    Some(dependents) if dependents.last() == Some(key) => {}
                     Some(dependents) => dependents.push(Arc::clone(key)),
                     None => waiting.targets.put(Arc::clone(&target), vec![Arc::clone(key)]),
                 }
@@ -267,11 +282,15 @@ fn waiting(data: &Flat) -> Waiting {
             }
         }
     }
-    waiting
+    Ok(waiting)
 }
 
 /// Puts the value of `target` into its dependents: lists and booleans whole, everything else as text.
-fn substitute(data: &mut Flat, target: &Arc<str>, dependents: &[Arc<str>]) -> Result<(), MapperError> {
+fn substitute(
+    data: &mut Flat,
+    (target, dependents): (&Arc<str>, &[Arc<str>]),
+    work: &Work,
+) -> Result<(), MapperError> {
     let value = match data.get(target) {
         None | Some(Value::Null) => {
             return Err(MapperError::ReferenceMissing {
@@ -286,6 +305,7 @@ fn substitute(data: &mut Flat, target: &Arc<str>, dependents: &[Arc<str>]) -> Re
     let placeholder = format!("$ref{{{target}}}");
     let replace = |old: &str| -> Result<Value, MapperError> {
         let new = old.replace(&placeholder, &text);
+        work.take_bytes(old.len() + new.len())?;
         if TEXT_MAX < new.len() {
             let what = format!("references of {target}");
             return Err(MapperError::Limit { what, limit: TEXT_MAX, unit: "bytes" });
@@ -293,6 +313,7 @@ fn substitute(data: &mut Flat, target: &Arc<str>, dependents: &[Arc<str>]) -> Re
         Ok(Value::Text(Arc::from(new)))
     };
     for key in dependents {
+        work.take(if whole { value.weight() } else { 1 })?;
         let new = match data.get(key) {
             _ if whole => value.clone(),
             Some(Value::Text(old)) => replace(old)?,

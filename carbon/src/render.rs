@@ -14,6 +14,7 @@ use crate::template::{Fault, ReadKind};
 use crate::toml::Position;
 use crate::tree;
 use crate::value::Value;
+use crate::work::Work;
 
 /// Where the value of a final key came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,11 +82,12 @@ pub struct Rendered {
 
 /// Renders every template of the pack.
 pub fn render(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<Rendered, MapperError> {
-    let resolved = resolve(pack, toml, inputs)?;
+    let work = Work::default();
+    let resolved = resolve_with(pack, toml, inputs, &work)?;
     let tree = tree::build(&resolved.values)?;
     let mut files = BTreeMap::new();
     for file in &pack.templates {
-        let text = file.template.render(&tree).map_err(|fault| refusal(file, fault))?;
+        let text = file.template.render(&tree, &work).map_err(|fault| refusal(file, fault))?;
         files.insert(Arc::clone(&file.output), text);
     }
     Ok(Rendered { files, resolved })
@@ -111,7 +113,8 @@ pub fn locate(
     inputs: &Inputs,
     (uses, word): (&[Use], Option<&str>),
 ) -> Result<Vec<Place>, MapperError> {
-    let resolved = resolve(pack, toml, inputs)?;
+    let work = Work::default();
+    let resolved = resolve_with(pack, toml, inputs, &work)?;
     let tree = tree::build(&resolved.values)?;
     let mut places: BTreeMap<(Arc<str>, u32), Vec<u32>> = BTreeMap::new();
     for file in &pack.templates {
@@ -119,7 +122,7 @@ pub fn locate(
         if uses.is_empty() {
             continue;
         }
-        let traced = file.template.render_traced(&tree).map_err(|fault| refusal(file, fault))?;
+        let traced = file.template.render_traced(&tree, &work).map_err(|fault| refusal(file, fault))?;
         let shows = |number: u32| {
             let line = traced.0.split('\n').nth((number as usize).saturating_sub(1)).unwrap_or_default();
             word.is_none_or(|word| line.contains(word))
@@ -144,18 +147,21 @@ fn refusal(file: &TemplateFile, fault: Fault) -> MapperError {
 
 /// All phases but the templates: enough to know whether the mapper refuses values.
 pub fn resolve(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<Resolved, MapperError> {
+    resolve_with(pack, toml, inputs, &Work::default())
+}
+
+fn resolve_with(pack: &Pack, toml: &str, inputs: &Inputs, work: &Work) -> Result<Resolved, MapperError> {
     let flattened = flatten::flatten(toml)?;
     let mut data = flattened.data;
-    let renamed = pack.mappings.apply(&mut data)?;
+    let renamed = pack.mappings.apply(&mut data, work)?;
     let written_as =
         data.iter().map(|(key, _)| (Arc::clone(key), Arc::clone(renamed.get(key).unwrap_or(key))));
     let written_as = written_as.collect();
-    let causes = pack.inference.apply(&mut data)?;
+    let causes = pack.inference.apply(&mut data, work)?;
     defaults::apply(&pack.defaults, &mut data);
-    let variables = reference::resolve(&mut data, &flattened.secrets, inputs, pack.dialect)?;
+    let variables = reference::resolve(&mut data, &flattened.secrets, inputs, (pack.dialect, work))?;
     pack.units.apply(&mut data)?;
-    pack.rules.check(&data)?;
-
+    pack.rules.check(&data, work)?;
     Ok(Resolved {
         values: data,
         written_as,

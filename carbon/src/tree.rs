@@ -13,7 +13,7 @@ enum Branch {
 }
 
 /// Most segments that a key may have.
-const SEGMENTS_MAX: usize = 64;
+pub(crate) const SEGMENTS_MAX: usize = 64;
 
 /// Builds the tree in the order of the flat map. If one key is the parent of another, the later one wins.
 pub fn build(data: &Flat) -> Result<Ordered<Val>, MapperError> {
@@ -100,13 +100,14 @@ pub fn segments(key: &Arc<str>) -> Result<Vec<&str>, MapperError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work::Work;
 
     fn check(data: &[(&str, Value)], expected: &str) {
         let mut flat = Flat::default();
         flat.put_all(data.iter().map(|(key, value)| (Arc::from(*key), value.clone())).collect());
         let shown = match build(&flat) {
             Err(error) => error.to_string(),
-            Ok(tree) => Val::map(tree).to_java_string(),
+            Ok(tree) => Val::map(tree).to_java_string(&Work::default()),
         };
         assert_eq!(shown, expected);
     }

@@ -6,7 +6,9 @@ use regex::Regex;
 
 use crate::error::MapperError;
 use crate::flatten::Flat;
+use crate::java;
 use crate::value::{Table, Value};
+use crate::work::Work;
 
 /// validator.json, in file order.
 #[derive(Debug, Default)]
@@ -50,8 +52,8 @@ impl Rules {
     }
 
     /// Checks in file order, stops at the first violation.
-    pub fn check(&self, data: &Flat) -> Result<(), MapperError> {
-        self.rules.iter().filter(|rule| rule.counts(data)).try_for_each(|rule| rule.check(data))
+    pub fn check(&self, data: &Flat, work: &Work) -> Result<(), MapperError> {
+        self.rules.iter().filter(|rule| rule.counts(data)).try_for_each(|rule| rule.check(data, work))
     }
 }
 
@@ -68,7 +70,7 @@ impl Rule {
         let regex = text("regex");
         // `\Z` may stand before a final line end in Java, but `matches` wants the whole text, so `\z` is the same.
         let compiled =
-            regex.as_ref().and_then(|r| Regex::new(&format!(r"\A(?:{})\z", r.replace(r"\Z", r"\z"))).ok());
+            regex.as_ref().and_then(|r| java::regex(&format!(r"\A(?:{})\z", r.replace(r"\Z", r"\z"))));
         Self {
             key: Arc::clone(key),
             conditions,
@@ -90,16 +92,18 @@ impl Rule {
     pub fn breaks_dead_pattern(&self, data: &Flat) -> bool {
         let pattern = self.match_regex.as_ref().filter(|pattern| !pattern.is_empty() && self.counts(data));
         let Some(pattern) = pattern else { return false };
-        let Ok(pattern) = Regex::new(&format!(r"\A(?:{})\z", pattern.replace(r"\Z", r"\z"))) else {
+        let Some(pattern) = java::regex(&format!(r"\A(?:{})\z", pattern.replace(r"\Z", r"\z"))) else {
             return false;
         };
         self.values(data).is_ok_and(|values| values.iter().any(|value| !pattern.is_match(value)))
     }
 
-    fn check(&self, data: &Flat) -> Result<(), MapperError> {
+    fn check(&self, data: &Flat, work: &Work) -> Result<(), MapperError> {
         for value in self.values(data)? {
             // A regex that this engine cannot run (look-around) is not enforced here.
             let Some(pattern) = &self.compiled else { continue };
+            // Matching takes at most text times expression.
+            work.take_bytes(value.len().saturating_mul(1 + pattern.as_str().len() / 64))?;
             if !pattern.is_match(&value) {
                 return Err(MapperError::Rule { key: Arc::clone(&self.key), message: self.message(&value) });
             }
@@ -158,7 +162,8 @@ mod tests {
         let rules = Rules::new(&table(&[("k", Value::List(vec![Value::Map(table(rule))]))]));
         let mut flat = Flat::default();
         flat.put_all(table(data).into_entries());
-        let shown = rules.check(&flat).map_or_else(|error| error.to_string(), |()| "ok".into());
+        let shown =
+            rules.check(&flat, &Work::default()).map_or_else(|error| error.to_string(), |()| "ok".into());
         assert_eq!(shown, expected);
     }
 

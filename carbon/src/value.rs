@@ -1,7 +1,6 @@
 //! Values as the mapper holds them between its phases: Java's classes, with Java's text forms.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use crate::java;
@@ -69,6 +68,21 @@ impl Value {
         Self::Text(Arc::from(text))
     }
 
+    /// Values in it, itself included: what copying it is worth in units of work.
+    pub fn weight(&self) -> usize {
+        match self {
+            Self::List(items) => 1 + items.iter().map(Self::weight).sum::<usize>(),
+            Self::Map(map) => 1 + map.iter().map(|(_, value)| 1 + value.weight()).sum::<usize>(),
+            Self::Text(_)
+            | Self::Null
+            | Self::Bool(_)
+            | Self::Integer(_)
+            | Self::Long(_)
+            | Self::Double(_)
+            | Self::Time(_) => 1,
+        }
+    }
+
     /// `String.valueOf(value)`.
     pub fn to_java_string(&self) -> String {
         let mut out = String::new();
@@ -134,29 +148,11 @@ pub type Table = Ordered<Value>;
 pub struct Ordered<V> {
     entries: Vec<(Arc<str>, V)>,
     /// Only kept above `INDEXED_FROM` entries: most tables are smaller than a cache line is worth.
-    index: HashMap<Arc<str>, usize, BuildHasherDefault<KeyHasher>>,
+    /// Hashed so that nobody can choose keys that collide: packs come from hosts.
+    index: HashMap<Arc<str>, usize>,
 }
 
 const INDEXED_FROM: usize = 12;
-
-/// A fast hash for keys of at most a few thousand entries from files that an operator installed: looking keys up is
-/// most of what templates do, and nobody gains from colliding keys.
-#[derive(Default)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0u8; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(word)).wrapping_mul(0x517c_c1b7_2722_0a95);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 32)
-    }
-}
 
 impl<V> Default for Ordered<V> {
     fn default() -> Self {

@@ -32,7 +32,7 @@ fn run(data: &[(&str, Value)], secrets: &[(&str, &str)], dialect: Dialect) -> St
     let mut flat = Flat::default();
     flat.put_all(table(data).into_entries());
     let secrets = secrets.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    match resolve(&mut flat, &secrets, &inputs(), dialect) {
+    match resolve(&mut flat, &secrets, &inputs(), (dialect, &Work::default())) {
         Ok(_) => {
             let mut lines: Vec<String> =
                 flat.iter().map(|(k, v)| format!("{k}={}", v.to_java_string())).collect();

@@ -12,14 +12,19 @@ use super::{ITEMS_MAX, OUTPUT_MAX, ROUNDS_MAX, filters, methods};
 use crate::dialect::Dialect;
 use crate::java;
 use crate::value::Ordered;
+use crate::work::Work;
 
 /// Deepest nesting of tags, macros and values that are rendered again, together.
 const DEPTH_MAX: usize = 100;
 /// How often the printed value of an expression may itself be a template.
 const RENDER_DEPTH_MAX: usize = 10;
+/// Variables that are passed by in a search for one unit of work.
+const NAMES: usize = 8;
 
 pub struct Interpreter<'t> {
     tree: &'t Ordered<Val>,
+    /// What this render may still do.
+    pub work: &'t Work,
     /// The outermost scope hides the tree even with null; inner scopes with null hide nothing.
     scopes: Vec<Vec<(Arc<str>, Val)>>,
     macros: BTreeMap<Arc<str>, Arc<Macro>>,
@@ -40,7 +45,7 @@ pub struct Interpreter<'t> {
 pub fn render(
     parsed: &Parsed,
     dialect: Dialect,
-    tree: &Ordered<Val>,
+    (tree, work): (&Ordered<Val>, &Work),
     prints: Option<Vec<(u32, usize)>>,
 ) -> Result<(String, Vec<(u32, usize)>), super::Fault> {
     if let Some((line, message)) = &parsed.fault {
@@ -48,6 +53,7 @@ pub fn render(
     }
     let mut interpreter = Interpreter {
         tree,
+        work,
         scopes: vec![Vec::new()],
         macros: BTreeMap::new(),
         running_macros: Vec::new(),
@@ -97,8 +103,12 @@ impl Interpreter<'_> {
     }
 
     fn node(&mut self, node: &Node, out: &mut String) -> Evaluated<()> {
+        self.work.take(1)?;
         match node {
-            Node::Text(text) => out.push_str(text),
+            Node::Text(text) => {
+                self.work.take_bytes(text.len())?;
+                out.push_str(text);
+            }
             Node::Print { code, image } => self.print(code, image, out)?,
             Node::If(arms) => self.branches(arms, out)?,
             Node::For { variables, code, body } => self.for_loop(variables, code, body, out)?,
@@ -110,7 +120,7 @@ impl Interpreter<'_> {
                     self.nodes(body, &mut text)?;
                 } else {
                     self.scoped(|this| this.nodes(body, &mut text))?;
-                    self.set(name, Val::Text(Arc::from(text)));
+                    self.set(name, Val::Text(Arc::from(text)))?;
                 }
                 self.side -= 1;
             }
@@ -145,7 +155,8 @@ impl Interpreter<'_> {
         if value.is_null() {
             return Ok(());
         }
-        let text = ops::print(&value)?;
+        let text = ops::print(&value, self.work)?;
+        self.work.take_bytes(text.len())?;
         if self.side == 0
             && let Some(prints) = &mut self.prints
         {
@@ -157,7 +168,8 @@ impl Interpreter<'_> {
             out.push_str(&text);
             return Ok(());
         }
-        // A value that looks like a template is one.
+        // A value that looks like a template is one. Parsing takes longer than copying.
+        self.work.take(1 + text.len())?;
         let parsed = nodes::parse(&text, self.dialect);
         if let Some((_, message)) = parsed.fault {
             return Err(Fault(message.to_string()));
@@ -190,12 +202,12 @@ impl Interpreter<'_> {
         body: &[Node],
         out: &mut String,
     ) -> Evaluated<()> {
-        let items = self.code(code)?.loop_items();
+        let items = self.code(code)?.loop_items(self.work)?;
         let length = items.len();
         self.scoped(|this| {
             for (index0, item) in items.into_iter().enumerate() {
                 this.count_round()?;
-                this.set("loop", Val::Loop(Rc::new(LoopState { index0, length })));
+                this.set("loop", Val::Loop(Rc::new(LoopState { index0, length })))?;
                 this.bind(variables, item)?;
                 this.nodes(body, out)?;
             }
@@ -214,7 +226,7 @@ impl Interpreter<'_> {
     /// Loop variables: one takes the item, several take an entry's key and value or a list's items.
     fn bind(&mut self, variables: &[Arc<str>], item: Val) -> Evaluated<()> {
         if let [variable] = variables {
-            self.set(variable, item);
+            self.set(variable, item)?;
             return Ok(());
         }
         for (n, variable) in variables.iter().enumerate() {
@@ -230,7 +242,7 @@ impl Interpreter<'_> {
                 Val::Null => return Err(Fault("InterpretException: Error rendering tag".into())),
                 _ => continue,
             };
-            self.set(variable, value);
+            self.set(variable, value)?;
         }
         Ok(())
     }
@@ -247,12 +259,12 @@ impl Interpreter<'_> {
         if let [name] = names {
             let value = values.into_iter().next().unwrap_or(Val::Null);
             if let Some((space, key)) = name.split_once('.')
-                && let Val::Namespace(cell) = self.lookup(space)
+                && let Val::Namespace(cell) = self.lookup(space)?
             {
                 cell.0.borrow_mut().put(Arc::from(key), value);
                 return Ok(());
             }
-            self.set(name, value);
+            self.set(name, value)?;
             return Ok(());
         }
         if names.len() != values.len() {
@@ -260,7 +272,7 @@ impl Interpreter<'_> {
             return Err(Fault(message.into()));
         }
         for (name, value) in names.iter().zip(values) {
-            self.set(name, value);
+            self.set(name, value)?;
         }
         Ok(())
     }
@@ -272,29 +284,33 @@ impl Interpreter<'_> {
         done
     }
 
-    fn set(&mut self, name: &str, value: Val) {
-        let Some(scope) = self.scopes.last_mut() else { return };
+    fn set(&mut self, name: &str, value: Val) -> Evaluated<()> {
+        let Some(scope) = self.scopes.last_mut() else { return Ok(()) };
+        self.work.take(1 + scope.len() / NAMES)?;
         match scope.iter_mut().find(|(key, _)| **key == *name) {
             Some((_, old)) => *old = value,
             None => scope.push((Arc::from(name), value)),
         }
+        Ok(())
     }
 
-    fn lookup(&self, name: &str) -> Val {
+    fn lookup(&self, name: &str) -> Evaluated {
+        self.work.take(1 + self.scopes.iter().map(Vec::len).sum::<usize>() / NAMES)?;
         for (n, scope) in self.scopes.iter().enumerate().rev() {
             if let Some((_, value)) = scope.iter().find(|(key, _)| **key == *name)
                 && (n == 0 || !value.is_null())
             {
-                return value.clone();
+                return Ok(value.clone());
             }
         }
-        self.tree.get(name).cloned().unwrap_or(Val::Null)
+        Ok(self.tree.get(name).cloned().unwrap_or(Val::Null))
     }
 
     pub fn eval(&mut self, expr: &Expr) -> Evaluated {
+        self.work.take(1)?;
         match expr {
             Expr::Literal(literal) => Ok(value_of(literal)),
-            Expr::Name(name) => Ok(self.lookup(name)),
+            Expr::Name(name) => self.lookup(name),
             Expr::Attribute(base, name) => Ok(methods::attribute(&self.eval(base)?, name)),
             Expr::Index(base, index) => {
                 let base = self.eval(base)?;
@@ -302,7 +318,7 @@ impl Interpreter<'_> {
                     return Ok(Val::Null);
                 }
                 let index = self.eval(index)?;
-                Ok(methods::attribute(&base, &ops::to_text(&index)?))
+                Ok(methods::attribute(&base, &ops::to_text(&index, self.work)?))
             }
             Expr::Slice(base, first, last) => self.slice(base, first.as_deref(), last.as_deref()),
             Expr::Call(name, arguments) => self.call(name, arguments),
@@ -322,7 +338,7 @@ impl Interpreter<'_> {
             Expr::Test { input, name, negated, argument } => {
                 let input = self.eval(input)?;
                 let argument = argument.as_ref().map(|argument| self.eval(argument)).transpose()?;
-                let outcome = methods::test(name, &input, argument.as_ref())?;
+                let outcome = methods::test(name, &input, argument.as_ref(), self.work)?;
                 Ok(outcome.map_or(Val::Null, |outcome| Val::Bool(outcome != *negated)))
             }
             Expr::List(items) => Ok(Val::list(self.all(items)?)),
@@ -342,7 +358,7 @@ impl Interpreter<'_> {
     fn operation(&mut self, expr: &Expr) -> Evaluated {
         match expr {
             Expr::Not(operand) => Ok(Val::Bool(!self.eval(operand)?.truthy())),
-            Expr::Negate(operand) => ops::negate(&self.eval(operand)?),
+            Expr::Negate(operand) => ops::negate(&self.eval(operand)?, self.work),
             Expr::Absolute(operand) => Ok(match self.eval(operand)? {
                 Val::Long(value) => Val::Long(value.wrapping_abs()),
                 Val::Int(value) => Val::Int(value.wrapping_abs()),
@@ -370,7 +386,7 @@ impl Interpreter<'_> {
             }
             Expr::Binary(operator, left, right) => {
                 let (left, right) = (self.eval(left)?, self.eval(right)?);
-                ops::apply(*operator, &left, &right)
+                ops::apply(*operator, &left, &right, self.work)
             }
             _ => Ok(Val::Null),
         }
@@ -384,7 +400,7 @@ impl Interpreter<'_> {
         let base = self.eval(base)?;
         let first = first.map(|first| self.eval(first)).transpose()?.unwrap_or(Val::Null);
         let last = last.map(|last| self.eval(last)).transpose()?.unwrap_or(Val::Null);
-        methods::slice(&base, &first, &last)
+        methods::slice(&base, &first, &last, self.work)
     }
 
     fn call(&mut self, name: &Arc<str>, arguments: &[Expr]) -> Evaluated {
@@ -399,6 +415,8 @@ impl Interpreter<'_> {
                     match argument {
                         Val::Named(pair) => entries.put(Arc::clone(&pair.0), pair.1.clone()),
                         Val::Map(cell) => {
+                            // A hash map and then an ordered one.
+                            self.work.take(16 * cell.0.borrow().len())?;
                             for (key, value) in cell.0.borrow().iter() {
                                 entries.put(Arc::clone(key), value.clone());
                             }
@@ -409,7 +427,7 @@ impl Interpreter<'_> {
                 let entries = entries.iter().map(|(key, value)| (Arc::clone(key), value.clone())).collect();
                 Ok(Val::Namespace(Rc::new(MapCell(std::cell::RefCell::new(entries)))))
             }
-            "range" => range(&arguments),
+            "range" => range(&arguments, self.work),
             other => Err(Fault(format!("Could not resolve function '{other}'"))),
         }
     }
@@ -425,24 +443,24 @@ impl Interpreter<'_> {
         let done = self.scoped(|this| {
             for (name, default) in &definition.parameters {
                 let value = default.as_ref().map(|code| this.code(code)).transpose()?;
-                this.set(name, value.unwrap_or(Val::Null));
+                this.set(name, value.unwrap_or(Val::Null))?;
             }
             let mut kwargs = Ordered::default();
             let mut varargs = Vec::new();
             for (n, argument) in arguments.into_iter().enumerate() {
                 match argument {
                     Val::Named(pair) if definition.parameters.iter().any(|(name, _)| *name == pair.0) => {
-                        this.set(&pair.0, pair.1.clone());
+                        this.set(&pair.0, pair.1.clone())?;
                     }
                     Val::Named(pair) => kwargs.put(Arc::clone(&pair.0), pair.1.clone()),
                     value => match definition.parameters.get(n) {
-                        Some((name, _)) => this.set(name, value),
+                        Some((name, _)) => this.set(name, value)?,
                         None => varargs.push(value),
                     },
                 }
             }
-            this.set("kwargs", Val::map(kwargs));
-            this.set("varargs", Val::list(varargs));
+            this.set("kwargs", Val::map(kwargs))?;
+            this.set("varargs", Val::list(varargs))?;
             this.nodes(&definition.body, &mut out)
         });
         self.side -= 1;
@@ -465,14 +483,16 @@ fn value_of(literal: &Literal) -> Val {
 /// jinjava stops ranges at a thousand items.
 const RANGE_MAX: usize = 1000;
 
-fn range(arguments: &[Val]) -> Evaluated {
-    let numbers = arguments.iter().map(ops::to_long).collect::<Evaluated<Vec<i64>>>()?;
+fn range(arguments: &[Val], work: &Work) -> Evaluated {
+    let numbers =
+        arguments.iter().map(|argument| ops::to_long(argument, work)).collect::<Evaluated<Vec<i64>>>()?;
     let (start, end, step) = match numbers[..] {
         [end] => (0, end, 1),
         [start, end] => (start, end, 1),
         [start, end, step, ..] => (start, end, step),
         [] => return Err(Fault("Invalid input for 'range': requires an argument".into())),
     };
+    work.take(RANGE_MAX)?;
     let mut items = Vec::new();
     let mut at = start;
     while step != 0 && items.len() < RANGE_MAX.min(ITEMS_MAX) && if step > 0 { at < end } else { end < at } {

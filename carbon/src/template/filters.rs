@@ -4,58 +4,62 @@ use std::sync::Arc;
 
 use super::eval::Interpreter;
 use super::ops::{self, Evaluated, Fault, too_large};
-use super::val::{DEPTH_MAX, TEXT_MAX, Val};
+use super::val::{self, DEPTH_MAX, TEXT_MAX, Val};
 use super::{ITEMS_MAX, methods};
 use crate::java;
+use crate::work::Work;
 
 /// Applies `input|name(arguments)`.
 pub fn apply(interpreter: &mut Interpreter<'_>, name: &str, input: &Val, arguments: &[Val]) -> Evaluated {
     interpreter.count_round()?;
-    let text = |value: &Val| ops::print(value);
+    let work = interpreter.work;
+    work.take_bytes(weight(input))?;
+    let text = |value: &Val| ops::print(value, work);
     let owned = |text: String| Ok(Val::Text(Arc::from(text)));
     let int = |value: usize| Ok(Val::Int(i32::try_from(value).unwrap_or(i32::MAX)));
     match name {
         "default" | "d" => default(interpreter, input, arguments),
-        "join" => join(input, arguments),
+        "join" => join(input, arguments, work),
         "length" | "count" => int(length(input)),
         "string" => Ok(Val::Text(text(input)?)),
         "lower" => Ok(mapped(input, str::to_lowercase)),
         "upper" => Ok(mapped(input, str::to_uppercase)),
         "trim" => owned(text(input)?.trim_matches(|c: char| c <= ' ').to_owned()),
         "capitalize" => Ok(mapped(input, capitalize)),
-        "list" => list(input),
+        "list" => list(input, work),
         "map" => map(interpreter, input, arguments),
         "tojson" => {
             let mut out = String::new();
-            if json(input, &mut out, 0) { owned(out) } else { Err(too_large()) }
+            json(input, &mut out, 0, work)?;
+            owned(out)
         }
-        "first" => Ok(input.loop_items().into_iter().next().unwrap_or(Val::Null)),
-        "last" => Ok(input.loop_items().into_iter().next_back().unwrap_or(Val::Null)),
-        "replace" if !input.is_null() => replace(input, arguments),
+        "first" => Ok(input.loop_items(work)?.into_iter().next().unwrap_or(Val::Null)),
+        "last" => Ok(input.loop_items(work)?.into_iter().next_back().unwrap_or(Val::Null)),
+        "replace" if !input.is_null() => replace(input, arguments, work),
         "split" => {
-            let separator = argument(arguments, 0)?;
+            let separator = argument(arguments, 0, work)?;
             let separator = separator.as_deref().unwrap_or(" ");
             let parts = text(input)?;
             let parts = parts.split(separator).map(str::trim).filter(|part| !part.is_empty());
-            Ok(Val::list(parts.map(Val::text).collect()))
+            made(parts.map(Val::text), work)
         }
-        "int" => Ok(integer(input, arguments)?),
-        "float" => Ok(Val::Double(ops::to_double(input).unwrap_or(0.0))),
+        "int" => Ok(integer(input, arguments, work)?),
+        "float" => Ok(Val::Double(ops::to_double(input, work).unwrap_or(0.0))),
         "abs" => match input {
             Val::Double(value) => Ok(Val::Double(value.abs())),
-            other => Ok(Val::Long(ops::to_long(other)?.wrapping_abs())),
+            other => Ok(Val::Long(ops::to_long(other, work)?.wrapping_abs())),
         },
         "bool" => Ok(Val::Bool(input.truthy())),
         "safe" => Ok(input.clone()),
         "reverse" => {
-            let mut items = input.loop_items();
+            let mut items = input.loop_items(work)?;
             items.reverse();
             Ok(Val::list(items))
         }
-        "unique" => unique(input),
-        "sort" => sort(input),
-        "sum" => sum(input),
-        "escape" | "e" => owned(escape(&ops::to_text(input)?)),
+        "unique" => unique(input, work),
+        "sort" => sort(input, work),
+        "sum" => sum(input, work),
+        "escape" | "e" => owned(escape(&ops::to_text(input, work)?)),
         _ => Ok(Val::Null),
     }
 }
@@ -84,27 +88,27 @@ fn default(interpreter: &Interpreter<'_>, input: &Val, arguments: &[Val]) -> Eva
     match replacement {
         Val::List(_) | Val::Map(_) | Val::Namespace(_) => Ok(replacement.clone()),
         Val::Null if interpreter.dialect.keeps_null_default() => Ok(Val::Null),
-        other => Ok(Val::Text(ops::print(other)?)),
+        other => Ok(Val::Text(ops::print(other, interpreter.work)?)),
     }
 }
 
-fn argument(arguments: &[Val], n: usize) -> Evaluated<Option<Arc<str>>> {
+fn argument(arguments: &[Val], n: usize, work: &Work) -> Evaluated<Option<Arc<str>>> {
     match arguments.get(n) {
         None | Some(Val::Null) => Ok(None),
-        Some(Val::Named(pair)) => ops::print(&pair.1).map(Some),
-        Some(value) => ops::print(value).map(Some),
+        Some(Val::Named(pair)) => ops::print(&pair.1, work).map(Some),
+        Some(value) => ops::print(value, work).map(Some),
     }
 }
 
-fn join(input: &Val, arguments: &[Val]) -> Evaluated {
+fn join(input: &Val, arguments: &[Val], work: &Work) -> Evaluated {
     // A missing separator is nothing; a null one is the word, as Java appends it.
     let separator = match arguments.first() {
         Some(Val::Null) => Arc::from("null"),
-        _ => argument(arguments, 0)?.unwrap_or_else(|| Arc::from("")),
+        _ => argument(arguments, 0, work)?.unwrap_or_else(|| Arc::from("")),
     };
-    let attribute = argument(arguments, 1)?;
+    let attribute = argument(arguments, 1, work)?;
     let mut out = String::new();
-    for (n, item) in input.loop_items().iter().enumerate() {
+    for (n, item) in input.loop_items(work)?.iter().enumerate() {
         if n > 0 {
             out.push_str(&separator);
         }
@@ -112,7 +116,9 @@ fn join(input: &Val, arguments: &[Val]) -> Evaluated {
             Some(name) => methods::attribute(item, name),
             None => item.clone(),
         };
-        out.push_str(&ops::to_text(&value)?);
+        let text = ops::to_text(&value, work)?;
+        work.take_bytes(separator.len() + text.len())?;
+        out.push_str(&text);
         if TEXT_MAX < out.len() {
             return Err(too_large());
         }
@@ -141,26 +147,27 @@ fn capitalize(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
 }
 
-fn list(input: &Val) -> Evaluated {
+fn list(input: &Val, work: &Work) -> Evaluated {
     Ok(match input {
         Val::Null => Val::Null,
-        Val::Text(text) => Val::list(text.chars().map(|c| Val::text(c.encode_utf8(&mut [0; 4]))).collect()),
-        Val::List(cell) | Val::Array(cell) => Val::list(cell.0.borrow().clone()),
+        Val::Text(text) => return made(text.chars().map(|c| Val::text(c.encode_utf8(&mut [0; 4]))), work),
+        Val::List(cell) | Val::Array(cell) => Val::list(cell.items(work)?),
         other => Val::list(vec![other.clone()]),
     })
 }
 
 fn map(interpreter: &mut Interpreter<'_>, input: &Val, arguments: &[Val]) -> Evaluated {
-    let items = input.loop_items();
+    let work = interpreter.work;
+    let items = input.loop_items(work)?;
     let attribute = arguments.iter().find_map(|argument| match argument {
         Val::Named(pair) if &*pair.0 == "attribute" => Some(&pair.1),
         _ => None,
     });
     if let Some(attribute) = attribute {
-        let path = ops::print(attribute)?;
+        let path = ops::print(attribute, work)?;
         return Ok(Val::list(items.iter().map(|item| methods::attribute(item, &path)).collect()));
     }
-    let Some(name) = argument(arguments, 0)? else {
+    let Some(name) = argument(arguments, 0, work)? else {
         return Err(Fault("Syntax error in 'map': requires 1 argument (name of filter or attribute)".into()));
     };
     let mut mapped = Vec::with_capacity(items.len());
@@ -209,11 +216,11 @@ fn is_known(name: &str) -> bool {
     )
 }
 
-fn replace(input: &Val, arguments: &[Val]) -> Evaluated {
-    let (Some(from), Some(to)) = (argument(arguments, 0)?, argument(arguments, 1)?) else {
+fn replace(input: &Val, arguments: &[Val], work: &Work) -> Evaluated {
+    let (Some(from), Some(to)) = (argument(arguments, 0, work)?, argument(arguments, 1, work)?) else {
         return Err(Fault("Syntax error in 'replace': requires 2 arguments".into()));
     };
-    let text = ops::print(input)?;
+    let text = ops::print(input, work)?;
     if from.is_empty() {
         return Ok(Val::Text(text));
     }
@@ -222,16 +229,17 @@ fn replace(input: &Val, arguments: &[Val]) -> Evaluated {
     }
     let replaced = match arguments.get(2) {
         Some(count) => {
-            text.replacen(&*from, &to, usize::try_from(ops::to_long(count)?).unwrap_or(usize::MAX))
+            text.replacen(&*from, &to, usize::try_from(ops::to_long(count, work)?).unwrap_or(usize::MAX))
         }
         None => text.replace(&*from, &to),
     };
+    work.take_bytes(text.len() + replaced.len())?;
     Ok(Val::Text(Arc::from(replaced)))
 }
 
-fn integer(input: &Val, arguments: &[Val]) -> Evaluated {
+fn integer(input: &Val, arguments: &[Val], work: &Work) -> Evaluated {
     let fallback = match arguments.first() {
-        Some(value) => ops::to_long(value).unwrap_or(0),
+        Some(value) => ops::to_long(value, work).unwrap_or(0),
         None => 0,
     };
     let number = match input {
@@ -240,43 +248,46 @@ fn integer(input: &Val, arguments: &[Val]) -> Evaluated {
             let digits = text.trim().replace(',', "");
             digits.parse::<f64>().map_or(fallback, |number| number as i64)
         }
-        other => ops::to_long(other).unwrap_or(fallback),
+        other => ops::to_long(other, work).unwrap_or(fallback),
     };
     Ok(i32::try_from(number).map_or(Val::Long(number), Val::Int))
 }
 
-fn unique(input: &Val) -> Evaluated {
+fn unique(input: &Val, work: &Work) -> Evaluated {
     let mut kept: Vec<Val> = Vec::new();
-    let items = input.loop_items();
-    if 10_000 < items.len() {
-        return Err(too_large());
-    }
-    for item in items {
-        if !kept.iter().any(|other| other.java_equals(&item, 0)) {
+    for item in input.loop_items(work)? {
+        if val::position(&kept, &item, work)?.is_none() {
             kept.push(item);
         }
     }
     Ok(Val::list(kept))
 }
 
-fn sort(input: &Val) -> Evaluated {
+fn sort(input: &Val, work: &Work) -> Evaluated {
     let mut keyed = Vec::new();
-    for item in input.loop_items() {
+    for item in input.loop_items(work)? {
         let key: (f64, Arc<str>) = match &item {
-            Val::Int(_) | Val::Long(_) | Val::Double(_) => (ops::to_double(&item)?, Arc::from("")),
+            Val::Int(_) | Val::Long(_) | Val::Double(_) => (ops::to_double(&item, work)?, Arc::from("")),
             // Texts sort without regard to case.
-            other => (0.0, Arc::from(ops::to_text(other)?.to_lowercase())),
+            other => {
+                let text = ops::to_text(other, work)?;
+                work.take_bytes(text.len())?;
+                (0.0, Arc::from(text.to_lowercase()))
+            }
         };
         keyed.push((key, item));
     }
+    // Comparing equal long texts is what sorting costs; a list has less than 2^20 items.
+    let bytes: usize = keyed.iter().map(|((_, text), _)| text.len()).sum();
+    work.take_bytes(bytes.saturating_mul(20))?;
     keyed.sort_by(|(a, _), (b, _)| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
     Ok(Val::list(keyed.into_iter().map(|(_, item)| item).collect()))
 }
 
-fn sum(input: &Val) -> Evaluated {
+fn sum(input: &Val, work: &Work) -> Evaluated {
     let mut total = Val::Long(0);
-    for item in input.loop_items().iter().take(ITEMS_MAX) {
-        total = ops::apply(super::expr::Operator::Add, &total, item)?;
+    for item in input.loop_items(work)?.iter().take(ITEMS_MAX) {
+        total = ops::apply(super::expr::Operator::Add, &total, item, work)?;
     }
     Ok(total)
 }
@@ -297,15 +308,16 @@ fn escape(text: &str) -> String {
 }
 
 /// Compact JSON as Jackson writes it.
-fn json(value: &Val, out: &mut String, depth: usize) -> bool {
+fn json(value: &Val, out: &mut String, depth: usize, work: &Work) -> Evaluated<()> {
     if DEPTH_MAX < depth || TEXT_MAX < out.len() {
-        return false;
+        return Err(too_large());
     }
+    let before = out.len();
     match value {
         Val::Null => out.push_str("null"),
-        Val::Bool(_) | Val::Int(_) | Val::Long(_) => out.push_str(&value.to_java_string()),
+        Val::Bool(_) | Val::Int(_) | Val::Long(_) => value.print(out, depth, work)?,
         Val::Double(number) if number.is_finite() => out.push_str(&java::double_to_string(*number)),
-        Val::Double(_) | Val::Time(_) | Val::Loop(_) => json_text(&value.to_java_string(), out),
+        Val::Double(_) | Val::Time(_) | Val::Loop(_) => json_text(&value.to_java_string(work), out),
         Val::Text(text) => json_text(text, out),
         Val::List(cell) | Val::Array(cell) => {
             out.push('[');
@@ -313,11 +325,10 @@ fn json(value: &Val, out: &mut String, depth: usize) -> bool {
                 if n > 0 {
                     out.push(',');
                 }
-                if !json(item, out, depth + 1) {
-                    return false;
-                }
+                json(item, out, depth + 1, work)?;
             }
             out.push(']');
+            return Ok(work.take(1)?);
         }
         Val::Map(cell) | Val::Namespace(cell) => {
             out.push('{');
@@ -325,25 +336,40 @@ fn json(value: &Val, out: &mut String, depth: usize) -> bool {
                 if n > 0 {
                     out.push(',');
                 }
-                json_text(key, out);
-                out.push(':');
-                if !json(item, out, depth + 1) {
-                    return false;
-                }
+                json_entry((key, item), out, depth, work)?;
             }
             out.push('}');
+            return Ok(work.take(1)?);
         }
         Val::Pair(pair) | Val::Named(pair) => {
             out.push('{');
-            json_text(&pair.0, out);
-            out.push(':');
-            if !json(&pair.1, out, depth + 1) {
-                return false;
-            }
+            json_entry((&pair.0, &pair.1), out, depth, work)?;
             out.push('}');
+            return Ok(());
         }
     }
-    true
+    Ok(work.take_bytes(out.len() - before)?)
+}
+
+fn json_entry((key, item): (&str, &Val), out: &mut String, depth: usize, work: &Work) -> Evaluated<()> {
+    json_text(key, out);
+    out.push(':');
+    work.take_bytes(key.len())?;
+    json(item, out, depth + 1, work)
+}
+
+/// What reading all of a value's own text would be worth; what is in a list or map counts where it is read.
+fn weight(value: &Val) -> usize {
+    match value {
+        Val::Text(text) => text.len(),
+        _ => 0,
+    }
+}
+
+/// A list of so many new items that each is to be paid for.
+fn made(items: impl Iterator<Item = Val>, work: &Work) -> Evaluated {
+    let items = items.map(|item| work.take(1).map(|()| item)).collect::<Result<Vec<Val>, _>>()?;
+    if ITEMS_MAX < items.len() { Err(too_large()) } else { Ok(Val::list(items)) }
 }
 
 fn json_text(text: &str, out: &mut String) {

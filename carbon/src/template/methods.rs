@@ -6,8 +6,9 @@ use std::sync::Arc;
 use super::ITEMS_MAX;
 use super::eval::Interpreter;
 use super::ops::{self, Evaluated, Fault, too_large};
-use super::val::{ListCell, LoopState, Val};
+use super::val::{self, ListCell, LoopState, Val};
 use crate::java;
+use crate::work::Work;
 
 /// `base.name` and `base["name"]`. What is not there is null.
 pub fn attribute(base: &Val, name: &str) -> Val {
@@ -51,15 +52,16 @@ fn loop_attribute(state: &LoopState, name: &str) -> Val {
 /// `base.name(arguments)`; `base` is not null.
 pub fn invoke(interpreter: &mut Interpreter<'_>, base: &Val, name: &str, arguments: &[Val]) -> Evaluated {
     interpreter.count_round()?;
+    let work = interpreter.work;
     let outcome = match base {
-        Val::List(cell) => list_method(cell, name, arguments)?,
-        Val::Array(cell) => array_method(cell, name, arguments)?,
+        Val::List(cell) => list_method(cell, name, arguments, work)?,
+        Val::Array(cell) => array_method(cell, name, arguments, work)?,
         Val::Map(cell) | Val::Namespace(cell) => {
             let same =
                 matches!(arguments, [.., Val::Map(other) | Val::Namespace(other)] if Rc::ptr_eq(other, cell));
-            map_method(cell, name, arguments, same)?
+            map_method(cell, (name, arguments), same, work)?
         }
-        Val::Text(text) => text_method(text, name, arguments)?,
+        Val::Text(text) => text_method(text, name, arguments, work)?,
         Val::Pair(pair) => match name {
             "getKey" => Some(Val::Text(Arc::clone(&pair.0))),
             "getValue" => Some(pair.1.clone()),
@@ -72,8 +74,8 @@ pub fn invoke(interpreter: &mut Interpreter<'_>, base: &Val, name: &str, argumen
     };
     let outcome = match (outcome, name, arguments) {
         (Some(value), ..) => return Ok(value),
-        (None, "toString", []) => Some(Val::Text(ops::print(base)?)),
-        (None, "equals", [other]) => Some(Val::Bool(base.java_equals(other, 0))),
+        (None, "toString", []) => Some(Val::Text(ops::print(base, work)?)),
+        (None, "equals", [other]) => Some(Val::Bool(base.java_equals(other, 0, work)?)),
         _ => None,
     };
     outcome.ok_or_else(|| {
@@ -82,12 +84,16 @@ pub fn invoke(interpreter: &mut Interpreter<'_>, base: &Val, name: &str, argumen
     })
 }
 
-fn index_of(items: &[Val], wanted: &Val) -> i32 {
-    let found = items.iter().position(|item| item.java_equals(wanted, 0));
-    found.map_or(-1, |index| i32::try_from(index).unwrap_or(i32::MAX))
+fn index_of(items: &[Val], wanted: &Val, work: &Work) -> Evaluated<i32> {
+    let found = val::position(items, wanted, work)?;
+    Ok(found.map_or(-1, |index| i32::try_from(index).unwrap_or(i32::MAX)))
 }
 
-fn list_method(cell: &Rc<ListCell>, name: &str, arguments: &[Val]) -> Evaluated<Option<Val>> {
+fn list_method(cell: &Rc<ListCell>, name: &str, arguments: &[Val], work: &Work) -> Evaluated<Option<Val>> {
+    // What moves items moves up to all of them.
+    if matches!(name, "insert" | "add" | "remove" | "pop" | "clear" | "reverse" | "copy") {
+        work.take(1 + cell.0.borrow().len() / val::MOVED)?;
+    }
     if ITEMS_MAX <= cell.0.borrow().len() && matches!(name, "append" | "add" | "extend" | "addAll" | "insert")
     {
         return Err(too_large());
@@ -101,7 +107,7 @@ fn list_method(cell: &Rc<ListCell>, name: &str, arguments: &[Val]) -> Evaluated<
         }
         ("insert" | "add", [at, value]) => {
             let length = cell.0.borrow().len() as i64;
-            let at = ops::to_long(at)?;
+            let at = ops::to_long(at, work)?;
             let at = if at < 0 { (length + at).max(0) } else { at };
             if length <= at {
                 return Err(Fault(format!("Index {at} is out of range for list of size {length}")));
@@ -110,7 +116,7 @@ fn list_method(cell: &Rc<ListCell>, name: &str, arguments: &[Val]) -> Evaluated<
             Val::Null
         }
         ("extend" | "addAll", [Val::List(other) | Val::Array(other)]) => {
-            let items = other.0.borrow().clone();
+            let items = other.items(work)?;
             if ITEMS_MAX < items.len() + cell.0.borrow().len() {
                 return Err(too_large());
             }
@@ -118,10 +124,10 @@ fn list_method(cell: &Rc<ListCell>, name: &str, arguments: &[Val]) -> Evaluated<
             Val::Bool(true)
         }
         ("pop", []) => cell.0.borrow_mut().pop().unwrap_or(Val::Null),
-        ("pop", [at]) => remove_at(cell, ops::to_long(at)?),
-        ("remove", [at @ (Val::Int(_) | Val::Long(_))]) => remove_at(cell, ops::to_long(at)?),
+        ("pop", [at]) => remove_at(cell, ops::to_long(at, work)?),
+        ("remove", [at @ (Val::Int(_) | Val::Long(_))]) => remove_at(cell, ops::to_long(at, work)?),
         ("remove", [value]) => {
-            let at = index_of(&cell.0.borrow(), value);
+            let at = index_of(&cell.0.borrow(), value, work)?;
             if let Ok(at) = usize::try_from(at) {
                 cell.0.borrow_mut().remove(at);
             }
@@ -135,12 +141,16 @@ fn list_method(cell: &Rc<ListCell>, name: &str, arguments: &[Val]) -> Evaluated<
             cell.0.borrow_mut().reverse();
             Val::Null
         }
-        ("copy", []) => Val::list(cell.0.borrow().clone()),
+        ("copy", []) => Val::list(cell.items(work)?),
         ("count", [value]) => {
-            Val::Long(cell.0.borrow().iter().filter(|item| item.java_equals(value, 0)).count() as i64)
+            let mut count = 0;
+            for item in cell.0.borrow().iter() {
+                count += i64::from(item.java_equals(value, 0, work)?);
+            }
+            Val::Long(count)
         }
-        ("index" | "indexOf", [value]) => Val::Int(index_of(&cell.0.borrow(), value)),
-        _ => return array_method(cell, name, arguments),
+        ("index" | "indexOf", [value]) => Val::Int(index_of(&cell.0.borrow(), value, work)?),
+        _ => return array_method(cell, name, arguments, work),
     };
     Ok(Some(value))
 }
@@ -154,14 +164,14 @@ fn remove_at(cell: &ListCell, at: i64) -> Val {
     }
 }
 
-fn array_method(cell: &ListCell, name: &str, arguments: &[Val]) -> Evaluated<Option<Val>> {
+fn array_method(cell: &ListCell, name: &str, arguments: &[Val], work: &Work) -> Evaluated<Option<Val>> {
     let items = cell.0.borrow();
     Ok(Some(match (name, arguments) {
-        ("contains", [value]) => Val::Bool(items.iter().any(|item| item.java_equals(value, 0))),
+        ("contains", [value]) => Val::Bool(val::position(&items, value, work)?.is_some()),
         ("size", []) => Val::Int(i32::try_from(items.len()).unwrap_or(i32::MAX)),
         ("isEmpty", []) => Val::Bool(items.is_empty()),
         ("get", [at]) => {
-            let at = ops::to_long(at)?;
+            let at = ops::to_long(at, work)?;
             match usize::try_from(at).ok().and_then(|at| items.get(at)) {
                 Some(value) => value.clone(),
                 None => {
@@ -175,12 +185,15 @@ fn array_method(cell: &ListCell, name: &str, arguments: &[Val]) -> Evaluated<Opt
 
 fn map_method(
     cell: &super::val::MapCell,
-    name: &str,
-    arguments: &[Val],
+    (name, arguments): (&str, &[Val]),
     with_itself: bool,
+    work: &Work,
 ) -> Evaluated<Option<Val>> {
     if with_itself && matches!(name, "put" | "update" | "putAll") {
         return Err(Fault("Can't update map object with itself".into()));
+    }
+    if matches!(name, "items" | "entrySet" | "keys" | "keySet" | "values" | "remove" | "pop") {
+        work.take(1 + cell.0.borrow().len())?;
     }
     let value = match (name, arguments) {
         ("items" | "entrySet", []) => {
@@ -192,13 +205,17 @@ fn map_method(
             Val::array(cell.0.borrow().iter().map(|(key, _)| Val::Text(Arc::clone(key))).collect())
         }
         ("values", []) => Val::array(cell.0.borrow().iter().map(|(_, value)| value.clone()).collect()),
-        ("get", [key]) => cell.0.borrow().get(&ops::to_text(key)?).cloned().unwrap_or(Val::Null),
+        ("get", [key]) => cell.0.borrow().get(&ops::to_text(key, work)?).cloned().unwrap_or(Val::Null),
         ("getOrDefault", [key, default]) => {
-            cell.0.borrow().get(&ops::to_text(key)?).cloned().unwrap_or_else(|| default.clone())
+            cell.0.borrow().get(&ops::to_text(key, work)?).cloned().unwrap_or_else(|| default.clone())
         }
-        ("containsKey", [key]) => Val::Bool(cell.0.borrow().contains_key(&ops::to_text(key)?)),
+        ("containsKey", [key]) => Val::Bool(cell.0.borrow().contains_key(&ops::to_text(key, work)?)),
         ("containsValue", [value]) => {
-            Val::Bool(cell.0.borrow().iter().any(|(_, other)| other.java_equals(value, 0)))
+            let mut found = false;
+            for (_, other) in cell.0.borrow().iter() {
+                found = found || other.java_equals(value, 0, work)?;
+            }
+            Val::Bool(found)
         }
         ("size", []) => Val::Int(i32::try_from(cell.0.borrow().len()).unwrap_or(i32::MAX)),
         ("isEmpty", []) => Val::Bool(cell.0.borrow().is_empty()),
@@ -206,15 +223,21 @@ fn map_method(
             if ITEMS_MAX <= cell.0.borrow().len() {
                 return Err(too_large());
             }
-            let key = ops::to_text(key)?;
+            let key = ops::to_text(key, work)?;
             let old = cell.0.borrow().get(&key).cloned().unwrap_or(Val::Null);
             cell.0.borrow_mut().put(key, value.clone());
             old
         }
-        ("remove" | "pop", [key]) => cell.0.borrow_mut().remove(&ops::to_text(key)?).unwrap_or(Val::Null),
+        ("remove" | "pop", [key]) => {
+            cell.0.borrow_mut().remove(&ops::to_text(key, work)?).unwrap_or(Val::Null)
+        }
         ("update" | "putAll", [Val::Map(other) | Val::Namespace(other)]) => {
             let entries: Vec<_> = other.0.borrow().iter().map(|(k, v)| (Arc::clone(k), v.clone())).collect();
             let mut map = cell.0.borrow_mut();
+            work.take(8 * entries.len())?;
+            if ITEMS_MAX < entries.len() + map.len() {
+                return Err(too_large());
+            }
             entries.into_iter().for_each(|(key, value)| map.put(key, value));
             Val::Null
         }
@@ -223,13 +246,15 @@ fn map_method(
     Ok(Some(value))
 }
 
-fn text_method(text: &Arc<str>, name: &str, arguments: &[Val]) -> Evaluated<Option<Val>> {
-    let texts = arguments.iter().map(ops::to_text).collect::<Evaluated<Vec<_>>>()?;
+fn text_method(text: &Arc<str>, name: &str, arguments: &[Val], work: &Work) -> Evaluated<Option<Val>> {
+    work.take_bytes(text.len())?;
+    let texts =
+        arguments.iter().map(|argument| ops::to_text(argument, work)).collect::<Evaluated<Vec<_>>>()?;
     let texts: Vec<&str> = texts.iter().map(|text| &**text).collect();
     let int = |value: usize| Val::Int(i32::try_from(value).unwrap_or(i32::MAX));
     let owned = |text: String| Val::Text(Arc::from(text));
     Ok(Some(match (name, &texts[..]) {
-        ("split", [separator, ..]) => split(text, separator),
+        ("split", [separator, ..]) => split(text, separator, work)?,
         ("contains", [part]) => Val::Bool(text.contains(part)),
         ("startsWith", [part]) => Val::Bool(text.starts_with(part)),
         ("endsWith", [part]) => Val::Bool(text.ends_with(part)),
@@ -246,22 +271,26 @@ fn text_method(text: &Arc<str>, name: &str, arguments: &[Val]) -> Evaluated<Opti
         ("lastIndexOf", [part]) => {
             text.rfind(part).map_or(Val::Int(-1), |at| int(text[..at].encode_utf16().count()))
         }
-        ("concat", [other]) => owned(format!("{text}{other}")),
+        ("concat", _) if arguments.len() == 1 => ops::concat(text, texts[0], work)?,
         ("replace", [from, to]) => {
             let growth = text.len().saturating_add(text.len().saturating_mul(to.len()));
             if super::val::TEXT_MAX < growth && from.len() < to.len() {
                 return Err(too_large());
             }
-            owned(text.replace(from, to))
+            let replaced = text.replace(from, to);
+            work.take_bytes(replaced.len())?;
+            owned(replaced)
         }
-        ("substring", [_]) => substring(text, ops::to_long(&arguments[0])?, i64::MAX)?,
-        ("substring", [_, _]) => substring(text, ops::to_long(&arguments[0])?, ops::to_long(&arguments[1])?)?,
+        ("substring", [_]) => substring(text, ops::to_long(&arguments[0], work)?, i64::MAX)?,
+        ("substring", [_, _]) => {
+            substring(text, ops::to_long(&arguments[0], work)?, ops::to_long(&arguments[1], work)?)?
+        }
         _ => return Ok(None),
     }))
 }
 
 /// `String.split(regex)`. Separators of real templates are plain characters; others are tried as a regex.
-fn split(text: &str, separator: &str) -> Val {
+fn split(text: &str, separator: &str, work: &Work) -> Evaluated {
     let mut chars = separator.chars();
     let plain = match (chars.next(), chars.next(), chars.next()) {
         (Some(c), None, _) if !".$|()[{^?*+\\".contains(c) => Some(c),
@@ -270,17 +299,25 @@ fn split(text: &str, separator: &str) -> Val {
     };
     let mut parts: Vec<&str> = match plain {
         Some(c) => java::split(text, c),
-        None => match regex::Regex::new(separator) {
-            Ok(pattern) => pattern.split(text).collect(),
-            Err(_) => vec![text],
-        },
+        None => {
+            // Compiling costs more than looking, and looking at most text times expression.
+            work.take(1_000 + separator.len().saturating_mul(100 + text.len() / 16))?;
+            match java::regex(separator) {
+                Some(pattern) => pattern.split(text).take(ITEMS_MAX + 1).collect(),
+                None => vec![text],
+            }
+        }
     };
     if plain.is_none() && parts.len() > 1 {
         while parts.last().is_some_and(|part| part.is_empty()) {
             parts.pop();
         }
     }
-    Val::array(parts.into_iter().map(Val::text).collect())
+    work.take(parts.len())?;
+    if ITEMS_MAX < parts.len() {
+        return Err(too_large());
+    }
+    Ok(Val::array(parts.into_iter().map(Val::text).collect()))
 }
 
 fn substring(text: &str, from: i64, to: i64) -> Evaluated {
@@ -294,13 +331,13 @@ fn substring(text: &str, from: i64, to: i64) -> Evaluated {
 }
 
 /// `base[first:last]`.
-pub fn slice(base: &Val, first: &Val, last: &Val) -> Evaluated {
+pub fn slice(base: &Val, first: &Val, last: &Val, work: &Work) -> Evaluated {
     let bounds = |length: usize| -> Evaluated<(usize, usize)> {
         let at = |value: &Val, default: usize| -> Evaluated<usize> {
             if value.is_null() {
                 return Ok(default);
             }
-            let index = ops::to_long(value)?;
+            let index = ops::to_long(value, work)?;
             let index = if index < 0 { index.saturating_add(length as i64) } else { index };
             Ok(index.clamp(0, length as i64) as usize)
         };
@@ -311,9 +348,11 @@ pub fn slice(base: &Val, first: &Val, last: &Val) -> Evaluated {
         Val::List(cell) | Val::Array(cell) => {
             let items = cell.0.borrow();
             let (first, last) = bounds(items.len())?;
+            work.take(last - first)?;
             Ok(Val::list(items[first..last].to_vec()))
         }
         Val::Text(text) => {
+            work.take_bytes(4 * text.len())?;
             let chars: Vec<char> = text.chars().collect();
             let (first, last) = bounds(chars.len())?;
             Ok(Val::Text(Arc::from(chars[first..last].iter().collect::<String>())))
@@ -323,9 +362,11 @@ pub fn slice(base: &Val, first: &Val, last: &Val) -> Evaluated {
 }
 
 /// `input is name`. Unknown tests are null.
-pub fn test(name: &str, input: &Val, argument: Option<&Val>) -> Evaluated<Option<bool>> {
+pub fn test(name: &str, input: &Val, argument: Option<&Val>, work: &Work) -> Evaluated<Option<bool>> {
+    work.take(1)?;
     let needed = || argument.ok_or_else(|| Fault(format!("Syntax error in '{name}': requires 1 argument")));
-    let operator = |operator| -> Evaluated<bool> { Ok(ops::apply(operator, input, needed()?)?.truthy()) };
+    let operator =
+        |operator| -> Evaluated<bool> { Ok(ops::apply(operator, input, needed()?, work)?.truthy()) };
     use super::expr::Operator;
     Ok(Some(match name {
         "defined" => !input.is_null(),
@@ -341,38 +382,47 @@ pub fn test(name: &str, input: &Val, argument: Option<&Val>) -> Evaluated<Option
         "false" => matches!(input, Val::Bool(false)),
         "truthy" => input.truthy(),
         "sameas" => input.same_as(needed()?),
-        "even" => ops::to_long(input)? % 2 == 0,
-        "odd" => ops::to_long(input)? % 2 != 0,
+        "even" => ops::to_long(input, work)? % 2 == 0,
+        "odd" => ops::to_long(input, work)? % 2 != 0,
         "divisibleby" => {
-            let divisor = ops::to_long(needed()?)?;
-            divisor != 0 && ops::to_long(input)?.checked_rem(divisor).unwrap_or(0) == 0
+            let divisor = ops::to_long(needed()?, work)?;
+            divisor != 0 && ops::to_long(input, work)?.checked_rem(divisor).unwrap_or(0) == 0
         }
-        "lower" => matches!(input, Val::Text(text) if **text == *text.to_lowercase()),
-        "upper" => matches!(input, Val::Text(text) if **text == *text.to_uppercase()),
+        "lower" => cased(input, work, str::to_lowercase)?,
+        "upper" => cased(input, work, str::to_uppercase)?,
         "equalto" | "eq" | "==" => operator(Operator::Equal)?,
         "ne" | "!=" => operator(Operator::NotEqual)?,
         "lt" | "lessthan" | "<" => operator(Operator::Less)?,
         "le" | "<=" => operator(Operator::LessOrEqual)?,
         "gt" | "greaterthan" | ">" => operator(Operator::Greater)?,
         "ge" | ">=" => operator(Operator::GreaterOrEqual)?,
-        "in" | "within" => ops::contains(input, needed()?)?,
-        "containing" => ops::contains(needed()?, input)?,
+        "in" | "within" => ops::contains(input, needed()?, work)?,
+        "containing" => ops::contains(needed()?, input, work)?,
         "containingall" => {
-            let wanted = needed()?.loop_items();
+            let wanted = needed()?.loop_items(work)?;
             let mut all = !input.is_null();
             for item in &wanted {
-                all = all && ops::contains(item, input)?;
+                all = all && ops::contains(item, input, work)?;
             }
             all
         }
         "string_containing" => match (input, needed()?) {
-            (Val::Text(text), part) if !part.is_null() => text.contains(&*ops::to_text(part)?),
+            (Val::Text(text), part) if !part.is_null() => {
+                work.take_bytes(text.len())?;
+                text.contains(&*ops::to_text(part, work)?)
+            }
             _ => false,
         },
         "string_startingwith" => match (input, needed()?) {
-            (Val::Text(text), part) if !part.is_null() => text.starts_with(&*ops::to_text(part)?),
+            (Val::Text(text), part) if !part.is_null() => text.starts_with(&*ops::to_text(part, work)?),
             _ => false,
         },
         _ => return Ok(None),
     }))
+}
+
+fn cased(input: &Val, work: &Work, change: fn(&str) -> String) -> Evaluated<bool> {
+    let Val::Text(text) = input else { return Ok(false) };
+    work.take_bytes(text.len())?;
+    Ok(**text == *change(text))
 }

@@ -1,8 +1,8 @@
 //! WSO2's templates: the dialect of Jinja that HubSpot's jinjava speaks.
 //!
 //! A template is parsed once (`Template::parse`) and rendered with a tree of values (`render`). Both are pure and
-//! bounded: nesting, loop rounds, output and expression size have limits far above what real templates need, and
-//! end in an error that names the limit. Layers: `scan` (tokens), `nodes` (tree), `lex` and `expr` (expressions),
+//! bounded: nesting, loop rounds, output, expression size and all work together (`work`) have limits far above what
+//! real templates need, and end in an error that names the limit. Layers: `scan` (tokens), `nodes` (tree), `lex` and `expr` (expressions),
 //! `eval` (rendering), `ops`, `filters`, `tests`, `methods` (the language's vocabulary), `val` (values).
 
 mod eval;
@@ -23,6 +23,7 @@ pub use val::Val;
 
 use crate::dialect::Dialect;
 use crate::value::Ordered;
+use crate::work::Work;
 
 /// Rounds of all loops of one template together.
 pub const ROUNDS_MAX: usize = 1_000_000;
@@ -65,14 +66,18 @@ impl Template {
         Self { parsed: nodes::parse(&normal, dialect), dialect }
     }
 
-    /// Renders with `tree` as variables. Lists of the tree that the template appends to stay changed.
-    pub fn render(&self, tree: &Ordered<Val>) -> Result<String, Fault> {
-        eval::render(&self.parsed, self.dialect, tree, None).map(|(text, _)| text)
+    /// Renders with `tree` as variables, taking from `work`. Lists of the tree that the template appends to stay changed.
+    pub fn render(&self, tree: &Ordered<Val>, work: &Work) -> Result<String, Fault> {
+        eval::render(&self.parsed, self.dialect, (tree, work), None).map(|(text, _)| text)
     }
 
     /// Renders and tells which template line printed into which output line, both from 1, in order of printing.
-    pub fn render_traced(&self, tree: &Ordered<Val>) -> Result<(String, Vec<(u32, u32)>), Fault> {
-        let (text, prints) = eval::render(&self.parsed, self.dialect, tree, Some(Vec::new()))?;
+    pub fn render_traced(
+        &self,
+        tree: &Ordered<Val>,
+        work: &Work,
+    ) -> Result<(String, Vec<(u32, u32)>), Fault> {
+        let (text, prints) = eval::render(&self.parsed, self.dialect, (tree, work), Some(Vec::new()))?;
         let (mut line, mut seen) = (1u32, 0);
         let lines = prints.into_iter().map(|(template_line, offset)| {
             let newlines = text.as_bytes()[seen..offset].iter().filter(|byte| **byte == b'\n').count();

@@ -2,6 +2,7 @@
 //!
 //! Used for explaining keys and for finding unknown ones. It sees every branch, also those that never run.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -73,7 +74,10 @@ impl KeyPath {
 
     fn with(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
-        steps.push(step);
+        // `{% set a = a.b %}` over and over makes no key that exists.
+        if steps.len() < crate::tree::SEGMENTS_MAX {
+            steps.push(step);
+        }
         Self(steps)
     }
 }
@@ -116,12 +120,12 @@ enum Meaning {
 
 struct Reader {
     reads: Vec<Read>,
-    scopes: Vec<Vec<(Arc<str>, Meaning)>>,
+    scopes: Vec<BTreeMap<Arc<str>, Meaning>>,
     line: u32,
 }
 
 pub fn of(nodes: &[Node]) -> Vec<Read> {
-    let mut reader = Reader { reads: Vec::new(), scopes: vec![Vec::new()], line: 0 };
+    let mut reader = Reader { reads: Vec::new(), scopes: vec![BTreeMap::new()], line: 0 };
     reader.nodes(nodes);
     reader.reads
 }
@@ -157,7 +161,7 @@ impl Reader {
                 }
                 Node::Do(code) => self.code(code, ReadKind::Tested),
                 Node::Macro(definition) => {
-                    self.scopes.push(Vec::new());
+                    self.scopes.push(BTreeMap::new());
                     for (name, _) in &definition.parameters {
                         self.bind(name, Meaning::Other);
                     }
@@ -191,7 +195,7 @@ impl Reader {
                 *item = Meaning::Path(path.with(Step::Element));
             }
         }
-        self.scopes.push(vec![(Arc::from("loop"), Meaning::Other)]);
+        self.scopes.push(BTreeMap::from([(Arc::from("loop"), Meaning::Other)]));
         for (variable, meaning) in variables.iter().zip(meanings) {
             self.bind(variable, meaning);
         }
@@ -201,15 +205,13 @@ impl Reader {
 
     fn bind(&mut self, name: &Arc<str>, meaning: Meaning) {
         if let Some(scope) = self.scopes.last_mut() {
-            scope.retain(|(other, _)| other != name);
-            scope.push((Arc::clone(name), meaning));
+            scope.insert(Arc::clone(name), meaning);
         }
     }
 
     fn name(&self, name: &Arc<str>) -> Meaning {
-        let bound = self.scopes.iter().rev().flat_map(|scope| scope.iter()).find(|(other, _)| other == name);
-        match bound {
-            Some((_, meaning)) => meaning.clone(),
+        match self.scopes.iter().rev().find_map(|scope| scope.get(name)) {
+            Some(meaning) => meaning.clone(),
             None => Meaning::Path(KeyPath(vec![Step::Key(Arc::clone(name))])),
         }
     }

@@ -15,7 +15,7 @@ fn render(template: &str, values: &str, dialect: Dialect) -> String {
     let table = json::object(values.as_bytes()).unwrap();
     let tree: Ordered<Val> =
         table.into_entries().into_iter().map(|(k, v)| (k, Val::from_value(&v))).collect();
-    match Template::parse(template, dialect).render(&tree) {
+    match Template::parse(template, dialect).render(&tree, &Work::default()) {
         Ok(text) => text.strip_suffix('\n').unwrap_or(&text).to_owned(),
         Err(fault) => format!("line {}: {}", fault.line, fault.message),
     }

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::ops::{Evaluated, too_large};
 use crate::java;
 use crate::value::{Ordered, Time, Value};
+use crate::work::Work;
 
 /// A value of the template language.
 #[derive(Clone)]
@@ -49,6 +51,9 @@ pub struct LoopState {
 
 /// Deepest nesting that is printed or compared. Lists can be made to contain each other.
 pub const DEPTH_MAX: usize = 80;
+
+/// Items whose moving within a list counts as one unit of work.
+pub const MOVED: usize = 64;
 
 /// Longest text of one value.
 pub const TEXT_MAX: usize = 16 << 20;
@@ -163,27 +168,29 @@ impl Val {
         }
     }
 
-    /// `Objects.toString(value)`: null is `null`. `None` if the text would be too long or nests too deep.
-    pub fn try_to_string(&self) -> Option<Arc<str>> {
+    /// `Objects.toString(value)`: null is `null`. Refused if the text would be too long or nests too deep.
+    pub fn try_to_string(&self, work: &Work) -> Evaluated<Arc<str>> {
         if let Self::Text(text) = self {
-            return Some(Arc::clone(text));
+            return Ok(Arc::clone(text));
         }
         let mut out = String::new();
-        self.print(&mut out, 0).then(|| Arc::from(out))
+        self.print(&mut out, 0, work)?;
+        Ok(Arc::from(out))
     }
 
     /// The same for tests and messages: what is too long is cut.
-    pub fn to_java_string(&self) -> String {
+    pub fn to_java_string(&self, work: &Work) -> String {
         let mut out = String::new();
-        self.print(&mut out, 0);
+        self.print(&mut out, 0, work).ok();
         out
     }
 
-    /// Appends the printed form. False if it would be too long or nests too deep.
-    pub fn print(&self, out: &mut String, depth: usize) -> bool {
+    /// Appends the printed form. Refused if it would be too long or nests too deep.
+    pub fn print(&self, out: &mut String, depth: usize, work: &Work) -> Evaluated<()> {
         if DEPTH_MAX < depth || TEXT_MAX < out.len() {
-            return false;
+            return Err(too_large());
         }
+        let before = out.len();
         match self {
             Self::Null => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
@@ -198,11 +205,10 @@ impl Val {
                     if n > 0 {
                         out.push_str(", ");
                     }
-                    if !item.print(out, depth + 1) {
-                        return false;
-                    }
+                    item.print(out, depth + 1, work)?;
                 }
                 out.push(']');
+                return Ok(work.take(1)?);
             }
             Self::Map(cell) | Self::Namespace(cell) => {
                 out.push('{');
@@ -212,32 +218,35 @@ impl Val {
                     }
                     out.push_str(key);
                     out.push('=');
-                    if !value.print(out, depth + 1) {
-                        return false;
-                    }
+                    work.take_bytes(key.len())?;
+                    value.print(out, depth + 1, work)?;
                 }
                 out.push('}');
+                return Ok(work.take(1)?);
             }
             Self::Pair(pair) | Self::Named(pair) => {
                 out.push_str(&pair.0);
                 out.push('=');
-                return pair.1.print(out, depth + 1);
+                work.take_bytes(pair.0.len())?;
+                return pair.1.print(out, depth + 1, work);
             }
             Self::Loop(state) => out.push_str(&format!("<ForLoop: {}>", state.length)),
         }
-        true
+        Ok(work.take_bytes(out.len() - before)?)
     }
 
     /// Items as a loop sees them: a map gives its values, a scalar itself, null nothing.
-    pub fn loop_items(&self) -> Vec<Val> {
-        match self {
+    pub fn loop_items(&self, work: &Work) -> Evaluated<Vec<Val>> {
+        Ok(match self {
             Self::Null => Vec::new(),
-            Self::List(cell) | Self::Array(cell) => cell.0.borrow().clone(),
+            Self::List(cell) | Self::Array(cell) => cell.items(work)?,
             Self::Map(cell) | Self::Namespace(cell) => {
-                cell.0.borrow().iter().map(|(_, val)| val.clone()).collect()
+                let map = cell.0.borrow();
+                work.take(map.len())?;
+                map.iter().map(|(_, val)| val.clone()).collect()
             }
             other => vec![other.clone()],
-        }
+        })
     }
 
     /// Java's `==`: the same object. Small numbers count as one object, as boxed values do.
@@ -254,36 +263,81 @@ impl Val {
         }
     }
 
-    /// Java's `equals`.
-    pub fn java_equals(&self, other: &Self, depth: usize) -> bool {
+    /// Java's `equals`. What nests too deep is not equal.
+    pub fn java_equals(&self, other: &Self, depth: usize, work: &Work) -> Evaluated<bool> {
+        work.take(1)?;
         if DEPTH_MAX < depth {
-            return false;
+            return Ok(false);
         }
-        match (self, other) {
+        Ok(match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Bool(a), Self::Bool(b)) => a == b,
             (Self::Int(a), Self::Int(b)) => a == b,
             (Self::Long(a), Self::Long(b)) => a == b,
             (Self::Double(a), Self::Double(b)) => a.to_bits() == b.to_bits(),
-            (Self::Text(a), Self::Text(b)) => a == b,
+            (Self::Text(a), Self::Text(b)) => same_text(a, b, work)?,
             (Self::Time(a), Self::Time(b)) => a == b,
             (Self::List(a), Self::List(b)) => {
-                Rc::ptr_eq(a, b) || {
-                    let (a, b) = (a.0.borrow(), b.0.borrow());
-                    a.len() == b.len() && a.iter().zip(b.iter()).all(|(a, b)| a.java_equals(b, depth + 1))
+                if Rc::ptr_eq(a, b) {
+                    return Ok(true);
                 }
+                let (a, b) = (a.0.borrow(), b.0.borrow());
+                if a.len() != b.len() {
+                    return Ok(false);
+                }
+                for (a, b) in a.iter().zip(b.iter()) {
+                    if !a.java_equals(b, depth + 1, work)? {
+                        return Ok(false);
+                    }
+                }
+                true
             }
             (Self::Map(a) | Self::Namespace(a), Self::Map(b) | Self::Namespace(b)) => {
-                Rc::ptr_eq(a, b) || {
-                    let (a, b) = (a.0.borrow(), b.0.borrow());
-                    let same = |(key, value): (&Arc<str>, &Val)| {
-                        b.get(key).is_some_and(|other| value.java_equals(other, depth + 1))
-                    };
-                    a.len() == b.len() && a.iter().all(same)
+                if Rc::ptr_eq(a, b) {
+                    return Ok(true);
                 }
+                let (a, b) = (a.0.borrow(), b.0.borrow());
+                if a.len() != b.len() {
+                    return Ok(false);
+                }
+                for (key, value) in a.iter() {
+                    work.take_bytes(key.len())?;
+                    let Some(other) = b.get(key) else { return Ok(false) };
+                    if !value.java_equals(other, depth + 1, work)? {
+                        return Ok(false);
+                    }
+                }
+                true
             }
-            (Self::Pair(a), Self::Pair(b)) => a.0 == b.0 && a.1.java_equals(&b.1, depth + 1),
+            (Self::Pair(a), Self::Pair(b)) => a.0 == b.0 && a.1.java_equals(&b.1, depth + 1, work)?,
             _ => self.same_as(other),
+        })
+    }
+}
+
+fn same_text(a: &Arc<str>, b: &Arc<str>, work: &Work) -> Evaluated<bool> {
+    if a.len() != b.len() || Arc::ptr_eq(a, b) {
+        return Ok(a.len() == b.len());
+    }
+    work.take_bytes(a.len())?;
+    Ok(a == b)
+}
+
+/// The first item that equals `wanted`.
+pub fn position(items: &[Val], wanted: &Val, work: &Work) -> Evaluated<Option<usize>> {
+    for (n, item) in items.iter().enumerate() {
+        if item.java_equals(wanted, 0, work)? {
+            return Ok(Some(n));
         }
+    }
+    Ok(None)
+}
+
+impl ListCell {
+    /// A copy of the items.
+    pub fn items(&self, work: &Work) -> Evaluated<Vec<Val>> {
+        let items = self.0.borrow();
+        work.take(items.len())?;
+        Ok(items.clone())
     }
 }
