@@ -214,8 +214,10 @@ impl Config {
 mod tests {
     use super::*;
 
+    /// On Windows a path is absolute only with a drive.
     fn parse(text: &str) -> Result<Config, String> {
-        Config::parse(Path::new("agent.toml"), text).map_err(|error| crate::chain(&error))
+        let text = if cfg!(windows) { text.replace("'/", "'C:/") } else { text.to_owned() };
+        Config::parse(Path::new("agent.toml"), &text).map_err(|error| crate::chain(&error))
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub mod preflight;
 pub mod private;
 pub mod probe;
 pub mod process;
+#[cfg(windows)]
+pub mod service;
 pub mod step;
 pub mod telemetry;
 pub mod tls;
@@ -41,4 +43,15 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 /// The wall clock, read here and nowhere else.
 pub fn wall_clock() -> fleet::time::Timestamp {
     fleet::time::Timestamp(jiff::Timestamp::now().as_millisecond())
+}
+
+/// Threads that wait for something that does not come get this long when the agent ends.
+pub const SHUTDOWN_TIME: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// What everything runs on.
+///
+/// # Errors
+/// The system gives no threads.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }

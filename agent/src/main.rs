@@ -4,7 +4,6 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
-    time::Duration,
 };
 
 use agent::{chain, config::Config, doctor, identity::Store, link, preflight, telemetry};
@@ -13,13 +12,17 @@ use fleet::token::JoinToken;
 
 /// The configuration cannot be used; systemd must not start it again (`RestartPreventExitStatus=64`).
 const EXIT_CONFIG: u8 = 64;
+#[cfg(not(windows))]
+const CONFIG_PATH: &str = "/etc/convoy/agent.toml";
+#[cfg(windows)]
+const CONFIG_PATH: &str = r"C:\ProgramData\Convoy\agent.toml";
 
 /// Keeps one host's WSO2 server as its fleet declares it.
 #[derive(Debug, Parser)]
 #[command(name = "convoy-agent", version)]
 struct Arguments {
     /// The configuration file.
-    #[arg(long, global = true, default_value = "/etc/convoy/agent.toml")]
+    #[arg(long, global = true, default_value = CONFIG_PATH)]
     config: PathBuf,
     /// Read and check the configuration, and do nothing else.
     #[arg(long, global = true)]
@@ -47,10 +50,36 @@ enum Command {
     },
     /// Look for what stands in the way.
     Doctor,
+    /// The agent as a service of Windows.
+    #[cfg(windows)]
+    #[command(subcommand)]
+    Service(Service),
+    /// Send Ctrl-C to everything in a process's console; the agent calls this to stop its server.
+    #[cfg(windows)]
+    #[command(name = agent::process::INTERRUPT_COMMAND, hide = true)]
+    InterruptConsole {
+        #[arg(long)]
+        pid: u32,
+    },
+}
+
+#[cfg(windows)]
+#[derive(Debug, Subcommand)]
+enum Service {
+    /// Register it, to start with the machine; needs an administrator. Start it with `sc start convoy-agent`.
+    Install,
+    /// Stop it and take the registration back. The server goes on.
+    Uninstall,
+    /// What the service control manager runs.
+    Run,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    #[cfg(windows)]
+    if let Some(Command::InterruptConsole { pid }) = arguments.command {
+        return interrupt(pid);
+    }
     let config = match Config::read(&arguments.config) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIG, &chain(&error)),
@@ -58,8 +87,12 @@ fn main() -> ExitCode {
     if arguments.check_config {
         return ExitCode::SUCCESS;
     }
+    #[cfg(windows)]
+    if let Some(Command::Service(what)) = arguments.command {
+        return service(&what, config, &arguments.config);
+    }
     telemetry::start(&config.log);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match agent::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("cannot start: {error}")),
     };
@@ -70,12 +103,42 @@ fn main() -> ExitCode {
         Command::Enroll { token, token_file, coordinator } => read_token(token, token_file)
             .and_then(|token| runtime.block_on(enroll(&config, &token, coordinator.as_deref()))),
         Command::Doctor => runtime.block_on(examine(&config)),
+        #[cfg(windows)]
+        Command::Service(_) | Command::InterruptConsole { .. } => Ok(()),
     };
     // Threads that wait for the server's end would keep the process.
-    runtime.shutdown_timeout(Duration::from_millis(200));
+    runtime.shutdown_timeout(agent::SHUTDOWN_TIME);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(1, &error),
+    }
+}
+
+#[cfg(windows)]
+fn interrupt(pid: u32) -> ExitCode {
+    let sent = agent::runtime().and_then(|it| it.block_on(agent::process::interrupt_console(pid)));
+    match sent {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format!("no Ctrl-C for process {pid}: {error}")),
+    }
+}
+
+#[cfg(windows)]
+fn service(what: &Service, config: Config, path: &std::path::Path) -> ExitCode {
+    use agent::service;
+    let done = match what {
+        Service::Install => service::install(path),
+        Service::Uninstall => service::uninstall(),
+        Service::Run => {
+            if let Err(error) = telemetry::start_in_file(&config.log, &config.data_dir) {
+                return fail(1, &format!("cannot write a log in {}: {error}", config.data_dir.display()));
+            }
+            service::run(config)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &chain(&error)),
     }
 }
 

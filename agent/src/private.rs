@@ -1,7 +1,7 @@
 //! Files of the agent's own data directory: readable by its user only, replaced as a whole, durable on return.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write as _},
     path::Path,
 };
@@ -72,7 +72,7 @@ pub fn clear_staged(dir: &Path) -> io::Result<()> {
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     step("own sync directory")?;
     #[cfg(unix)]
-    File::open(dir)?.sync_all()?;
+    fs::File::open(dir)?.sync_all()?;
     #[cfg(not(unix))]
     let _ = dir;
     Ok(())

@@ -215,7 +215,7 @@ impl World {
             Action::Mend { paths, bundle } => self.files.start_job(Job::Mend(paths, bundle)),
             Action::Look { home } => self.spawn(self.processes.clone().look(home)),
             Action::Launch(bundle) => {
-                info!(home = bundle.service.home, script = %bundle.service.script_unix, "Starting the server");
+                info!(home = bundle.service.home, script = %bundle.service.script(), "Starting the server");
                 // What it will render with.
                 self.files.start_job(Job::ReadPack(bundle.service.home.clone()));
                 self.spawn(self.processes.clone().launch(bundle));

@@ -45,3 +45,12 @@ pub fn has(name: &str) -> bool {
     let status = cargo().args([name, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
+
+/// Whether Rust's standard library for this target is installed.
+pub fn has_standard_library(target: &str) -> bool {
+    let output = Command::new("rustc").args(["--print", "target-libdir", "--target", target]).output();
+    output.is_ok_and(|output| {
+        let directory = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+        std::fs::read_dir(directory).is_ok_and(|mut files| files.next().is_some())
+    })
+}

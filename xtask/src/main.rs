@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask test`, `check`, `demo`. They call cargo and the built programs, and
-//! install nothing.
+//! install nothing unless asked to (`windows --setup`, `macos --setup`).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people")]
 
 use std::process::ExitCode;
@@ -10,6 +10,8 @@ use clap::{Args, Parser, Subcommand};
 mod bench;
 mod cargo;
 mod demo;
+#[cfg(unix)]
+mod macos;
 mod sim;
 mod verify;
 #[cfg(unix)]
@@ -35,6 +37,10 @@ enum Task {
     Sim(sim::Sim),
     /// Measure a part, built for release.
     Bench(bench::Bench),
+    /// Type-check for macOS.
+    #[cfg(unix)]
+    #[command(name = "macos")]
+    MacOs(macos::MacOs),
     /// Build the agent for Windows and run its tests under Wine.
     #[cfg(unix)]
     Windows(windows::Windows),
@@ -69,6 +75,8 @@ fn run(typed: Typed) -> Result<ExitCode> {
         Task::Demo(demo) => demo::run(&demo),
         Task::Sim(asked) => sim::run(&asked),
         Task::Bench(asked) => bench::run(&asked),
+        #[cfg(unix)]
+        Task::MacOs(asked) => macos::run(&asked),
         #[cfg(unix)]
         Task::Windows(asked) => windows::run(&asked),
         #[cfg(unix)]

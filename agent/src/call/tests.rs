@@ -1,7 +1,6 @@
-use fleet::{
-    call::{Hook, HookFailure},
-    spec::Secret,
-};
+#[cfg(unix)]
+use fleet::call::{Hook, HookFailure};
+use fleet::spec::Secret;
 use tokio::net::TcpListener;
 
 use super::*;

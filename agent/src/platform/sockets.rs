@@ -1,10 +1,9 @@
 //! Who listens on which TCP port. Linux reads /proc, macOS asks `lsof`, Windows asks `netstat`: all three are parts of
 //! their systems, and none needs privileges for the agent's own processes.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr};
+#[cfg(any(test, target_os = "linux"))]
+use std::{collections::BTreeMap, net::Ipv6Addr};
 
 use fleet::preflight::facts::Seen;
 
@@ -45,6 +44,18 @@ pub fn ports_of(pids: &[u32]) -> Seen<Vec<u16>> {
     ports.sort_unstable();
     ports.dedup();
     Ok(ports)
+}
+
+/// Whether this process listens on the port, by what the system tells of its sockets; `None` if it does not tell whose
+/// they are.
+#[cfg(any(test, not(target_os = "linux")))]
+pub fn is_held_by(sockets: &[Socket], port: u16, pid: u32) -> Option<bool> {
+    let mut on_port = sockets.iter().filter(|socket| socket.port == port);
+    if on_port.clone().any(|socket| socket.pid == Some(pid)) {
+        return Some(true);
+    }
+    let tells = sockets.iter().any(|socket| socket.pid.is_some());
+    (tells && on_port.all(|socket| socket.pid.is_some())).then_some(false)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -218,6 +229,15 @@ mod tests {
              \u{20} TCP    [::]:9763        [::]:0           LISTENING    312\r\n";
         let socket = |address: &str, port| Socket { address: address.parse().unwrap(), port, pid: Some(312) };
         assert_eq!(from_netstat(text), [socket("0.0.0.0", 9443), socket("::", 9763)]);
+    }
+
+    #[test]
+    fn a_socket_without_an_owner_is_nobodys_and_not_anothers() {
+        let socket = |port, pid| Socket { address: Ipv4Addr::UNSPECIFIED.into(), port, pid };
+        let sockets = [socket(9443, Some(312)), socket(9763, Some(400)), socket(9999, None)];
+        let held = |port| is_held_by(&sockets, port, 312);
+        assert_eq!([9443, 9763, 9999, 1].map(held), [Some(true), Some(false), None, Some(false)]);
+        assert_eq!(is_held_by(&[], 9443, 312), None);
     }
 
     #[cfg(not(windows))]

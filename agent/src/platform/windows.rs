@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use fleet::preflight::facts::{Owner, Seen};
-use sysinfo::Disks;
 
 use super::User;
 
@@ -21,16 +20,11 @@ pub(super) fn mode(_path: &Path) -> Seen<u32> {
 }
 
 pub(super) fn disk_free(path: &Path) -> Seen<u64> {
-    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    // The canonical form is `\\?\C:\…`, mount points are `C:\`.
-    let text = path.to_string_lossy().trim_start_matches(r"\\?\").to_owned();
-    let disks = Disks::new_with_refreshed_list().map_err(|error| format!("disks: {error}"))?;
-    disks
-        .iter()
-        .filter(|disk| text.starts_with(&*disk.mount_point().to_string_lossy()))
-        .max_by_key(|disk| disk.mount_point().as_os_str().len())
-        .map(sysinfo::Disk::available_space)
-        .ok_or_else(|| format!("no disk is known for {text}"))
+    let mut free = 0;
+    let path = path.to_string_lossy();
+    winsafe::GetDiskFreeSpaceEx(Some(&path), Some(&mut free), None, None)
+        .map(|()| free)
+        .map_err(|error| format!("{path}: {error}"))
 }
 
 pub(super) fn open_files_limit() -> Seen<Option<u64>> {

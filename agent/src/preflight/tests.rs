@@ -1,6 +1,8 @@
 use std::{fs, net::TcpListener, time::Duration};
 
-use fleet::bundle::{Port, RestartPolicy, Thresholds};
+#[cfg(unix)]
+use fleet::bundle::Port;
+use fleet::bundle::{RestartPolicy, Thresholds};
 
 use super::*;
 

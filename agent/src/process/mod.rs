@@ -15,6 +15,8 @@ mod stop;
 mod supervise;
 mod table;
 
+#[cfg(windows)]
+pub use self::stop::{INTERRUPT_COMMAND, interrupt_console};
 pub use self::{
     console::Console,
     stop::Stopper,

@@ -3,11 +3,11 @@
 use std::{fs, io, path::Path, process::Stdio};
 
 use fleet::{bundle::Bundle, node::Failure, observed::RefusalReason};
-#[cfg(windows)]
-use process_wrap::tokio::JobObject;
 #[cfg(unix)]
 use process_wrap::tokio::ProcessSession;
 use process_wrap::tokio::{ChildWrapper, CommandWrap};
+#[cfg(windows)]
+use process_wrap::tokio::{CreationFlags, JobObject};
 use tokio::process::Command;
 
 use super::{console::Console, environment::environment};
@@ -69,9 +69,10 @@ pub fn spawn(
     let mut wrap = CommandWrap::from(command);
     #[cfg(unix)]
     wrap.wrap(ProcessSession);
-    // Not ended with the agent: the job's handle is closed without the flag that would kill its processes.
+    // Not ended with the agent: the job's handle is closed without the flag that would kill its processes. A hidden
+    // console of its own takes the Ctrl-C that stops it; in a process group of its own it would not hear it.
     #[cfg(windows)]
-    wrap.wrap(JobObject);
+    wrap.wrap(CreationFlags(windows::Win32::System::Threading::CREATE_NO_WINDOW)).wrap(JobObject);
     write_launch_files(bundle, cache, owner)?;
     let child = wrap.spawn().map_err(|error| failed("start the script", &error))?;
     Ok(Script { child, output_from })

@@ -1,6 +1,7 @@
 //! Ending servers on Unix: signals to java and to the session that its script leads.
 
 use fleet::observed::ProcessIdentity;
+use process_wrap::tokio::ChildWrapper;
 
 use super::table;
 
@@ -33,6 +34,12 @@ impl Stopper {
             signal(process, rustix::process::Signal::KILL);
         }
     }
+}
+
+/// Takes the exit of a script: it is our child, and would stay a zombie.
+pub async fn reap(mut child: Box<dyn ChildWrapper>) {
+    // How a script ends tells nothing.
+    drop(child.wait().await);
 }
 
 /// Through a pidfd, so that the signal never reaches a later process of the same number.

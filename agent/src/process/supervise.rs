@@ -12,6 +12,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     console::{Console, Follower},
     spawn::{Script, spawn},
+    stop,
     table::{self, Server},
 };
 use crate::{cache::Cache, files::Defaults};
@@ -77,10 +78,9 @@ impl Processes {
             Ok(script) => script,
             Err(failure) => return self.tell(Event::LaunchFailed(failure)).await,
         };
-        let Script { mut child, output_from } = script;
+        let Script { child, output_from } = script;
         let id = child.id().and_then(ScriptId::of);
-        // The script is our child: somebody has to take its exit, or it stays a zombie.
-        let reaper = tokio::spawn(async move { child.wait().await });
+        let reaper = tokio::spawn(stop::reap(child));
         let follower = self.console.follow(output_from, bundle.service.ready_lines.clone());
         let mut watch = Watched {
             processes: self,

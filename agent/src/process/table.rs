@@ -161,7 +161,6 @@ mod linux {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
 #[cfg(windows)]
 pub use portable::is_script;
 #[cfg(not(target_os = "linux"))]
@@ -173,6 +172,7 @@ mod portable {
     use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
     use super::{Server, is_server};
+    use crate::platform::sockets;
 
     fn table(pids: ProcessesToUpdate<'_>) -> Option<System> {
         let mut system = System::new().ok()?;
@@ -225,7 +225,7 @@ mod portable {
 
     /// Whether this process listens on a TCP port; `None` if the host does not let us see.
     pub fn owns_port(process: &ProcessIdentity, port: u16) -> Option<bool> {
-        Some(crate::platform::sockets::ports_of(&[process.pid]).ok()?.contains(&port))
+        sockets::is_held_by(&sockets::listening().ok()?, port, process.pid)
     }
 
     /// Whether a process is the interpreter of a batch file.

@@ -15,4 +15,5 @@ mod supervision;
 mod traps;
 mod vault;
 mod watching;
+mod windows;
 mod writers;

@@ -79,9 +79,19 @@ impl Rig {
 
     /// The same, with more in the agent's configuration.
     pub async fn open_with(product: &str, settings: &str) -> Result<Self> {
-        let programs = Programs::locate()?;
-        let lease = OffsetLease::take()?;
         let directory = tempfile::Builder::new().prefix("convoy-agent-").tempdir()?;
+        Self::open_in(directory, &Programs::locate()?, product, |_, agent| agent.add_setting(settings)).await
+    }
+
+    /// The same in this directory, with these programs; `arrange` may change the pack and the agent's configuration
+    /// before the agent first runs.
+    pub async fn open_in(
+        directory: tempfile::TempDir,
+        programs: &Programs,
+        product: &str,
+        arrange: impl FnOnce(&Pack, &Agent) -> Result<()>,
+    ) -> Result<Self> {
+        let lease = OffsetLease::take()?;
         let teardown = Teardown::of(directory.path());
         let offset = lease.offset(0);
         let product: Product = product.parse()?;
@@ -89,14 +99,9 @@ impl Rig {
         spec.offset = offset;
         let pack = pack::generate(&directory.path().join("node"), &spec)?;
         let (coordinator, stop) = serve(directory.path(), &lease).await?;
-        let mut agent = Agent::configure(
-            &programs,
-            &directory.path().join("agent"),
-            "is-1",
-            &pack.home,
-            &pack.java_home,
-        )?;
-        agent.add_setting(settings)?;
+        let agent_dir = directory.path().join("agent");
+        let mut agent = Agent::configure(programs, &agent_dir, "is-1", &pack.home, &pack.java_home)?;
+        arrange(&pack, &agent)?;
         let (token, _) =
             coordinator.create_token(&node(), Duration::from_secs(600), "test").await.context("a token")?;
         let (code, said) = agent.enrol_with(&token.to_text()).await?;

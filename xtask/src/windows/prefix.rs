@@ -1,6 +1,5 @@
-//! `cargo xtask windows`: builds the agent for Windows and runs its tests, and those of `fleet`, under Wine.
+//! A Wine prefix of this checkout: what its programs see of the machine, and that it is not more.
 //!
-//! Installs only when asked (`--setup`). Wine is not Windows: docs/windows.md says what this proves and what not.
 //! Three hazards shape the code. A batch file under Wine could delete this machine's files through drive Z: (which is
 //! `/`) or through the links to the home directory that Wine makes: so there is no Z:, Wine gets a home of its own, and
 //! the runner refuses a prefix that has either. Wine without WINEPREFIX makes a prefix in the home directory: so every
@@ -8,25 +7,19 @@
 //! started first, on nothing, and ended last, by prefix and never by name.
 
 use std::{
-    ffi::OsString,
     fs,
-    os::unix::{fs::symlink, process::CommandExt as _},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
 
-use crate::cargo::{cargo, root, step, target};
+use super::LINKER;
+use crate::cargo::{root, step, target};
 
-const TARGET: &str = "x86_64-pc-windows-gnu";
-const LINKER: &str = "x86_64-w64-mingw32-gcc";
-const PACKAGES: [&str; 3] = ["gcc-mingw-w64-x86-64-posix", "wine64", "wine"];
 /// Written last into a prefix: without it the prefix is half made.
-const READY: &str = ".convoy-ready";
-/// A hanging test must not hold a whole run.
-const TESTS_LIMIT: &str = "1500";
+const READY: &str = ".convoy-ready-2";
 
 /// Rust's standard library takes its random numbers from a DLL that Wine has since version 10 only.
 const RANDOM_SHIM: &str = r#"#include <windows.h>
@@ -42,163 +35,24 @@ __declspec(dllexport) BOOL WINAPI ProcessPrng(PBYTE out, SIZE_T size) {
 }
 "#;
 
-/// What to do for Windows.
-#[derive(Debug, Args)]
-pub struct Windows {
-    /// Install what is missing: the Rust target, mingw-w64 and Wine (Debian packages, needs root), a Wine prefix.
-    #[arg(long)]
-    setup: bool,
-    /// Do nothing, successfully, where the toolchain is not on this machine.
-    #[arg(long)]
-    if_present: bool,
-    /// Lints instead of tests: needs mingw-w64 but no Wine.
-    #[arg(long)]
-    check: bool,
-    /// Handed to the test programs.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    words: Vec<String>,
-}
-
-/// What cargo calls for each Windows program.
-#[derive(Debug, Args)]
-pub struct WindowsRun {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-    words: Vec<OsString>,
-}
-
-/// Builds and tests, or lints.
-pub fn run(asked: &Windows) -> Result<ExitCode> {
-    let prefix = Prefix::own();
-    if asked.setup {
-        set_up(&prefix)?;
-    }
-    let missing = missing(&prefix, asked.check);
-    if !missing.is_empty() {
-        println!("\n=== windows: this machine lacks {}", missing.join(", "));
-        println!("    `cargo xtask windows --setup` installs it (Debian, as root); see docs/windows.md");
-        return Ok(if asked.if_present { ExitCode::SUCCESS } else { ExitCode::FAILURE });
-    }
-    if asked.check {
-        let mut lints = windows_cargo("clippy")?;
-        lints.args(["--all-targets", "-p", "convoy-agent", "-p", "convoy-fleet", "--", "-D", "warnings"]);
-        return step("windows lints", &mut lints).map(|()| ExitCode::SUCCESS);
-    }
-    test(&prefix, &asked.words).map(|()| ExitCode::SUCCESS)
-}
-
-fn test(prefix: &Prefix, words: &[String]) -> Result<()> {
-    prefix.map_checkout()?;
-    let mut build = windows_cargo("test")?;
-    build.args(["--no-run", "-p", "convoy-agent", "-p", "convoy-fleet"]);
-    step("windows build", &mut build)?;
-    prefix.wake()?;
-    let mut tests = windows_cargo("test")?;
-    tests.args(["--no-fail-fast", "-p", "convoy-agent", "-p", "convoy-fleet", "--"]).args(words);
-    let outcome = step("windows tests under Wine", &mut limited(&tests));
-    prefix.end()?;
-    outcome
-}
-
-/// Becomes the Windows program, inside the prefix.
-pub fn run_program(asked: &WindowsRun) -> Result<ExitCode> {
-    let prefix = Prefix::own();
-    prefix.refuse_unsafe()?;
-    let error = prefix.command("wine").args(&asked.words).exec();
-    Err(error).context("cannot run wine")
-}
-
-/// Cargo for Windows, with a target folder of its own and this program as the runner.
-fn windows_cargo(task: &str) -> Result<Command> {
-    let own = std::env::current_exe().context("cannot tell where this program is")?;
-    let runner = format!("target.{TARGET}.runner=[{:?}, \"windows-run\"]", own.display().to_string());
-    let mut command = cargo();
-    command
-        .args(["--config", &runner])
-        .args(["--config", &format!("target.{TARGET}.linker={LINKER:?}")])
-        .args([task, "--locked", "--target", TARGET, "--target-dir"])
-        .arg(target().join("windows"))
-        .env("CARGO_INCREMENTAL", "0")
-        .stdin(Stdio::null());
-    Ok(command)
-}
-
-/// The same command under `timeout`.
-fn limited(command: &Command) -> Command {
-    let mut limited = Command::new("timeout");
-    limited.arg(TESTS_LIMIT).arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
-    for (name, value) in command.get_envs() {
-        limited.env(name, value.unwrap_or_default());
-    }
-    if let Some(directory) = command.get_current_dir() {
-        limited.current_dir(directory);
-    }
-    limited
-}
-
-fn missing(prefix: &Prefix, check_only: bool) -> Vec<String> {
-    let mut missing = Vec::new();
-    if !has_standard_library() {
-        missing.push(format!("the Rust target {TARGET}"));
-    }
-    if !is_program(LINKER) {
-        missing.push(format!("{LINKER} (package {})", PACKAGES[0]));
-    }
-    if !check_only && !is_program("wine") {
-        missing.push("wine (packages wine64 and wine)".to_owned());
-    } else if !check_only && !prefix.is_ready() {
-        missing.push(format!("a Wine prefix at {}", prefix.directory.display()));
-    }
-    missing
-}
-
-fn has_standard_library() -> bool {
-    let output = Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).output();
-    output.is_ok_and(|output| {
-        let directory = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-        fs::read_dir(directory).is_ok_and(|mut files| files.next().is_some())
-    })
-}
-
-/// Looks for the program without running it: asking `wine` for its version would make a prefix.
-fn is_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
-}
-
-fn set_up(prefix: &Prefix) -> Result<()> {
-    if !has_standard_library() {
-        step("windows target", Command::new("rustup").args(["target", "add", TARGET]))?;
-    }
-    if !is_program(LINKER) || !is_program("wine") {
-        let apt = || {
-            let mut command = Command::new("apt-get");
-            command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
-            command
-        };
-        step("package lists", apt().args(["update", "-qq"]))?;
-        step("packages", apt().args(["install", "-y", "-qq", "--no-install-recommends"]).args(PACKAGES))?;
-    }
-    if prefix.is_ready() { Ok(()) } else { prefix.make() }
-}
-
 /// A Wine prefix of this checkout: a C: drive and a registry that nothing else uses.
-struct Prefix {
+pub struct Prefix {
     directory: PathBuf,
     home: PathBuf,
 }
 
 impl Prefix {
-    fn own() -> Self {
+    pub fn own() -> Self {
         let base = target().join("wine");
         Self { directory: base.join("prefix"), home: base.join("home") }
     }
 
-    fn is_ready(&self) -> bool {
+    pub fn is_ready(&self) -> bool {
         self.directory.join(READY).is_file()
     }
 
     /// The only way to call a program of Wine.
-    fn command(&self, program: &str) -> Command {
+    pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
             .env("WINEPREFIX", &self.directory)
@@ -218,7 +72,7 @@ impl Prefix {
         command.status().map(|_status| ()).with_context(|| format!("cannot run {program}"))
     }
 
-    fn make(&self) -> Result<()> {
+    pub fn make(&self) -> Result<()> {
         println!("\n=== wine prefix at {}", self.directory.display());
         if self.directory.exists() {
             fs::remove_dir_all(&self.directory).context("cannot remove a half-made prefix")?;
@@ -233,8 +87,8 @@ impl Prefix {
         if !system.join("bcryptprimitives.dll").exists() {
             self.build_shim(&system)?;
         }
-        // Wine 8 poses as Windows 7, on which Rust programs do not run.
-        let version = ["reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f"];
+        // sysinfo reads command lines by a call that Wine 8 lacks, unless the system is older than Windows 8.1.
+        let version = ["reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win8", "/f"];
         self.quietly("wine", &version)?;
         self.quietly("wineserver", &["-w"])?;
         self.cut_ways_out()?;
@@ -261,7 +115,7 @@ impl Prefix {
         remove_links(&self.directory.join("drive_c/users"))
     }
 
-    fn refuse_unsafe(&self) -> Result<()> {
+    pub fn refuse_unsafe(&self) -> Result<()> {
         if !self.is_ready() {
             bail!("no Wine prefix; run `cargo xtask windows --setup`");
         }
@@ -276,7 +130,7 @@ impl Prefix {
     }
 
     /// The checkout is drive W:, so that tests find their files.
-    fn map_checkout(&self) -> Result<()> {
+    pub fn map_checkout(&self) -> Result<()> {
         let drive = self.directory.join("dosdevices/w:");
         if fs::read_link(&drive).is_ok_and(|to| to == root()) {
             return Ok(());
@@ -288,13 +142,13 @@ impl Prefix {
     }
 
     /// Starts Wine's background processes on nothing, so that they hold nobody's output.
-    fn wake(&self) -> Result<()> {
+    pub fn wake(&self) -> Result<()> {
         self.refuse_unsafe()?;
         self.quietly("wine", &["wineboot"])
     }
 
     /// Ends this prefix's processes, and only these.
-    fn end(&self) -> Result<()> {
+    pub fn end(&self) -> Result<()> {
         self.quietly("wineserver", &["-k"])
     }
 }
