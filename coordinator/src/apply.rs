@@ -12,7 +12,9 @@ use fleet::{
     observed::Drift,
     plan::{NodePlan, PlannedNode},
     restart,
-    rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules, order},
+    rollout::{
+        ControlError, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules, order, phase::phased_changes,
+    },
     spec::{Absent, ComposedNode, Composition, Fleet, Secrets, Sources, compose_with},
     time::Timestamp,
 };
@@ -181,7 +183,9 @@ impl Coordinator {
         let Some(fleet) = composition.fleet else { return Ok(planned) };
         let before = self.stored_nodes(&snapshot, &fleet).await?;
         let packs = self.node_packs(&snapshot, &fleet, (&before, given)).await?;
+        let phased = phased(&before, &fleet);
         let weighed = self.weigh(fleet, before, packs).await?;
+        planned.findings.extend(phased);
         let fleet = planned.take(weighed, &snapshot);
         for (name, target) in snapshot.revision.iter().flat_map(|revision| &revision.nodes) {
             if !fleet.nodes.contains_key(name) {
@@ -240,6 +244,7 @@ impl Coordinator {
         let packs = self.node_packs(&snapshot, &fleet, (&before, given)).await?;
         let (fleet, doubts) = self.doubts(fleet, packs).await?;
         findings.extend(doubts);
+        findings.extend(phased(&before, &fleet));
         if has_errors(&findings) {
             return Ok(Applied::Refused { findings, why: String::new() });
         }
@@ -273,7 +278,11 @@ impl Coordinator {
             let overridden = intent.windows_overridden.clone();
             let number = newest.next();
             let rollout = self.new_rollout(&snapshot, fleet, draft, (number, overridden)).await?;
-            let same = snapshot.revision.as_ref().is_some_and(|revision| revision.nodes == draft.nodes);
+            let same = snapshot.revision.as_ref().is_some_and(|revision| {
+                // Guards and rollbacks go by the rules of a revision, so other rules make another one.
+                revision.nodes == draft.nodes
+                    && revision.rules.as_ref().is_none_or(|rules| *rules == draft.rules)
+            });
             if same && rollout.steps.is_empty() {
                 return Ok(Ok((newest, None)));
             }
@@ -373,6 +382,15 @@ impl Coordinator {
         }
         Ok(Some(PlannedNode { bundle, contents }))
     }
+}
+
+/// Keys that must not change in one go. Nodes that are new have nothing to agree on yet.
+fn phased(before: &BTreeMap<NodeName, PlannedNode>, fleet: &Fleet) -> Vec<Finding> {
+    let pairs = fleet.nodes.iter().filter_map(|(name, node)| {
+        let old = &before.get(name)?.bundle;
+        Some((name.clone(), (old, &node.bundle)))
+    });
+    phased_changes(&pairs.collect()).into_iter().map(Finding::from).collect()
 }
 
 /// Everything that a revision names: files, encoded bundles, and the directory as typed.

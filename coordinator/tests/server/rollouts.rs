@@ -28,6 +28,42 @@ async fn an_applied_change_reaches_every_node_once() {
     // The same again is nothing to do.
     let again = coordinator.apply(&small_fleet("two.example.org"), None).await;
     assert_eq!((again.revision, again.rollout), (2, 0));
+    // Other rules are something to do: guards and rollbacks go by the newest ones.
+    let mut other = small_fleet("two.example.org");
+    let manifest = other.get_mut("fleet.toml").unwrap();
+    *manifest = manifest.replace("soak = \"1ms\"", "soak = \"2ms\"");
+    let ruled = coordinator.apply(&other, None).await;
+    assert_eq!((ruled.revision, ruled.rollout), (3, 3));
+    coordinator.until("rollout 3 done", rollout_is("done", 3)).await;
+    for agent in &agents {
+        assert_eq!(*agent.assigned.borrow(), [1, 2]);
+    }
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn keys_and_what_trusts_them_do_not_change_in_one_go() {
+    let coordinator = TestCoordinator::start().await;
+    let agents = two_agents(&coordinator).await;
+    let with = |key: &str, trust: &str| {
+        let mut files = small_fleet("one.example.org");
+        let security = "files/km/repository/resources/security";
+        files.insert(format!("{security}/wso2carbon.jks"), key.to_owned());
+        files.insert(format!("{security}/client-truststore.jks"), trust.to_owned());
+        files
+    };
+    coordinator.apply(&with("k1", "t1"), None).await;
+    coordinator.until("rollout 1 done", rollout_is("done", 1)).await;
+    let refused = coordinator.apply(&with("k2", "t2"), None).await;
+    let codes: Vec<&str> = refused.findings.iter().map(|finding| finding.code.as_str()).collect();
+    assert!(refused.refused && codes.contains(&"CV552"), "{refused:?}");
+    coordinator.apply(&with("k1", "t12"), None).await;
+    coordinator.until("rollout 2 done", rollout_is("done", 2)).await;
+    let warned = coordinator.apply(&with("k2", "t12"), None).await;
+    let codes: Vec<&str> = warned.findings.iter().map(|finding| finding.code.as_str()).collect();
+    assert!(!warned.refused && codes.contains(&"CV553"), "{warned:?}");
+    coordinator.until("rollout 3 done", rollout_is("done", 3)).await;
+    assert_eq!(*agents[0].assigned.borrow(), [1, 2, 3]);
     coordinator.stop().await;
 }
 

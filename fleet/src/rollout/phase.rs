@@ -7,13 +7,11 @@
 //! holds a certificate is not in a manifest. A revision that changes keys and trust together is therefore refused, with
 //! the way out; one that changes keys alone is a switch, and gets a warning that says what must have gone before.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     bundle::{Bundle, HomePath, RestartClass},
+    finding::{Finding, Severity},
     ids::NodeName,
 };
 
@@ -35,20 +33,36 @@ impl PhasedChange {
     }
 }
 
-impl fmt::Display for PhasedChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, nodes, trust_changes_too } = self;
-        write!(
-            f,
-            "{path} changes on {} nodes, which cannot trust each other while only some have it: ",
-            nodes.len()
-        )?;
-        if *trust_changes_too {
-            f.write_str(
-                "first apply the changed truststore alone, then the key, then drop the old certificate",
+impl From<PhasedChange> for Finding {
+    fn from(change: PhasedChange) -> Self {
+        let PhasedChange { path, nodes, trust_changes_too } = change;
+        let names: Vec<&str> = nodes.iter().map(NodeName::as_str).collect();
+        let (code, severity, what, remedy) = if trust_changes_too {
+            (
+                "CV552",
+                Severity::Error,
+                "changes together with a truststore",
+                "apply the truststore with the old and the new certificate first, then the key, then the truststore \
+                 without the old one; a rule with restart = \"restart\" for the path says that it need not be phased",
             )
         } else {
-            f.write_str("every node's truststore must hold the new certificate already, by an earlier apply")
+            (
+                "CV553",
+                Severity::Warning,
+                "changes",
+                "make sure that every node's truststore holds the new certificate already, by an earlier apply",
+            )
+        };
+        Finding {
+            code,
+            severity,
+            place: None,
+            node: None,
+            message: format!(
+                "{path} {what} on {}, which cannot trust each other while only some of them have it",
+                names.join(", ")
+            ),
+            remedy: remedy.to_owned(),
         }
     }
 }
@@ -66,12 +80,9 @@ pub fn phased_changes(nodes: &BTreeMap<NodeName, (&Bundle, &Bundle)>) -> Vec<Pha
     for (name, (old, new)) in nodes {
         for (path, file) in &new.files {
             let changed = old.files.get(path).is_some_and(|before| before.meaning != file.meaning);
-            if !changed || file.restart != RestartClass::Phased {
-                continue;
-            }
-            if trusts(path) {
+            if changed && trusts(path) {
                 trust_changes_too = true;
-            } else {
+            } else if changed && file.restart == RestartClass::Phased {
                 changes.entry(path).or_default().insert(name.clone());
             }
         }
@@ -81,4 +92,58 @@ pub fn phased_changes(nodes: &BTreeMap<NodeName, (&Bundle, &Bundle)>) -> Vec<Pha
         .filter(|(_, on)| 1 < on.len())
         .map(|(path, nodes)| PhasedChange { path: path.clone(), nodes, trust_changes_too })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::{Fleet, Sources, compose};
+
+    fn fleet(files: &[(&str, &str)]) -> Fleet {
+        let fleet = "name = \"f\"\n[groups.g]\nproduct = \"wso2is-7.2\"\n\
+                     [nodes.a]\ngroup = \"g\"\nhost = \"h1\"\nhome = \"/opt/is\"\n\
+                     [nodes.b]\ngroup = \"g\"\nhost = \"h2\"\nhome = \"/opt/is\"\n";
+        let security = "repository/resources/security";
+        let mut sources = vec![("fleet.toml".to_owned(), fleet.as_bytes().to_vec())];
+        for (path, content) in files {
+            let (of, name) = path.split_once('/').expect("of and name");
+            let path = format!("files/{of}/{security}/{name}");
+            sources.push((path, content.as_bytes().to_vec()));
+        }
+        let composition = compose(&Sources(sources.into_iter().collect()));
+        composition.fleet.unwrap_or_else(|| panic!("{:?}", composition.findings))
+    }
+
+    fn check(old: &[(&str, &str)], new: &[(&str, &str)], expected: &[&str]) {
+        let (old, new) = (fleet(old), fleet(new));
+        let pairs = new
+            .nodes
+            .iter()
+            .map(|(name, node)| (name.clone(), (&old.nodes[name].bundle, &node.bundle)))
+            .collect();
+        let found: Vec<Finding> = phased_changes(&pairs).into_iter().map(Finding::from).collect();
+        let told: Vec<String> =
+            found.iter().map(|f| format!("{} {} {}", f.severity.as_str(), f.code, f.message)).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn keys_that_change_with_what_trusts_them_are_refused_and_alone_warned_about() {
+        let (key, trust) = ("g/wso2carbon.jks", "g/client-truststore.jks");
+        let before = [(key, "k1"), (trust, "t1")];
+        let path = "repository/resources/security/wso2carbon.jks";
+        let rest = "on a, b, which cannot trust each other while only some of them have it";
+        check(&before, &before, &[]);
+        check(&before, &[(key, "k1"), (trust, "t2")], &[]);
+        check(&before, &[(key, "k2"), (trust, "t1")], &[&format!("warning CV553 {path} changes {rest}")]);
+        check(
+            &before,
+            &[(key, "k2"), (trust, "t2")],
+            &[&format!("error CV552 {path} changes together with a truststore {rest}")],
+        );
+        // New on the nodes, or on one of them only: nobody else has to agree.
+        check(&[], &[(key, "k2"), (trust, "t2")], &[]);
+        let own = [("a/wso2carbon.jks", "k1"), ("b/wso2carbon.jks", "k1"), (trust, "t1")];
+        check(&own, &[("a/wso2carbon.jks", "k2"), ("b/wso2carbon.jks", "k1"), (trust, "t2")], &[]);
+    }
 }
