@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use fleet::{
     bundle::{Bundle, HomePath, RestartClass},
     finding::{Finding, Severity},
-    ids::{Digest, NodeName, Revision, RolloutId},
+    ids::{Digest, GroupName, NodeName, Revision, RolloutId},
     observed::Drift,
     plan::{NodePlan, PlannedNode},
     restart,
@@ -25,6 +25,7 @@ use crate::{
     coordinator::Coordinator,
     effects::{GivenPacks, NodeEffects, Weighed, overwritten},
     events::Draft,
+    gates::{gates, questions},
     secrets::OpenError,
     store::{
         CommitError, Key, StoreError, Transaction, blobs,
@@ -252,7 +253,8 @@ impl Coordinator {
         let _applying = self.applying.lock().await;
         let encoded: BTreeMap<&NodeName, Vec<u8>> =
             fleet.nodes.iter().map(|(name, node)| (name, encode_bundle(&node.bundle))).collect();
-        let contents = contents_of(&fleet, &encoded, &sources);
+        let questions = questions(&fleet);
+        let contents = contents_of(&fleet, encoded.values().chain(questions.values()), &sources);
         blobs::put_all(&*self.store, &contents).await.map_err(ApplyError::Commit)?;
 
         let draft = RevisionDraft::of(&fleet, &sources);
@@ -393,15 +395,15 @@ fn phased(before: &BTreeMap<NodeName, PlannedNode>, fleet: &Fleet) -> Vec<Findin
     phased_changes(&pairs.collect()).into_iter().map(Finding::from).collect()
 }
 
-/// Everything that a revision names: files, encoded bundles, and the directory as typed.
+/// Everything that a revision names: files, encoded bundles and questions, and the directory as typed.
 fn contents_of<'a>(
     fleet: &'a Fleet,
-    encoded: &'a BTreeMap<&NodeName, Vec<u8>>,
+    encoded: impl Iterator<Item = &'a Vec<u8>>,
     sources: &'a Sources,
 ) -> BTreeMap<Digest, &'a [u8]> {
     let files = fleet.nodes.values().flat_map(|node| &node.contents);
     let files = files.map(|(digest, content)| (*digest, content.as_ref()));
-    let whole = encoded.values().chain(sources.0.values());
+    let whole = encoded.chain(sources.0.values());
     files.chain(whole.map(|bytes| (Digest::of(bytes), bytes.as_slice()))).collect()
 }
 
@@ -426,9 +428,12 @@ impl RevisionDraft {
 
 /// How a composed fleet wants to be rolled out.
 pub(crate) fn rules_of(fleet: &Fleet) -> RolloutRules {
-    let goal =
-        |group: &fleet::spec::Group| GroupGoal { policy: group.rollout.clone(), after: group.after.clone() };
-    let groups = fleet.groups.iter().map(|(name, group)| (name.clone(), goal(group))).collect();
+    let questions = questions(fleet);
+    let goal = |(name, group): (&GroupName, &fleet::spec::Group)| {
+        let gates = gates(group, questions.get(name));
+        (name.clone(), GroupGoal { policy: group.rollout.clone(), after: group.after.clone(), gates })
+    };
+    let groups = fleet.groups.iter().map(goal).collect();
     RolloutRules { policy: fleet.rollout.clone(), groups }
 }
 

@@ -107,6 +107,8 @@ impl Coordinator {
             let revision = RevisionRecord::read(&entry)?;
             sources.extend(revision.sources.values().copied());
             bundles.extend(revision.nodes.values().map(|target| target.content));
+            let groups = revision.rules.iter().flat_map(|rules| rules.groups.values());
+            sources.extend(groups.filter_map(|group| Some(group.gates.as_ref()?.content)));
         }
         let content = |assigned: &Assigned| assigned.target.content;
         for entry in self.store.range(Range::first(Key::NODES, usize::MAX)).await? {
@@ -120,6 +122,8 @@ impl Coordinator {
             let rollout = RolloutRecord::read(&entry)?.rollout;
             let targets = rollout.steps.values().flat_map(|step| step.last_good.iter().chain([&step.target]));
             bundles.extend(targets.map(|target| target.content));
+            let gates = rollout.groups.values().filter_map(|group| group.gates.as_ref());
+            sources.extend(gates.map(|gates| gates.content));
         }
         let mut keep = sources;
         for content in bundles {

@@ -13,6 +13,7 @@ mod effects;
 mod enrolment;
 mod events;
 mod garbage;
+mod gates;
 pub mod identity;
 pub mod listener;
 mod packs;

@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use crate::{
     coordinator::Coordinator,
     events::{APPEND_MAX, Draft},
+    gates::Asking,
     rpc::chain,
     store::{
         CommitError, Key, StoreError, TRANSACTION_WRITES_MAX, Transaction,
@@ -31,10 +32,14 @@ const STEPS_MAX: usize = TRANSACTION_WRITES_MAX - APPEND_MAX / 2 - 2;
 /// Runs until the coordinator stops.
 pub async fn run(coordinator: Arc<Coordinator>) {
     let mut hints = Hints::new(&coordinator);
+    let mut asking = Asking::default();
     loop {
         hints.mark_seen();
-        let pause = match look(&coordinator).await {
-            Ok(Look::Idle) => None,
+        let pause = match look(&coordinator, &mut asking).await {
+            Ok(Look::Idle) => {
+                asking.end();
+                None
+            }
             Ok(Look::Open) => Some(LOOK_EVERY),
             Ok(Look::Again) => continue,
             Err(error) => {
@@ -104,7 +109,7 @@ impl Hints {
     }
 }
 
-async fn look(coordinator: &Coordinator) -> Result<Look, StoreError> {
+async fn look(coordinator: &Arc<Coordinator>, asking: &mut Asking) -> Result<Look, StoreError> {
     let newest = coordinator.store.range(crate::store::Range::last(Key::ROLLOUTS, 1)).await?;
     let newest = newest.first().map(RolloutRecord::read).transpose()?;
     if newest.is_none_or(|newest| newest.rollout.phase.is_end()) {
@@ -115,6 +120,7 @@ async fn look(coordinator: &Coordinator) -> Result<Look, StoreError> {
     let now = (coordinator.clock)();
     let decided = within_one_commit(&open.record.rollout, plan(&open.record.rollout, &snapshot.view(), now));
     if !decided.changed {
+        asking.ask(coordinator, &decided.rollout, decided.asks);
         return Ok(Look::Open);
     }
     let events = tell(&open.record.rollout, &decided.rollout, now);

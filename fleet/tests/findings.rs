@@ -265,6 +265,69 @@ const FLEET_CASES: &[Case] = &[
         "fleet.toml:6:1",
         "absolute",
     ),
+    (
+        "CV115",
+        Fleet(
+            "layers = [\"common\"]\n",
+            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a b\"\nkind = \"command\"\nprogram = \"/bin/a\"\n",
+        ),
+        "fleet.toml:7:8",
+        "cannot be the name of a gate",
+    ),
+    (
+        "CV115",
+        Fleet(
+            "layers = [\"common\"]\n",
+            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"command\"\nprogram = \"/bin/a\"\ntries = 100\ntimeout = \"1m\"\n",
+        ),
+        "fleet.toml:6:1",
+        "raise progress_deadline",
+    ),
+    (
+        "CV115",
+        Fleet(
+            "layers = [\"common\"]\n",
+            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"command\"\nprogram = \"/bin/a\"\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"command\"\nprogram = \"/bin/b\"\n",
+        ),
+        "fleet.toml:10:1",
+        "a name of its own",
+    ),
+    (
+        "CV008",
+        Fleet(
+            "layers = [\"common\"]\n",
+            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"token\"\ntoken_url = \"https://km/t\"\nclient_id = \"a\"\nurl = \"https://gw/a\"\n",
+        ),
+        "fleet.toml:6:1",
+        "client_secret",
+    ),
+    (
+        "CV307",
+        Fleet(
+            "layers = [\"common\"]\n",
+            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"token\"\ntoken_url = \"https://km/t\"\nclient_id = \"a\"\nurl = \"https://gw/a\"\nclient_secret = \"clear\"\n",
+        ),
+        "fleet.toml:12:1",
+        "names a secret",
+    ),
+    (
+        "CV307",
+        Fleet(
+            "layers = [\"common\"]\n",
+            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"http\"\nurl = \"https://gw/a\"\nauthorization = \"{{ secret('lb') }}\"\n",
+        ),
+        "fleet.toml:10:17",
+        "convoy secret set lb",
+    ),
+    (
+        "CV010",
+        Fleet(
+            "layers = [\"common\"]\n",
+            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"haproxy\"\n",
+        ),
+        "fleet.toml:8:8",
+        "http, token, command",
+    ),
 ];
 
 const LAYER_CASES: &[Case] = &[

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    gate::Gates,
     policy::{FleetPolicy, RolloutPolicy},
     state::{Flight, FlightStage, GroupRollout, Phase, Rollout, StepKind, StepRecord, StepState, Target},
     view::{FleetView, NodeView},
@@ -20,6 +21,8 @@ pub struct GroupGoal {
     pub policy: RolloutPolicy,
     /// After which groups, typed or derived ([`super::order`]).
     pub after: BTreeSet<GroupName>,
+    /// What its nodes are asked after each wave, if anything.
+    pub gates: Option<Gates>,
 }
 
 /// How a revision is to be rolled out. Kept with it, so that going back to it needs nothing else.
@@ -99,6 +102,8 @@ impl NewRollout {
                 wave_ready: None,
                 promoted: None,
                 progress: self.at,
+                gates: goal.gates,
+                verdicts: Vec::new(),
             };
             rollout.groups.insert(name, group);
         }

@@ -10,7 +10,9 @@
 //!    throws the plan away if it did not. Sending is then the session's business: the newest desired state of a node
 //!    is sent whenever it connects, as often as need be. That is why a crash neither loses nor repeats a step.
 //! 3. Operators act through [`Rollout::pause`], `resume`, `abort` and `promote`, whose results are committed alike.
-//! 4. When a node's report says that a generation became ready (`last_good`), the coordinator remembers that
+//! 4. While `plan.asks` is not empty and nothing `changed`, somebody asks the nodes and commits each answer with
+//!    [`Rollout::answer`]; an answer that was lost is asked for again.
+//! 5. When a node's report says that a generation became ready (`last_good`), the coordinator remembers that
 //!    generation's target as the node's last good one; it is the `last_good` of the next [`NodeGoal`].
 //!
 //! ```
@@ -43,6 +45,7 @@
 
 mod control;
 mod create;
+mod gate;
 mod observe;
 pub mod order;
 pub mod phase;
@@ -56,6 +59,7 @@ pub mod window;
 
 pub use control::{Abort, ControlError};
 pub use create::{GroupGoal, NewRollout, NodeGoal, RolloutRules};
+pub use gate::{Ask, GATE_NAME_MAX, GATES_MAX, Gate, GateOn, GateVerdict, Gates};
 pub use plan::{Plan, Step, plan};
 pub use policy::{FleetPolicy, OnFailure, Promotion, RolloutPolicy, Share};
 pub use state::{

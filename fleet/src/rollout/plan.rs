@@ -1,13 +1,16 @@
 //! The planner: one look at a rollout and the fleet, and what follows.
 
+mod gates;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    gate::Ask,
     observe::{Clocks, observe},
     policy::{OnFailure, Promotion},
     state::{Flight, FlightStage, Phase, Rollout, StepKind, StepRecord, StepState, Target},
     tally::Tally,
-    view::{FleetView, NodeView},
+    view::{FleetView, NodeView, RunWish},
     wait::{WaitReason, first_names},
     window::{Overrun, WindowUse},
 };
@@ -44,6 +47,8 @@ pub struct Plan {
     pub changed: bool,
     /// What to give to whom. Empty unless `changed`.
     pub steps: Vec<Step>,
+    /// What must be being asked of nodes now; asked again if an answer was lost. Of no use while `changed`.
+    pub asks: Vec<Ask>,
     /// Why no more is done. Never empty unless the rollout has ended or `steps` is not empty.
     pub waiting: Vec<WaitReason>,
 }
@@ -58,6 +63,7 @@ pub fn plan(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Plan {
         next: rollout.clone(),
         members: BTreeMap::new(),
         steps: Vec::new(),
+        asks: Vec::new(),
         waiting: Vec::new(),
     };
     if !rollout.phase.is_end() {
@@ -67,7 +73,13 @@ pub fn plan(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Plan {
         planner.look();
     }
     let changed = planner.next != *rollout;
-    Plan { rollout: planner.next, changed, steps: planner.steps, waiting: planner.waiting }
+    Plan {
+        rollout: planner.next,
+        changed,
+        steps: planner.steps,
+        asks: planner.asks,
+        waiting: planner.waiting,
+    }
 }
 
 struct Planner<'a> {
@@ -77,6 +89,7 @@ struct Planner<'a> {
     next: Rollout,
     members: BTreeMap<&'a GroupName, Vec<&'a NodeName>>,
     steps: Vec<Step>,
+    asks: Vec<Ask>,
     waiting: Vec<WaitReason>,
 }
 
@@ -190,15 +203,18 @@ impl<'a> Planner<'a> {
         let promoted = group.promoted.is_some_and(|promoted| wave <= promoted);
         let watched: Vec<&NodeName> =
             members.into_iter().filter(|node| self.next.steps[*node].wave == wave).collect();
-        if !promoted && (!self.soak(name, &watched) || (is_canary && self.holds_for_promotion(name, &policy)))
-        {
+        if !promoted && !self.soak(name, &watched) {
+            return false;
+        }
+        // Before the promotion: whoever promotes knows that they passed.
+        if !self.pass_gates(name, &watched) {
+            return false;
+        }
+        if !promoted && is_canary && self.holds_for_promotion(name, &policy) {
             return false;
         }
         let now = self.now;
-        let group = self.group_mut(name);
-        group.wave = wave + 1;
-        group.wave_ready = None;
-        group.progress = now;
+        self.group_mut(name).leave_wave(now);
         true
     }
 
@@ -228,7 +244,7 @@ impl<'a> Planner<'a> {
                 self.waiting.push(WaitReason::SoakBlind { group: name.clone(), node: (*node_name).clone() });
                 return false;
             }
-            if !node.is_healthy() && node.wish == super::view::RunWish::Running {
+            if !node.is_healthy() && node.wish == RunWish::Running {
                 let why = format!("stopped being healthy while its wave soaked: {}", health_of(node));
                 let at = self.now;
                 if let Some(record) = self.next.steps.get_mut(*node_name) {
@@ -250,14 +266,21 @@ impl<'a> Planner<'a> {
 
     // --- failures ---
 
+    /// What went wrong so far: the policy that each falls under, and why.
+    fn failures(&self) -> Vec<(OnFailure, String)> {
+        let steps = self.next.steps.iter().filter_map(|(name, record)| {
+            let StepState::Failed { why, .. } = &record.state else { return None };
+            Some((self.next.groups[&record.group].policy.on_failure, format!("{name}: {why}")))
+        });
+        let gates = self.next.groups.values().flat_map(|group| group.gate_failures());
+        steps.chain(gates).collect()
+    }
+
     fn react_to_failures(&mut self) {
         let mut tolerated = 0;
         let mut worst: Option<(OnFailure, String)> = None;
-        for (name, record) in &self.next.steps {
-            let StepState::Failed { why, .. } = &record.state else { continue };
-            let policy = &self.next.groups[&record.group].policy;
-            let why = format!("{name}: {why}");
-            match (policy.on_failure, &worst) {
+        for (policy, why) in self.failures() {
+            match (policy, &worst) {
                 (OnFailure::Continue, _) => {
                     tolerated += 1;
                     let max = self
@@ -525,9 +548,11 @@ impl<'a> Planner<'a> {
             Phase::Running => {
                 let waves_left =
                     self.next.groups.keys().any(|name| self.next.groups[name].wave <= self.last_wave(name));
-                match (pending, failed) {
+                let gate = self.next.groups.values().find_map(|group| group.gate_failures().next());
+                match (failed, gate) {
                     _ if 0 < pending || waves_left => return,
-                    (_, 0) => Phase::Done,
+                    (0, None) => Phase::Done,
+                    (0, Some((_, why))) => Phase::Failed { why },
                     _ => Phase::Failed { why: format!("{failed} of {} nodes failed", self.next.steps.len()) },
                 }
             }

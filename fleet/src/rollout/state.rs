@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use super::policy::{FleetPolicy, RolloutPolicy};
+use super::{
+    gate::{GateVerdict, Gates},
+    policy::{FleetPolicy, RolloutPolicy},
+};
 use crate::{
     bundle::RestartClass,
     ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
@@ -134,6 +137,10 @@ pub struct GroupRollout {
     pub promoted: Option<u32>,
     /// When a node of this group last got further.
     pub progress: Timestamp,
+    /// What its nodes are asked after each wave, if anything.
+    pub gates: Option<Gates>,
+    /// Answers of the wave under way, and failures of earlier ones that were tolerated.
+    pub verdicts: Vec<GateVerdict>,
 }
 
 /// A node's part in a rollout.

@@ -14,12 +14,14 @@ use crate::{
     time::Timestamp,
 };
 
+mod gates;
 mod guard;
 
 struct Node {
     group: GroupName,
     host: String,
     connected: bool,
+    wish: RunWish,
     desired: Option<Applied>,
     observed: Observed,
     /// Seconds from commit to ready.
@@ -36,7 +38,7 @@ impl Node {
             host: &self.host,
             connected: self.connected,
             desired: self.desired,
-            wish: RunWish::Running,
+            wish: self.wish,
             observed: Some(&self.observed),
             expected: Some(Duration::from_secs(60)),
         }
@@ -50,6 +52,8 @@ struct Bench {
     fleet: FleetPolicy,
     rollout: Option<Rollout>,
     log: String,
+    /// Gates that fail, as `gate node`; those with `? ` before that are never answered.
+    failing: BTreeSet<String>,
 }
 
 fn name(text: &str) -> NodeName {
@@ -93,17 +97,19 @@ impl Bench {
             fleet: FleetPolicy::default(),
             rollout: None,
             log: String::new(),
+            failing: BTreeSet::new(),
         };
         for (group, count, policy, after) in groups {
             let group_name = GroupName::parse(group).unwrap();
             let after = after.iter().map(|name| GroupName::parse(name).unwrap()).collect();
-            bench.groups.insert(group_name.clone(), GroupGoal { policy: policy.clone(), after });
+            bench.groups.insert(group_name.clone(), GroupGoal { policy: policy.clone(), after, gates: None });
             for index in 1..=*count {
                 let applied = Applied { generation: Generation(1), bundle: target("old").bundle };
                 let node = Node {
                     group: group_name.clone(),
                     host: format!("host-{index}"),
                     connected: true,
+                    wish: RunWish::Running,
                     desired: Some(applied),
                     observed: healthy(applied),
                     start: 60,
@@ -218,7 +224,22 @@ impl Bench {
             writeln!(self.log, "{}s {}{why}", self.now.0 / 1000, plan.rollout.as_str()).unwrap();
         }
         self.rollout = Some(plan.rollout);
+        if !plan.changed {
+            self.answer(&plan.asks);
+        }
         plan.waiting
+    }
+
+    fn answer(&mut self, asks: &[Ask]) {
+        for ask in asks {
+            let what = format!("{} {}", ask.gate, ask.node);
+            if self.failing.contains(&format!("? {what}")) {
+                continue;
+            }
+            let failure = self.failing.contains(&what).then(|| "status 500".to_owned());
+            writeln!(self.log, "{}s gate {what}", self.now.0 / 1000).unwrap();
+            self.rollout = self.rollout().answer(ask, failure, self.now).or_else(|| self.rollout.take());
+        }
     }
 
     /// Runs until it ends, at most `seconds`.

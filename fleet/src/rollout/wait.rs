@@ -74,6 +74,23 @@ pub enum WaitReason {
         /// How much longer.
         left: Duration,
     },
+    /// A wave is ready, and its gates have not been answered.
+    Gate {
+        /// Which group.
+        group: GroupName,
+        /// Which wave, from 1.
+        wave: u32,
+        /// Which gate, of the first node.
+        gate: String,
+        /// Who has not answered, at most [`NAMES_MAX`].
+        nodes: Vec<NodeName>,
+        /// How many.
+        count: usize,
+        /// For how long.
+        elapsed: Duration,
+        /// They are being asked; if not, nobody can.
+        connected: bool,
+    },
     /// The canary is ready; an operator decides.
     Promotion {
         /// Which group.
@@ -172,6 +189,13 @@ impl fmt::Display for WaitReason {
             }
             WaitReason::Soak { group, wave, left } => {
                 write!(f, "{group} wave {wave} is ready and soaks for another {}", Human(*left))
+            }
+            WaitReason::Gate { group, wave, gate, nodes, count, elapsed, connected } => {
+                let asked = if *connected { "is being asked" } else { "cannot be asked" };
+                write!(f, "{group} wave {wave} is ready; gate {gate} {asked} on ")?;
+                write_names(f, nodes, *count)?;
+                let away = if *connected { "" } else { ", not connected" };
+                write!(f, "{away} for {}", Human(*elapsed))
             }
             WaitReason::Promotion { group } => {
                 write!(f, "{group}: the canary is ready; go on with `convoy rollout promote`")

@@ -1,5 +1,5 @@
-//! `[groups.NAME.hooks.*]` as typed, and for one node with its expressions evaluated. A secret is a whole expression
-//! that names one; its value is put in here.
+//! Calls of hooks and gates, and `[groups.NAME.hooks.*]`, as typed, and for one node with their expressions evaluated.
+//! A secret is a whole expression that names one: in a hook its value is put in here, in a gate its name stays.
 
 use super::{
     expression::{Expressions, Names},
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     call::{
         ARGS_MAX, Call, CommandCall, Credential, HaproxyCall, HaproxyState, Hook, HookFailure, HookPoint,
-        Hooks, HttpCall, Method, TIMEOUT_MAX, TRIES_MAX, Tries,
+        Hooks, HttpCall, Method, TIMEOUT_MAX, TRIES_MAX, TokenCall, Tries,
     },
     ids::Digest,
 };
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// How a call is typed: its strings may hold expressions.
 #[derive(Debug, Clone)]
-enum CallText {
+pub(super) enum CallText {
     Http(HttpText),
     Command {
         program: Typed<String>,
@@ -32,10 +32,11 @@ enum CallText {
         server: Option<Typed<String>>,
         state: HaproxyState,
     },
+    Token(Box<TokenText>),
 }
 
 #[derive(Debug, Clone)]
-struct HttpText {
+pub(super) struct HttpText {
     method: Method,
     url: Typed<String>,
     status: u16,
@@ -43,6 +44,16 @@ struct HttpText {
     body: Option<Typed<String>>,
     authorization: Option<Named>,
     certificate: Option<Digest>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct TokenText {
+    token_url: Typed<String>,
+    client_id: Typed<String>,
+    client_secret: Named,
+    scope: Option<Typed<String>>,
+    certificate: Option<Digest>,
+    request: HttpText,
 }
 
 /// A secret by its name, and where it was typed.
@@ -101,6 +112,16 @@ pub(super) struct Scope<'a> {
     pub(super) names: &'a Names,
     pub(super) node: &'a str,
     pub(super) secrets: &'a Resolver,
+    pub(super) use_of: SecretUse,
+}
+
+/// What becomes of a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SecretUse {
+    /// Its value is put in.
+    Value,
+    /// Its name stays.
+    Name,
 }
 
 fn read_hook(mut table: Reader<'_>, point: HookPoint, report: &mut Report) -> Option<HookText> {
@@ -119,13 +140,14 @@ fn read_hook(mut table: Reader<'_>, point: HookPoint, report: &mut Report) -> Op
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Http,
     Command,
     Haproxy,
+    Token,
 }
 
-fn read_call(
+pub(super) fn read_call(
     table: &mut Reader<'_>,
     kinds: &[(Kind, &'static str)],
     state: HaproxyState,
@@ -135,7 +157,11 @@ fn read_call(
     let kind =
         table.required("kind", kind, &format!("{:?}", kinds.first().map_or("http", |kind| kind.1)), report);
     match kind? {
-        Kind::Http => read_http(table, report).map(CallText::Http),
+        Kind::Http => {
+            let authorization = read_secret(table, "authorization", report);
+            read_http(table, authorization, report).map(CallText::Http)
+        }
+        Kind::Token => read_token(table, report),
         Kind::Command => {
             let program = required_text(table, "program", "\"/usr/local/bin/check\"", report);
             let args = table.texts("args", report);
@@ -151,7 +177,7 @@ fn read_call(
     }
 }
 
-fn required_text(
+pub(super) fn required_text(
     table: &mut Reader<'_>,
     key: &'static str,
     example: &str,
@@ -161,13 +187,32 @@ fn required_text(
     table.required(key, typed, example, report)
 }
 
-fn read_http(table: &mut Reader<'_>, report: &mut Report) -> Option<HttpText> {
+fn read_token(table: &mut Reader<'_>, report: &mut Report) -> Option<CallText> {
+    let token_url = required_text(table, "token_url", "\"https://km.example.org:9443/oauth2/token\"", report);
+    let client_id = required_text(table, "client_id", "\"rollout-gate\"", report);
+    let secret = read_secret(table, "client_secret", report);
+    let secret = table.required("client_secret", secret, "\"{{ secret('gate.client') }}\"", report);
+    let scope = table.text("scope", report);
+    let certificate = read_certificate(table, "token_certificate_sha256", report);
+    // The token is its authorization.
+    let request = read_http(table, None, report);
+    let text = TokenText {
+        token_url: token_url?,
+        client_id: client_id?,
+        client_secret: secret?,
+        scope,
+        certificate,
+        request: request?,
+    };
+    Some(CallText::Token(Box::new(text)))
+}
+
+fn read_http(table: &mut Reader<'_>, authorization: Option<Named>, report: &mut Report) -> Option<HttpText> {
     let url = required_text(table, "url", "\"https://localhost:9443/health\"", report);
     let method = table.choice("method", &Method::ALL, report).unwrap_or_default();
     let status = table.number("status", (100, 599), report);
     let contains = table.text("contains", report);
     let body = table.text("body", report);
-    let authorization = read_secret(table, "authorization", report);
     let certificate = read_certificate(table, "certificate_sha256", report);
     Some(HttpText {
         method,
@@ -215,7 +260,7 @@ fn read_certificate(table: &mut Reader<'_>, key: &'static str, report: &mut Repo
     digest
 }
 
-fn read_tries(table: &mut Reader<'_>, most: u32, report: &mut Report) -> Tries {
+pub(super) fn read_tries(table: &mut Reader<'_>, most: u32, report: &mut Report) -> Tries {
     let limited = |typed: Option<Duration>, otherwise: u64| {
         typed.unwrap_or(Duration::from_secs(otherwise)).min(TIMEOUT_MAX)
     };
@@ -225,7 +270,7 @@ fn read_tries(table: &mut Reader<'_>, most: u32, report: &mut Report) -> Tries {
     Tries { timeout, interval, most: tries.and_then(|typed| u32::try_from(typed.value).ok()).unwrap_or(most) }
 }
 
-fn resolve(typed: &CallText, at: &At, scope: &Scope<'_>, report: &mut Report) -> Option<Call> {
+pub(super) fn resolve(typed: &CallText, at: &At, scope: &Scope<'_>, report: &mut Report) -> Option<Call> {
     let text =
         |typed: &Typed<String>, report: &mut Report| text(typed, scope.expressions, scope.names, report);
     let call = match typed {
@@ -247,6 +292,17 @@ fn resolve(typed: &CallText, at: &At, scope: &Scope<'_>, report: &mut Report) ->
                 None => scope.node.to_owned(),
             },
             state: *state,
+        }),
+        CallText::Token(token) => Call::Token(TokenCall {
+            token_url: text(&token.token_url, report)?,
+            client_id: text(&token.client_id, report)?,
+            client_secret: credential(&token.client_secret, scope, report)?,
+            scope: match &token.scope {
+                Some(scope) => text(scope, report)?,
+                None => String::new(),
+            },
+            token_certificate: token.certificate,
+            request: resolve_http(&token.request, scope, report)?,
         }),
     };
     if let Some((key, why)) = call.problem() {
@@ -292,5 +348,8 @@ fn credential(named: &Named, scope: &Scope<'_>, report: &mut Report) -> Option<C
         );
         return None;
     };
-    Some(Credential::Value(Secret::new(value)))
+    Some(match scope.use_of {
+        SecretUse::Value => Credential::Value(Secret::new(value)),
+        SecretUse::Name => Credential::Named(named.name.clone()),
+    })
 }

@@ -6,7 +6,8 @@ use minijinja::Value;
 
 use super::{
     ComposedNode, Composition, Fleet, Group, SOURCES_MAX, SOURCES_SIZE_MAX, Sources, TOML_SIZE_MAX,
-    call_text, check, config,
+    call_text::{self, SecretUse},
+    check, config,
     expression::{Expressions, NodeFacts, Origin, from_toml, has_expression, to_toml},
     files::{self, Extras, whole_file},
     manifest::{self, GroupText, Manifest, NodeText},
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{
     bundle::Bundle,
+    call::{Check, Hooks},
     finding::Place,
     ids::{Digest, GroupName, NodeName},
     product::{self, Catalogue, FileRule, Product},
@@ -238,6 +240,7 @@ impl<'a> Composer<'a> {
                     product: group.product.value.clone(),
                     after: order.after.get(name).cloned().unwrap_or_default(),
                     rollout: group.rollout.clone(),
+                    gates: group.gates.iter().map(|gate| gate.gate().clone()).collect(),
                     nodes: member(name),
                 };
                 (name.clone(), composed)
@@ -376,18 +379,37 @@ impl<'a> Composer<'a> {
         }
         files::check_bundle(&files, report);
         let service = service::settings(&draft, &self.manifest.service, scope, &flat, report)?;
-        let calls =
-            call_text::Scope { expressions, names: &names, node: draft.name.as_str(), secrets: self.secrets };
-        let hooks = draft.group.hooks.resolve(&calls, report);
+        let (hooks, gates) = self.calls(&draft, scope, report);
         Some(ComposedNode {
             group: draft.text.group.clone(),
             host: draft.facts.host.clone(),
             bundle: Bundle { files, service, hooks },
+            gates,
             contents,
             config_text: text,
             origins: self.origins(&draft, &flat),
             secret_keys,
         })
+    }
+
+    /// What is done around a stop, and what is asked after a wave.
+    fn calls(
+        &self,
+        draft: &Draft<'_>,
+        (expressions, names): (&Expressions, &super::expression::Names),
+        report: &mut Report,
+    ) -> (Hooks, Vec<Check>) {
+        let scope = |use_of| call_text::Scope {
+            expressions,
+            names,
+            node: draft.name.as_str(),
+            secrets: self.secrets,
+            use_of,
+        };
+        let hooks = draft.group.hooks.resolve(&scope(SecretUse::Value), report);
+        let scope = scope(SecretUse::Name);
+        let gates = draft.group.gates.iter().filter_map(|gate| gate.resolve(&scope, report)).collect();
+        (hooks, gates)
     }
 
     fn origins(&self, draft: &Draft<'_>, flat: &super::canonical::Flat) -> BTreeMap<String, Place> {

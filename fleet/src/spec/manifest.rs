@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     call_text::HooksText,
+    gate_text::GateText,
     reader::{Reader, Typed},
     report::{Report, suggest},
     tree::{At, Node, Table},
@@ -36,6 +37,7 @@ pub(super) struct GroupText<'a> {
     /// Absent: derived.
     pub(super) after: Option<Vec<Typed<String>>>,
     pub(super) rollout: RolloutPolicy,
+    pub(super) gates: Vec<GateText>,
     pub(super) values: Option<&'a Table>,
     pub(super) ports: Ports,
     pub(super) run: RunText,
@@ -209,9 +211,9 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
     let product = reader.required("product", product, "\"wso2is-7.2\"", report);
     let layers = read_list(&mut reader, "layers", report);
     let after = reader.raw().get("after").is_some().then(|| read_list(&mut reader, "after", report));
-    let rollout = match reader.table("rollout", report) {
+    let (rollout, gates) = match reader.table("rollout", report) {
         Some(table) => super::rollout_text::read_group(table, report),
-        None => RolloutPolicy::default(),
+        None => (RolloutPolicy::default(), Vec::new()),
     };
     let values = read_values(&mut reader, report);
     let ports = read_ports(&mut reader, report);
@@ -226,6 +228,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
         layers,
         after,
         rollout,
+        gates,
         values,
         ports,
         run,

@@ -11,6 +11,7 @@ mod compose;
 mod config;
 mod expression;
 mod files;
+mod gate_text;
 mod manifest;
 mod merge;
 pub(crate) mod reader;
@@ -28,9 +29,10 @@ use std::{
 
 use crate::{
     bundle::Bundle,
+    call::Check,
     finding::{Finding, Place},
     ids::{Digest, FleetName, GroupName, NodeName},
-    rollout::{FleetPolicy, RolloutPolicy, order},
+    rollout::{FleetPolicy, Gate, RolloutPolicy, order},
 };
 
 pub use compose::{compose, compose_with};
@@ -94,6 +96,8 @@ pub struct Group {
     pub after: BTreeSet<GroupName>,
     /// `[groups.NAME.rollout]`.
     pub rollout: RolloutPolicy,
+    /// `[[groups.NAME.rollout.gates]]`, as the planner knows them.
+    pub gates: Vec<Gate>,
     /// Its nodes, sorted.
     pub nodes: Vec<NodeName>,
 }
@@ -107,6 +111,8 @@ pub struct ComposedNode {
     pub host: String,
     /// Manifest and service settings.
     pub bundle: Bundle,
+    /// What it is asked after a wave; secrets stand in it by name.
+    pub gates: Vec<Check>,
     /// The content behind every digest of the bundle.
     pub contents: BTreeMap<Digest, Arc<[u8]>>,
     /// The composed deployment.toml.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{reader::Reader, report::Report};
+use super::{gate_text::GateText, reader::Reader, report::Report};
 use crate::rollout::{
     Cron, FleetPolicy, OnFailure, Overrun, Promotion, RolloutPolicy, Share, Window, WindowUse,
 };
@@ -17,7 +17,7 @@ pub(super) fn read_fleet(mut table: Reader<'_>, report: &mut Report) -> FleetPol
     policy
 }
 
-pub(super) fn read_group(mut table: Reader<'_>, report: &mut Report) -> RolloutPolicy {
+pub(super) fn read_group(mut table: Reader<'_>, report: &mut Report) -> (RolloutPolicy, Vec<GateText>) {
     let default = RolloutPolicy::default();
     let mut duration =
         |key, otherwise: Duration, report: &mut Report| table.duration(key, report).unwrap_or(otherwise);
@@ -41,8 +41,9 @@ pub(super) fn read_group(mut table: Reader<'_>, report: &mut Report) -> RolloutP
             .filter_map(|window| read_window(window, report))
             .collect(),
     };
+    let gates = GateText::read_all(&mut table, policy.progress_deadline, report);
     table.finish(report);
-    policy
+    (policy, gates)
 }
 
 fn read_share(table: &mut Reader<'_>, key: &'static str, report: &mut Report) -> Option<Share> {

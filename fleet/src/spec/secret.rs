@@ -111,6 +111,11 @@ impl Secrets {
         Self { values, absent }
     }
 
+    /// The value behind a name, if there is one.
+    pub fn get(&self, name: &SecretName) -> Option<&Secret> {
+        self.values.get(name)
+    }
+
     /// The value behind a name, or the placeholder for it.
     fn value(&self, name: &SecretName) -> Option<String> {
         match (self.values.get(name), self.absent) {

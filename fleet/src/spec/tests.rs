@@ -1,4 +1,5 @@
 use super::*;
+use crate::rollout::{GateOn, OnFailure};
 
 fn sources(files: &[(&str, &str)]) -> Sources {
     Sources(files.iter().map(|(path, text)| ((*path).to_owned(), text.as_bytes().to_vec())).collect())
@@ -353,4 +354,30 @@ fn a_typed_order_against_the_urls_is_refused_with_the_key() {
     // Said for both, the typed order holds.
     let typed = gateway_and_key_manager("after = [\"gw\"]", "after = []");
     assert_eq!((after_of(&typed, "km"), after_of(&typed, "gw")), (vec!["gw".to_owned()], vec![]));
+}
+
+#[test]
+fn a_gate_is_evaluated_for_each_node_and_holds_its_secret_by_name_only() {
+    let fleet = SMALL.to_owned()
+        + r#"
+[[groups.km.rollout.gates]]
+name = "token"
+kind = "token"
+token_url = "https://localhost:{{ node.port('https') }}/oauth2/token"
+client_id = "gate"
+client_secret = "{{ secret('gate.client') }}"
+url = "https://localhost:{{ node.port('https') }}/api"
+on = "new"
+on_failure = "stop"
+"#;
+    let sources = sources(&[("fleet.toml", &fleet), ("config/common.toml", COMMON)]);
+    let composition = compose_with(&sources, &secrets(&[("gate.client", "s3cret")], Absent::Refuse));
+    let fleet = composition.fleet.unwrap_or_else(|| panic!("{:?}", composition.findings));
+    let checks = &node(&fleet, "is-1").gates;
+    let token = "GET https://localhost:9444/api with a token of https://localhost:9444/oauth2/token";
+    assert_eq!((checks[0].call.to_string().as_str(), checks[0].tries.most), (token, 3));
+    assert!(format!("{checks:?}").contains("Named(SecretName(\"gate.client\"))"), "{checks:?}");
+    assert!(node(&fleet, "is-2").gates[0].call.to_string().contains(":9443/api"));
+    let gate = &fleet.groups[&GroupName::parse("km").unwrap()].gates[0];
+    assert_eq!((gate.on, gate.on_failure), (GateOn::New, Some(OnFailure::Stop)));
 }

@@ -1,6 +1,8 @@
 //! Records of the store that are domain values of `fleet`: rollouts. The coordinator's own records are converted
 //! where they are defined.
 
+mod gates;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -17,6 +19,8 @@ use fleet::{
     time::Timestamp,
 };
 
+pub use self::gates::{decode_question, encode_questions};
+use self::gates::{gates_from_wire, gates_to_wire, verdict_from_wire, verdict_to_wire};
 use crate::{
     convert::{
         ConvertError,
@@ -136,7 +140,9 @@ impl From<&RolloutRules> for wire::RolloutRules {
     fn from(rules: &RolloutRules) -> Self {
         let group = |(name, goal): (&GroupName, &GroupGoal)| {
             let after = after_to_wire(&goal.after);
-            (name.to_string(), wire::GroupRules { policy: Some(policy_to_wire(&goal.policy)), after })
+            let (policy, gates) =
+                (Some(policy_to_wire(&goal.policy)), goal.gates.as_ref().map(gates_to_wire));
+            (name.to_string(), wire::GroupRules { policy, after, gates })
         };
         Self {
             policy: Some(fleet_policy_to_wire(&rules.policy)),
@@ -151,7 +157,8 @@ impl TryFrom<wire::RolloutRules> for RolloutRules {
     fn try_from(rules: wire::RolloutRules) -> Result<Self, ConvertError> {
         let group = |(text, group): (String, wire::GroupRules)| {
             let policy = policy_from_wire(&required(group.policy, "GroupRules", "policy")?)?;
-            let goal = GroupGoal { policy, after: after_from_wire(&group.after, "GroupRules")? };
+            let after = after_from_wire(&group.after, "GroupRules")?;
+            let goal = GroupGoal { policy, after, gates: group.gates.map(gates_from_wire).transpose()? };
             Ok::<_, ConvertError>((name(GroupName::parse(&text), "RolloutRules")?, goal))
         };
         Ok(Self {
@@ -277,6 +284,8 @@ fn group_to_wire(group: &GroupRollout) -> wire::GroupRollout {
         wave_ready_ms: time_or_zero(group.wave_ready),
         promoted: group.promoted,
         progress_ms: group.progress.0,
+        gates: group.gates.as_ref().map(gates_to_wire),
+        verdicts: group.verdicts.iter().map(verdict_to_wire).collect(),
     }
 }
 
@@ -288,6 +297,8 @@ fn group_from_wire(group: wire::GroupRollout) -> Result<GroupRollout, ConvertErr
         wave_ready: time_from_zero(group.wave_ready_ms),
         promoted: group.promoted,
         progress: Timestamp(group.progress_ms),
+        gates: group.gates.map(gates_from_wire).transpose()?,
+        verdicts: group.verdicts.into_iter().map(verdict_from_wire).collect::<Result<_, _>>()?,
     })
 }
 

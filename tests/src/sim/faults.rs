@@ -30,7 +30,7 @@ impl Sim {
             let after = (0..index).filter(|_| self.chance.percent(50)).collect::<BTreeSet<_>>();
             let after =
                 after.iter().map(|index| GroupName::parse(&format!("g{index}")).expect("a fixed name"));
-            let goal = GroupGoal { after: after.collect(), policy: self.policy() };
+            let goal = GroupGoal { after: after.collect(), policy: self.policy(), gates: None };
             self.groups.push((name, goal));
         }
         if self.chance.percent(30) {

@@ -73,7 +73,7 @@ impl Sim {
         let group = |name: &str| GroupName::parse(name).expect("a fixed name");
         for (index, (name, percent, is_identity_server)) in GROUPS.into_iter().enumerate() {
             let after: BTreeSet<_> = GROUPS.iter().take(index).map(|(before, ..)| group(before)).collect();
-            self.groups.push((group(name), GroupGoal { policy: policy.clone(), after }));
+            self.groups.push((group(name), GroupGoal { policy: policy.clone(), after, gates: None }));
             for number in 0..nodes * percent / 100 {
                 let node = NodeName::parse(&format!("{name}-{number}")).expect("a fixed name");
                 let start = if is_identity_server {

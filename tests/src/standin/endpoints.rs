@@ -58,11 +58,31 @@ impl Answer {
     }
 }
 
-/// Answers a GET of `path` on a port of this kind.
-pub fn answer(kind: PortKind, path: &str, view: &View) -> Answer {
+/// The only token that is ever issued.
+const TOKEN: &str = "standin-token-8d1f";
+/// Who gets none: client `gate` with the secret `wrong`, as it stands after `Basic`.
+const WRONG: &str = "Z2F0ZTp3cm9uZw==";
+
+/// A request, as far as answers depend on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub path: &'a str,
+    pub is_post: bool,
+    pub authorization: Option<&'a str>,
+    pub body: &'a str,
+}
+
+/// Answers a request on a port of this kind.
+pub fn answer(kind: PortKind, asked: &Asked<'_>, view: &View) -> Answer {
+    let path = asked.path;
     match kind {
-        PortKind::ServletHttps | PortKind::ServletHttp => servlet(path, view),
+        PortKind::ServletHttps | PortKind::ServletHttp => match path {
+            "/oauth2/token" if asked.is_post => token(asked, view),
+            "/standin/api" => guarded(asked, view),
+            _ => servlet(path, view),
+        },
         PortKind::PassthroughHttps | PortKind::PassthroughHttp => match path {
+            "/standin/api" => guarded(asked, view),
             "/services/Version" => version(view),
             _ => Answer::not_found(),
         },
@@ -89,6 +109,36 @@ fn servlet(path: &str, view: &View) -> Answer {
         },
         _ => Answer::not_found(),
     }
+}
+
+/// The client-credentials grant of RFC 6749, 4.4, for every client that says who it is.
+fn token(asked: &Asked<'_>, view: &View) -> Answer {
+    if view.unhealthy {
+        return Answer::text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n");
+    }
+    if !asked.body.split('&').any(|pair| pair == "grant_type=client_credentials") {
+        return Answer::json(StatusCode::BAD_REQUEST, &json!({ "error": "unsupported_grant_type" }));
+    }
+    let pair = asked.authorization.and_then(|value| value.strip_prefix("Basic "));
+    if pair.is_none_or(|pair| pair.is_empty() || pair == WRONG) {
+        return Answer::json(StatusCode::UNAUTHORIZED, &json!({ "error": "invalid_client" }));
+    }
+    Answer::json(
+        StatusCode::OK,
+        &json!({ "access_token": TOKEN, "token_type": "Bearer", "expires_in": 3600 }),
+    )
+}
+
+/// Stands for an API that wants a token.
+fn guarded(asked: &Asked<'_>, view: &View) -> Answer {
+    if view.unhealthy {
+        return Answer::text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable\n");
+    }
+    let token = asked.authorization.and_then(|value| value.strip_prefix("Bearer "));
+    if token != Some(TOKEN) {
+        return Answer::json(StatusCode::UNAUTHORIZED, &json!({ "error": "invalid_token" }));
+    }
+    Answer::json(StatusCode::OK, &json!({ "hello": view.product }))
 }
 
 /// Switched off, the real one says 200 with an empty list whatever the state: it knows nothing.
@@ -172,22 +222,48 @@ mod tests {
         }
     }
 
+    fn get(path: &str) -> Asked<'_> {
+        Asked { path, is_post: false, authorization: None, body: "" }
+    }
+
+    #[test]
+    fn a_token_is_issued_to_a_client_and_opens_what_is_guarded() {
+        let gateway = view(Role::Gateway);
+        let ask = |path, authorization| {
+            let asked =
+                Asked { path, is_post: true, authorization, body: "grant_type=client_credentials&scope=x" };
+            answer(PortKind::ServletHttps, &asked, &gateway)
+        };
+        let wrong = format!("Basic {WRONG}");
+        for nobody in [None, Some("Basic "), Some(wrong.as_str())] {
+            assert_eq!(ask("/oauth2/token", nobody).status, StatusCode::UNAUTHORIZED);
+        }
+        let issued = ask("/oauth2/token", Some("Basic eDp5"));
+        assert!(issued.body.contains(TOKEN), "{issued:?}");
+        let bearer = format!("Bearer {TOKEN}");
+        for (authorization, status) in [(None, 401), (Some("Bearer x"), 401), (Some(bearer.as_str()), 200)] {
+            assert_eq!(ask("/standin/api", authorization).status, status);
+            let through = Asked { authorization, ..get("/standin/api") };
+            assert_eq!(answer(PortKind::PassthroughHttps, &through, &gateway).status, status);
+        }
+    }
+
     #[test]
     fn the_health_api_knows_nothing_until_it_is_enabled() {
         let path = "/api/health-check/v1.0/health";
         let mut identity = view(Role::IdentityServer);
         identity.unhealthy = true;
-        let off = answer(PortKind::ServletHttps, path, &identity);
+        let off = answer(PortKind::ServletHttps, &get(path), &identity);
         assert_eq!((off.status, off.body.as_str()), (StatusCode::OK, r#"{"health":[]}"#));
         identity.health_check_enabled = true;
-        let on = answer(PortKind::ServletHttps, path, &identity);
+        let on = answer(PortKind::ServletHttps, &get(path), &identity);
         assert_eq!(on.status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(on.body.contains("HC_00004"), "{}", on.body);
     }
 
     #[test]
     fn identity_server_has_no_version_service_and_only_gateways_a_startup_check() {
-        let status = |role, path: &str| answer(PortKind::ServletHttps, path, &view(role)).status;
+        let status = |role, path: &str| answer(PortKind::ServletHttps, &get(path), &view(role)).status;
         let startup = "/api/am/gateway/v2/server-startup-healthcheck";
         assert_eq!(status(Role::IdentityServer, "/services/Version"), StatusCode::NOT_FOUND);
         assert_eq!(status(Role::TrafficManager, "/services/Version"), StatusCode::OK);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, header};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,13 +20,16 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::descriptor::PortKind;
-use super::endpoints::{self, View};
+use super::endpoints::{self, Asked, View};
 
 /// Certificate and key of a pack, below the home.
 pub const TLS_FILE: &str = "repository/resources/security/standin-tls.pem";
 
 /// Connections served at once per port; more wait in the listen queue.
 const CONNECTIONS_MAX: usize = 64;
+
+/// Bytes of a request that are read.
+const BODY_MAX: usize = 4 * 1024;
 
 /// Gives the present state for each request.
 pub type Viewer = Arc<dyn Fn() -> View + Send + Sync>;
@@ -90,11 +93,26 @@ async fn converse(
         let view = viewer();
         async move {
             tokio::time::sleep(view.delay).await;
-            Ok::<_, Infallible>(response(endpoints::answer(kind, request.uri().path(), &view)))
+            let authorization = request.headers().get(header::AUTHORIZATION);
+            let authorization = authorization.and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let (path, is_post) = (request.uri().path().to_owned(), request.method() == http::Method::POST);
+            let asked = Asked {
+                path: &path,
+                is_post,
+                authorization: authorization.as_deref(),
+                body: &body(request).await,
+            };
+            Ok::<_, Infallible>(response(endpoints::answer(kind, &asked, &view)))
         }
     });
     // A client that hangs up mid-way is no concern of ours.
     drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+}
+
+/// What was sent, as far as it is worth reading.
+async fn body(request: Request<Incoming>) -> String {
+    let body = Limited::new(request.into_body(), BODY_MAX).collect().await;
+    body.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned()).unwrap_or_default()
 }
 
 fn response(answer: endpoints::Answer) -> Response<Full<Bytes>> {

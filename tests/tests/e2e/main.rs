@@ -4,6 +4,7 @@
 
 mod crash;
 mod enrolment;
+mod gates;
 mod history;
 mod kills;
 mod operators;

@@ -2,10 +2,52 @@ use std::collections::BTreeSet;
 
 use prost::Message as _;
 
+use fleet::{
+    call::{Call, Check, CommandCall, Tries},
+    rollout::{Gate, GateOn, GateVerdict, Gates},
+};
+
 use super::*;
 
 fn target(text: &str) -> Target {
     Target { bundle: Digest::of(text.as_bytes()), content: Digest::of(b"encoding"), size: 7 }
+}
+
+fn gates() -> Gates {
+    let gate = |name: &str, on, on_failure| Gate { name: name.to_owned(), on, on_failure };
+    Gates {
+        list: vec![
+            gate("login", GateOn::Both, None),
+            gate("token", GateOn::New, Some(OnFailure::Stop)),
+            gate("batch", GateOn::Old, Some(OnFailure::Continue)),
+        ],
+        content: Digest::of(b"questions"),
+    }
+}
+
+#[test]
+fn rules_read_back_with_their_gates_and_those_of_before_have_none() {
+    let goal = GroupGoal { gates: Some(gates()), ..GroupGoal::default() };
+    let group = GroupName::parse("gateway").unwrap();
+    let rules = RolloutRules { groups: BTreeMap::from([(group, goal)]), ..RolloutRules::default() };
+    let message = wire::RolloutRules::from(&rules);
+    assert_eq!(RolloutRules::try_from(message.clone()).unwrap(), rules);
+    let mut older = message;
+    older.groups.values_mut().for_each(|group| group.gates = None);
+    assert_eq!(RolloutRules::try_from(older).unwrap().groups.values().next().unwrap().gates, None);
+}
+
+#[test]
+fn a_question_is_found_by_node_and_gate() {
+    let node = NodeName::parse("n-1").unwrap();
+    let call = Call::Command(CommandCall { program: "/bin/check".to_owned(), args: Vec::new() });
+    let tries = Tries { timeout: Duration::from_secs(5), most: 2, interval: Duration::from_secs(1) };
+    let check = Check { name: "login".to_owned(), call, tries };
+    let bytes = encode_questions(std::iter::once((&node, std::slice::from_ref(&check))));
+    assert_eq!(decode_question(&bytes, &node, "login").unwrap(), Some(check));
+    assert_eq!(decode_question(&bytes, &node, "other").unwrap(), None);
+    assert_eq!(decode_question(&bytes, &NodeName::parse("n-2").unwrap(), "login").unwrap(), None);
+    assert!(decode_question(b"\xff", &node, "login").is_err());
 }
 
 fn states() -> Vec<StepState> {
@@ -69,6 +111,16 @@ fn rollout(phase: Phase) -> Rollout {
         wave_ready: Some(Timestamp(8)),
         promoted: Some(0),
         progress: Timestamp(7),
+        gates: Some(gates()),
+        verdicts: [None, Some("status 500".to_owned())]
+            .map(|failure| GateVerdict {
+                wave: 1,
+                gate: "login".to_owned(),
+                node: NodeName::parse("n-1").unwrap(),
+                at: Timestamp(9),
+                failure,
+            })
+            .to_vec(),
     };
     Rollout {
         id: RolloutId(3),
