@@ -116,8 +116,36 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// The table as text, ending with a newline unless it is empty.
+    /// The table as text, ending with a newline unless it is empty. The last cell of a row is cut where the terminal ends.
     pub fn render(&self, style: Style) -> String {
+        self.lay_out(style, |line, (used, _), cell| {
+            let room = style.width.map_or(usize::MAX, |width| width.saturating_sub(used).max(10));
+            line.push_str(&style.paint(cell.tone, &cut(&cell.text, room)));
+        })
+    }
+
+    /// The same, and nothing is cut: a last cell for which there is no room moves closer, or to a line of its own.
+    pub fn render_whole(&self, style: Style) -> String {
+        let room = style.width.unwrap_or(usize::MAX);
+        self.lay_out(style, |line, (used, gap), cell| {
+            let length = cell.text.chars().count();
+            let text = style.paint(cell.tone, &cell.text);
+            if room < used + length && self.indent < used {
+                line.truncate(line.trim_end_matches(' ').len());
+                let closer = used - gap + 2;
+                line.push_str(&if closer + length <= room {
+                    format!("  {text}")
+                } else {
+                    format!("\n{}{text}", " ".repeat(self.indent + 4))
+                });
+            } else {
+                line.push_str(&text);
+            }
+        })
+    }
+
+    /// `last` adds the last cell of a row, after what is `used` of the line, its last gap included.
+    fn lay_out(&self, style: Style, last: impl Fn(&mut String, (usize, usize), &Cell)) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
@@ -128,15 +156,14 @@ impl Table {
         let mut out = String::new();
         for row in &self.rows {
             let mut line = " ".repeat(self.indent);
-            let mut used = self.indent;
+            let (mut used, mut gap) = (self.indent, 0);
             let filled = row.iter().rposition(|cell| !cell.text.is_empty()).map_or(0, |last| last + 1);
             for (column, cell) in row.iter().take(filled).enumerate() {
                 if column + 1 == filled {
-                    let room = style.width.map_or(usize::MAX, |width| width.saturating_sub(used).max(10));
-                    line.push_str(&style.paint(cell.tone, &cut(&cell.text, room)));
+                    last(&mut line, (used, gap), cell);
                 } else {
                     let length = cell.text.chars().count();
-                    let gap = widths[column].saturating_sub(length) + 2;
+                    gap = widths[column].saturating_sub(length) + 2;
                     line.push_str(&style.paint(cell.tone, &cell.text));
                     line.extend(std::iter::repeat_n(' ', gap));
                     used += length + gap;
@@ -231,6 +258,23 @@ mod tests {
     use super::*;
 
     const PLAIN: Style = Style { colour: false, width: None };
+
+    #[test]
+    fn what_has_no_room_moves_closer_or_to_a_line_of_its_own() {
+        let mut table = Table::indented(2);
+        table.row([Cell::plain("+ a"), Cell::plain("1"), Cell::plain("x.toml:1")]);
+        table.row([Cell::plain("+ a.long.key"), Cell::plain("12345"), Cell::plain("x.toml:2")]);
+        table.row([
+            Cell::plain("+ a.long.key"),
+            Cell::plain("a value of 24 characters"),
+            Cell::plain("x.toml:3"),
+        ]);
+        let narrow = "  + a           1  x.toml:1\n  + a.long.key  12345  x.toml:2\n  + a.long.key  a value of 24 \
+                      characters\n      x.toml:3\n";
+        assert_eq!(table.render_whole(Style { colour: false, width: Some(42) }), narrow);
+        let all = table.render_whole(PLAIN);
+        assert!(all.lines().all(|line| line.find("x.toml") == Some(42)), "{all}");
+    }
 
     #[test]
     fn columns_line_up_and_lines_have_no_trailing_space() {

@@ -119,7 +119,7 @@ fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
         _ if !node.changes() => style.paint(Tone::Good, "nothing to apply"),
         "none" | "" => style.paint(Tone::Good, "no restart"),
         "hot" => style.paint(Tone::Good, "no restart: the server picks it up by itself"),
-        "phased" => style.paint(Tone::Bad, &format!("{verb}, in phases over the fleet")),
+        "phased" => style.paint(Tone::Bad, &format!("{verb}, and all nodes have to agree on it")),
         _ => style.paint(Tone::Doubtful, verb),
     };
     let why = if node.restart_why.is_empty() { String::new() } else { format!(": {}", node.restart_why) };
@@ -161,7 +161,7 @@ fn keys(changes: &[&KeyChange], style: Style) -> String {
             Cell::toned(Tone::Faint, place),
         ]);
     }
-    table.render(Style { width: None, ..style })
+    table.render_whole(style)
 }
 
 fn files(changes: &[&FileChange], detail: Detail, style: Style) -> String {
@@ -185,7 +185,7 @@ fn files(changes: &[&FileChange], detail: Detail, style: Style) -> String {
             Cell::toned(Tone::Faint, note),
         ]);
     }
-    let mut out = table.render(Style { width: None, ..style });
+    let mut out = table.render_whole(style);
     if detail == Detail::Lines {
         for change in changes.iter().filter(|change| !change.diff.is_empty()) {
             out.push_str(&format!("      {}\n", style.paint(Tone::Faint, &change.path)));

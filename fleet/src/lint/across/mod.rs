@@ -32,12 +32,15 @@ pub(super) fn check<'f>(fleet: &'f Fleet, pack_of: &PackOf<'_, 'f>, report: &mut
 
 /// Tells where `key` differs from the first server that has it. Values are never shown: they may be secret.
 fn equal<'s>(
-    servers: impl IntoIterator<Item = &'s Server<'s>>,
+    servers: impl IntoIterator<Item = &'s Server<'s>> + Clone,
     (code, key): (&'static str, &str),
     (why, remedy): (&str, &str),
     report: &mut Report,
 ) -> bool {
-    same(servers, (code, key), |server| server.text(key), (why, remedy), report)
+    // The default of a pack is nothing to hold against a node whose pack is not known.
+    let all_known = servers.clone().into_iter().all(Server::has_pack);
+    let value = |server: &Server<'_>| if all_known { server.text(key) } else { server.without_pack(key) };
+    same(servers, (code, key), value, (why, remedy), report)
 }
 
 /// The same for anything that a server has.

@@ -159,6 +159,19 @@ impl<'f> Server<'f> {
         })
     }
 
+    /// Whether what its pack says is known.
+    pub(super) fn has_pack(&self) -> bool {
+        self.facts.is_some()
+    }
+
+    /// What the key is set to as far as that is known of every server: as typed, else by the documented default.
+    pub(super) fn without_pack(&self, key: &str) -> Setting {
+        if self.typed.data.find(key).is_some() {
+            return self.text(key);
+        }
+        documented::default_of(key).map_or(Setting::Absent, |default| self.resolve(default, 0))
+    }
+
     /// What the key is set to: as typed, else by the pack's default, else by the documented one.
     pub(super) fn text(&self, key: &str) -> Setting {
         self.text_at(key, 0)

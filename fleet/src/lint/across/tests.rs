@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     finding::{Finding, Severity},
-    lint::{ClearText, Packs},
+    lint::{ClearText, PackFacts, Packs},
     spec::{Sources, compose},
 };
 
@@ -19,6 +19,10 @@ const GW: &str = "wso2am-universal-gw-4.5";
 const TM: &str = "wso2am-tm-4.5";
 
 fn findings(nodes: &[Node<'_>], extra: &[(&str, &str)]) -> Vec<Finding> {
+    findings_with(nodes, extra, &Packs::new())
+}
+
+fn findings_with(nodes: &[Node<'_>], extra: &[(&str, &str)], packs: &Packs) -> Vec<Finding> {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut text = "name = 'x'\n".to_owned();
     let groups: BTreeMap<&str, &str> =
@@ -45,7 +49,7 @@ fn findings(nodes: &[Node<'_>], extra: &[(&str, &str)]) -> Vec<Finding> {
     files.insert("fleet.toml".to_owned(), text.into_bytes());
     let composition = compose(&Sources(files));
     let fleet = composition.fleet.unwrap_or_else(|| panic!("{:#?}", composition.findings));
-    crate::lint::fleet(&fleet, &Packs::new(), ClearText::Unknown)
+    crate::lint::fleet(&fleet, packs, ClearText::Unknown)
 }
 
 fn codes(nodes: &[Node<'_>]) -> BTreeSet<&'static str> {
@@ -64,6 +68,27 @@ fn check(code: &str, bad: &[Node<'_>], good: &[Node<'_>]) {
     );
     let found = findings(good, &[]);
     assert!(found.iter().all(|finding| finding.code != code), "{code} is among {found:#?}");
+}
+
+#[test]
+fn the_default_of_a_pack_is_not_held_against_a_node_whose_pack_is_not_known() {
+    let of = |default: &str| {
+        let files = carbon::pack::RULE_FILES.map(|file| {
+            let text = if file == "default.json" { default } else { "{}" };
+            (format!("{}{file}", carbon::pack::RESOURCES), text.as_bytes().to_vec())
+        });
+        let template = (format!("{}templates/conf/a.xml.j2", carbon::pack::RESOURCES), b"<a/>".to_vec());
+        PackFacts::new(carbon::Pack::load(files.into_iter().chain([template])).unwrap())
+    };
+    let nodes = [("am", "am", AM, 0, ""), ("gw", "gw", GW, 0, "")];
+    let told = |packs: &Packs| {
+        let found = findings_with(&nodes, &[], packs);
+        found.iter().filter(|finding| finding.code == "CV527").count()
+    };
+    let (one, other) = (r#"{"keystore.internal.alias": "one"}"#, r#"{"keystore.internal.alias": "other"}"#);
+    assert_eq!(told(&Packs::from([(AM.to_owned(), of(one))])), 0);
+    assert_eq!(told(&Packs::from([(AM.to_owned(), of(one)), (GW.to_owned(), of(one))])), 0);
+    assert_eq!(told(&Packs::from([(AM.to_owned(), of(one)), (GW.to_owned(), of(other))])), 1);
 }
 
 fn listener(header: &str, kind: &str, endpoint: &str) -> String {
