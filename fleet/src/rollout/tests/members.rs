@@ -1,0 +1,73 @@
+//! Nodes that take part, come late, leave, or are still busy with an older rollout.
+
+use super::*;
+
+#[test]
+fn a_node_that_returns_late_goes_when_its_wave_was_due_and_one_that_leaves_is_skipped() {
+    let mut bench = Bench::new(&[("km", 4, policy("max=2 wave=1 soak=0s min=0s"), &[])]);
+    bench.node("km-2").connected = false;
+    bench.apply("new", RestartClass::Restart);
+    bench.run(1000);
+    assert_eq!(bench.waiting(), ["km: not connected: km-2"]);
+    assert_eq!(bench.rollout().progress(), (3, 4));
+    bench.log.clear();
+    let day = 24 * 3600 * 1000;
+    bench.now = Timestamp(3 * day);
+    bench.node("km-2").connected = true;
+    check(
+        &bench.run(100),
+        "259201s km-2 generation 2
+         259261s done",
+    );
+
+    let mut bench = Bench::new(&[("km", 2, policy("max=1 soak=0s min=0s"), &[])]);
+    bench.apply("new", RestartClass::Restart);
+    bench.second();
+    bench.nodes.remove(&name("km-1"));
+    bench.run(100);
+    assert_eq!(bench.rollout().phase, Phase::Done);
+    assert_eq!(bench.rollout().steps[&name("km-1")].state.why(), Some("it is no longer in the fleet"));
+}
+
+#[test]
+fn only_nodes_that_differ_or_failed_take_part() {
+    let mut bench = Bench::new(&[("km", 3, policy("soak=0s min=0s"), &[])]);
+    bench.apply("old", RestartClass::None);
+    assert_eq!((bench.rollout().phase.clone(), bench.rollout().steps.len()), (Phase::Done, 0));
+    let failure = Refusal { reason: RefusalReason::StartFailed, detail: String::new(), still_running: None };
+    bench.node("km-2").observed.attempted.as_mut().unwrap().failure = Some(failure);
+    bench.apply("old", RestartClass::Restart);
+    assert_eq!(bench.rollout().steps.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["km-2"]);
+}
+
+#[test]
+fn a_newer_rollout_watches_what_an_older_one_sent() {
+    let mut bench = Bench::new(&[("km", 2, policy("max=1 soak=0s min=0s"), &[])]);
+    bench.apply("new", RestartClass::Restart);
+    bench.run(10);
+    let old = bench.rollout().supersede(RolloutId(2), bench.now).unwrap();
+    assert_eq!(old.as_str(), "superseded");
+    bench.log.clear();
+    bench.apply("new", RestartClass::Restart);
+    check(
+        &bench.run(600),
+        "61s km-2 generation 2
+         121s done",
+    );
+    // Another bundle replaces what is in flight, counting it as down meanwhile.
+    bench.apply("newer", RestartClass::Restart);
+    bench.run(10);
+    bench.apply("newest", RestartClass::Restart);
+    bench.log.clear();
+    let log = bench.run(600);
+    assert!(log.starts_with("132s km-1 generation 4\n192s km-2 generation 3"), "{log}");
+}
+
+#[test]
+fn a_number_is_never_given_twice_even_by_an_older_store() {
+    let mut bench = Bench::new(&[("km", 1, policy("max=1"), &[])]);
+    let newer = Applied { generation: Generation(9), bundle: target("newer").bundle };
+    bench.node("km-1").observed.desired = Some(newer);
+    bench.apply("new", RestartClass::Restart);
+    check(&bench.run(1), "1s km-1 generation 10");
+}
