@@ -19,7 +19,7 @@ pub fn files(spec: &PackSpec) -> Vec<(String, String)> {
         (format!("{CONF}/deployment.toml"), deployment_toml(product, spec.offset)),
         (format!("{CONF}/log4j2.properties"), log4j2(product)),
         (format!("{RESOURCES}/default.json"), pretty(&defaults(product))),
-        (format!("{RESOURCES}/infer.json"), pretty(&inferences())),
+        (format!("{RESOURCES}/infer.json"), pretty(&inferences(product))),
         (format!("{RESOURCES}/key-mappings.json"), pretty(&json!({}))),
         (format!("{RESOURCES}/unit-resolve.json"), pretty(&json!({ "time": {} }))),
         (format!("{RESOURCES}/validator.json"), pretty(&json!({}))),
@@ -109,14 +109,14 @@ fn defaults(product: Product) -> Value {
     put("clustering.membership_scheme", json!("local"));
     put("clustering.local_member_port", json!("4000"));
     if product.is_apim() {
-        put("apim.gateway.environment.name", json!("Default"));
+        put("apim.key_manager.type", json!("default"));
         put("apim.key_manager.service_url", json!("https://localhost:${mgt.transport.https.port}/services/"));
     }
     Value::Object(defaults)
 }
 
-fn inferences() -> Value {
-    json!({
+fn inferences(product: Product) -> Value {
+    let mut inferences = json!({
         "database.$1.type": {
             "h2": { "database.$1.driver": "org.h2.Driver" },
             "mysql": {
@@ -124,8 +124,103 @@ fn inferences() -> Value {
                 "database.$1.validationQuery": "SELECT 1"
             }
         }
-    })
+    });
+    let own = if product.is_apim() { APIM_KEYS } else { IS_KEYS };
+    for key in KEYS.iter().chain(own) {
+        inferences[*key] = json!({});
+    }
+    inferences
 }
+
+/// Keys that the real products read in templates too large to be rewritten here. A trigger without cases infers nothing
+/// and says that the product knows the key; without it `lint` would call them unknown.
+const KEYS: &[&str] = &[
+    "server.base_path",
+    "super_admin.password",
+    "super_admin.create_admin_account",
+    "database.$1.hostname",
+    "database.$1.port",
+    "database.$1.name",
+    "database.$1.url",
+    "database.$1.username",
+    "database.$1.password",
+    "database.$1.pool_options.*",
+    "keystore.$1.file_name",
+    "keystore.$1.type",
+    "keystore.$1.password",
+    "keystore.$1.alias",
+    "keystore.$1.key_password",
+    "truststore.file_name",
+    "truststore.type",
+    "truststore.password",
+    "transport.https.properties.*",
+    "clustering.domain",
+    "clustering.local_member_host",
+    "clustering.members",
+    "event_listener[].id",
+    "event_listener[].type",
+    "event_listener[].name",
+    "event_listener[].order",
+    "event_listener[].properties.*",
+];
+
+const IS_KEYS: &[&str] = &[
+    "datasource.$1.id",
+    "datasource.$1.url",
+    "datasource.$1.username",
+    "datasource.$1.password",
+    "datasource.$1.driver",
+    "oauth.authorize_all_scopes",
+    "oauth.token_validation.app_access_token_validity",
+    "oauth.token_validation.user_access_token_validity",
+    "oauth.token_validation.refresh_token_validity",
+    "role_mgt.allow_system_prefix_for_role",
+    "resource.access_control[].context",
+    "resource.access_control[].secure",
+    "resource.access_control[].http_method",
+    "resource.access_control[].cross_tenant",
+    "resource.access_control[].permissions",
+    "resource.access_control[].scopes",
+    "account_recovery.endpoint.auth.hash",
+    "identity.auth_framework.endpoint.app_password",
+];
+
+const APIM_KEYS: &[&str] = &[
+    "apim.gateway_type",
+    "apim.gateway.environment[].name",
+    "apim.gateway.environment[].type",
+    "apim.gateway.environment[].gateway_type",
+    "apim.gateway.environment[].provider",
+    "apim.gateway.environment[].display_in_api_console",
+    "apim.gateway.environment[].description",
+    "apim.gateway.environment[].show_as_token_endpoint_url",
+    "apim.gateway.environment[].service_url",
+    "apim.gateway.environment[].username",
+    "apim.gateway.environment[].password",
+    "apim.gateway.environment[].ws_endpoint",
+    "apim.gateway.environment[].wss_endpoint",
+    "apim.gateway.environment[].http_endpoint",
+    "apim.gateway.environment[].https_endpoint",
+    "apim.sync_runtime_artifacts.gateway.gateway_labels",
+    "apim.key_manager.type",
+    "apim.key_manager.username",
+    "apim.key_manager.password",
+    "apim.key_manager.enable_lightweight_apikey_generation",
+    "apim.jwt.issuer[].name",
+    "apim.jwt.issuer[].jwks.url",
+    "apim.jwt.enable",
+    "apim.jwt.encoding",
+    "apim.jwt.claim_dialect",
+    "apim.jwt.header",
+    "apim.jwt.signing_algorithm",
+    "apim.jwt.enable_user_claims",
+    "apim.token.revocation.enable_realtime_notifier",
+    "apim.token.revocation.realtime_notifier.ttl",
+    "apim.cors.allow_origins",
+    "apim.cors.allow_methods",
+    "apim.cors.allow_headers",
+    "apim.cors.allow_credentials",
+];
 
 /// Templates use one construct only, `{{ dotted.key }}`, which the stand-in and a full engine read alike.
 fn templates(product: Product) -> Vec<(&'static str, &'static str)> {
@@ -197,8 +292,7 @@ const AXIS2_XML: &str = r#"<axisconfig name="AxisJava2.0">
 "#;
 
 const API_MANAGER_XML: &str = r#"<APIManager>
-    <Environment>{{apim.gateway.environment.name}}</Environment>
-    <AuthManager><ServerURL>{{apim.key_manager.service_url}}</ServerURL></AuthManager>
+    <AuthManager type="{{apim.key_manager.type}}"><ServerURL>{{apim.key_manager.service_url}}</ServerURL></AuthManager>
 </APIManager>
 "#;
 
