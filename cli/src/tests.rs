@@ -134,6 +134,7 @@ fn changing_plan() -> message::PlanReply {
         nodes: vec![node("is-1"), node("is-2")],
         waves: vec!["1. key-manager: is-1, then is-2".into()],
         unchanged: 1,
+        estimate: Some(message::Estimate { left_ms: Some(130_000), unknown: 1 }),
         ..message::PlanReply::default()
     }
 }
@@ -145,6 +146,10 @@ fn rollout(state: &str, second: &str, detail: &str) -> message::Rollout {
         detail: detail.into(),
         since_ms: 1_800_000_030_000,
         generation: 9,
+        begun_ms: 1_800_000_001_000,
+        times: [("sent", 400), ("restarting", 21_300), ("soaking", 10_000)]
+            .map(|(state, ms)| message::TimeInState { state: state.into(), ms })
+            .to_vec(),
     };
     message::Rollout {
         id: 3,
@@ -159,6 +164,7 @@ fn rollout(state: &str, second: &str, detail: &str) -> message::Rollout {
             state: if state == "running" { "running" } else { state }.into(),
             nodes: vec![node("is-1", "ready", ""), node("is-2", second, detail)],
         }],
+        estimate: (state == "running").then_some(message::Estimate { left_ms: Some(75_000), unknown: 0 }),
         ..message::Rollout::default()
     }
 }
@@ -202,6 +208,7 @@ out|     ~ repository/conf/deployment.toml  1.2 kB → 1.3 kB
 out| 
 out| Order
 out|   1. key-manager: is-1, then is-2
+out|   Takes about 2m10s, as long as nothing fails or waits; 1 node of unknown speed taken for the slowest known.
 out| 
 out| 2 nodes change, 1 stays as it is; 2 servers restart (against revision 6).
 ",
@@ -289,6 +296,7 @@ out|       ~ conf/b.xml  +1 -1
 out| 
 out| Order
 out|   1. key-manager: is-1, then is-2
+out|   Takes about 2m10s, as long as nothing fails or waits; 1 node of unknown speed taken for the slowest known.
 out| 
 out| 3 nodes change, 1 stays as it is; 3 servers restart (against revision 6).
 out| 1 node renders other files at its next start: the pack was updated on the host.

@@ -127,6 +127,8 @@ pub struct Plan {
     pub unchanged: u64,
     /// The order, for people.
     pub waves: Vec<String>,
+    /// How long it is likely to take; absent if no node changes.
+    pub estimate: Option<Estimate>,
     pub findings: Vec<Finding>,
 }
 
@@ -455,6 +457,17 @@ pub struct Rollout {
     pub waiting: Vec<String>,
     /// The revision it goes back to, if it does.
     pub rolls_back_to: Option<u64>,
+    /// How much longer it is likely to take; absent where time does not tell.
+    pub estimate: Option<Estimate>,
+}
+
+/// How long a rollout is likely to take, from what its nodes took before.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Estimate {
+    /// Absent: nothing is known of any node that has to restart.
+    pub left_ms: Option<u64>,
+    /// Nodes that have to restart and of which nothing is known.
+    pub unknown: u32,
 }
 
 impl Rollout {
@@ -493,6 +506,17 @@ pub struct RolloutNode {
     pub detail: String,
     pub since: When,
     pub generation: u64,
+    /// When the rollout first gave it something.
+    pub begun: When,
+    /// How long it was in the states that it has left.
+    pub times: Vec<TimeInState>,
+}
+
+/// A state that a node has left, and how long it was in it.
+#[derive(Debug, Clone, Serialize)]
+pub struct TimeInState {
+    pub state: String,
+    pub ms: u64,
 }
 
 impl RolloutNode {

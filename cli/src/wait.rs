@@ -261,7 +261,10 @@ impl Bars {
             }
         }
         let state = if rollout.state == "running" { String::new() } else { format!("{}  ", rollout.state) };
-        self.note.set_message(format!("  {}  {state}{}", coarse(elapsed), rollout.waiting.join("; ")));
+        let left = rollout.estimate.and_then(|estimate| estimate.left_ms).map(Duration::from_millis);
+        let left = left.map(|left| format!(", about {} left", coarse(left))).unwrap_or_default();
+        let waiting = rollout.waiting.join("; ");
+        self.note.set_message(format!("  {}{left}  {state}{waiting}", coarse(elapsed)));
         self.note.tick();
     }
 

@@ -13,7 +13,8 @@ use fleet::{
     plan::{NodePlan, PlannedNode},
     restart,
     rollout::{
-        ControlError, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules, order, phase::phased_changes,
+        ControlError, Estimate, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules, estimate,
+        phase::phased_changes,
     },
     spec::{Absent, ComposedNode, Composition, Fleet, Secrets, Sources, compose_with},
     time::Timestamp,
@@ -26,6 +27,7 @@ use crate::{
     effects::{GivenPacks, NodeEffects, Weighed, overwritten},
     events::Draft,
     gates::{gates, questions},
+    outlook,
     secrets::OpenError,
     store::{
         CommitError, Key, StoreError, Transaction, blobs,
@@ -64,6 +66,8 @@ pub struct Planned {
     pub unchanged: usize,
     /// The order, for people.
     pub waves: Vec<String>,
+    /// How long it is likely to take; `None` if no node changes.
+    pub estimate: Option<Estimate>,
 }
 
 /// What changes on one node.
@@ -180,6 +184,7 @@ impl Coordinator {
             removed: BTreeMap::new(),
             unchanged: 0,
             waves: Vec::new(),
+            estimate: None,
         };
         let Some(fleet) = composition.fleet else { return Ok(planned) };
         let before = self.stored_nodes(&snapshot, &fleet).await?;
@@ -195,7 +200,10 @@ impl Coordinator {
         }
         let draft = RevisionDraft::of(&fleet, &Sources::default());
         let rollout = self.new_rollout(&snapshot, Some(&fleet), &draft, (Revision(0), None)).await?;
-        planned.waves = waves(&rollout, &fleet.order_reasons);
+        planned.waves = outlook::waves(&rollout, &fleet.order_reasons);
+        planned.estimate = (!rollout.steps.is_empty())
+            .then(|| estimate(&rollout, &snapshot.view_of(&draft.nodes), rollout.started))
+            .flatten();
         Ok(planned)
     }
 
@@ -519,24 +527,4 @@ fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> D
         Some(reason) => event.with("windows_overridden", reason),
         None => event,
     }
-}
-
-/// `1. key-manager: is-1, then is-2`, in the order of execution, and why where that was derived.
-fn waves(rollout: &Rollout, reasons: &[order::Reason]) -> Vec<String> {
-    let after = rollout.groups.iter().map(|(name, group)| (name, &group.after)).collect();
-    let line = |(index, name): (usize, &fleet::ids::GroupName)| {
-        let mut by_wave: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
-        for (node, step) in rollout.steps.iter().filter(|(_, step)| step.group == *name) {
-            by_wave.entry(step.wave).or_default().push(node.as_str());
-        }
-        let waves: Vec<String> = by_wave.into_values().map(|nodes| nodes.join(", ")).collect();
-        let why = reasons
-            .iter()
-            .filter(|reason| reason.group == *name && rollout.groups.contains_key(&reason.after))
-            .map(|reason| format!("   {reason}"));
-        std::iter::once(format!("{}. {name}: {}", index + 1, waves.join(", then ")))
-            .chain(why)
-            .collect::<Vec<_>>()
-    };
-    order::sorted(&after).into_iter().enumerate().flat_map(line).collect()
 }

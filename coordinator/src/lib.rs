@@ -16,6 +16,7 @@ mod garbage;
 mod gates;
 pub mod identity;
 pub mod listener;
+mod outlook;
 mod packs;
 mod private;
 mod rollback;

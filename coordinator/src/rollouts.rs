@@ -141,9 +141,9 @@ async fn look(coordinator: &Arc<Coordinator>, asking: &mut Asking) -> Result<Loo
 /// Leaves steps that one transaction cannot take for the next look: their nodes are as they were before this one.
 fn within_one_commit(before: &Rollout, mut decided: Plan) -> Plan {
     for left in decided.steps.drain(STEPS_MAX.min(decided.steps.len())..) {
-        let was = before.steps.get(&left.node).map(|step| step.state.clone());
+        let was = before.steps.get(&left.node).cloned();
         if let Some((step, was)) = decided.rollout.steps.get_mut(&left.node).zip(was) {
-            step.state = was;
+            *step = was;
         }
     }
     decided

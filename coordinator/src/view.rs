@@ -1,13 +1,16 @@
 //! The fleet at one moment: all records and who is connected, read together. What rollouts, guards and `status` look
 //! at. Whoever decides on it commits with the versions that it holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use fleet::{
     bundle::RunState,
     ids::{NodeName, RolloutId},
     observed::{Observed, ServiceState, Verdict},
-    rollout::{FleetView, NodeView, RunWish},
+    rollout::{FleetView, NodeView, RunWish, StepRecord},
 };
 
 use crate::{
@@ -52,6 +55,8 @@ pub struct Snapshot {
 
 /// Ended rollouts that a snapshot holds; older ones are read when somebody asks.
 const ROLLOUTS_SHOWN: usize = 10;
+/// Of a node's last steps, how many say how long the next takes.
+const STEPS_WEIGHED: usize = 5;
 
 impl Coordinator {
     /// Reads everything. Rollouts before nodes before reports: what a decision rests on is never newer than the
@@ -125,8 +130,14 @@ impl Snapshot {
             },
             // The stored report, not the live one: only what is durable may move a rollout.
             observed: self.seen.get(name).and_then(|seen| seen.observed.as_ref()),
-            expected: None,
+            expected: self.longest_step(name),
         }
+    }
+
+    /// From a commit that restarts the node to ready: the longest of its last steps in the rollouts that a snapshot holds.
+    fn longest_step(&self, name: &NodeName) -> Option<Duration> {
+        let steps = self.rollouts.iter().filter_map(|rollout| rollout.record.rollout.steps.get(name));
+        steps.filter_map(StepRecord::took).take(STEPS_WEIGHED).max()
     }
 
     /// The newest report, live if there is one.

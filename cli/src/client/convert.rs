@@ -40,6 +40,7 @@ pub(super) fn plan(reply: wire::PlanReply) -> view::Plan {
         nodes: reply.nodes.into_iter().map(node_plan).collect(),
         unchanged: reply.unchanged,
         waves: reply.waves,
+        estimate: reply.estimate.map(estimate),
         findings: reply.findings.into_iter().map(finding).collect(),
     }
 }
@@ -280,7 +281,12 @@ pub(super) fn rollout(rollout: wire::Rollout) -> view::Rollout {
         groups: rollout.groups.into_iter().map(rollout_group).collect(),
         waiting: rollout.waiting,
         rolls_back_to: if rollout.rolls_back_to == 0 { None } else { Some(rollout.rolls_back_to) },
+        estimate: rollout.estimate.map(estimate),
     }
+}
+
+fn estimate(estimate: wire::Estimate) -> view::Estimate {
+    view::Estimate { left_ms: estimate.left_ms, unknown: estimate.unknown }
 }
 
 fn rollout_group(group: wire::RolloutGroup) -> view::RolloutGroup {
@@ -290,6 +296,12 @@ fn rollout_group(group: wire::RolloutGroup) -> view::RolloutGroup {
         detail: node.detail,
         since: When(node.since_ms),
         generation: node.generation,
+        begun: When(node.begun_ms),
+        times: node
+            .times
+            .into_iter()
+            .map(|time| view::TimeInState { state: time.state, ms: time.ms })
+            .collect(),
     };
     view::RolloutGroup {
         group: group.group,

@@ -1,6 +1,6 @@
 //! A plan as text: per node what changes key by key, what restarts and why, and in which order.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use super::{
     effects,
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     request::Detail,
-    text::{Cell, Style, Table, Tone, bytes, count},
-    view::{FileChange, Finding, KeyChange, NodePlan, Plan},
+    text::{Cell, Style, Table, Tone, bytes, coarse, count},
+    view::{Estimate, FileChange, Finding, KeyChange, NodePlan, Plan},
 };
 
 /// How every line begins that stands for others.
@@ -38,6 +38,9 @@ pub fn plan(plan: &Plan, detail: Detail, style: Style) -> String {
         out.push_str(&style.paint(Tone::Strong, "Order\n"));
         for wave in &plan.waves {
             out.push_str(&format!("  {wave}\n"));
+        }
+        if let Some(estimate) = &plan.estimate {
+            out.push_str(&format!("  {}\n", takes(estimate)));
         }
         out.push('\n');
     }
@@ -84,6 +87,22 @@ fn updated_summary(updated: &[&NodePlan], style: Style) -> String {
     let text =
         format!("{nodes} {verb} other files at {whose} next start: the pack was updated on the host.\n");
     style.paint(Tone::Doubtful, &text)
+}
+
+/// How long the rollout is likely to take.
+fn takes(estimate: &Estimate) -> String {
+    match (estimate.left_ms.map(Duration::from_millis), estimate.unknown) {
+        (None, _) => "How long it takes is not known: no restart of these nodes is on record.".to_owned(),
+        (Some(left), unknown) if left < Duration::from_secs(1) && unknown == 0 => {
+            "Takes a moment.".to_owned()
+        }
+        (Some(left), 0) => format!("Takes about {}, as long as nothing fails or waits.", coarse(left)),
+        (Some(left), unknown) => format!(
+            "Takes about {}, as long as nothing fails or waits; {} of unknown speed taken for the slowest known.",
+            coarse(left),
+            count(unknown as usize, "node")
+        ),
+    }
 }
 
 fn summary(plan: &Plan, changing: &[&NodePlan], style: Style) -> String {

@@ -1,8 +1,10 @@
 //! Rollouts as text.
 
+use std::time::Duration;
+
 use crate::{
-    text::{Cell, Style, Table, Tone, count, lasting, local},
-    view::{Rollout, RolloutGroup, When},
+    text::{Cell, Style, Table, Tone, coarse, count, lasting, local},
+    view::{Estimate, Rollout, RolloutGroup, RolloutNode, When},
 };
 
 /// Number, revision, state and how long.
@@ -42,7 +44,7 @@ pub fn rollout(rollout: &Rollout, now: When, style: Style) -> String {
             Cell::plain(progress),
         ]);
         for node in &group.nodes {
-            let since = if node.has_ended() { String::new() } else { lasting(now, node.since) };
+            let since = if node.has_ended() { times(node) } else { lasting(now, node.since) };
             let detail = match (since.as_str(), node.detail.as_str()) {
                 ("", detail) => detail.to_owned(),
                 (since, "") => since.to_owned(),
@@ -60,7 +62,31 @@ pub fn rollout(rollout: &Rollout, now: When, style: Style) -> String {
     for reason in rollout.waiting.iter().filter(|_| !rollout.has_ended()) {
         out.push_str(&format!("  {} {reason}\n", style.paint(Tone::Doubtful, "waits:")));
     }
+    if let Some(estimate) = &rollout.estimate {
+        out.push_str(&format!("  {}\n", left(estimate)));
+    }
     out
+}
+
+/// `34s: restarting 21s, soaking 10s`; states of less than a second are left out.
+fn times(node: &RolloutNode) -> String {
+    let ms = |ms: u64| coarse(Duration::from_millis(ms));
+    let total: u64 = node.times.iter().map(|time| time.ms).sum();
+    let long = node.times.iter().filter(|time| 1000 <= time.ms);
+    let long: Vec<String> = long.map(|time| format!("{} {}", time.state, ms(time.ms))).collect();
+    if long.is_empty() { String::new() } else { format!("{}: {}", ms(total), long.join(", ")) }
+}
+
+/// How much longer, in a few words.
+pub fn left(estimate: &Estimate) -> String {
+    match (estimate.left_ms.map(Duration::from_millis), estimate.unknown) {
+        (None, _) => "how much longer is not known: no restart of these nodes is on record".to_owned(),
+        (Some(left), 0) => format!("about {} left", coarse(left)),
+        (Some(left), unknown) => {
+            let nodes = count(unknown as usize, "node");
+            format!("about {} left, with {nodes} of unknown speed taken for the slowest known", coarse(left))
+        }
+    }
 }
 
 fn group_state(group: &RolloutGroup) -> Cell {

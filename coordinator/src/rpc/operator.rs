@@ -10,7 +10,8 @@ use fleet::{
 use futures::Stream;
 use proto::{
     convert::operator::{
-        bundle_files, effects_to_wire, node_plan_to_wire, overwritten_to_wire, removed_node_to_wire,
+        bundle_files, effects_to_wire, estimate_to_wire, node_plan_to_wire, overwritten_to_wire,
+        removed_node_to_wire,
     },
     wire::operator::{self as wire, operator_server::Operator},
 };
@@ -145,6 +146,7 @@ fn plan_reply(planned: &Planned) -> wire::PlanReply {
         refused: planned.is_refused(),
         waves: planned.waves.clone(),
         unchanged: planned.unchanged as u64,
+        estimate: planned.estimate.as_ref().map(estimate_to_wire),
     }
 }
 

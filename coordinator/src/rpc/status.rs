@@ -2,7 +2,7 @@
 
 use fleet::{
     ids::NodeName,
-    rollout::{FleetView, plan},
+    rollout::{FleetView, estimate, plan},
     time::Timestamp,
 };
 use proto::{
@@ -35,11 +35,12 @@ pub(super) fn status(snapshot: &Snapshot, now: Timestamp) -> wire::StatusReply {
 /// One rollout, with the reasons that the planner gives for it now.
 pub(super) fn rollout(record: &RolloutRecord, view: &FleetView<'_>, now: Timestamp) -> wire::Rollout {
     let waiting = plan(&record.rollout, view, now).waiting;
+    let left = estimate(&record.rollout, view, now);
     wire::Rollout {
         author: record.author.clone(),
         message: record.message.clone(),
         rolls_back_to: record.rolls_back_to.map_or(0, |revision| revision.0),
-        ..rollout_to_wire(&record.rollout, &waiting)
+        ..rollout_to_wire(&record.rollout, &waiting, left)
     }
 }
 

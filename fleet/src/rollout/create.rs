@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     gate::Gates,
     policy::{FleetPolicy, RolloutPolicy},
-    state::{Flight, FlightStage, GroupRollout, Phase, Rollout, StepKind, StepRecord, StepState, Target},
+    state::{
+        Flight, FlightStage, GroupRollout, Phase, Rollout, Spent, StepKind, StepRecord, StepState, Target,
+    },
     view::{FleetView, NodeView},
 };
 use crate::{
@@ -157,6 +159,8 @@ fn group_steps(
             compared_with: goal.compared_with,
             last_good: goal.last_good,
             state,
+            begun: None,
+            spent: Spent::default(),
         };
         steps.push((name.clone(), record));
     }

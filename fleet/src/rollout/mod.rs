@@ -45,6 +45,7 @@
 
 mod control;
 mod create;
+mod estimate;
 mod gate;
 mod observe;
 pub mod order;
@@ -59,11 +60,12 @@ pub mod window;
 
 pub use control::{Abort, ControlError};
 pub use create::{GroupGoal, NewRollout, NodeGoal, RolloutRules};
+pub use estimate::{Estimate, estimate};
 pub use gate::{Ask, GATE_NAME_MAX, GATES_MAX, Gate, GateOn, GateVerdict, Gates};
 pub use plan::{Plan, Step, plan};
 pub use policy::{FleetPolicy, OnFailure, Promotion, RolloutPolicy, Share};
 pub use state::{
-    Flight, FlightStage, GroupRollout, Pause, Phase, Rollout, StepKind, StepRecord, StepState, Target,
+    Flight, FlightStage, GroupRollout, Pause, Phase, Rollout, Spent, StepKind, StepRecord, StepState, Target,
 };
 pub use tally::may_take_down;
 pub use view::{FleetView, NodeView, RunWish};

@@ -2,7 +2,10 @@
 
 mod gates;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     gate::Ask,
@@ -71,6 +74,9 @@ pub fn plan(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Plan {
             planner.members.entry(&record.group).or_default().push(name);
         }
         planner.look();
+        for (name, record) in &mut planner.next.steps {
+            record.leave(&rollout.steps[name].state, now);
+        }
     }
     let changed = planner.next != *rollout;
     Plan {
@@ -347,7 +353,7 @@ impl<'a> Planner<'a> {
             let Some(node) = self.node(node_name) else { continue };
             let restarts = update_restarts(&self.next.steps[node_name], node);
             let admitted = self
-                .in_window(name, node, restarts)
+                .in_window(name, (node_name, node), restarts)
                 .and_then(|()| if restarts { tally.admits(&self.next, node_name, node) } else { Ok(()) });
             match admitted {
                 Ok(()) => {
@@ -368,8 +374,14 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn in_window(&self, name: &GroupName, node: &NodeView<'_>, restarts: bool) -> Result<(), WaitReason> {
-        let windows = &self.next.groups[name].policy.windows;
+    fn in_window(
+        &self,
+        name: &GroupName,
+        (node_name, node): (&NodeName, &NodeView<'_>),
+        restarts: bool,
+    ) -> Result<(), WaitReason> {
+        let policy = &self.next.groups[name].policy;
+        let windows = &policy.windows;
         let applies = |for_steps: WindowUse| match for_steps {
             WindowUse::Any => true,
             WindowUse::Restart => restarts,
@@ -379,24 +391,41 @@ impl<'a> Planner<'a> {
         if self.next.windows_overridden.is_some() || windows.peek().is_none() {
             return Ok(());
         }
-        let mut opens: Option<Timestamp> = None;
+        // A restart of unknown length has ended, well or badly, by its deadline. Writing files takes no time to speak of.
+        let takes = if restarts { node.expected.unwrap_or(policy.healthy_deadline) } else { Duration::ZERO };
+        let (mut opens, mut too_short): (Option<Timestamp>, Option<Timestamp>) = (None, None);
         for window in windows {
             let fits = |closes: Timestamp| match window.overrun {
                 Overrun::Finish => true,
-                Overrun::Fit => self.now.after(node.expected.unwrap_or_default()) <= closes,
+                Overrun::Fit => self.now.after(takes) <= closes,
             };
-            if window.open_until(self.now).is_some_and(fits) {
+            let closes = window.open_until(self.now);
+            if closes.is_some_and(fits) {
                 return Ok(());
             }
+            too_short = too_short.max(closes);
             opens = opens.into_iter().chain(window.opens_next(self.now)).min();
         }
-        Err(WaitReason::Window { group: name.clone(), opens })
+        let group = name.clone();
+        Err(match too_short {
+            None => WaitReason::Window { group, opens },
+            Some(closes) => {
+                let (node, is_known) = (node_name.clone(), node.expected.is_some());
+                let left = closes.since(self.now);
+                WaitReason::WindowTooShort { group, node, takes, is_known, left, opens }
+            }
+        })
     }
 
     fn send(&mut self, name: &NodeName, node: &NodeView<'_>, kind: StepKind, what: (Target, bool)) {
         let (target, restarts) = what;
         let generation = node.next_generation();
         let Some(record) = self.next.steps.get_mut(name) else { return };
+        if let Some(group) = self.next.groups.get(&record.group).filter(|_| kind == StepKind::Update) {
+            // Whoever was away in its own wave joins the one under way, or makes one more: it soaks and is asked the
+            // gates like any other.
+            record.wave = record.wave.max(group.wave);
+        }
         record.state = StepState::InFlight(Flight {
             kind,
             generation,
@@ -593,7 +622,7 @@ fn health_of(node: &NodeView<'_>) -> String {
 }
 
 /// Whether giving the node its target restarts the server, judged by what the server runs now. In doubt it does.
-fn update_restarts(record: &StepRecord, node: &NodeView<'_>) -> bool {
+pub(super) fn update_restarts(record: &StepRecord, node: &NodeView<'_>) -> bool {
     let running = node.observed.and_then(|observed| observed.running).map(|running| running.bundle);
     if !node.is_settled() || running.is_none() {
         return true;

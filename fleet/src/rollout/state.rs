@@ -160,9 +160,36 @@ pub struct StepRecord {
     pub last_good: Option<Target>,
     /// How far it is.
     pub state: StepState,
+    /// When this rollout first gave it something; before that it waited for its turn. `None` also for a step taken over
+    /// from an earlier rollout.
+    pub begun: Option<Timestamp>,
+    /// How long it was in the states that it has left.
+    pub spent: Spent,
 }
 
 impl StepRecord {
+    /// From the commit to ready, as this step took it; `None` unless this rollout gave it, it has restarted a server, and
+    /// is ready.
+    pub fn took(&self) -> Option<Duration> {
+        let whole = self.begun.is_some() && matches!(self.state, StepState::Ready { restarted: true, .. });
+        whole.then(|| self.spent.update())
+    }
+
+    /// Adds the time in a state that the step had at the last look and has left at `now`.
+    pub(super) fn leave(&mut self, was: &StepState, now: Timestamp) {
+        let is = match &self.state {
+            StepState::InFlight(flight) => Some((flight.kind, flight.stage)),
+            _ => None,
+        };
+        match was {
+            StepState::Pending if is.is_some() => self.begun = self.begun.or(Some(now)),
+            StepState::InFlight(flight) if is != Some((flight.kind, flight.stage)) => {
+                *self.spent.of(flight.kind, flight.stage) += now.since(flight.since);
+            }
+            _ => {}
+        }
+    }
+
     /// What it goes back to, if that is another bundle than the one it was given.
     pub fn way_back(&self) -> Option<Target> {
         self.last_good.filter(|good| good.bundle != self.target.bundle)
@@ -197,6 +224,50 @@ pub enum FlightStage {
     Restarted,
     /// Healthy, and watched for `min_healthy_time`.
     Soaking,
+}
+
+/// How long a step was in each state that it has left, by the coordinator's clock. Visits to one state count together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spent {
+    /// Committed, and the files not yet in force: the node heard of it, fetched, checked and staged it, and switched.
+    pub sent: Duration,
+    /// The files in force, and the server not yet launched with them: hooks before the stop, and the stop.
+    pub written: Duration,
+    /// Launched, not healthy.
+    pub restarting: Duration,
+    /// Healthy, and watched.
+    pub soaking: Duration,
+    /// On the way back to the last good bundle, whatever it was at.
+    pub returning: Duration,
+}
+
+impl Spent {
+    /// All of the way to the new bundle.
+    pub fn update(&self) -> Duration {
+        self.sent + self.written + self.restarting + self.soaking
+    }
+
+    fn of(&mut self, kind: StepKind, stage: FlightStage) -> &mut Duration {
+        match (kind, stage) {
+            (StepKind::RollBack, _) => &mut self.returning,
+            (StepKind::Update, FlightStage::Sent) => &mut self.sent,
+            (StepKind::Update, FlightStage::Written) => &mut self.written,
+            (StepKind::Update, FlightStage::Restarted) => &mut self.restarting,
+            (StepKind::Update, FlightStage::Soaking) => &mut self.soaking,
+        }
+    }
+
+    /// The states that it was in and their times, in the order in which a step goes through them.
+    pub fn states(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        let all = [
+            ("sent", self.sent),
+            ("written", self.written),
+            ("restarting", self.restarting),
+            ("soaking", self.soaking),
+            ("returning", self.returning),
+        ];
+        all.into_iter().filter(|(_, time)| !time.is_zero())
+    }
 }
 
 /// A step that was committed and has not ended. Its node counts as down.

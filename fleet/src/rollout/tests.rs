@@ -18,6 +18,7 @@ mod gates;
 mod guard;
 mod members;
 mod operators;
+mod times;
 
 struct Node {
     group: GroupName,
@@ -28,6 +29,7 @@ struct Node {
     observed: Observed,
     /// Seconds from commit to ready.
     start: u64,
+    expected: Option<Duration>,
     committed: Timestamp,
     /// Bundles that never become ready.
     bad: BTreeSet<Digest>,
@@ -42,7 +44,7 @@ impl Node {
             desired: self.desired,
             wish: self.wish,
             observed: Some(&self.observed),
-            expected: Some(Duration::from_secs(60)),
+            expected: self.expected,
         }
     }
 }
@@ -115,6 +117,7 @@ impl Bench {
                     desired: Some(applied),
                     observed: healthy(applied),
                     start: 60,
+                    expected: Some(Duration::from_secs(60)),
                     committed: Timestamp(0),
                     bad: BTreeSet::new(),
                 };

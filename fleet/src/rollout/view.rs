@@ -41,7 +41,10 @@ pub struct NodeView<'a> {
     pub wish: RunWish,
     /// Its newest report, however old; `None` if it never sent one.
     pub observed: Option<&'a Observed>,
-    /// From stop to ready, from its own past; for windows and estimates.
+    /// From a commit that restarts it to ready: the longest of its own last such steps ([`StepRecord::took`]). `None`:
+    /// none is known. For windows and estimates.
+    ///
+    /// [`StepRecord::took`]: super::StepRecord::took
     pub expected: Option<Duration>,
 }
 

@@ -119,6 +119,21 @@ pub enum WaitReason {
         /// When one opens; `None` if none ever does.
         opens: Option<Timestamp>,
     },
+    /// Inside a maintenance window, whose rest is too short for a restart that must fit in it.
+    WindowTooShort {
+        /// Which group.
+        group: GroupName,
+        /// The first node that waits.
+        node: NodeName,
+        /// How long its restart is taken to last.
+        takes: Duration,
+        /// It took so long before; if not, this is the group's `healthy_deadline`.
+        is_known: bool,
+        /// Until the window closes.
+        left: Duration,
+        /// When the next one opens; `None` if none ever does.
+        opens: Option<Timestamp>,
+    },
     /// A node of the same machine is in flight.
     Host {
         /// Who waits.
@@ -174,17 +189,7 @@ impl fmt::Display for WaitReason {
                 write!(f, "{group} waits: {count} down in the whole fleet, which allows {max}")
             }
             WaitReason::InFlight { node, kind, stage, elapsed, connected } => {
-                let verb = match kind {
-                    StepKind::Update => "",
-                    StepKind::RollBack => "returning, ",
-                };
-                let stage = match stage {
-                    FlightStage::Sent => "sent",
-                    FlightStage::Written => "written",
-                    FlightStage::Restarted => "restarted, not healthy yet",
-                    FlightStage::Soaking => "healthy, being watched",
-                };
-                write!(f, "{node}: {verb}{stage} for {}", Human(*elapsed))?;
+                write!(f, "{node}: {} for {}", flight_words(*kind, *stage), Human(*elapsed))?;
                 if *connected { Ok(()) } else { f.write_str(", not connected") }
             }
             WaitReason::Soak { group, wave, left } => {
@@ -207,6 +212,14 @@ impl fmt::Display for WaitReason {
             WaitReason::SoakBlind { group, node } => {
                 write!(f, "{group} cannot soak: {node} is not connected")
             }
+            WaitReason::WindowTooShort { group, node, takes, is_known, left, opens } => {
+                write!(f, "{group}: the maintenance window closes in {}, and {node} ", Human(*left))?;
+                write_takes(f, *takes, *is_known)?;
+                match opens {
+                    Some(opens) => write!(f, "; the next window opens at {}", utc(*opens)),
+                    None => f.write_str("; no other window will open"),
+                }
+            }
             WaitReason::Window { group, opens: Some(opens) } => {
                 write!(f, "{group} waits for its maintenance window, which opens at {}", utc(*opens))
             }
@@ -218,6 +231,28 @@ impl fmt::Display for WaitReason {
                 write!(f, "{group} returns after {before}, which depends on it")
             }
         }
+    }
+}
+
+fn flight_words(kind: StepKind, stage: FlightStage) -> String {
+    let verb = match kind {
+        StepKind::Update => "",
+        StepKind::RollBack => "returning, ",
+    };
+    let stage = match stage {
+        FlightStage::Sent => "sent",
+        FlightStage::Written => "written",
+        FlightStage::Restarted => "restarted, not healthy yet",
+        FlightStage::Soaking => "healthy, being watched",
+    };
+    format!("{verb}{stage}")
+}
+
+fn write_takes(f: &mut fmt::Formatter<'_>, takes: Duration, is_known: bool) -> fmt::Result {
+    let takes = Human(takes);
+    match is_known {
+        true => write!(f, "took up to {takes} to restart"),
+        false => write!(f, "may take up to {takes} (healthy_deadline): no restart of it is on record"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Messages of the operator API: findings, plans and rollouts, as the CLI shows them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
     bundle::{Bundle, DriftPolicy, HomePath, RestartClass},
@@ -12,10 +12,10 @@ use fleet::{
         RenderedChange, SettingChange,
     },
     restart,
-    rollout::{Rollout, StepRecord, StepState, WaitReason},
+    rollout::{Estimate, Rollout, StepRecord, StepState, WaitReason, order},
 };
 
-use crate::wire::operator as wire;
+use crate::{convert::bundle::millis, wire::operator as wire};
 
 impl From<&Finding> for wire::Finding {
     fn from(finding: &Finding) -> Self {
@@ -204,20 +204,35 @@ pub fn bundle_files(bundle: &Bundle) -> Vec<wire::BundleFile> {
 }
 
 /// A rollout as people see it; the caller fills in author, message and `rolls_back_to`.
-pub fn rollout_to_wire(rollout: &Rollout, waiting: &[WaitReason]) -> wire::Rollout {
-    let mut groups: BTreeMap<&GroupName, Vec<(&NodeName, &StepRecord)>> = BTreeMap::new();
+pub fn rollout_to_wire(
+    rollout: &Rollout,
+    waiting: &[WaitReason],
+    estimate: Option<Estimate>,
+) -> wire::Rollout {
+    let mut members: BTreeMap<&GroupName, Vec<(&NodeName, &StepRecord)>> = BTreeMap::new();
     for (name, step) in &rollout.steps {
-        groups.entry(&step.group).or_default().push((name, step));
+        members.entry(&step.group).or_default().push((name, step));
     }
+    let after = rollout.groups.iter().map(|(name, group)| (name, &group.after)).collect();
+    let groups = order::sorted(&after).into_iter().filter_map(|name| members.remove_entry(name));
     wire::Rollout {
         id: rollout.id.0,
         revision: rollout.revision.0,
         started_ms: rollout.started.0,
         ended_ms: rollout.ended.map_or(0, |ended| ended.0),
         state: rollout.as_str().to_owned(),
-        groups: groups.into_iter().map(|(name, steps)| group_to_wire(name, &steps)).collect(),
+        groups: groups.map(|(name, steps)| group_to_wire(name, &steps)).collect(),
         waiting: reasons(rollout, waiting),
+        estimate: estimate.map(|estimate| estimate_to_wire(&estimate)),
         ..wire::Rollout::default()
+    }
+}
+
+/// How long it is likely to take.
+pub fn estimate_to_wire(estimate: &Estimate) -> wire::Estimate {
+    wire::Estimate {
+        left_ms: estimate.left.map(millis),
+        unknown: u32::try_from(estimate.unknown).unwrap_or(u32::MAX),
     }
 }
 
@@ -225,6 +240,10 @@ pub fn rollout_to_wire(rollout: &Rollout, waiting: &[WaitReason]) -> wire::Rollo
 fn reasons(rollout: &Rollout, waiting: &[WaitReason]) -> Vec<String> {
     let why = rollout.why().map(|why| format!("{}: {why}", rollout.phase.as_str()));
     why.into_iter().chain(waiting.iter().map(ToString::to_string)).collect()
+}
+
+fn time_in_state(state: &str, time: Duration) -> wire::TimeInState {
+    wire::TimeInState { state: state.to_owned(), ms: millis(time) }
 }
 
 fn group_to_wire(name: &GroupName, steps: &[(&NodeName, &StepRecord)]) -> wire::RolloutGroup {
@@ -244,6 +263,8 @@ fn group_to_wire(name: &GroupName, steps: &[(&NodeName, &StepRecord)]) -> wire::
         detail: step.state.why().unwrap_or_default().to_owned(),
         since_ms: step.state.since().map_or(0, |since| since.0),
         generation: step.state.generation().map_or(0, |generation| generation.0),
+        begun_ms: step.begun.map_or(0, |begun| begun.0),
+        times: step.spent.states().map(|(state, time)| time_in_state(state, time)).collect(),
     };
     wire::RolloutGroup {
         group: name.to_string(),

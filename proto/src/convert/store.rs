@@ -13,8 +13,8 @@ use fleet::{
     ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
     rollout::{
         Cron, FleetPolicy, Flight, FlightStage, GroupGoal, GroupRollout, OnFailure, Overrun, Pause, Phase,
-        Promotion, Rollout, RolloutPolicy, RolloutRules, Share, StepKind, StepRecord, StepState, Target,
-        Window, WindowUse,
+        Promotion, Rollout, RolloutPolicy, RolloutRules, Share, Spent, StepKind, StepRecord, StepState,
+        Target, Window, WindowUse,
     },
     time::Timestamp,
 };
@@ -332,6 +332,8 @@ fn step_to_wire(step: &StepRecord) -> wire::Step {
         why: step.state.why().unwrap_or_default().to_owned(),
         restarted: matches!(step.state, StepState::Ready { restarted: true, .. }),
         flight: None,
+        begun_ms: time_or_zero(step.begun),
+        spent: (step.spent != Spent::default()).then(|| spent_to_wire(&step.spent)),
     };
     if let Some(flight) = step.flight() {
         message.state = "in-flight".to_owned();
@@ -360,8 +362,30 @@ fn step_from_wire(step: wire::Step) -> Result<StepRecord, ConvertError> {
         restart: restart_from_wire(restart)?,
         compared_with,
         last_good: step.last_good.as_ref().map(target_from_wire).transpose()?,
+        begun: time_from_zero(step.begun_ms),
+        spent: step.spent.as_ref().map(spent_from_wire).unwrap_or_default(),
         state: state_from_wire(step)?,
     })
+}
+
+fn spent_to_wire(spent: &Spent) -> wire::Spent {
+    wire::Spent {
+        sent_ms: millis(spent.sent),
+        written_ms: millis(spent.written),
+        restarting_ms: millis(spent.restarting),
+        soaking_ms: millis(spent.soaking),
+        returning_ms: millis(spent.returning),
+    }
+}
+
+fn spent_from_wire(spent: &wire::Spent) -> Spent {
+    Spent {
+        sent: Duration::from_millis(spent.sent_ms),
+        written: Duration::from_millis(spent.written_ms),
+        restarting: Duration::from_millis(spent.restarting_ms),
+        soaking: Duration::from_millis(spent.soaking_ms),
+        returning: Duration::from_millis(spent.returning_ms),
+    }
 }
 
 fn state_from_wire(step: wire::Step) -> Result<StepState, ConvertError> {

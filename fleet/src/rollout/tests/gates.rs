@@ -3,7 +3,7 @@
 use super::*;
 
 impl Bench {
-    fn gates(&mut self, group: &str, gates: &[(&str, GateOn, Option<OnFailure>)]) {
+    pub(super) fn gates(&mut self, group: &str, gates: &[(&str, GateOn, Option<OnFailure>)]) {
         let gate = |(name, on, on_failure): &(&str, GateOn, Option<OnFailure>)| Gate {
             name: (*name).to_owned(),
             on: *on,

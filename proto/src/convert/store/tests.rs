@@ -101,6 +101,14 @@ fn rollout(phase: Phase) -> Rollout {
             compared_with: Some(Digest::of(b"old")),
             last_good: Some(target("old")),
             state,
+            begun: Some(Timestamp(5)),
+            spent: Spent {
+                sent: Duration::from_millis(1),
+                written: Duration::from_millis(2),
+                restarting: Duration::from_millis(3),
+                soaking: Duration::from_millis(4),
+                returning: Duration::from_millis(5),
+            },
         };
         (NodeName::parse(&format!("n-{index}")).unwrap(), record)
     };
