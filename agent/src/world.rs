@@ -8,6 +8,7 @@ use std::{collections::VecDeque, io, net::IpAddr, sync::Arc};
 use fleet::{
     bundle::Bundle,
     call::{Check, Hook, HookPoint},
+    ids::Digest,
     node::{Action, Event, Memory},
     observed::ProcessIdentity,
     time::Instant,
@@ -71,6 +72,8 @@ pub struct Gate {
     /// The newest memory not handed to a write yet, and what waits for it.
     next: Option<Box<Memory>>,
     later: VecDeque<Action>,
+    /// What the newest memory names, durable or not.
+    contents: Vec<Digest>,
 }
 
 /// What recurs.
@@ -151,6 +154,7 @@ impl World {
     }
 
     fn gate_journal(&mut self, memory: Box<Memory>) {
+        self.gate.contents = memory.contents();
         if self.gate.writing.is_some() {
             // The newest memory holds all that an unwritten earlier one did.
             self.gate.next = Some(memory);
@@ -179,9 +183,13 @@ impl World {
     fn on_journal_failed(&mut self, cause: &io::Error) -> Event {
         error!(error = %cause, "The journal cannot be written; nothing is promised to the coordinator until it can");
         let dropped = std::mem::take(&mut self.gate);
-        let is_switch = |action: &Action| matches!(action, Action::Switch { .. });
-        let switch_dropped = dropped.waiting.iter().chain(&dropped.later).any(is_switch);
-        Event::JournalFailed { detail: cause.to_string(), switch_dropped }
+        self.gate.contents.clone_from(&dropped.contents);
+        let was_dropped = |is: fn(&Action) -> bool| dropped.waiting.iter().chain(&dropped.later).any(is);
+        Event::JournalFailed {
+            detail: cause.to_string(),
+            switch_dropped: was_dropped(|action| matches!(action, Action::Switch { .. })),
+            launch_dropped: was_dropped(|action| matches!(action, Action::Launch(_))),
+        }
     }
 
     fn perform(&mut self, action: Action) {
@@ -200,7 +208,10 @@ impl World {
             Action::Tell(notices) => self.link.order(Order::Tell(notices)),
             Action::CommandDone { id, done, detail } => self.link.order(Order::CommandDone(id, done, detail)),
             Action::Obtain { target, size } => self.link.obtain(target, size),
-            Action::Keep(contents) => self.files.start_job(Job::Keep(contents)),
+            Action::Keep(mut contents) => {
+                contents.extend_from_slice(&self.gate.contents);
+                self.files.start_job(Job::Keep(contents));
+            }
             Action::Stage { target, bundle } => self.files.start_job(Job::Stage(target, bundle)),
             Action::Switch { target, .. } => self.files.start_job(Job::Switch(target)),
             Action::Recover { target, way } => self.files.start_job(Job::Recover(target, way)),

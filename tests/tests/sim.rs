@@ -28,6 +28,8 @@ fn no_seed_breaks_a_guarantee() {
             ("steps", outcome.steps),
             ("launches", outcome.launches),
             ("faults", outcome.faults),
+            ("gates answered", outcome.answers),
+            ("hooks", outcome.hooks),
             ("hosts", outcome.hosts as u64),
         ];
         for (what, count) in counts.into_iter().chain(outcome.rollouts.iter().map(|(what, n)| (*what, *n))) {
@@ -44,7 +46,7 @@ fn no_seed_breaks_a_guarantee() {
     let broken: Vec<_> = broken.iter().map(|(seed, outcome)| (seed, &outcome.violation)).collect();
     assert!(broken.is_empty(), "{broken:#?}");
     // A sweep that never gets anywhere proves nothing.
-    for what in ["done", "failed", "rolled-back", "aborted", "superseded"] {
+    for what in ["done", "failed", "rolled-back", "aborted", "superseded", "gates answered", "hooks"] {
         assert!(count < 500 || totals.get(what).is_some_and(|count| 10 < *count), "{what}: {totals:?}");
     }
 }

@@ -358,7 +358,7 @@ impl Engine {
         &mut self,
         clock: Clock,
         detail: &str,
-        switch_dropped: bool,
+        (switch_dropped, launch_dropped): (bool, bool),
         out: &mut Out,
     ) {
         // What the journal holds is not what was handed to it, and what waited for it was dropped.
@@ -374,6 +374,9 @@ impl Engine {
             self.phase = Phase::Idle;
             self.memory.switching = self.facts.interrupted;
             self.fail_move(clock, step, journal_failure(detail), out);
+        }
+        if launch_dropped {
+            self.launch_again(out);
         }
     }
 

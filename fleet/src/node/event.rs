@@ -162,6 +162,8 @@ pub enum Event {
         detail: String,
         /// A switch was among what waited. Otherwise one that is under way goes on.
         switch_dropped: bool,
+        /// A launch was.
+        launch_dropped: bool,
     },
     /// Something happened to these files: a hint to look, never data.
     FileHint,
@@ -312,7 +314,8 @@ pub enum Action {
         /// Bytes of the encoding.
         size: u64,
     },
-    /// Drop cached content that these bundles do not need.
+    /// Drop cached content that neither these bundles need nor those that the newest memory names: while this waited for
+    /// the journal, another may have been obtained.
     Keep(Vec<Digest>),
     /// Check everything that can be checked, then put all files beside their targets, durable.
     Stage {
@@ -416,9 +419,10 @@ pub enum Action {
 }
 
 impl Action {
-    /// Whether it may happen only once every journal write asked for before it is durable. Starting and stopping the
-    /// server do not wait: a full disk must not keep a crashed server down, and a launch that the journal has missed
-    /// is found again by looking at the processes.
+    /// Whether it may happen only once every journal write asked for before it is durable. Stopping the server does not
+    /// wait. Launching it does, so that an agent that dies at this moment knows afterwards which files the server has read
+    /// and what is owed to it; but a journal that cannot be written keeps no server down: then the engine asks again, for a
+    /// launch that nothing holds up.
     pub fn waits_for_journal(&self) -> bool {
         match self {
             Action::Ack { .. }
@@ -426,7 +430,8 @@ impl Action {
             | Action::Tell(_)
             | Action::CommandDone { .. }
             | Action::Keep(_)
-            | Action::Switch { .. } => true,
+            | Action::Switch { .. }
+            | Action::Launch(_) => true,
             // What it takes out of service must come back, whatever happens to the agent.
             Action::Hook { point, .. } => *point == HookPoint::BeforeStop,
             Action::Journal(_)
@@ -438,7 +443,6 @@ impl Action {
             | Action::Restore { .. }
             | Action::Mend { .. }
             | Action::Look { .. }
-            | Action::Launch(_)
             | Action::ClearLaunchFiles(_)
             | Action::Stop(_)
             | Action::Adopt { .. }

@@ -269,8 +269,8 @@ impl Engine {
             }
             Event::Recovered { target, state } => self.on_recovered(clock, target, state, out),
             Event::ScanFailed { target, failure } => self.on_scan_failed(clock, target, &failure),
-            Event::JournalFailed { detail, switch_dropped } => {
-                self.on_journal_failed(clock, &detail, switch_dropped, out);
+            Event::JournalFailed { detail, switch_dropped, launch_dropped } => {
+                self.on_journal_failed(clock, &detail, (switch_dropped, launch_dropped), out);
             }
             Event::FileHint => out.push(Action::Scan(Extent::Hinted)),
             Event::Scanned { target, looked, found } => {

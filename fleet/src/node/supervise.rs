@@ -112,7 +112,19 @@ impl Engine {
         self.memory.running = self.memory.written;
         let deadline = clock.now.after(bundle.service.start_deadline);
         self.set_service(clock, Service::Starting { process: None, deadline, late: false }, "launched");
-        out.push(Action::Launch(bundle));
+        if self.timers.journal.is_some() {
+            out.now.push(Action::Launch(bundle));
+        } else {
+            out.push(Action::Launch(bundle));
+        }
+    }
+
+    /// The launch under way waited for a journal that cannot be written. A full disk must not keep a server down.
+    pub(super) fn launch_again(&mut self, out: &mut Out) {
+        if let (Service::Starting { process: None, .. }, Some((_, bundle))) = (&self.service, self.written())
+        {
+            out.now.push(Action::Launch(bundle));
+        }
     }
 
     fn settle_starting(
@@ -286,6 +298,10 @@ impl Engine {
         if !known && self.memory.written.is_some() && self.memory.written_at <= process.started {
             // Started after the last switch, so it read those files, whoever launched it.
             self.memory.running = self.memory.written;
+        }
+        if !known {
+            // Launched right before the agent died, or by somebody else: nobody remembers whether it was put into service.
+            self.owe_after_ready();
         }
         self.memory.process = Some(process.clone());
         self.facts.ready_line = true;

@@ -32,11 +32,17 @@ pub enum Bug {
     PauseIsOnlyShown,
     /// After a rollback the coordinator gives returned nodes the newest revision again.
     RollbackIsUndone,
+    /// A gate that nobody answered in time is taken for passed.
+    LostAnswerPasses,
+    /// The agent does not look at how a hook ended.
+    HookFailureIsUnseen,
+    /// An agent that starts again has forgotten that it took its server out of service.
+    OwedIsForgotten,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 14] = [
+    pub const ALL: [Bug; 17] = [
         Bug::NoCompareAndSwap,
         Bug::SendBeforeCommit,
         Bug::AckBeforeSync,
@@ -51,5 +57,8 @@ impl Bug {
         Bug::NoResend,
         Bug::PauseIsOnlyShown,
         Bug::RollbackIsUndone,
+        Bug::LostAnswerPasses,
+        Bug::HookFailureIsUnseen,
+        Bug::OwedIsForgotten,
     ];
 }

@@ -15,12 +15,21 @@ use fleet::{
 /// What a server does that reads a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nature {
-    /// It becomes ready.
+    /// It becomes ready, and does what it is for.
     Good,
+    /// It becomes ready, and fails every gate.
+    Useless,
     /// It ends during its start.
     Exits,
     /// It never becomes ready.
     Hangs,
+}
+
+impl Nature {
+    /// It becomes ready.
+    pub fn starts(self) -> bool {
+        matches!(self, Nature::Good | Nature::Useless)
+    }
 }
 
 /// Where every server lives.
@@ -33,6 +42,8 @@ const START_DEADLINE: Duration = Duration::from_secs(60);
 pub struct Library {
     /// Another deadline for starts.
     pub start_deadline: Option<Duration>,
+    /// What every bundle asks for around a stop.
+    pub hooks: Hooks,
     bundles: BTreeMap<Digest, (Arc<Bundle>, Nature, u64)>,
 }
 
@@ -57,7 +68,7 @@ impl Library {
                 start_deadline: self.start_deadline.unwrap_or(START_DEADLINE),
                 ..settings(path("bin/wso2server.sh"), path("bin/wso2server.bat"))
             },
-            hooks: Hooks::default(),
+            hooks: self.hooks.clone(),
         });
         let digest = bundle.digest();
         self.bundles.insert(digest, (bundle, nature, truth));

@@ -5,11 +5,11 @@ use fleet::{
     bundle::Applied,
     ids::Generation,
     node::Memory,
-    observed::{Observed, ProcessIdentity, Refusal, Stage},
+    observed::{Observed, ProcessIdentity, Refusal, ServiceState, Stage},
     rollout::{Phase, Plan, Rollout, Step, StepKind, StepState},
 };
 
-use super::{Nature, Sim};
+use super::Sim;
 
 /// A node that has been down for this long is known to be down, whatever the network does: sessions end after 20 s
 /// of silence, reports take 4 s, journals 3 s, the store 4 s, and a disk that refuses writes for 90 s keeps reports back.
@@ -41,10 +41,13 @@ impl Sim {
             return self.broken(&format!("(3) host {index} reports what is not durable"));
         }
         if let Some(good) = report.last_good {
-            if self.library.nature(&good.bundle) != Nature::Good {
+            if !self.library.nature(&good.bundle).starts() {
                 return self.broken(&format!("host {index} calls a bundle good that no server starts with"));
             }
             self.hosts[index].healthy_on.insert(good.bundle);
+        }
+        if report.service == ServiceState::Running {
+            self.hosts[index].seen_running.clone_from(&report.process);
         }
     }
 
@@ -82,30 +85,33 @@ impl Sim {
             return;
         }
         let read = self.library.truth(&live.read);
+        self.check_drained(index, process);
+        let host = &self.hosts[index];
         // What it may be stopped for: files in force that it has not read, or that are about to be.
         let engine = host.agent.as_ref().map(|agent| agent.engine.memory());
         let assigned = engine.and_then(|memory| memory.assignment.as_ref()).map(|it| it.applied.bundle);
         let good = engine.and_then(|memory| memory.last_good).map(|placed| placed.applied.bundle);
         let reasons = [host.files, assigned, good];
-        // An agent that died between a switch and knowing of its end cannot know what a server has read since.
-        let recovers = host.journal.switching.is_some() || host.unsure_of.as_ref() == Some(process);
-        if !recovers && reasons.iter().flatten().all(|bundle| self.library.truth(bundle) == read) {
+        if reasons.iter().flatten().all(|bundle| self.library.truth(bundle) == read) {
             return self.broken(&format!("(12) host {index} stops a server that reads the same"));
         }
         for host in &mut self.hosts {
             host.taken_down &= !host.serves(now);
         }
-        self.hosts[index].taken_down = self.hosts[index].known_healthy(now);
+        let host = &mut self.hosts[index];
+        // A hook that takes it out of service ends its being healthy before the stop does.
+        host.taken_down = host.known_healthy(now) || std::mem::take(&mut host.drained_healthy);
         let group = self.hosts[index].budget_of;
         // A node counts with its new group from the apply on that moves it, so a step that was committed before is in
         // neither's budget: the old group may go on, and the new one was not asked.
-        let stayed = |host: &&super::host::Host| host.group == host.budget_of;
+        // One that has left the fleet is in nobody's.
+        let stayed = |host: &&super::host::Host| host.member && host.group == host.budget_of;
         let down = self.hosts.iter().filter(stayed).filter(|host| host.taken_down && host.group == group);
         let (down, max) = (down.count(), self.budgets[group]);
         if stayed(&&self.hosts[index]) && max < down {
             return self.broken(&format!("(5) {down} nodes of g{group} are down for steps, {max} may be"));
         }
-        let down = self.hosts.iter().filter(|host| host.taken_down).count();
+        let down = self.hosts.iter().filter(|host| host.member && host.taken_down).count();
         if let Some(max) = self.fleet_budget
             && max < down
         {
@@ -123,6 +129,11 @@ impl Sim {
                 |state: &StepState| !matches!(state, StepState::Ready { .. } | StepState::Skipped { .. });
             if plan.rollout.steps.values().any(|step| bad(&step.state)) {
                 self.broken("a rollout calls itself done with nodes that are not ready");
+            }
+            for group in plan.rollout.groups.keys() {
+                if let Some((node, gate)) = self.gate_owed(&plan.rollout, group, u32::MAX) {
+                    self.broken(&format!("a rollout calls itself done, and {node} has not passed {gate}"));
+                }
             }
         }
     }
@@ -149,8 +160,23 @@ impl Sim {
             }
             self.number(index, applied);
             self.hosts[index].budget_of = self.hosts[index].group;
-            if step.kind == StepKind::Update && step.restarts {
-                self.check_known_down(index);
+            if step.kind == StepKind::Update {
+                self.check_gates(step, rollout);
+                if step.restarts {
+                    self.check_known_down(index);
+                }
+            }
+        }
+    }
+
+    /// A step begins: what came before it has passed its gates, whoever says so.
+    fn check_gates(&mut self, step: &Step, rollout: &Rollout) {
+        let Some(record) = rollout.steps.get(&step.node) else { return };
+        let after = rollout.groups[&record.group].after.iter().map(|group| (group, u32::MAX));
+        for (group, before) in after.chain([(&record.group, record.wave)]) {
+            if let Some((node, gate)) = self.gate_owed(rollout, group, before) {
+                return self
+                    .broken(&format!("{} is given a step, and {node} has not passed {gate}", step.node));
             }
         }
     }
@@ -222,6 +248,10 @@ impl Sim {
             if attempt.failure.is_none() {
                 if host.files != Some(desired.bundle) {
                     return Some(format!("host {index} has other files than {desired:?}"));
+                }
+                let hooked = self.library.hooks.after_ready.is_some();
+                if hooked && !host.in_service {
+                    return Some(format!("host {index} serves, and the load balancer does not send to it"));
                 }
                 if read != Some(self.library.truth(&desired.bundle)) || !host.serves(now) {
                     return Some(format!("host {index} does not serve {desired:?}"));

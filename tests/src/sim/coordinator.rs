@@ -10,7 +10,7 @@ use fleet::{
     rollout::{self, FleetView, NewRollout, NodeGoal, NodeView, Phase, Plan, Rollout, RolloutRules, Target},
 };
 
-use super::{Bug, Entry, Sim};
+use super::{Bug, Entry, Sim, calls::Asked};
 
 /// Plans that may wait for their commit at once: as many as there might be coordinators.
 const PLANNERS: usize = 2;
@@ -53,6 +53,8 @@ pub(super) struct Coordinator {
     sessions: BTreeMap<usize, Session>,
     session_ids: u64,
     committing: usize,
+    /// Gates that are being asked, by the number of the question.
+    pub(super) asking: BTreeMap<Asked, u64>,
     targets: BTreeMap<Digest, Target>,
 }
 
@@ -71,6 +73,10 @@ impl Coordinator {
 
     pub(super) fn know(&mut self, target: Target) {
         self.targets.insert(target.bundle, target);
+    }
+
+    pub(super) fn session_of(&self, index: usize) -> Option<u64> {
+        self.sessions.get(&index).map(|session| session.id)
     }
 
     pub(super) fn connected(&self, index: usize) -> bool {
@@ -103,7 +109,7 @@ impl Sim {
         self.after(self.look_every(), Entry::Tick);
     }
 
-    fn store_takes(&mut self) -> u64 {
+    pub(super) fn store_takes(&mut self) -> u64 {
         let slow = self.rarely(4) || self.now < self.coordinator.slow_until;
         if slow { self.chance.range(500, 4000) } else { self.chance.range(1, 30) }
     }
@@ -152,7 +158,7 @@ impl Sim {
         self.check_plan(&plan);
         self.coordinator.waiting = plan.waiting.iter().map(ToString::to_string).collect();
         if !plan.changed {
-            return;
+            return self.ask(plan.rollout.id, plan.asks);
         }
         if self.bug == Some(Bug::SendBeforeCommit) {
             for step in &plan.steps {
@@ -369,6 +375,7 @@ impl Sim {
         self.coordinator.up = false;
         self.coordinator.incarnation += 1;
         self.coordinator.committing = 0;
+        self.coordinator.asking.clear();
         self.coordinator.sessions.clear();
         for index in 0..self.hosts.len() {
             if let Some(session) = self.hosts[index].session {

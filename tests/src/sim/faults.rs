@@ -24,13 +24,16 @@ impl Sim {
         };
         let groups = self.chance.range(1, 3.min(count));
         self.churns = self.chance.percent(25);
+        self.gated = self.chance.percent(33);
+        self.choose_hooks();
         let spares = if self.churns { self.chance.range(0, 2) } else { 0 };
         for index in 0..groups {
             let name = GroupName::parse(&format!("g{index}")).expect("a fixed name");
             let after = (0..index).filter(|_| self.chance.percent(50)).collect::<BTreeSet<_>>();
             let after =
                 after.iter().map(|index| GroupName::parse(&format!("g{index}")).expect("a fixed name"));
-            let goal = GroupGoal { after: after.collect(), policy: self.policy(), gates: None };
+            let after = after.collect();
+            let goal = GroupGoal { after, policy: self.policy(), gates: self.choose_gates() };
             self.groups.push((name, goal));
         }
         if self.chance.percent(30) {
@@ -200,6 +203,7 @@ impl Sim {
                 _ if first => Nature::Good,
                 0 | 1 => Nature::Exits,
                 2 => Nature::Hangs,
+                3 if self.gated => Nature::Useless,
                 _ => Nature::Good,
             };
             self.newest = (version, nature);
@@ -250,7 +254,7 @@ impl Sim {
             let host = &self.hosts[index];
             let Some(agent) = &host.agent else { continue };
             let gave_up = matches!(agent.engine.observed().service, ServiceState::GaveUp { .. });
-            if gave_up && host.files.is_some_and(|files| self.library.nature(&files) == Nature::Good) {
+            if gave_up && host.files.is_some_and(|files| self.library.nature(&files).starts()) {
                 let (incarnation, id) = (host.incarnation, self.now);
                 let command = Command::Restart { why: "try again".to_owned() };
                 self.deliver(index, incarnation, Event::Commanded { id, command });

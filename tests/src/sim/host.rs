@@ -10,12 +10,16 @@ use fleet::{
     bundle::{Applied, Bundle, Probe},
     health::{Answer, ProbeResult},
     ids::{Digest, NodeName},
-    node::{Action, Engine, Event, Failure, Limits, LogSign, Memory, Recovery, StagedFacts, Way},
+    node::{Action, Allowed, Engine, Event, Failure, Limits, LogSign, Memory, Recovery, StagedFacts, Way},
     observed::{ProcessIdentity, RefusalReason, Verdict},
     time::{Instant, Timestamp},
 };
 
-use super::{Bug, Entry, Nature, Sim, bundles::HOME};
+use super::{
+    Bug, Entry, Nature, Sim,
+    bundles::HOME,
+    calls::{HookRun, PROGRAM},
+};
 
 /// Sessions end after 20 s of silence, a report takes a few, and a disk that is full for 90 s keeps reports back.
 const KNOWN: Duration = Duration::from_secs(120);
@@ -54,16 +58,22 @@ pub(super) struct Host {
     pub(super) session_dead: bool,
     pub(super) disk_fails_until: u64,
     pub(super) lies_until: u64,
+    // The load balancer in front of it, and the hook that tells it something.
+    pub(super) in_service: bool,
+    pub(super) hook: Option<HookRun>,
     // What only the simulation knows.
+    /// Before the event that is being handled.
+    pub(super) was_known_healthy: bool,
+    /// When its newest hook began.
+    pub(super) drained_healthy: bool,
+    /// The newest server that its agent has called running.
+    pub(super) seen_running: Option<ProcessIdentity>,
     pub(super) healthy_on: BTreeSet<Digest>,
     /// An apply stopped its server while it served, and it does not serve again yet.
     pub(super) taken_down: bool,
     /// Whose budget its newest step was committed in.
     pub(super) budget_of: usize,
     pub(super) down_since: Option<u64>,
-    /// The server that was there when its agent came back in the middle of a switch: what it has read since is more
-    /// than the agent can know.
-    pub(super) unsure_of: Option<ProcessIdentity>,
 }
 
 #[derive(Debug)]
@@ -117,11 +127,15 @@ impl Host {
             session_dead: false,
             disk_fails_until: 0,
             lies_until: 0,
+            in_service: false,
+            hook: None,
+            was_known_healthy: false,
+            drained_healthy: false,
+            seen_running: None,
             healthy_on: BTreeSet::new(),
             taken_down: false,
             budget_of: group,
             down_since: Some(0),
-            unsure_of: None,
         }
     }
 
@@ -147,9 +161,11 @@ impl Sim {
         }
         host.incarnation += 1;
         let incarnation = host.incarnation;
-        let switching = host.journal.switching.is_some();
-        host.unsure_of = host.process.as_ref().filter(|_| switching).map(|live| live.identity.clone());
-        let limits = Limits { homes: vec![HOME.to_owned()], ..Limits::default() };
+        if self.bug == Some(Bug::OwedIsForgotten) {
+            host.journal.owed = None;
+        }
+        let allowed = Allowed { commands: vec![PROGRAM.to_owned()], ..Allowed::default() };
+        let limits = Limits { homes: vec![HOME.to_owned()], allowed, ..Limits::default() };
         let wall = Timestamp(i64::try_from(self.now).unwrap_or(0) + host.skew);
         let mut engine = Engine::new(limits, host.journal.clone(), host.cache.clone(), index as u64, wall);
         let actions = engine.start(Instant(self.now), wall);
@@ -197,6 +213,9 @@ impl Sim {
             return;
         }
         let wall = Timestamp(i64::try_from(now).unwrap_or(0) + host.skew);
+        if self.library.hooks.before_stop.is_some() {
+            host.was_known_healthy = host.known_healthy(now);
+        }
         let Some(agent) = &mut host.agent else { return };
         if self.traced && !matches!(event, Event::Timer | Event::Probed(_) | Event::Scanned { .. }) {
             let text = format!("{event:?}");
@@ -263,9 +282,13 @@ impl Sim {
         if !durable {
             agent.writes += 1;
             let dropped = std::mem::take(&mut agent.held);
-            let is_switch = |held: &Held| matches!(held, Held::Act(Action::Switch { .. }));
-            let (detail, switch_dropped) = ("no space".to_owned(), dropped.iter().any(is_switch));
-            return self.deliver(index, incarnation, Event::JournalFailed { detail, switch_dropped });
+            let was_dropped = |is: fn(&Held) -> bool| dropped.iter().any(is);
+            let failed = Event::JournalFailed {
+                detail: "no space".to_owned(),
+                switch_dropped: was_dropped(|held| matches!(held, Held::Act(Action::Switch { .. }))),
+                launch_dropped: was_dropped(|held| matches!(held, Held::Act(Action::Launch(_)))),
+            };
+            return self.deliver(index, incarnation, failed);
         }
         let ahead = agent.held.iter_mut().find_map(|held| match held {
             Held::Write { durable: durable @ false } => Some(durable),
@@ -288,7 +311,7 @@ impl Sim {
         }
     }
 
-    fn later(&mut self, index: usize, (low, high): (u64, u64), event: Event) {
+    pub(super) fn later(&mut self, index: usize, (low, high): (u64, u64), event: Event) {
         let (delay, incarnation) = (self.chance.range(low, high), self.hosts[index].incarnation);
         self.after(delay, Entry::Node { host: index, incarnation, event: Box::new(event) });
     }
@@ -307,7 +330,12 @@ impl Sim {
                     self.later(index, (5, 200), Event::NoticesReceived(newest.seq));
                 }
             }
-            Action::Keep(contents) => self.hosts[index].cache.retain(|content, _| contents.contains(content)),
+            Action::Keep(contents) => {
+                let host = &mut self.hosts[index];
+                let newest = host.agent.as_ref().map(|agent| agent.engine.memory().contents());
+                let newest = newest.unwrap_or_default();
+                host.cache.retain(|content, _| contents.contains(content) || newest.contains(content));
+            }
             Action::Obtain { target, .. } => self.obtain(index, target.content),
             Action::Stage { target, .. } => {
                 let event = if self.hosts[index].disk_fails_until <= self.now {
@@ -344,17 +372,17 @@ impl Sim {
                 self.after(delay, Entry::Ends { host: index, process, how: "ended by TERM" });
             }
             Action::Kill(process) => self.after(100, Entry::Ends { host: index, process, how: "killed" }),
-            Action::Hook { run, .. } => {
-                self.later(index, (10, 200), Event::HookDone { run, outcome: Ok("done".to_owned()) });
+            Action::Hook { run, point, .. } => self.hook(index, run, point),
+            Action::Check { id, .. } => self.check(index, id),
+            Action::CommandDone { id, done, detail } => {
+                self.answer(index, id, (!done).then_some(detail));
             }
             Action::Probe { probes, process } => self.probe(index, probes, &process),
             Action::Journal(_)
-            | Action::CommandDone { .. }
             | Action::Scan(_)
             | Action::Restore { .. }
             | Action::Mend { .. }
             | Action::ClearLaunchFiles(_)
-            | Action::Check { .. }
             | Action::Adopt { .. }
             | Action::Dump(_)
             | Action::Measure { .. } => {}
@@ -487,7 +515,7 @@ impl Sim {
             start_id: format!("{}", host.pids),
             started: Timestamp(i64::try_from(now).unwrap_or(0) + host.skew),
         };
-        let ready_at = (nature == Nature::Good).then_some(now + host.start * slow);
+        let ready_at = nature.starts().then_some(now + host.start * slow);
         let heard_at = now + self.chance.range(50, 500);
         let host = &mut self.hosts[index];
         host.process = Some(Process { identity: identity.clone(), read, ready_at, heard_at });
@@ -524,6 +552,7 @@ impl Sim {
 
     /// The agent dies with everything that is not on disk; the server lives on.
     pub(super) fn agent_dies(&mut self, index: usize) {
+        self.cut_hook(index);
         let host = &mut self.hosts[index];
         host.agent = None;
         host.incarnation += 1;

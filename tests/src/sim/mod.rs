@@ -7,6 +7,7 @@
 
 mod bug;
 mod bundles;
+mod calls;
 mod chance;
 mod check;
 mod coordinator;
@@ -16,7 +17,7 @@ mod members;
 mod pace;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     sync::{
         Mutex,
@@ -26,11 +27,12 @@ use std::{
 
 pub use bug::Bug;
 use bundles::{Library, Nature};
+use calls::Asked;
 pub use chance::Chance;
 use coordinator::Coordinator;
 use fleet::{
     bundle::Assignment,
-    ids::{FleetEpoch, Generation, GroupName},
+    ids::{FleetEpoch, Generation, GroupName, NodeName, RolloutId},
     node::{self, Memory},
     observed::{Observed, ProcessIdentity},
     rollout::{FleetPolicy, GroupGoal, Plan},
@@ -80,6 +82,14 @@ enum Entry {
     Stored { incarnation: u64, host: usize, session: u64, report: Box<Observed> },
     /// A store commit ends.
     Committed { incarnation: u64, parent: u64, plan: Box<Plan> },
+    /// A gate's question arrives at an agent.
+    Asked { host: usize, session: u64, id: u64 },
+    /// Its answer arrives at the coordinator; `None`: the time for it is over.
+    Answered { incarnation: u64, id: u64, failure: Option<Option<String>> },
+    /// The answer is stored.
+    AnswerStored { incarnation: u64, asked: Box<Asked>, failure: Option<String> },
+    /// A hook ends.
+    HookEnds { host: usize, incarnation: u64, run: u64 },
     /// The coordinator starts again.
     CoordinatorStarts,
     /// An agent dies.
@@ -107,6 +117,10 @@ pub struct Outcome {
     pub steps: u64,
     /// Servers launched.
     pub launches: u64,
+    /// Gates answered.
+    pub answers: u64,
+    /// Hooks that ran to their end.
+    pub hooks: u64,
     /// Faults injected.
     pub faults: u64,
 }
@@ -138,6 +152,12 @@ pub struct Sim {
     coordinator: Coordinator,
     /// What each (host, generation) was ever committed to be.
     numbered: BTreeMap<(usize, Generation), fleet::ids::Digest>,
+    /// Groups may have gates.
+    gated: bool,
+    /// The newest question to an agent.
+    questions: u64,
+    /// Which gates nodes have passed in truth, by rollout.
+    passed: BTreeSet<(RolloutId, String, NodeName)>,
     /// What was desired when a rollback ended.
     frozen: Option<(fleet::ids::RolloutId, Vec<Option<fleet::bundle::Applied>>)>,
     outcome: Outcome,
@@ -224,6 +244,9 @@ impl Sim {
             newest: (0, Nature::Good),
             coordinator: Coordinator::default(),
             numbered: BTreeMap::new(),
+            gated: false,
+            questions: 0,
+            passed: BTreeSet::new(),
             frozen: None,
             outcome: Outcome::default(),
         }
@@ -277,6 +300,12 @@ impl Sim {
                 self.stored(incarnation, (host, session), *report);
             }
             Entry::Committed { incarnation, parent, plan } => self.committed(incarnation, parent, *plan),
+            Entry::Asked { host, session, id } => self.asked(host, session, id),
+            Entry::Answered { incarnation, id, failure } => self.answered(incarnation, id, failure),
+            Entry::AnswerStored { incarnation, asked, failure } => {
+                self.answer_stored(incarnation, &asked, failure.as_ref());
+            }
+            Entry::HookEnds { host, incarnation, run } => self.hook_ends(host, incarnation, run),
             Entry::CoordinatorStarts => self.coordinator_starts(),
             Entry::AgentDies { host, incarnation } => self.agent_crashes(host, incarnation),
             Entry::AgentStarts { host } => self.agent_starts(host),

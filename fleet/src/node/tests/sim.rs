@@ -115,7 +115,11 @@ impl World {
 
     fn perform(&mut self, actions: Vec<Action>) {
         let mut journal_failed = false;
-        let switch_dropped = actions.iter().any(|action| matches!(action, Action::Switch { .. }));
+        let has = |is: fn(&Action) -> bool| actions.iter().any(is);
+        let switch_dropped = has(|action| matches!(action, Action::Switch { .. }));
+        let journal = actions.iter().position(|action| matches!(action, Action::Journal(_)));
+        let launch = actions.iter().position(|action| matches!(action, Action::Launch(_)));
+        let launch_dropped = journal < launch && journal.is_some();
         for action in actions {
             if journal_failed && action.waits_for_journal() {
                 continue;
@@ -133,7 +137,7 @@ impl World {
         }
         if journal_failed {
             // Told at once, before any other event.
-            self.handle(Event::JournalFailed { detail: "no space".into(), switch_dropped });
+            self.handle(Event::JournalFailed { detail: "no space".into(), switch_dropped, launch_dropped });
         }
     }
 

@@ -391,7 +391,7 @@ fn a_journal_that_cannot_be_written_stops_the_switch_and_no_promise_leaves() {
         .at(
             102,
             "the journal fails",
-            Event::JournalFailed { detail: "no space".into(), switch_dropped: true },
+            Event::JournalFailed { detail: "no space".into(), switch_dropped: true, launch_dropped: false },
         )
         .at(108, "the timer", Event::Timer);
     let failure = story.engine.observed().attempted.and_then(|attempt| attempt.failure);

@@ -144,8 +144,10 @@ fn a_restart_that_must_fit_its_window_begins_only_if_it_does() {
     check(&fits.run(80), "120s km-1 generation 2");
     assert_eq!(
         fits.waiting(),
-        ["km: the maintenance window closes in 20s, and km-2 took up to 1m to restart; the next window opens at \
-          1970-01-01 01:02 UTC"]
+        [
+            "km: the maintenance window closes in 20s, and km-2 took up to 1m to restart; the next window opens at \
+          1970-01-01 01:02 UTC"
+        ]
     );
     // Nothing is known: its deadline must fit, so that it has ended one way or the other.
     let mut unknown = bench(100, None);
@@ -153,8 +155,10 @@ fn a_restart_that_must_fit_its_window_begins_only_if_it_does() {
     unknown.now = Timestamp(120_000);
     assert_eq!(
         unknown.waiting(),
-        ["km: the maintenance window closes in 1m39s, and km-1 may take up to 5m (healthy_deadline): no restart of \
-          it is on record; the next window opens at 1970-01-01 01:02 UTC"]
+        [
+            "km: the maintenance window closes in 1m39s, and km-1 may take up to 5m (healthy_deadline): no restart of \
+          it is on record; the next window opens at 1970-01-01 01:02 UTC"
+        ]
     );
     let mut unknown = bench(301, None);
     unknown.apply("new", RestartClass::Restart);
