@@ -1,6 +1,6 @@
 //! The agent of one host: performs what the engine in `fleet::node` decides, and tells it what came of it.
 //!
-//! [`run`] is everything but arguments. Nothing here decides: no policy on restarts, drift, health or order of steps.
+//! [`run`] is everything but arguments; [`run_in`] is the same in any surroundings. Nothing here decides: no policy on restarts, drift, health or order of steps.
 //! The only listening it does is none; it dials the coordinator and its own server's ports on 127.0.0.1.
 
 pub mod cache;
@@ -11,6 +11,7 @@ pub mod files;
 pub mod identity;
 pub mod journal;
 pub mod link;
+pub mod outside;
 pub mod platform;
 pub mod preflight;
 pub mod private;
@@ -27,7 +28,7 @@ pub mod world;
 
 mod run;
 
-pub use run::{RunError, run};
+pub use run::{RunError, run, run_in};
 
 /// An error and all its sources, outermost first, in one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

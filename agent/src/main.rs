@@ -4,6 +4,7 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
+    sync::Arc,
 };
 
 use agent::{chain, config::Config, doctor, identity::Store, link, preflight, telemetry};
@@ -162,7 +163,8 @@ async fn enroll(config: &Config, token: &JoinToken, coordinator: Option<&str>) -
     agent::private::create_dir(&config.data_dir)
         .map_err(|error| format!("cannot use {}: {error}", config.data_dir.display()))?;
     let address = coordinator.unwrap_or(&token.address).to_owned();
-    link::enroll(token, &address, &Store::of(&config.data_dir)).await.map_err(|error| chain(&error))?;
+    let way = (address.as_str(), Arc::new(link::Tcp) as Arc<dyn link::Network>);
+    link::enroll(token, way, &Store::of(&config.data_dir)).await.map_err(|error| chain(&error))?;
     drop(writeln!(io::stdout(), "enrolled as {} at {address}", token.node));
     Ok(())
 }

@@ -14,11 +14,11 @@ use crate::{
     identity::{IdentityError, Store},
     journal::{Journal, JournalError, Switches},
     link::{Link, LinkSettings},
+    outside::{Outside, ThisMachine},
     preflight::Checkpoint,
     private,
     probe::Pins,
     process::{Console, Processes},
-    wall_clock,
     watch::Watch,
     world::{Gate, Watching, World},
 };
@@ -57,11 +57,23 @@ pub enum RunError {
     Identity(#[from] IdentityError),
 }
 
-/// Runs until `stop` resolves. The server is left as it is.
+/// Runs on this host until `stop` resolves. The server is left as it is.
 ///
 /// # Errors
 /// The agent could not start.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    run_in(config, Outside::real(), stop).await
+}
+
+/// Runs in any surroundings until `stop` resolves.
+///
+/// # Errors
+/// The agent could not start.
+pub async fn run_in(
+    config: Config,
+    outside: Outside,
+    stop: impl Future<Output = ()>,
+) -> Result<(), RunError> {
     let data_dir = config.data_dir.clone();
     let failed = |source| RunError::DataDir { path: data_dir.clone(), source };
     private::create_dir(&data_dir).map_err(failed)?;
@@ -80,16 +92,15 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         interrupted: memory.switching.is_some(),
         events: outcomes,
     };
-    let seed: u64 = rand::random();
-    let mut engine = Engine::new(config.limits(), memory, bundles, seed, wall_clock());
-    let mut world = build(&config, seed, journal, kept, events).map_err(|error| match error {
+    let mut engine = Engine::new(config.limits(), memory, bundles, outside.seed, (outside.clock)());
+    let mut world = build(&config, outside, journal, kept, events).map_err(|error| match error {
         BuildError::DataDir(source) => failed(source),
         BuildError::Identity(error) => error.into(),
         BuildError::Authorities(why) => RunError::Authorities { why },
     })?;
     world.link.obeys(engine.memory().epoch);
     info!(data_dir = %data_dir.display(), "The agent is up");
-    for action in engine.start(world.now(), wall_clock()) {
+    for action in engine.start(world.now(), world.wall()) {
         world.start(action);
     }
     ready();
@@ -102,7 +113,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), R
         };
         let Some(event) = event else { break };
         tracing::debug!(?event, "Event");
-        for action in engine.handle(world.now(), wall_clock(), event) {
+        for action in engine.handle(world.now(), world.wall(), event) {
             world.start(action);
         }
         world.link.obeys(engine.memory().epoch);
@@ -119,7 +130,7 @@ enum BuildError {
 
 fn build(
     config: &Config,
-    seed: u64,
+    outside: Outside,
     journal: Journal,
     kept: Kept,
     events: mpsc::Receiver<Event>,
@@ -132,32 +143,43 @@ fn build(
         run_user: config.run_user.clone(),
     };
     let console = Console::open(&config.data_dir, config.console_bytes).map_err(BuildError::DataDir)?;
-    let settings =
-        LinkSettings { coordinators: config.coordinators.clone(), home: config.homes.join(" "), seed };
+    let settings = LinkSettings {
+        coordinators: config.coordinators.clone(),
+        home: config.homes.join(" "),
+        seed: outside.seed,
+        wall_clock: outside.clock,
+        network: outside.network,
+    };
     let store = Store::of(&config.data_dir);
     let link = Link::start(settings, store, (cache.clone(), packs), outcomes.clone());
     let link = link.map_err(BuildError::Identity)?;
-    let checkpoint =
-        Checkpoint::new(cache.clone(), defaults.clone(), link.clock(), config.site(), outcomes.clone());
-    let mut files = Files::start(kept, defaults.clone(), watch, checkpoint);
+    let pins = Pins::open(&config.data_dir);
+    let processes = Processes {
+        defaults: defaults.clone(),
+        cache: cache.clone(),
+        console: console.clone(),
+        events: outcomes.clone(),
+    };
+    let probe_address = config.probe_address;
+    let machine = (outside.machine)(ThisMachine { processes, pins: pins.clone(), probe_address });
+    let judge = (machine.clone(), outcomes.clone());
+    let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), config.site(), judge);
+    let mut files = Files::start(kept, defaults, watch, checkpoint);
     if let [home] = config.homes.as_slice() {
         // Before anything is assigned, so that the first plan knows the host already.
         files.start_job(Job::ReadPack(home.clone()));
     }
-    let processes = Processes { defaults, cache, console: console.clone(), events: outcomes.clone() };
     let authorities = config.allow.authorities.as_deref().map(call::read_authorities).transpose();
     let authorities = authorities.map_err(BuildError::Authorities)?;
-    let pins = Pins::open(&config.data_dir);
     Ok(World {
         begin: tokio::time::Instant::now(),
+        clock: outside.clock,
         journal,
         files,
         link,
-        processes,
+        machine,
         console,
-        caller: Caller::new(pins.clone(), authorities),
-        pins,
-        probe_address: config.probe_address,
+        caller: Caller::new(pins, authorities),
         events,
         outcomes,
         hints,

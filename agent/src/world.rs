@@ -3,7 +3,7 @@
 //! What waits for the journal is held here until the write that it waits for is durable; if that fails it is dropped,
 //! and the engine is told.
 
-use std::{collections::VecDeque, io, net::IpAddr, sync::Arc};
+use std::{collections::VecDeque, io, sync::Arc};
 
 use fleet::{
     bundle::Bundle,
@@ -11,7 +11,7 @@ use fleet::{
     ids::Digest,
     node::{Action, Event, Memory},
     observed::ProcessIdentity,
-    time::Instant,
+    time::{Instant, Timestamp},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{error, info};
@@ -21,8 +21,8 @@ use crate::{
     files::{Files, Job, clear_launch_files},
     journal::Journal,
     link::{Link, Order},
-    probe::{self, Pins},
-    process::{Console, Processes, Stopper},
+    outside::Machine,
+    process::Console,
     vitals::Meter,
     watch::Hint,
 };
@@ -35,22 +35,20 @@ const WRITING_TIME: std::time::Duration = std::time::Duration::from_millis(250);
 pub struct World {
     /// Where the monotonic clock of this process begins.
     pub begin: tokio::time::Instant,
+    /// The time of day.
+    pub clock: fn() -> Timestamp,
     /// Durable memory.
     pub journal: Journal,
     /// Managed files.
     pub files: Files,
     /// The coordinator.
     pub link: Link,
-    /// Servers.
-    pub processes: Processes,
+    /// What runs the server.
+    pub machine: Arc<dyn Machine>,
     /// The server's output.
     pub console: Console,
     /// Hooks and gates.
     pub caller: Caller,
-    /// Certificates of probes.
-    pub pins: Pins,
-    /// What probes dial.
-    pub probe_address: IpAddr,
     /// Outcomes.
     pub events: mpsc::Receiver<Event>,
     /// Where tasks put outcomes.
@@ -96,6 +94,11 @@ enum Input {
 }
 
 impl World {
+    /// The time of day.
+    pub fn wall(&self) -> Timestamp {
+        (self.clock)()
+    }
+
     /// The monotonic clock.
     pub fn now(&self) -> Instant {
         Instant(u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX))
@@ -224,12 +227,12 @@ impl World {
                 self.files.start_job(Job::Restore { path, bundle, as_seen });
             }
             Action::Mend { paths, bundle } => self.files.start_job(Job::Mend(paths, bundle)),
-            Action::Look { home } => self.spawn(self.processes.clone().look(home)),
+            Action::Look { home } => self.spawn(self.machine.look(home)),
             Action::Launch(bundle) => {
                 info!(home = bundle.service.home, script = %bundle.service.script(), "Starting the server");
                 // What it will render with.
                 self.files.start_job(Job::ReadPack(bundle.service.home.clone()));
-                self.spawn(self.processes.clone().launch(bundle));
+                self.spawn(self.machine.launch(bundle));
             }
             Action::ClearLaunchFiles(bundle) => {
                 // At once and here: a launch that is asked for later writes them later.
@@ -242,16 +245,16 @@ impl World {
             }
             Action::Adopt { process, bundle } => {
                 info!(pid = process.pid, "Adopting the running server");
-                self.spawn(self.processes.clone().adopt(process, bundle));
+                self.spawn(self.machine.adopt(process, bundle));
             }
             Action::Stop(process) => {
                 info!(pid = process.pid, "Stopping the server");
-                Stopper.stop(&process);
+                self.spawn(self.machine.stop(process));
             }
-            Action::Dump(process) => Stopper.dump(&process),
+            Action::Dump(process) => self.machine.dump(&process),
             Action::Kill(process) => {
                 error!(pid = process.pid, "Killing the server: it did not stop in time");
-                Stopper.kill(&process);
+                self.spawn(self.machine.kill(process));
             }
             Action::Probe { probes, process } => self.probe(probes, process),
             Action::Hook { run, point, hook } => self.hook(run, point, *hook),
@@ -273,11 +276,10 @@ impl World {
             // Slow answers are not asked for twice.
             return;
         }
-        let (pins, keystores) = (self.pins.clone(), self.watching.keystores.clone());
-        let address = self.probe_address;
+        let round = self.machine.probe(probes, process, self.watching.keystores.clone());
         let outcomes = self.outcomes.clone();
         self.watching.probing = Some(tokio::spawn(async move {
-            let results = probe::round(probes, address, process, pins, keystores).await;
+            let results = round.await;
             // Only fails when the agent is ending.
             drop(outcomes.send(Event::Probed(results)).await);
         }));

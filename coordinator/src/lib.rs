@@ -1,7 +1,7 @@
 //! The coordinator: keeps the desired state, tells it to the agents that dial in, and serves operators.
 //!
-//! [`run`] is the whole program on a real port and a data directory; [`start`] with [`rpc::serve`] is the same on any
-//! store and any stream of connections, which is what simulations use.
+//! [`run`] is the whole program on a real port and a data directory; [`start`], [`accept`] and [`serve`] are the same on
+//! any store, any clock and any [`listener::Listen`], which is what simulations use.
 
 mod apply;
 pub mod authority;
@@ -33,7 +33,11 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use fleet::{ids::FleetEpoch, time::Timestamp};
 use rustls::ServerConfig;
-use tokio::net::TcpListener;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    sync::mpsc,
+};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
@@ -45,7 +49,7 @@ use crate::{
     authority::{Authority, AuthorityError},
     config::Config,
     events::Events,
-    listener::{Acceptor, TlsError, tls_config},
+    listener::{Acceptor, Listen, TlsError, tls_config},
     secrets::Vault,
     sessions::Live,
     store::{Embedded, Store, StoreError},
@@ -90,6 +94,9 @@ pub enum RunError {
     Serve(#[from] rpc::ServeError),
 }
 
+/// Tells the time of day.
+pub type Clock = fn() -> Timestamp;
+
 /// The wall clock of the real program.
 pub fn wall_clock() -> Timestamp {
     Timestamp(jiff::Timestamp::now().as_millisecond())
@@ -113,37 +120,29 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let listen_error = |source| RunError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
     let bound = listener.local_addr().map_err(listen_error)?;
-    let coordinator = start(&config, bound, (store, authority), (tracker, stop.clone())).await?;
+    let parts = (store, authority, wall_clock as Clock);
+    let coordinator = start(&config, bound, parts, (tracker, stop.clone())).await?;
     context::ensure(&config.data_dir.join("operator"), &coordinator, config.certificates.operator)
         .map_err(data_error)?;
-
-    let tls = Arc::new(ArcSwap::from_pointee(new_tls(&coordinator, &config)?));
-    coordinator.tracker.spawn(rollouts::run(coordinator.clone()));
-    coordinator.tracker.spawn(garbage::run(coordinator.clone()));
-    coordinator.tracker.spawn(packs::run(coordinator.clone()));
-    coordinator.tracker.spawn(rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
-    let limits = config.limits.clone();
-    let (fleet, clock) = (config.fleet.clone(), coordinator.clock);
-    let acceptor = Acceptor { listener, tls, fleet, clock, limits };
-    let connections = acceptor.start(&coordinator.tracker, stop.clone());
+    let connections = accept(&coordinator, &config, listener)?;
     private::write(&address_file, bound.to_string().as_bytes()).map_err(data_error)?;
     info!(fleet = %config.fleet, address = %bound, epoch = %coordinator.epoch, "The coordinator is ready");
     notify(&[sd_notify::NotifyState::Ready]);
 
-    serve_until_stopped(coordinator, connections, stop).await?;
+    serve(coordinator, connections).await?;
     remove_if_there(&address_file).map_err(data_error)?;
     info!("The coordinator has stopped");
     Ok(())
 }
 
-/// Puts the shared parts together.
+/// Puts the shared parts together: records, authority and wall clock.
 ///
 /// # Errors
 /// The store fails or belongs to another fleet.
 pub async fn start(
     config: &Config,
     bound: SocketAddr,
-    (store, authority): (Arc<dyn Store>, Arc<Authority>),
+    (store, authority, clock): (Arc<dyn Store>, Arc<Authority>, Clock),
     (tracker, stop): (TaskTracker, CancellationToken),
 ) -> Result<Arc<Coordinator>, RunError> {
     let path = config.data_dir.join("secrets.key");
@@ -159,7 +158,7 @@ pub async fn start(
         live: Live::default(),
         packs: packs::Packs::default(),
         events,
-        clock: wall_clock,
+        clock,
         applying: tokio::sync::Mutex::new(()),
         address: config.dial_address(bound),
         heartbeat: config.heartbeat.clone(),
@@ -171,12 +170,37 @@ pub async fn start(
     }))
 }
 
-async fn serve_until_stopped(
+/// Sockets whose peers are known, as [`accept`] passes them on.
+pub type Connections<L> = mpsc::Receiver<io::Result<listener::Connection<<L as Listen>::Socket>>>;
+
+/// Begins everything that a coordinator does by itself, and takes connections of `listener`.
+///
+/// # Errors
+/// No certificate can be made.
+pub fn accept<L: Listen>(
+    coordinator: &Arc<Coordinator>,
+    config: &Config,
+    listener: L,
+) -> Result<Connections<L>, RunError> {
+    let tls = Arc::new(ArcSwap::from_pointee(new_tls(coordinator, config)?));
+    coordinator.tracker.spawn(rollouts::run(coordinator.clone()));
+    coordinator.tracker.spawn(garbage::run(coordinator.clone()));
+    coordinator.tracker.spawn(packs::run(coordinator.clone()));
+    coordinator.tracker.spawn(rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
+    let (fleet, clock) = (config.fleet.clone(), coordinator.clock);
+    let acceptor = Acceptor { listener, tls, fleet, clock, limits: config.limits.clone() };
+    Ok(acceptor.start(&coordinator.tracker, coordinator.stop.clone()))
+}
+
+/// Serves `connections` until the coordinator is told to stop, then lets what is under way finish.
+///
+/// # Errors
+/// What ended it.
+pub async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     coordinator: Arc<Coordinator>,
-    connections: tokio::sync::mpsc::Receiver<io::Result<listener::Connection>>,
-    stop: CancellationToken,
+    connections: mpsc::Receiver<io::Result<listener::Connection<S>>>,
 ) -> Result<(), RunError> {
-    let tracker = coordinator.tracker.clone();
+    let (tracker, stop) = (coordinator.tracker.clone(), coordinator.stop.clone());
     let mut serving = Box::pin(rpc::serve(coordinator, ReceiverStream::new(connections)));
     let give_up = async {
         stop.cancelled().await;

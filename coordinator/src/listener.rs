@@ -6,6 +6,7 @@
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -78,16 +79,37 @@ pub enum TlsError {
     Verifier(#[from] VerifierBuilderError),
 }
 
+/// Where sockets come from: a port of the host, or of a network that a test makes up.
+pub trait Listen: Send + Sync + 'static {
+    /// Both directions of one connection.
+    type Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// The next connection and whence it comes. Cancelled at will: a socket that was not returned must not be lost.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Socket, SocketAddr)>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Socket = TcpStream;
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (socket, address) = TcpListener::accept(self).await?;
+        if let Err(error) = socket.set_nodelay(true) {
+            debug!(%error, %address, "Cannot set TCP_NODELAY");
+        }
+        Ok((socket, address))
+    }
+}
+
 /// A connection with a known peer.
-pub struct Connection {
-    stream: TlsStream<TcpStream>,
+pub struct Connection<S> {
+    stream: TlsStream<S>,
     peer: Peer,
     end: Pin<Box<Sleep>>,
     // Held as long as the connection lives, which is what bounds their number.
     _permit: OwnedSemaphorePermit,
 }
 
-impl Connected for Connection {
+impl<S> Connected for Connection<S> {
     type ConnectInfo = Peer;
 
     fn connect_info(&self) -> Peer {
@@ -96,9 +118,9 @@ impl Connected for Connection {
 }
 
 /// Accepts until `stop`, then drops the listener. Connections that were passed on live on.
-pub struct Acceptor {
+pub struct Acceptor<L> {
     /// Where.
-    pub listener: TcpListener,
+    pub listener: L,
     /// Swapped when a certificate is renewed; connections that exist keep theirs.
     pub tls: Arc<ArcSwap<ServerConfig>>,
     /// Whose certificates count.
@@ -109,13 +131,13 @@ pub struct Acceptor {
     pub limits: Limits,
 }
 
-impl Acceptor {
+impl<L: Listen> Acceptor<L> {
     /// Starts accepting; the answer is the stream of connections that tonic serves.
     pub fn start(
         self,
         tracker: &TaskTracker,
         stop: CancellationToken,
-    ) -> mpsc::Receiver<io::Result<Connection>> {
+    ) -> mpsc::Receiver<io::Result<Connection<L::Socket>>> {
         let (ready, connections) = mpsc::channel(READY_MAX);
         let handshakes = tracker.clone();
         tracker.spawn(self.accept_all(handshakes, ready, stop));
@@ -125,12 +147,12 @@ impl Acceptor {
     async fn accept_all(
         self,
         tracker: TaskTracker,
-        ready: mpsc::Sender<io::Result<Connection>>,
+        ready: mpsc::Sender<io::Result<Connection<L::Socket>>>,
         stop: CancellationToken,
     ) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let handshakes = Arc::new(Semaphore::new(self.limits.handshakes));
-        while let Some((socket, permit)) = self.next_socket(&slots, &stop).await {
+        while let Some((socket, address, permit)) = self.next_socket(&slots, &stop).await {
             let handshake = Handshake {
                 tls: TlsAcceptor::from(self.tls.load_full()),
                 fleet: self.fleet.clone(),
@@ -140,7 +162,7 @@ impl Acceptor {
             };
             let ready = ready.clone();
             tracker.spawn(async move {
-                if let Some(connection) = handshake.run(socket, permit).await {
+                if let Some(connection) = handshake.run((socket, address), permit).await {
                     // The server has ended: the connection goes with it.
                     drop(ready.send(Ok(connection)).await);
                 }
@@ -153,7 +175,7 @@ impl Acceptor {
         &self,
         slots: &Arc<Semaphore>,
         stop: &CancellationToken,
-    ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    ) -> Option<(L::Socket, SocketAddr, OwnedSemaphorePermit)> {
         loop {
             let next = async {
                 let permit = slots.clone().acquire_owned().await;
@@ -163,7 +185,7 @@ impl Acceptor {
                 () = stop.cancelled() => return None,
                 // Cancel-safe: a socket that was not accepted stays in the kernel's queue.
                 (socket, permit) = next => match (socket, permit) {
-                    (Ok((socket, _)), Ok(permit)) => return Some((socket, permit)),
+                    (Ok((socket, address)), Ok(permit)) => return Some((socket, address, permit)),
                     (Err(error), _) => {
                         warn!(%error, "Cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -184,11 +206,11 @@ struct Handshake {
 }
 
 impl Handshake {
-    async fn run(self, socket: TcpStream, permit: OwnedSemaphorePermit) -> Option<Connection> {
-        let address = socket.peer_addr().ok()?;
-        if let Err(error) = socket.set_nodelay(true) {
-            debug!(%error, %address, "Cannot set TCP_NODELAY");
-        }
+    async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+        self,
+        (socket, address): (S, SocketAddr),
+        permit: OwnedSemaphorePermit,
+    ) -> Option<Connection<S>> {
         let stream = tokio::time::timeout(self.timeout, async {
             let _turn = self.permits.acquire().await.ok()?;
             Some(self.tls.accept(socket).await)
@@ -229,7 +251,7 @@ impl Handshake {
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -242,7 +264,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

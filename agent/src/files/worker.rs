@@ -54,7 +54,7 @@ pub enum Job {
     ReadPack(String),
 }
 
-/// The way to the thread.
+/// The way to whoever works on files.
 #[derive(Debug)]
 pub struct Files {
     jobs: mpsc::Sender<Job>,
@@ -62,7 +62,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Starts the thread; stagings pass `checkpoint` first. It ends when this is dropped and its jobs are done.
+    /// Starts with what an earlier agent left; stagings pass `checkpoint` first. One job at a time, on a thread that is
+    /// held only meanwhile.
     pub fn start(kept: Kept, defaults: Defaults, watch: Watch, checkpoint: Checkpoint) -> Self {
         let (jobs, mut waiting) = mpsc::channel(JOBS_MAX);
         let mut worker = Worker {
@@ -76,10 +77,25 @@ impl Files {
             generated: generated::Reader::default(),
             reader: PackReader::default(),
         };
-        tokio::task::spawn_blocking(move || {
-            worker.clean();
-            while let Some(job) = waiting.blocking_recv() {
-                worker.perform(job);
+        tokio::spawn(async move {
+            let mut next = None;
+            loop {
+                let job = next.take();
+                let working = tokio::task::spawn_blocking(move || {
+                    match job {
+                        Some(job) => worker.perform(job),
+                        None => worker.clean(),
+                    }
+                    worker
+                });
+                worker = match working.await {
+                    Ok(worker) => worker,
+                    Err(error) => return tracing::error!(%error, "Work on files has ended"),
+                };
+                next = waiting.recv().await;
+                if next.is_none() {
+                    return;
+                }
             }
         });
         Self { jobs, checkpoint }
@@ -97,7 +113,7 @@ impl Files {
     }
 }
 
-/// What the thread works with besides the home.
+/// What is worked with besides the home.
 #[derive(Debug)]
 pub struct Kept {
     /// Content by digest.

@@ -13,7 +13,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
 
-use super::dial::dial;
+use super::dial::{Network, dial};
 use crate::{
     identity::{IdentityError, Request, Store, with_h2},
     tls::{Judge, Judged, Shown},
@@ -41,13 +41,17 @@ pub enum EnrollError {
     Identity(#[from] IdentityError),
 }
 
-/// Makes a key, has it certified by the coordinator of `token`, and keeps both.
+/// Makes a key, has it certified by the coordinator of `token` at `address`, and keeps both.
 ///
 /// # Errors
 /// Nothing is kept then; the identity before, if any, is untouched.
-pub async fn enroll(token: &JoinToken, address: &str, store: &Store) -> Result<(), EnrollError> {
+pub async fn enroll(
+    token: &JoinToken,
+    (address, network): (&str, Arc<dyn Network>),
+    store: &Store,
+) -> Result<(), EnrollError> {
     let request = Request::new(token.node.as_str())?;
-    let channel = dial(address, Arc::new(pinned(token.authority)))
+    let channel = dial(address, Arc::new(pinned(token.authority)), network)
         .await
         .map_err(|source| EnrollError::Dial { address: address.to_owned(), source })?;
     let reply = EnrolmentClient::new(channel)

@@ -17,12 +17,16 @@ use fleet::{
     observed::{Notice, Observed, Refusal, Stage},
     preflight::facts::ClockSkew,
     service::full_jitter,
+    time::Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 use tracing::{info, warn};
 
-pub use self::enroll::{EnrollError, enroll};
+pub use self::{
+    dial::{Network, Socket, Tcp},
+    enroll::{EnrollError, enroll},
+};
 use crate::{
     cache::Cache,
     files::PackAt,
@@ -56,6 +60,10 @@ pub struct LinkSettings {
     pub home: String,
     /// Spreads waits.
     pub seed: u64,
+    /// The time of day.
+    pub wall_clock: fn() -> Timestamp,
+    /// The way there.
+    pub network: Arc<dyn Network>,
 }
 
 /// The agent's end of the link.
@@ -195,7 +203,7 @@ impl Task {
     /// One connection, from dialling to its end. An error means that there was none.
     async fn connect(&mut self, turn: u64) -> Result<session::End, String> {
         let address = self.address(turn).ok_or("no coordinator is configured and none was enrolled with")?;
-        let channel = dial::dial(&address, Arc::clone(&self.identity.tls))
+        let channel = dial::dial(&address, Arc::clone(&self.identity.tls), self.settings.network.clone())
             .await
             .map_err(|error| format!("{address}: {}", crate::chain(&error)))?;
         // What was meant for the connection before is said again on this one.

@@ -24,7 +24,7 @@ use tonic::{Streaming, transport::Channel};
 use tracing::{info, warn};
 
 use super::{Order, REDIAL_MAX, Task, give::give};
-use crate::{identity, wall_clock};
+use crate::identity;
 
 /// Messages handed to the stream and not sent yet.
 const OUTGOING: usize = 16;
@@ -78,6 +78,7 @@ struct Heartbeat {
 /// Opens the stream and says Hello.
 pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, String> {
     let (outgoing, sent) = mpsc::channel(OUTGOING);
+    let wall_clock = task.settings.wall_clock;
     let epoch = *task.epoch.borrow();
     let hello = wire::Hello {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -293,27 +294,29 @@ impl Session {
                 .and_then(|()| task.store.read(task.settings.seed))
                 .map_err(|error| crate::chain(&error))
         };
-        match tokio::time::timeout(SEND_TIME, renewed).await {
+        let outcome = tokio::time::timeout(SEND_TIME, renewed).await;
+        let now = (task.settings.wall_clock)();
+        match outcome {
             Ok(Ok(identity)) => {
                 info!(node = identity.node, until_ms = identity.not_after.0, "Renewed the certificate");
                 // By a clock that runs ahead, a new certificate can be past its middle already: no renewal at once.
-                let due = wall_clock() < identity.renew_at;
-                let due = due.then(|| identity::until(identity.renew_at, wall_clock()));
-                self.renew_at = Instant::now() + due.unwrap_or_else(|| renew_again(identity.not_after));
+                let due = now < identity.renew_at;
+                let due = due.then(|| identity::until(identity.renew_at, now));
+                self.renew_at = Instant::now() + due.unwrap_or_else(|| renew_again(identity.not_after, now));
                 task.identity = identity;
             }
             Ok(Err(error)) => {
                 warn!(%error, "The certificate could not be renewed; trying again later");
-                self.renew_at = Instant::now() + renew_again(task.identity.not_after);
+                self.renew_at = Instant::now() + renew_again(task.identity.not_after, now);
             }
-            Err(_) => self.renew_at = Instant::now() + renew_again(task.identity.not_after),
+            Err(_) => self.renew_at = Instant::now() + renew_again(task.identity.not_after, now),
         }
     }
 }
 
 /// How long to wait before another try: so that several fit into what is left of the certificate's life.
-fn renew_again(not_after: Timestamp) -> Duration {
-    let left = identity::until(not_after, wall_clock());
+fn renew_again(not_after: Timestamp, now: Timestamp) -> Duration {
+    let left = identity::until(not_after, now);
     RENEW_AGAIN.min(left / 4).max(Duration::from_secs(1))
 }
 

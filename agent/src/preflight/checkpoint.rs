@@ -4,10 +4,10 @@
 use std::{fs, path::Path, sync::Arc};
 
 use fleet::{
-    bundle::{Applied, Bundle, FileEntry, HomePath, RestartClass},
+    bundle::{Applied, Bundle, FileEntry, HomePath, RestartClass, ServiceSettings},
     node::{Event, Failure},
     preflight::{
-        Intent, Outcome,
+        Intent, Outcome, PreflightFacts,
         facts::{ClockSkew, Seen},
         refusal,
     },
@@ -18,10 +18,11 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{Site, Subject, examine};
+use super::{Site, Subject};
 use crate::{
     cache::Cache,
     files::{Defaults, Job},
+    outside::Machine,
 };
 
 /// Runs the preflight of the newest bundle.
@@ -31,20 +32,22 @@ pub struct Checkpoint {
     defaults: Defaults,
     clock: watch::Receiver<Option<ClockSkew>>,
     site: Site,
+    machine: Arc<dyn Machine>,
     events: mpsc::Sender<Event>,
     under_way: Option<AbortHandle>,
 }
 
 impl Checkpoint {
-    /// `cache` holds the content of the bundles that come, `events` takes refusals.
+    /// `cache` holds the content of the bundles that come, `machine` is what they are to run on, `events` takes
+    /// refusals.
     pub fn new(
         cache: Cache,
         defaults: Defaults,
         clock: watch::Receiver<Option<ClockSkew>>,
         site: Site,
-        events: mpsc::Sender<Event>,
+        (machine, events): (Arc<dyn Machine>, mpsc::Sender<Event>),
     ) -> Self {
-        Self { cache, defaults, clock, site, events, under_way: None }
+        Self { cache, defaults, clock, site, machine, events, under_way: None }
     }
 
     /// Hands the staging of `bundle` to `jobs` if it passes, else tells why not. A preflight of an earlier bundle that
@@ -54,9 +57,11 @@ impl Checkpoint {
             earlier.abort();
         }
         let subject = self.subject(&bundle);
-        let (cache, events) = (self.cache.clone(), self.events.clone());
+        let (cache, events, machine) = (self.cache.clone(), self.events.clone(), self.machine.clone());
         let task = tokio::spawn(async move {
-            match judge(&subject, &bundle, &cache).await {
+            let settings = subject.settings.clone();
+            let facts = machine.gather(subject).await;
+            match judge(&facts, &settings, (&bundle, &cache)).await {
                 Ok(()) => drop(jobs.send(Job::Stage(target, bundle)).await),
                 // Both only fail when the agent is ending.
                 Err(failure) => drop(events.send(Event::StageFailed { target, failure }).await),
@@ -82,8 +87,12 @@ impl Checkpoint {
     }
 }
 
-async fn judge(subject: &Subject, bundle: &Arc<Bundle>, cache: &Cache) -> Result<(), Failure> {
-    let (facts, checks) = examine(subject).await;
+async fn judge(
+    facts: &PreflightFacts,
+    settings: &ServiceSettings,
+    (bundle, cache): (&Arc<Bundle>, &Cache),
+) -> Result<(), Failure> {
+    let checks = fleet::preflight::check(facts, settings);
     for check in &checks {
         if matches!(check.outcome, Outcome::Warn { .. }) {
             tracing::warn!(check = %check, "Preflight");

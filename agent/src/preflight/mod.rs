@@ -91,14 +91,8 @@ impl Subject {
 
 /// All checks of `subject`, in the order in which a person would look.
 pub async fn run(subject: &Subject) -> Vec<Check> {
-    examine(subject).await.1
-}
-
-/// The checks, and what they are based on.
-async fn examine(subject: &Subject) -> (PreflightFacts, Vec<Check>) {
     let facts = gather(subject).await;
-    let checks = fleet::preflight::check(&facts, &subject.settings);
-    (facts, checks)
+    fleet::preflight::check(&facts, &subject.settings)
 }
 
 /// Prints all checks as a table, and says whether nothing speaks against running this server here.
@@ -124,7 +118,8 @@ pub async fn doctor(subject: &Subject, out: &mut dyn Write) -> io::Result<bool> 
     Ok(failed == 0)
 }
 
-async fn gather(subject: &Subject) -> PreflightFacts {
+/// Looks at everything, and judges nothing.
+pub async fn gather(subject: &Subject) -> PreflightFacts {
     let settings = &subject.settings;
     let (needs, config_unread) = match read_needs(subject) {
         Ok(needs) => (needs, None),

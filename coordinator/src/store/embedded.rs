@@ -1,7 +1,8 @@
 //! The default engine: one redb file in the data directory, one coordinator.
 //!
-//! One blocking writer takes every waiting transaction into one durable commit (group commit), so ten thousand
-//! reports that arrive together do not cost ten thousand disk flushes. Reads run on the blocking pool.
+//! One writer takes every waiting transaction into one durable commit (group commit), so ten thousand reports that
+//! arrive together do not cost ten thousand disk flushes. Commits and reads run on the blocking pool; between two
+//! commits no thread is held.
 
 use std::{fs::File, ops::Bound, sync::Arc, time::Duration};
 
@@ -52,7 +53,7 @@ impl Embedded {
         let (writer, jobs) = mpsc::channel(WAITING_MAX);
         let (database_of_writer, watchers_of_writer) = (database.clone(), watchers.clone());
         // Ends by itself when the store is dropped and with it the only sender; the file is free only then.
-        tracker.spawn_blocking(move || write_all(&database_of_writer, &watchers_of_writer, jobs));
+        tracker.spawn(write_all(database_of_writer, watchers_of_writer, jobs));
         Ok(Self { database, writer, watchers })
     }
 
@@ -78,24 +79,34 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn write_all(database: &Database, watchers: &Watchers, mut jobs: mpsc::Receiver<Job>) {
-    while let Some(first) = jobs.blocking_recv() {
+async fn write_all(database: Arc<Database>, watchers: Arc<Watchers>, mut jobs: mpsc::Receiver<Job>) {
+    while let Some(first) = jobs.recv().await {
         let mut batch = vec![first];
         while batch.len() < WAITING_MAX
             && let Ok(next) = jobs.try_recv()
         {
             batch.push(next);
         }
-        let outcome = write_batch(database, &batch);
-        if let Ok(verdicts) = &outcome {
-            for (job, verdict) in batch.iter().zip(verdicts) {
-                if let Ok(version) = verdict {
-                    watchers.changed(job.transaction.writes.iter().map(Write::key), *version);
-                }
+        let (database, watchers) = (database.clone(), watchers.clone());
+        let writing = tokio::task::spawn_blocking(move || write_and_answer(&database, &watchers, batch));
+        if let Err(error) = writing.await {
+            // Callers learn it by their lost answers.
+            tracing::error!(%error, "The store's writer failed; no more is written");
+            return;
+        }
+    }
+}
+
+fn write_and_answer(database: &Database, watchers: &Watchers, batch: Vec<Job>) {
+    let outcome = write_batch(database, &batch);
+    if let Ok(verdicts) = &outcome {
+        for (job, verdict) in batch.iter().zip(verdicts) {
+            if let Ok(version) = verdict {
+                watchers.changed(job.transaction.writes.iter().map(Write::key), *version);
             }
         }
-        answer(batch, outcome);
     }
+    answer(batch, outcome);
 }
 
 /// What each transaction of a batch came to: its version, or the key that did not match.

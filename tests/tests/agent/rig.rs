@@ -316,8 +316,8 @@ async fn serve(directory: &Path, lease: &OffsetLease) -> Result<(Arc<Coordinator
     let now = coordinator::wall_clock();
     let authority = Arc::new(Authority::open(&config.data_dir.join("ca"), &config.fleet, now)?);
     let bound = listener.local_addr()?;
-    let coordinator =
-        coordinator::start(&config, bound, (store, authority), (tracker.clone(), stop.clone())).await?;
+    let parts = (store, authority, coordinator::wall_clock as coordinator::Clock);
+    let coordinator = coordinator::start(&config, bound, parts, (tracker.clone(), stop.clone())).await?;
     let server =
         coordinator.authority.issue_server(&config.server_names(), (now, config.certificates.server))?;
     let tls = Arc::new(ArcSwap::from_pointee(tls_config(&coordinator.authority, &server)?));

@@ -1,0 +1,126 @@
+//! What the agent finds outside itself and its files, behind one seam: the time of day, chance, the network to the
+//! coordinator, and the machine that runs the server. [`Outside::real`] is this host; a simulation gives others.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use fleet::{
+    bundle::{Bundle, Probe},
+    health::ProbeResult,
+    observed::ProcessIdentity,
+    preflight::PreflightFacts,
+    time::Timestamp,
+};
+use futures::{FutureExt as _, future::BoxFuture};
+
+use crate::{
+    link::{Network, Tcp},
+    preflight::{self, Subject},
+    probe::{self, Pins},
+    process::{Processes, Stopper},
+};
+
+/// A task of the machine; what comes of it is told as an event.
+pub type Work = BoxFuture<'static, ()>;
+
+/// Runs servers and answers questions about itself.
+pub trait Machine: fmt::Debug + Send + Sync + 'static {
+    /// Looks for servers of a home.
+    fn look(&self, home: String) -> Work;
+    /// Starts the server unless one lives on its home, and follows it to its end.
+    fn launch(&self, bundle: Arc<Bundle>) -> Work;
+    /// Follows a server that was found running.
+    fn adopt(&self, process: ProcessIdentity, bundle: Arc<Bundle>) -> Work;
+    /// Asks the server to stop.
+    fn stop(&self, process: ProcessIdentity) -> Work;
+    /// Asks the server for its threads.
+    fn dump(&self, process: &ProcessIdentity);
+    /// Ends the server whatever it does.
+    fn kill(&self, process: ProcessIdentity) -> Work;
+    /// Asks all probes at once; `keystores` is a digest of what the server's certificate depends on.
+    fn probe(
+        &self,
+        probes: Vec<Probe>,
+        process: ProcessIdentity,
+        keystores: String,
+    ) -> BoxFuture<'static, Vec<ProbeResult>>;
+    /// What preflight judges.
+    fn gather(&self, subject: Subject) -> BoxFuture<'static, PreflightFacts>;
+}
+
+/// The machine that this program runs on.
+#[derive(Debug)]
+pub struct ThisMachine {
+    /// Servers as processes.
+    pub processes: Processes,
+    /// Certificates of probes.
+    pub pins: Pins,
+    /// What probes dial.
+    pub probe_address: IpAddr,
+}
+
+impl Machine for ThisMachine {
+    fn look(&self, home: String) -> Work {
+        self.processes.clone().look(home).boxed()
+    }
+
+    fn launch(&self, bundle: Arc<Bundle>) -> Work {
+        self.processes.clone().launch(bundle).boxed()
+    }
+
+    fn adopt(&self, process: ProcessIdentity, bundle: Arc<Bundle>) -> Work {
+        self.processes.clone().adopt(process, bundle).boxed()
+    }
+
+    fn stop(&self, process: ProcessIdentity) -> Work {
+        async move { Stopper.stop(&process) }.boxed()
+    }
+
+    fn dump(&self, process: &ProcessIdentity) {
+        Stopper.dump(process);
+    }
+
+    fn kill(&self, process: ProcessIdentity) -> Work {
+        async move { Stopper.kill(&process) }.boxed()
+    }
+
+    fn probe(
+        &self,
+        probes: Vec<Probe>,
+        process: ProcessIdentity,
+        keystores: String,
+    ) -> BoxFuture<'static, Vec<ProbeResult>> {
+        probe::round(probes, self.probe_address, process, self.pins.clone(), keystores).boxed()
+    }
+
+    fn gather(&self, subject: Subject) -> BoxFuture<'static, PreflightFacts> {
+        async move { preflight::gather(&subject).await }.boxed()
+    }
+}
+
+/// Takes what the agent would run servers with, and answers with what it is to run them with.
+pub type MakeMachine = Box<dyn FnOnce(ThisMachine) -> Arc<dyn Machine> + Send>;
+
+/// Everything outside.
+pub struct Outside {
+    /// The time of day.
+    pub clock: fn() -> Timestamp,
+    /// Spreads waits, and tells this run of the agent from others.
+    pub seed: u64,
+    /// The way to the coordinator.
+    pub network: Arc<dyn Network>,
+    /// What runs the server.
+    pub machine: MakeMachine,
+}
+
+impl Outside {
+    /// This host.
+    pub fn real() -> Self {
+        let machine = |real: ThisMachine| -> Arc<dyn Machine> { Arc::new(real) };
+        Self {
+            clock: crate::wall_clock,
+            seed: rand::random(),
+            network: Arc::new(Tcp),
+            machine: Box::new(machine),
+        }
+    }
+}
