@@ -27,7 +27,8 @@ pub enum JournalError {
     },
     /// The content.
     #[error(
-        "the journal {} is damaged or of another version; restore it, or move it away and enrol again",
+        "the journal {} is damaged or of another version; install the version that wrote it or restore it, and only if \
+         neither can be done move it away and enrol again",
         path.display()
     )]
     Damaged {

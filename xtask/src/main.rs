@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 mod bench;
 mod cargo;
 mod demo;
+mod fixtures;
 #[cfg(unix)]
 mod macos;
 mod sim;
@@ -35,6 +36,8 @@ enum Task {
     Demo(demo::Demo),
     /// Many seeds of the model simulation.
     Sim(sim::Sim),
+    /// Keep what this version stores of a half-done rollout, for later versions to be tried with.
+    Fixtures,
     /// Measure a part, built for release.
     Bench(bench::Bench),
     /// Type-check for macOS.
@@ -74,6 +77,7 @@ fn run(typed: Typed) -> Result<ExitCode> {
         Task::Check => verify::check(),
         Task::Demo(demo) => demo::run(&demo),
         Task::Sim(asked) => sim::run(&asked),
+        Task::Fixtures => fixtures::run(),
         Task::Bench(asked) => bench::run(&asked),
         #[cfg(unix)]
         Task::MacOs(asked) => macos::run(&asked),

@@ -83,7 +83,7 @@ impl Record for Meta {
     fn from_wire(wire: wire::Meta) -> Result<Self, String> {
         if FORMAT < wire.format {
             return Err(format!(
-                "format {} was written by a newer version; this one knows {FORMAT}",
+                "format {} was written by a newer version, and this one knows {FORMAT}; install the newer one again",
                 wire.format
             ));
         }

@@ -70,7 +70,13 @@ fn check_format(message: &'static str, format: u32) -> Result<(), ConvertError> 
     if format == FORMAT {
         return Ok(());
     }
-    let why = format!("{format} is not {FORMAT}, the one that this program reads");
+    let why = if FORMAT < format {
+        format!(
+            "format {format} was written by a newer version, and this one reads {FORMAT}; install the newer one again"
+        )
+    } else {
+        format!("{format} is no format; this program reads {FORMAT}")
+    };
     Err(invalid(message, "format", why))
 }
 

@@ -72,6 +72,16 @@ impl Server {
         identity
     }
 
+    /// What runs, for whoever is to find it again.
+    pub fn identity(&self) -> Option<ProcessIdentity> {
+        self.process.as_ref().map(|process| process.identity.clone())
+    }
+
+    /// It was started before this simulation, and serves.
+    pub fn runs_already(&mut self, identity: ProcessIdentity) {
+        self.process = Some(Process { identity, ready_at: Duration::ZERO, ends_at: None });
+    }
+
     fn end(&mut self, process: &ProcessIdentity, at: Duration) {
         if let Some(own) = self.process.as_mut().filter(|own| own.identity == *process) {
             own.ends_at = Some(own.ends_at.map_or(at, |end| end.min(at)));

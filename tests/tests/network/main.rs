@@ -6,8 +6,10 @@
     reason = "a test that cannot go on fails, and says its seed"
 )]
 
+mod fixtures;
 mod machine;
 mod operator;
+mod pages;
 mod scenarios;
 mod site;
 mod sockets;

@@ -16,6 +16,9 @@ use crate::{
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(300);
 
+/// Of a node whose step was sent and is not over.
+pub const IN_FLIGHT: [&str; 4] = ["sent", "written", "restarting", "soaking"];
+
 pub struct Operator {
     pub site: Arc<Site>,
     client: Option<OperatorClient<Channel>>,

@@ -3,14 +3,11 @@ use std::{sync::Arc, time::Duration};
 use convoy_tests::sim::Chance;
 
 use crate::{
-    operator::{Operator, newest, nodes_in},
+    operator::{IN_FLIGHT, Operator, newest, nodes_in},
     site::{NODES, Order, Site, Weather, simulate},
 };
 
 const CALM: Weather = Weather { latency: Duration::from_millis(20), commit: Duration::ZERO };
-/// Of a node whose step was sent and is not over.
-const IN_FLIGHT: [&str; 3] = ["sent", "written", "restarting"];
-
 /// As typed, or the test's own.
 fn seed(own: u64) -> u64 {
     std::env::var("NETWORK_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(own)

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
@@ -25,6 +25,7 @@ use fleet::{
     token::JoinToken,
 };
 use rustls::{ClientConfig, RootCertStore};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -34,10 +35,13 @@ use crate::{
 };
 
 pub const NODES: [&str; 4] = ["is-1", "is-2", "is-3", "is-4"];
+/// A group of nodes and how long its waves soak.
+pub type Group = (&'static str, &'static [&'static str], &'static str);
+const ONE_GROUP: &[Group] = &[("km", &NODES, "2s")];
 /// Of a call, longer than anything takes that is not cut off.
 pub const CALL_TIME: Duration = Duration::from_secs(30);
 pub const PORT: u16 = 9443;
-/// Nodes that may be down at once.
+/// Nodes of a group that may be down at once.
 const BUDGET: usize = 1;
 /// Simulated time at most; reached only when something never happens.
 const PATIENCE: Duration = Duration::from_secs(1800);
@@ -52,39 +56,67 @@ pub enum Order {
     Crash(&'static str),
     /// It is started again, on the same disk.
     Start(&'static str),
+    /// All hosts lose power, for good.
+    Halt,
 }
 
 /// Everything that survives its programs.
 pub struct Site {
-    directory: tempfile::TempDir,
+    directory: Ground,
+    groups: &'static [Group],
     pub servers: BTreeMap<&'static str, Shared>,
     pub committed: Committed,
     commit_delay: Duration,
     tokens: Mutex<BTreeMap<&'static str, JoinToken>>,
     operator: Mutex<Option<Arc<ClientConfig>>>,
     orders: Mutex<VecDeque<Order>>,
+    /// Whether agents are to run.
+    pub power: watch::Sender<bool>,
+}
+
+/// Where its files lie.
+pub enum Ground {
+    /// A directory of this run's own.
+    Own(tempfile::TempDir),
+    /// Always the same one, so that what is stored there means the same in another run. Locked.
+    Fixed(PathBuf, #[expect(dead_code, reason = "held for its lock")] fs::File),
+}
+
+impl Ground {
+    pub fn own() -> Self {
+        Self::Own(tempfile::Builder::new().prefix("convoy-network-").tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Own(directory) => directory.path(),
+            Self::Fixed(path, _) => path,
+        }
+    }
 }
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 impl Site {
-    fn new(chance: &mut Chance, commit_delay: Duration) -> Arc<Self> {
+    pub fn new(directory: Ground, groups: &'static [Group], chance: &mut Chance) -> Self {
         let mut server = |name| {
             let (start, stop) = (chance.range(2_000, 9_000), chance.range(200, 2_000));
             (name, Shared::new(Duration::from_millis(start), Duration::from_millis(stop)))
         };
         let servers = NODES.map(&mut server).into();
         let site = Self {
-            directory: tempfile::Builder::new().prefix("convoy-network-").tempdir().unwrap(),
+            directory,
+            groups,
             servers,
             committed: Committed::default(),
-            commit_delay,
+            commit_delay: Duration::ZERO,
             tokens: Mutex::default(),
             operator: Mutex::default(),
             orders: Mutex::default(),
+            power: watch::Sender::new(true),
         };
         site.unpack();
-        Arc::new(site)
+        site
     }
 
     /// As much of a JDK and of packs as agents look for.
@@ -104,16 +136,21 @@ impl Site {
         }
     }
 
+    /// Of everything.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
     fn jdk(&self) -> PathBuf {
-        self.directory.path().join("jdk")
+        self.path().join("jdk")
     }
 
-    fn home(&self, node: &str) -> PathBuf {
-        self.directory.path().join(node).join("home")
+    pub fn home(&self, node: &str) -> PathBuf {
+        self.path().join(node).join("home")
     }
 
-    fn state(&self, node: &str) -> PathBuf {
-        self.directory.path().join(node).join("state")
+    pub fn state(&self, node: &str) -> PathBuf {
+        self.path().join(node).join("state")
     }
 
     /// Has something done between two moments.
@@ -133,24 +170,29 @@ impl Site {
 
     /// The fleet directory whose configuration holds `word`.
     pub fn fleet(&self, word: &str) -> BTreeMap<String, String> {
-        let mut fleet = "name = \"acme\"\n[groups.km]\nproduct = \"wso2is-7.2\"\nlayers = [\"common\"]\n\
-             [groups.km.rollout]\nmax_unavailable = 1\nsoak = \"2s\"\nmin_healthy_time = \"2s\"\n"
-            .to_owned();
-        for node in NODES {
-            let home = self.home(node);
+        let mut fleet = "name = \"acme\"\n".to_owned();
+        for (group, nodes, soak) in self.groups {
             fleet.push_str(&format!(
-                "[nodes.{node}]\ngroup = \"km\"\nhost = \"{node}.example.org\"\nhome = {home:?}\n"
+                "[groups.{group}]\nproduct = \"wso2is-7.2\"\nlayers = [\"common\"]\n\
+                 [groups.{group}.rollout]\nsoak = \"{soak}\"\nmin_healthy_time = \"2s\"\n"
             ));
+            for node in *nodes {
+                let home = self.home(node);
+                fleet.push_str(&format!(
+                    "[nodes.{node}]\ngroup = \"{group}\"\nhost = \"{node}.example.org\"\nhome = {home:?}\n"
+                ));
+            }
         }
         let common = format!("[server]\nhostname = \"{word}.example.org\"\n");
         BTreeMap::from([("fleet.toml".to_owned(), fleet), ("config/common.toml".to_owned(), common)])
     }
 
     async fn coordinator(self: Arc<Self>) -> Outcome {
-        let data = self.directory.path().join("coordinator");
+        let data = self.path().join("coordinator");
         fs::create_dir_all(&data)?;
         let text = format!(
-            "fleet = \"acme\"\ndata_dir = {data:?}\nnames = [\"coordinator\"]\naddress = \"coordinator:{PORT}\"\n"
+            "fleet = \"acme\"\ndata_dir = {data:?}\nnames = [\"coordinator\"]\naddress = \"coordinator:{PORT}\"\n\
+             [certificates]\nnode = \"7000d\"\nserver = \"7000d\"\n"
         );
         let config = Config::parse(&text).map_err(|refusal| format!("{refusal:?}"))?;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -187,6 +229,7 @@ impl Site {
     }
 
     async fn agent(self: Arc<Self>, node: &'static str, seed: u64) -> Outcome {
+        drop(self.power.subscribe().wait_for(|power| *power).await);
         let (home, state) = (self.home(node), self.state(node));
         fs::create_dir_all(&state)?;
         let identity = Identity::of(&state);
@@ -224,15 +267,17 @@ impl Site {
 
     /// Every server that ever served is up, but for the budget.
     fn check_budget(&self, served: &mut BTreeSet<&'static str>, now: Duration) {
-        let mut down = Vec::new();
-        for (node, server) in &self.servers {
-            if server.lock().serves(now) {
-                served.insert(node);
-            } else if served.contains(node) {
-                down.push(*node);
+        for (_, nodes, _) in self.groups {
+            let mut down = Vec::new();
+            for node in *nodes {
+                if self.servers[node].lock().serves(now) {
+                    served.insert(node);
+                } else if served.contains(node) {
+                    down.push(*node);
+                }
             }
+            assert!(down.len() <= BUDGET, "(5) {down:?} are down at once");
         }
-        assert!(down.len() <= BUDGET, "(5) {down:?} are down at once");
     }
 }
 
@@ -258,18 +303,32 @@ pub fn simulate<F: Future<Output = ()> + 'static>(
     weather: Weather,
     scenario: impl FnOnce(Arc<Site>, Chance) -> F,
 ) -> Arc<Site> {
-    println!("NETWORK_SEED={seed}");
     let mut chance = Chance::new(seed);
-    let site = Site::new(&mut chance, weather.commit);
+    let mut site = Site::new(Ground::own(), ONE_GROUP, &mut chance);
+    site.commit_delay = weather.commit;
+    let site = Arc::new(site);
     // An hour back, so that what is certified in simulated time is valid for a TLS library that asks the real clock.
     let epoch = SystemTime::now() - Duration::from_secs(3600);
+    run(seed, (epoch, weather.latency), &site, |site| scenario(site, chance));
+    site
+}
+
+/// The same from `epoch` on with what is given; says for how long.
+pub fn run<F: Future<Output = ()> + 'static>(
+    seed: u64,
+    (epoch, latency): (SystemTime, Duration),
+    site: &Arc<Site>,
+    scenario: impl FnOnce(Arc<Site>) -> F,
+) -> Duration {
+    println!("NETWORK_SEED={seed}");
+    let mut chance = Chance::new(seed);
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .epoch(epoch)
         .tick_duration(TICK)
         .simulation_duration(PATIENCE)
         .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(weather.latency)
+        .max_message_latency(latency)
         .tcp_capacity(4_096)
         .build();
     let of_coordinator = site.clone();
@@ -278,7 +337,7 @@ pub fn simulate<F: Future<Output = ()> + 'static>(
         let (of_agent, seed) = (site.clone(), chance.range(0, u64::MAX - 1));
         sim.host(node, move || of_agent.clone().agent(node, seed));
     }
-    let scenario = scenario(site.clone(), chance);
+    let scenario = scenario(site.clone());
     sim.client("operator", async move {
         scenario.await;
         Ok(())
@@ -294,10 +353,13 @@ pub fn simulate<F: Future<Output = ()> + 'static>(
         match order {
             Some(Order::Crash(host)) => sim.crash(host),
             Some(Order::Start(host)) => sim.bounce(host),
+            Some(Order::Halt) => break,
             None => {}
         }
     }
     println!("{} s simulated", sim.elapsed().as_secs());
-    drop(sim);
-    site
+    for host in NODES.into_iter().chain(["coordinator"]) {
+        sim.crash(host);
+    }
+    sim.elapsed()
 }
