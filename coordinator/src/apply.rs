@@ -31,7 +31,7 @@ use crate::{
     secrets::OpenError,
     store::{
         CommitError, Key, StoreError, Transaction, blobs,
-        records::{Assigned, Record as _, RevisionRecord, RolloutRecord, Target},
+        records::{Assigned, ROLLOUT_STEPS_MAX, Record as _, RevisionRecord, RolloutRecord, Target},
     },
     view::Snapshot,
 };
@@ -141,6 +141,15 @@ pub enum ApplyError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// More nodes change than the record of a rollout can hold to its end.
+    #[error(
+        "{nodes} nodes change, and a rollout can hold {ROLLOUT_STEPS_MAX}: apply in parts, for example by first changing what only \
+         some groups read"
+    )]
+    TooManyNodes {
+        /// How many.
+        nodes: usize,
+    },
     /// The store, while writing. Nothing was applied unless it says that this is not known.
     #[error("the revision could not be stored")]
     Commit(#[source] CommitError),
@@ -341,7 +350,11 @@ impl Coordinator {
             nodes,
             windows_overridden,
         };
-        Ok(new.create(&snapshot.view_of(&draft.nodes)))
+        let rollout = new.create(&snapshot.view_of(&draft.nodes));
+        match rollout.steps.len() {
+            nodes if ROLLOUT_STEPS_MAX < nodes => Err(ApplyError::TooManyNodes { nodes }),
+            _ => Ok(rollout),
+        }
     }
 
     async fn goal(

@@ -83,6 +83,7 @@ fn apply_failed(error: &ApplyError) -> Status {
         ApplyError::Store(error) => store_failed(error),
         ApplyError::Commit(error) => commit_failed(error),
         ApplyError::Secrets(OpenError::Store(error)) => store_failed(error),
+        ApplyError::TooManyNodes { .. } => Status::failed_precondition(error.to_string()),
         ApplyError::Secrets(OpenError::Sealed { .. }) => Status::failed_precondition(error.to_string()),
         ApplyError::Compose(_) => {
             tracing::error!(error = chain(error), "Composition failed");

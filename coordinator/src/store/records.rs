@@ -22,6 +22,9 @@ use super::{Entry, StoreError};
 pub const FORMAT: u32 = 1;
 /// Past assignments that a node's record keeps.
 pub const ASSIGNMENTS_KEPT: usize = 8;
+/// Steps of one rollout at most. Its record grows while it goes on: what fits at its begin must fit at its end, with some
+/// 70 kB left for why steps failed.
+pub const ROLLOUT_STEPS_MAX: usize = 2500;
 
 /// A record and its encoding.
 pub trait Record: Sized {

@@ -7,4 +7,5 @@ mod introspection;
 mod operator;
 mod packs;
 mod rollouts;
+mod sizes;
 mod support;

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     plan::update_restarts,
-    state::{Flight, Phase, Rollout, StepState},
+    state::{Flight, Phase, Rollout, StepRecord, StepState},
     view::FleetView,
 };
 use crate::{
@@ -36,11 +36,15 @@ pub fn estimate(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Opti
         return None;
     }
     let work = Work::of(rollout, view, now);
+    let mut members: Members<'_> = BTreeMap::new();
+    for (name, record) in &rollout.steps {
+        members.entry(&record.group).or_default().push((name, record));
+    }
     let unknown = work.restarts.values().filter(|restart| restart.known.is_none()).count();
     let knows_nothing = unknown == work.restarts.len() && 0 < unknown;
     let mut ends = BTreeMap::new();
     for name in rollout.groups.keys() {
-        end_of(name, rollout, &work, &mut ends);
+        end_of(name, &work, &members, &mut ends);
     }
     let last = ends.into_values().max().unwrap_or_default();
     // All restarts through the fleet's own limit, if that is what holds them up.
@@ -50,6 +54,9 @@ pub fn estimate(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Opti
     let left = last.max(squeezed.unwrap_or_default());
     Some(Estimate { left: Some(left).filter(|_| !knows_nothing), unknown })
 }
+
+/// Who takes part, by group.
+type Members<'a> = BTreeMap<&'a GroupName, Vec<(&'a NodeName, &'a StepRecord)>>;
 
 /// A restart that has not ended.
 struct Restart {
@@ -61,7 +68,6 @@ struct Restart {
 
 struct Work<'a> {
     rollout: &'a Rollout,
-    view: &'a FleetView<'a>,
     now: Timestamp,
     restarts: BTreeMap<&'a NodeName, Restart>,
     /// The slowest that is known, by group.
@@ -73,7 +79,6 @@ impl<'a> Work<'a> {
     fn of(rollout: &'a Rollout, view: &'a FleetView<'a>, now: Timestamp) -> Self {
         let mut work = Self {
             rollout,
-            view,
             now,
             restarts: BTreeMap::new(),
             slowest: BTreeMap::new(),
@@ -113,37 +118,37 @@ impl<'a> Work<'a> {
 /// When a group is through, from now.
 fn end_of<'a>(
     name: &'a GroupName,
-    rollout: &'a Rollout,
-    work: &Work<'_>,
+    work: &Work<'a>,
+    members: &Members<'a>,
     ends: &mut BTreeMap<&'a GroupName, Duration>,
 ) -> Duration {
     if let Some(end) = ends.get(name) {
         return *end;
     }
+    let rollout = work.rollout;
     let Some((name, group)) = rollout.groups.get_key_value(name) else { return Duration::ZERO };
     // Whoever asks again while this is being computed is in a circle, which no revision has.
     ends.insert(name, Duration::ZERO);
     let mut at = Duration::ZERO;
     for before in &group.after {
         if let Some((before, _)) = rollout.groups.get_key_value(before) {
-            at = at.max(end_of(before, rollout, work, ends));
+            at = at.max(end_of(before, work, members, ends));
         }
     }
-    let mut waves: BTreeMap<u32, Vec<&NodeName>> = BTreeMap::new();
-    for (node, record) in &rollout.steps {
-        if record.group == *name && (work.restarts.contains_key(node) || record.wave == group.wave) {
-            waves.entry(record.wave.max(group.wave)).or_default().push(node);
+    let mut waves: BTreeMap<u32, Vec<(&NodeName, &StepRecord)>> = BTreeMap::new();
+    for &(node, record) in members.get(name).into_iter().flatten() {
+        if work.restarts.contains_key(node) || record.wave == group.wave {
+            waves.entry(record.wave.max(group.wave)).or_default().push((node, record));
         }
     }
     let slots = group.policy.max_unavailable.at_most(work.sizes.get(name).copied().unwrap_or(1));
     for (wave, nodes) in waves {
         let soaked = group.wave_ready.filter(|_| wave == group.wave).map(|since| work.now.since(since));
-        let restarts = nodes.iter().any(|node| {
-            work.restarts.contains_key(*node)
-                || matches!(rollout.steps[*node].state, StepState::Ready { restarted: true, .. })
+        let restarts = nodes.iter().any(|(node, record)| {
+            work.restarts.contains_key(node)
+                || matches!(record.state, StepState::Ready { restarted: true, .. })
         });
-        let lengths = nodes.into_iter().filter(|node| work.view.nodes.contains_key(*node));
-        at += makespan(lengths.map(|node| work.length(node)), slots);
+        at += makespan(nodes.into_iter().map(|(node, _)| work.length(node)), slots);
         if restarts {
             at += group.policy.soak.saturating_sub(soaked.unwrap_or_default());
         }

@@ -13,7 +13,7 @@ use super::{
     policy::{OnFailure, Promotion},
     state::{Flight, FlightStage, Phase, Rollout, StepKind, StepRecord, StepState, Target},
     tally::Tally,
-    view::{FleetView, NodeView, RunWish},
+    view::{FleetView, NodeView, RunWish, next_at},
     wait::{WaitReason, first_names},
     window::{Overrun, WindowUse},
 };
@@ -65,6 +65,7 @@ pub fn plan(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Plan {
         now,
         next: rollout.clone(),
         members: BTreeMap::new(),
+        left: BTreeMap::new(),
         steps: Vec::new(),
         asks: Vec::new(),
         waiting: Vec::new(),
@@ -74,8 +75,8 @@ pub fn plan(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Plan {
             planner.members.entry(&record.group).or_default().push(name);
         }
         planner.look();
-        for (name, record) in &mut planner.next.steps {
-            record.leave(&rollout.steps[name].state, now);
+        for (record, was) in planner.next.steps.values_mut().zip(rollout.steps.values()) {
+            record.leave(&was.state, now);
         }
     }
     let changed = planner.next != *rollout;
@@ -94,9 +95,19 @@ struct Planner<'a> {
     now: Timestamp,
     next: Rollout,
     members: BTreeMap<&'a GroupName, Vec<&'a NodeName>>,
+    /// What each group still has before it, as it is after the reports were read: nothing that one look does changes it.
+    left: BTreeMap<&'a GroupName, Left>,
     steps: Vec<Step>,
     asks: Vec<Ask>,
     waiting: Vec<WaitReason>,
+}
+
+/// What a group has before it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Left {
+    /// Nodes that are pending or in flight.
+    open: usize,
+    last_wave: u32,
 }
 
 impl<'a> Planner<'a> {
@@ -138,13 +149,16 @@ impl<'a> Planner<'a> {
     fn observe(&mut self) {
         let Rollout { steps, groups, .. } = &mut self.next;
         let mut further: BTreeSet<&GroupName> = BTreeSet::new();
-        for (name, record) in &self.given.steps {
+        let mut nodes = self.view.nodes.iter().map(|(name, node)| (*name, node)).peekable();
+        for ((name, record), next) in self.given.steps.iter().zip(steps.values_mut()) {
             let Some(group) = groups.get(&record.group) else { continue };
-            let Some(next) = steps.get_mut(name) else { continue };
             let clocks = Clocks { policy: &group.policy, progress: group.progress, now: self.now };
-            if observe(next, self.view.nodes.get(name), &clocks) {
+            if observe(next, next_at(&mut nodes, &name), &clocks) {
                 further.insert(&record.group);
             }
+            let left = self.left.entry(&record.group).or_default();
+            left.open += usize::from(matches!(next.state, StepState::Pending | StepState::InFlight(_)));
+            left.last_wave = left.last_wave.max(next.wave);
         }
         for name in further {
             if let Some(group) = groups.get_mut(name) {
@@ -166,21 +180,13 @@ impl<'a> Planner<'a> {
     fn blocking_group(&self, name: &GroupName) -> Option<(GroupName, usize)> {
         let group = &self.next.groups[name];
         group.after.iter().find_map(|before| {
-            let other = self.next.groups.get(before)?;
-            let members = self.members.get(before)?;
-            let open = members.iter().filter(|node| self.is_open(node)).count();
-            let last = self.last_wave(before);
-            (0 < open || other.wave <= last).then(|| (before.clone(), open))
+            let (other, left) = (self.next.groups.get(before)?, self.left.get(before)?);
+            (0 < left.open || other.wave <= left.last_wave).then(|| (before.clone(), left.open))
         })
     }
 
-    fn is_open(&self, name: &NodeName) -> bool {
-        matches!(self.state(name), StepState::Pending | StepState::InFlight(_))
-    }
-
     fn last_wave(&self, group: &GroupName) -> u32 {
-        let members = self.members.get(group).into_iter().flatten();
-        members.map(|name| self.next.steps[*name].wave).max().unwrap_or(0)
+        self.left.get(group).map_or(0, |left| left.last_wave)
     }
 
     /// Moves the group to its next wave, if the one under way is ready, soaked and promoted.
@@ -321,7 +327,7 @@ impl<'a> Planner<'a> {
         let given = self.given;
         for name in given.groups.keys() {
             if let Some((after, open)) = self.blocking_group(name) {
-                if self.members[name].iter().any(|node| self.is_open(node)) {
+                if self.left.get(name).is_some_and(|left| 0 < left.open) {
                     self.waiting.push(WaitReason::Order { group: name.clone(), after, open });
                 }
                 continue;

@@ -17,7 +17,7 @@ use super::{
     create::RolloutRules,
     policy::{FleetPolicy, Share},
     state::{Rollout, StepRecord},
-    view::{FleetView, NodeView},
+    view::{FleetView, NodeView, next_at},
     wait::{WaitReason, first_names},
 };
 use crate::ids::{GroupName, NodeName};
@@ -78,8 +78,9 @@ impl<'a> Tally<'a> {
             flights: 0,
             busy_hosts: BTreeMap::new(),
         };
+        let mut steps = steps.iter().peekable();
         for (name, node) in &view.nodes {
-            let flight = steps.get(*name).and_then(StepRecord::flight);
+            let flight = next_at(&mut steps, name).and_then(StepRecord::flight);
             let group = tally.groups.entry(node.group).or_default();
             group.size += 1;
             if flight.is_some() || !node.is_available() {

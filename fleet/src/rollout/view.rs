@@ -1,6 +1,6 @@
 //! The fleet as the planner sees it: borrowed from the coordinator's read model, one line per node.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, iter::Peekable, time::Duration};
 
 use crate::{
     bundle::Applied,
@@ -46,6 +46,12 @@ pub struct NodeView<'a> {
     ///
     /// [`StepRecord::took`]: super::StepRecord::took
     pub expected: Option<Duration>,
+}
+
+/// What stands at `key` in a sorted walk that is asked for growing keys: cheaper than to look each of them up.
+pub(super) fn next_at<K: Ord, V>(walk: &mut Peekable<impl Iterator<Item = (K, V)>>, key: &K) -> Option<V> {
+    while walk.next_if(|(at, _)| at < key).is_some() {}
+    walk.next_if(|(at, _)| at == key).map(|(_, value)| value)
 }
 
 impl NodeView<'_> {

@@ -1,0 +1,110 @@
+//! What the store holds for a revision and for a step: printed, and bounded where a limit rests on it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use coordinator::store::{
+    VALUE_MAX,
+    records::{Assigned, NodeRecord, ROLLOUT_STEPS_MAX, Record as _, RevisionRecord, RolloutRecord, Target},
+};
+use fleet::{
+    bundle::RestartClass,
+    ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
+    rollout::{
+        FleetPolicy, FleetView, GroupGoal, NewRollout, NodeGoal, RolloutRules, Spent, StepState,
+        Target as StepTarget,
+    },
+    time::Timestamp,
+};
+
+const NODES: u32 = ROLLOUT_STEPS_MAX as u32;
+
+fn node(index: u32) -> NodeName {
+    NodeName::parse(&format!("gateway-frankfurt-{index:05}")).unwrap()
+}
+
+fn step_target(text: &str) -> StepTarget {
+    StepTarget { bundle: Digest::of(text.as_bytes()), content: Digest::of(text.as_bytes()), size: 40_000 }
+}
+
+fn target(text: &str, index: u32) -> Target {
+    Target {
+        bundle: Digest::of(text.as_bytes()),
+        content: Digest::of(text.as_bytes()),
+        content_size: 40_000,
+        group: GroupName::parse("gateway-frankfurt").unwrap(),
+        host: format!("gateway-{index:05}.frankfurt.acme.internal"),
+        product: "wso2am-4.5".to_owned(),
+    }
+}
+
+fn revision(nodes: u32) -> RevisionRecord {
+    RevisionRecord {
+        number: Revision(7),
+        parent: Revision(6),
+        author: "ops@acme.example".to_owned(),
+        message: "A larger pool for the shared database".to_owned(),
+        created: Timestamp(1_800_000_000_000),
+        sources: (0..20).map(|index| (format!("config/layer-{index}.toml"), Digest::of(b"layer"))).collect(),
+        nodes: (0..nodes).map(|index| (node(index), target("new", index))).collect(),
+        rolls_back_to: None,
+        rules: None,
+    }
+}
+
+/// Every step ended, with all that a step keeps.
+fn rollout(nodes: u32) -> RolloutRecord {
+    let group = GroupName::parse("gateway-frankfurt").unwrap();
+    let goal = NodeGoal {
+        group: group.clone(),
+        target: step_target("new"),
+        restart: RestartClass::Restart,
+        compared_with: Some(Digest::of(b"old")),
+        last_good: Some(step_target("old")),
+    };
+    let new = NewRollout {
+        id: RolloutId(12),
+        revision: Revision(7),
+        at: Timestamp(1_800_000_000_000),
+        rules: RolloutRules {
+            policy: FleetPolicy::default(),
+            groups: BTreeMap::from([(group, GroupGoal::default())]),
+        },
+        nodes: (0..nodes).map(|index| (node(index), goal.clone())).collect(),
+        windows_overridden: None,
+    };
+    let mut rollout = new.create(&FleetView::default());
+    for step in rollout.steps.values_mut() {
+        let at = Timestamp(1_800_000_090_000);
+        step.state = StepState::Ready { generation: Generation(300), at, restarted: true };
+        step.begun = Some(Timestamp(1_800_000_000_000));
+        let time = Duration::from_millis(45_678);
+        step.spent = Spent { sent: time, written: time, restarting: time, soaking: time, returning: time };
+    }
+    let (author, message) = ("ops@acme.example".to_owned(), "A larger pool".to_owned());
+    RolloutRecord { rollout, author, message, rolls_back_to: None }
+}
+
+#[test]
+fn the_largest_rollout_fits_one_record_to_its_end() {
+    let per_node = |whole: usize| whole / NODES as usize;
+    let (empty, full) = (revision(0).encode().len(), revision(NODES).encode().len());
+    println!("revision: {empty} bytes with 20 files, and {} more per node", per_node(full - empty));
+    let steps = rollout(NODES).encode().len();
+    println!("rollout: {} bytes per step", per_node(steps));
+    let mut record = NodeRecord::new(node(1));
+    let mut sizes = Vec::new();
+    for number in 1..=20 {
+        record.assign(Assigned {
+            generation: Generation(number),
+            revision: Revision(number),
+            target: target(&format!("bundle {number}"), 1),
+            why: "revision 7, rollout 12".to_owned(),
+        });
+        sizes.push(record.encode().len());
+    }
+    println!("node: {} bytes after its first step, {} after twenty", sizes[0], sizes[19]);
+    assert!(steps <= VALUE_MAX, "{NODES} steps take {steps} bytes, {VALUE_MAX} fit");
+    assert!(full <= VALUE_MAX, "a revision of {NODES} nodes takes {full} bytes, {VALUE_MAX} fit");
+    // What a node keeps of its past is bounded.
+    assert_eq!(sizes[18], sizes[19]);
+}
