@@ -2,6 +2,7 @@
 //! docs/agent.md. What it allows, no coordinator can widen.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 use fleet::node::{Allowed, Limits};
 use serde::Deserialize;
 
-use crate::preflight::Site;
+use crate::{preflight::Site, unit::Units};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
@@ -48,6 +49,12 @@ pub struct Config {
     /// What hooks and gates may reach.
     #[serde(default)]
     pub allow: Allow,
+    /// Homes whose servers systemd runs, with the name of the unit: the agent asks systemd to start and stop it.
+    #[serde(default)]
+    pub units: BTreeMap<String, String>,
+    /// Where systemd is asked: `system`, `session`, an address, or `peer:` and the address of a socket that is no bus.
+    #[serde(default = "default_unit_bus")]
+    pub unit_bus: String,
 }
 
 /// `[allow]`: what hooks and gates may reach.
@@ -62,6 +69,10 @@ pub struct Allow {
     pub hosts: Vec<String>,
     /// PEM file with the authorities that vouch for other hosts' certificates.
     pub authorities: Option<PathBuf>,
+}
+
+fn default_unit_bus() -> String {
+    "system".to_owned()
 }
 
 fn default_check_endpoints() -> bool {
@@ -190,7 +201,48 @@ impl Config {
                 &format!("holds {host:?}; write host:port, or host:* for every port"),
             );
         }
+        if let Some((key, why)) = config.unit_refused() {
+            return refuse(key, &why);
+        }
         Ok(config)
+    }
+
+    fn unit_refused(&self) -> Option<(&'static str, String)> {
+        let plain = |home: &str| home.trim_end_matches('/').to_owned();
+        if !self.units.is_empty() && !cfg!(target_os = "linux") {
+            return Some(("units", "cannot be used here: systemd is of Linux only".to_owned()));
+        }
+        let listed = |home: &str| self.homes.iter().any(|listed| plain(listed) == plain(home));
+        if let Some(home) = self.units.keys().find(|home| !listed(home)) {
+            return Some(("units", format!("names {home:?}, which is not among `homes`")));
+        }
+        let is_name = |name: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "@:_.-\\".contains(c);
+            name.len() <= 255
+                && name
+                    .strip_suffix(".service")
+                    .is_some_and(|stem| !stem.is_empty() && stem.chars().all(allowed))
+        };
+        if let Some(name) = self.units.values().find(|name| !is_name(name)) {
+            return Some((
+                "units",
+                format!("holds {name:?}; write the whole name of a service, such as \"wso2is.service\""),
+            ));
+        }
+        let address = self.unit_bus.strip_prefix("peer:").unwrap_or(&self.unit_bus);
+        let known = ["system", "session"].contains(&self.unit_bus.as_str()) || address.starts_with("unix:");
+        (!known).then(|| {
+            let why = format!(
+                "is {:?}; write system, session, unix:path=/... or peer:unix:path=/...",
+                self.unit_bus
+            );
+            ("unit_bus", why)
+        })
+    }
+
+    /// Which homes are run by units of systemd.
+    pub fn units(&self) -> Units {
+        Units::new(&self.units, &self.unit_bus)
     }
 
     /// What preflight must know of this host. A server that is asked at 127.0.0.1 listens on all addresses.
@@ -242,6 +294,11 @@ mod tests {
             (format!("{base}[allow]\nsockets = ['10.0.0.1:9999']\n"), "allow.sockets"),
             (format!("{base}[allow]\nhosts = ['lb.acme.internal']\n"), "allow.hosts"),
             (format!("{base}[allow]\nshell = true\n"), "unknown field `shell`"),
+            #[cfg(target_os = "linux")]
+            (format!("{base}units = {{ '/opt/am' = 'am.service' }}\n"), "\"/opt/am\", which is not among"),
+            #[cfg(target_os = "linux")]
+            (format!("{base}units = {{ '/opt/is/' = 'is' }}\n"), "\"wso2is.service\""),
+            (format!("{base}unit_bus = 'tcp:host=elsewhere'\n"), "unit_bus is"),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(expected), "{error}");

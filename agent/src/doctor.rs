@@ -60,5 +60,7 @@ pub fn server(config: &Config) -> Result<Subject, String> {
     let java_home = config.java_home.as_ref().map(|path| path.display().to_string());
     let mut subject = Subject::on_disk(bundle.service.clone());
     subject.site = config.site();
+    subject.unit = config.units().of(&bundle.service.home).cloned();
+    subject.has_launch_files = bundle.launch_files().next().is_some();
     Ok(subject.with_defaults(java_home.as_deref(), config.run_user.as_deref()))
 }

@@ -22,6 +22,7 @@ pub mod service;
 pub mod step;
 pub mod telemetry;
 pub mod tls;
+pub mod unit;
 pub mod vitals;
 pub mod watch;
 pub mod world;

@@ -72,7 +72,7 @@ impl Machine for ThisMachine {
     }
 
     fn stop(&self, process: ProcessIdentity) -> Work {
-        async move { Stopper.stop(&process) }.boxed()
+        self.processes.clone().stop(process).boxed()
     }
 
     fn dump(&self, process: &ProcessIdentity) {
@@ -80,7 +80,7 @@ impl Machine for ThisMachine {
     }
 
     fn kill(&self, process: ProcessIdentity) -> Work {
-        async move { Stopper.kill(&process) }.boxed()
+        self.processes.clone().kill(process).boxed()
     }
 
     fn probe(

@@ -153,17 +153,20 @@ fn build(
     let store = Store::of(&config.data_dir);
     let link = Link::start(settings, store, (cache.clone(), packs), outcomes.clone());
     let link = link.map_err(BuildError::Identity)?;
+    let units = config.units();
     let pins = Pins::open(&config.data_dir);
     let processes = Processes {
         defaults: defaults.clone(),
         cache: cache.clone(),
         console: console.clone(),
+        units: units.clone(),
         events: outcomes.clone(),
     };
     let probe_address = config.probe_address;
     let machine = (outside.machine)(ThisMachine { processes, pins: pins.clone(), probe_address });
     let judge = (machine.clone(), outcomes.clone());
-    let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), config.site(), judge);
+    let host = (config.site(), units);
+    let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), host, judge);
     let mut files = Files::start(kept, defaults, watch, checkpoint);
     if let [home] = config.homes.as_slice() {
         // Before anything is assigned, so that the first plan knows the host already.

@@ -22,7 +22,7 @@ use crate::{
     journal::Journal,
     link::{Link, Order},
     outside::Machine,
-    process::Console,
+    process::{Console, servers},
     vitals::Meter,
     watch::Hint,
 };
@@ -322,6 +322,9 @@ impl World {
                 tracing::warn!(%error, "Cannot rotate the console log");
             }
             let vitals = meter.measure(process.as_ref(), &home);
+            if process.is_none() {
+                tell_strangers(&home, &outcomes);
+            }
             drop(outcomes.blocking_send(Event::Measured(vitals)));
             meter
         }));
@@ -333,6 +336,14 @@ async fn written(writing: &mut Option<JoinHandle<io::Result<()>>>) -> io::Result
     match writing {
         Some(handle) => handle.await.map_err(io::Error::other)?,
         None => std::future::pending().await,
+    }
+}
+
+/// Somebody else may have started a server where none is known: an operator, or systemd at the host's start.
+fn tell_strangers(home: &str, outcomes: &mpsc::Sender<Event>) {
+    let seen: Vec<ProcessIdentity> = servers(home).into_iter().map(|server| server.process).collect();
+    if !seen.is_empty() {
+        drop(outcomes.blocking_send(Event::Seen(seen)));
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     cache::Cache,
     files::{Defaults, Job},
     outside::Machine,
+    unit::Units,
 };
 
 /// Runs the preflight of the newest bundle.
@@ -33,6 +34,7 @@ pub struct Checkpoint {
     clock: watch::Receiver<Option<ClockSkew>>,
     site: Site,
     machine: Arc<dyn Machine>,
+    units: Units,
     events: mpsc::Sender<Event>,
     under_way: Option<AbortHandle>,
 }
@@ -44,10 +46,10 @@ impl Checkpoint {
         cache: Cache,
         defaults: Defaults,
         clock: watch::Receiver<Option<ClockSkew>>,
-        site: Site,
+        (site, units): (Site, Units),
         (machine, events): (Arc<dyn Machine>, mpsc::Sender<Event>),
     ) -> Self {
-        Self { cache, defaults, clock, site, machine, events, under_way: None }
+        Self { cache, defaults, clock, site, units, machine, events, under_way: None }
     }
 
     /// Hands the staging of `bundle` to `jobs` if it passes, else tells why not. A preflight of an earlier bundle that
@@ -82,6 +84,8 @@ impl Checkpoint {
             clock: (*self.clock.borrow())
                 .ok_or_else(|| "no coordinator has greeted this agent yet".to_owned()),
             site: self.site,
+            unit: self.units.of(&bundle.service.home).cloned(),
+            has_launch_files: bundle.launch_files().next().is_some(),
         };
         subject.with_defaults(self.defaults.java_home.as_deref(), self.defaults.run_user.as_deref())
     }

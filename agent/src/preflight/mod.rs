@@ -23,8 +23,11 @@ use fleet::{
         Check, Keystore, Needs, Outcome, PreflightFacts,
         facts::{ClockSkew, HomeFact, HostFact, KeystoreFact, Seen},
         needs::{self, Target},
+        unit::UnitFact,
     },
 };
+
+use crate::unit::Unit;
 
 pub use checkpoint::Checkpoint;
 
@@ -41,6 +44,10 @@ pub struct Subject {
     pub clock: Seen<ClockSkew>,
     /// What the agent's configuration says of this host.
     pub site: Site,
+    /// The systemd unit that runs the server, if one does.
+    pub unit: Option<Unit>,
+    /// Whether the server needs files that are there only while it starts.
+    pub has_launch_files: bool,
 }
 
 /// What only the owner of a host knows of it.
@@ -67,6 +74,8 @@ impl Subject {
             bundle_size: 0,
             clock: Err("no coordinator was asked for its time".to_owned()),
             site: Site::default(),
+            unit: None,
+            has_launch_files: false,
         }
     }
 
@@ -132,13 +141,23 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
                 Target::Unknown("`check_endpoints` is off in the agent's configuration".to_owned());
         }
     }
+    let unit = look_at_unit(subject).await;
+    // The server gets the unit's, whatever else is configured.
+    let of_unit = unit.as_ref().and_then(|unit| unit.as_ref().ok()?.variable("JAVA_HOME"));
+    let java_home = of_unit.map(str::to_owned).or_else(|| settings.java_home.clone());
     let (java, endpoints, local) = tokio::join!(
-        java::look(settings.java_home.clone(), settings.run_user.as_deref()),
+        java::look(java_home, settings.run_user.as_deref()),
         endpoints::try_all(endpoints),
         look_locally(subject.clone(), needs.keystores),
     );
     let (home, host, keystores) = local;
-    PreflightFacts { java, home, host, endpoints, keystores, config_unread }
+    let has_launch_files = subject.has_launch_files;
+    PreflightFacts { java, home, host, endpoints, keystores, config_unread, unit, has_launch_files }
+}
+
+async fn look_at_unit(subject: &Subject) -> Option<Seen<UnitFact>> {
+    let unit = subject.unit.as_ref()?;
+    Some(unit.look().await.map_err(|error| crate::chain(&error)))
 }
 
 fn read_needs(subject: &Subject) -> Result<Needs, String> {

@@ -44,6 +44,11 @@ impl Console {
         Ok(Self { path: dir.join("server.log"), bytes_max })
     }
 
+    /// The log that the product writes by itself, where its output goes elsewhere. Only read.
+    pub fn of_product(home: &str) -> Self {
+        Self { path: Path::new(home).join("repository/logs/wso2carbon.log"), bytes_max: u64::MAX }
+    }
+
     /// A handle for the server to write to, and where its output will begin. Appending, so that cutting the file later
     /// leaves no hole.
     ///

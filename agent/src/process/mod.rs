@@ -4,7 +4,9 @@
 //! pipe, no cgroup and no parenthood ties the server to the agent: it lives on when the agent ends, and is found again.
 
 mod console;
+mod drive;
 mod environment;
+mod holder;
 mod spawn;
 #[cfg(unix)]
 #[path = "stop_unix.rs"]

@@ -97,7 +97,7 @@ fn runner(script: &Path) -> Command {
 
 /// What the scripts need and do not make: a directory for temporary files. And what they should not find: the pid
 /// file of an earlier server, which they would believe.
-fn prepare(home: &Path) -> io::Result<()> {
+pub(super) fn prepare(home: &Path) -> io::Result<()> {
     fs::create_dir_all(home.join("tmp"))?;
     match fs::remove_file(home.join("wso2carbon.pid")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -8,17 +8,18 @@ use fleet::{
     observed::{ProcessIdentity, RefusalReason},
 };
 use tokio::{sync::mpsc, time::Instant};
+use tracing::error;
 
 use super::{
     console::{Console, Follower},
+    holder::{Holder, ScriptId},
     spawn::{Script, spawn},
     stop,
+    stop::Stopper,
     table::{self, Server},
 };
-use crate::{cache::Cache, files::Defaults};
+use crate::{cache::Cache, files::Defaults, unit::Units};
 
-/// Between two looks at the process table while java is not there yet.
-const FIND_PERIOD: Duration = Duration::from_millis(50);
 /// From the script's start to java; the scripts do little before it.
 const FIND_TIME: Duration = Duration::from_secs(60);
 /// Between two looks at the output of a server that starts.
@@ -37,27 +38,10 @@ pub struct Processes {
     pub cache: Cache,
     /// Where output goes.
     pub console: Console,
+    /// Homes whose servers are run by systemd.
+    pub units: Units,
     /// Where outcomes go.
     pub events: mpsc::Sender<Event>,
-}
-
-/// The script that runs a server, by number and start time.
-#[derive(Debug, Clone, Copy)]
-struct ScriptId {
-    pid: u32,
-    start: u64,
-}
-
-impl ScriptId {
-    fn of(pid: u32) -> Option<Self> {
-        // 1 adopts orphans; it is nobody's script.
-        let start = table::is_running(pid).filter(|_| 1 < pid)?;
-        Some(Self { pid, start })
-    }
-
-    fn lives(self) -> bool {
-        table::is_running(self.pid) == Some(self.start)
-    }
 }
 
 impl Processes {
@@ -74,28 +58,22 @@ impl Processes {
         if !found.is_empty() {
             return self.tell(Event::Found(found.into_iter().map(|server| server.process).collect())).await;
         }
+        match self.units.of(&bundle.service.home).cloned() {
+            Some(unit) => self.launch_unit(unit, bundle).await,
+            None => self.launch_script(bundle).await,
+        }
+    }
+
+    async fn launch_script(self, bundle: Arc<Bundle>) {
         let script = match spawn(&bundle, (&self.defaults, &self.cache), &self.console) {
             Ok(script) => script,
             Err(failure) => return self.tell(Event::LaunchFailed(failure)).await,
         };
         let Script { child, output_from } = script;
-        let id = child.id().and_then(ScriptId::of);
+        let holder = child.id().and_then(ScriptId::of).map_or(Holder::Nobody, Holder::Script);
         let reaper = tokio::spawn(stop::reap(child));
-        let follower = self.console.follow(output_from, bundle.service.ready_lines.clone());
-        let mut watch = Watched {
-            processes: self,
-            bundle,
-            script: id,
-            follower,
-            follow_until: Instant::now() + FOLLOW_TIME,
-        };
-        match watch.find_java().await {
-            Some(server) => {
-                watch.processes.tell(Event::Launched(server.process.clone())).await;
-                watch.until_gone(server.process).await;
-            }
-            None => watch.tell_no_java().await,
-        }
+        let console = self.console.clone();
+        self.follow_launch(bundle, holder, (console, output_from)).await;
         // Not awaited to its end: a script that nobody can end must not keep this task.
         drop(reaper);
     }
@@ -106,13 +84,65 @@ impl Processes {
             let how = "the server had ended".to_owned();
             return self.tell(Event::Exited { process, how }).await;
         };
-        let follower = self.console.follow(self.console.end(), bundle.service.ready_lines.clone());
-        let script = ScriptId::of(server.parent);
-        let mut watch = Watched { processes: self, bundle, script, follower, follow_until: Instant::now() };
+        let holder = match self.units.holding(process.pid).await {
+            Some(unit) => Holder::unit(unit.clone()).await,
+            None => ScriptId::of(server.parent).map_or(Holder::Nobody, Holder::Script),
+        };
+        let console = self.console_of(&bundle);
+        let follower = console.follow(console.end(), bundle.service.ready_lines.clone());
+        let mut watch =
+            Watched { processes: self, bundle, holder, console, follower, follow_until: Instant::now() };
         watch.until_gone(process).await;
     }
 
-    async fn tell(&self, event: Event) {
+    /// Follows a server whose launch has begun.
+    pub(super) async fn follow_launch(
+        self,
+        bundle: Arc<Bundle>,
+        holder: Holder,
+        (console, output_from): (Console, u64),
+    ) {
+        let follower = console.follow(output_from, bundle.service.ready_lines.clone());
+        let follow_until = Instant::now() + FOLLOW_TIME;
+        let mut watch = Watched { processes: self, bundle, holder, console, follower, follow_until };
+        match watch.find_java().await {
+            Some(server) => {
+                watch.processes.tell(Event::Launched(server.process.clone())).await;
+                watch.until_gone(server.process).await;
+            }
+            None => watch.tell_no_java().await,
+        }
+    }
+
+    /// Where the server's output is read: systemd gives its own to the journal, so the product's log stands in.
+    pub(super) fn console_of(&self, bundle: &Bundle) -> Console {
+        match self.units.of(&bundle.service.home) {
+            Some(_) => Console::of_product(&bundle.service.home),
+            None => self.console.clone(),
+        }
+    }
+
+    /// Asks the server to stop: systemd, if one of its units holds it, else java itself.
+    pub async fn stop(self, process: ProcessIdentity) {
+        let Some(unit) = self.units.holding(process.pid).await else { return Stopper.stop(&process) };
+        if let Err(error) = unit.stop().await {
+            error!(error = %crate::chain(&error), pid = process.pid, "Asking java itself to stop");
+            // Not left to the deadline, which ends in KILL.
+            Stopper.stop(&process);
+        }
+    }
+
+    /// KILL to everything of the server.
+    pub async fn kill(self, process: ProcessIdentity) {
+        if let Some(unit) = self.units.holding(process.pid).await
+            && let Err(error) = unit.kill().await
+        {
+            error!(error = %crate::chain(&error), pid = process.pid, "Killing it by its own number");
+        }
+        Stopper.kill(&process);
+    }
+
+    pub(super) async fn tell(&self, event: Event) {
         // Only fails when the agent is ending.
         drop(self.events.send(event).await);
     }
@@ -121,7 +151,8 @@ impl Processes {
 struct Watched {
     processes: Processes,
     bundle: Arc<Bundle>,
-    script: Option<ScriptId>,
+    holder: Holder,
+    console: Console,
     follower: Follower,
     follow_until: Instant,
 }
@@ -134,11 +165,11 @@ impl Watched {
                 return Some(server);
             }
             self.follow().await;
-            if !self.script.is_some_and(ScriptId::lives) {
+            if !self.holder.lives().await {
                 // java may have come and gone between two looks; the output tells.
                 return self.java().await;
             }
-            tokio::time::sleep(FIND_PERIOD).await;
+            tokio::time::sleep(self.holder.period()).await;
         }
         None
     }
@@ -150,8 +181,8 @@ impl Watched {
 
     async fn tell_no_java(&mut self) {
         self.follow().await;
-        let said = self.processes.console.tail(5);
-        let detail = format!("the start script ended without a server; its last lines: {said}");
+        let (what, said) = (self.holder.ended_without_server().await, self.console.tail(5));
+        let detail = format!("{what}; the last lines of its log: {said}");
         self.processes
             .tell(Event::LaunchFailed(Failure { reason: RefusalReason::StartFailed, detail }))
             .await;
@@ -168,8 +199,10 @@ impl Watched {
                     self.follow_until = Instant::now() + FOLLOW_TIME;
                 }
                 None => {
-                    let how = format!("java process {} ended", process.pid);
-                    return self.processes.tell(Event::Exited { process, how }).await;
+                    let how =
+                        format!("java process {} ended{}", process.pid, self.holder.what_follows().await);
+                    self.processes.tell(Event::Exited { process, how }).await;
+                    return self.until_revived().await;
                 }
             }
         }
@@ -195,12 +228,22 @@ impl Watched {
         loop {
             let next = self.java().await.filter(|server| server.process != *before);
             if let Some(server) = next {
-                return Some(server.process);
+                return self.holder.is_same_start().await.then_some(server.process);
             }
-            if Instant::now() >= until || !self.script.is_some_and(ScriptId::lives) {
+            if Instant::now() >= until || !self.holder.lives().await {
                 return None;
             }
-            tokio::time::sleep(FIND_PERIOD).await;
+            tokio::time::sleep(self.holder.period()).await;
+        }
+    }
+
+    /// systemd may start the server again by itself; that is told as soon as it is there.
+    async fn until_revived(&self) {
+        while self.holder.may_revive().await {
+            if let Some(server) = self.java().await {
+                return self.processes.tell(Event::Seen(vec![server.process])).await;
+            }
+            tokio::time::sleep(self.holder.period()).await;
         }
     }
 

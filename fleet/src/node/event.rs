@@ -210,6 +210,8 @@ pub enum Event {
     PackRead(Option<Digest>),
     /// All live servers of the home.
     Found(Vec<ProcessIdentity>),
+    /// Live servers of the home that nobody had asked about: somebody else starts servers too, such as systemd.
+    Seen(Vec<ProcessIdentity>),
     /// Those launch files that were still there are gone now; or why one may not be.
     LaunchFilesCleared(Result<Vec<HomePath>, String>),
     /// The server's java process is there.

@@ -86,7 +86,7 @@ impl Engine {
         let Some((_, bundle)) = self.written() else { return };
         let Some((path, _)) = bundle.launch_files().next() else { return };
         let text = format!(
-            "the server restarted itself and finds no {path}: its secrets may stay locked; `convoy node restart` \
+            "the server was started without the agent and finds no {path}: its secrets may stay locked; `convoy node restart` \
              launches it with one"
         );
         self.notice(clock, "vault-locked", &text, &[("path", path.to_string())]);

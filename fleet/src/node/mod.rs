@@ -39,7 +39,7 @@ use crate::{
     drift::Drifts,
     health::Health,
     ids::Digest,
-    observed::{Observed, Vitals},
+    observed::{Observed, ProcessIdentity, Vitals},
     service::{RestartTracker, Service},
     time::{Instant, Timestamp},
 };
@@ -122,6 +122,8 @@ struct Facts {
     restart_wanted: Option<String>,
     /// The server was found running, not launched.
     adopted: bool,
+    /// The last process whose end was told: a look that was under way may still show it.
+    ended: Option<ProcessIdentity>,
     /// Launches that ended before ready, for the current files.
     failed_starts: u32,
     /// Servers were asked for and not answered.
@@ -285,6 +287,7 @@ impl Engine {
             Event::RestoreFailed { path, detail } => self.on_restore_failed(clock, &path, &detail),
             Event::PackRead(pack) => self.pack = pack,
             Event::Found(servers) => self.on_found(clock, servers, out),
+            Event::Seen(servers) => self.on_seen(clock, servers, out),
             Event::LaunchFilesCleared(result) => self.on_launch_files_cleared(clock, result),
             Event::Launched(process) => self.on_launched(clock, process),
             Event::LaunchFailed(failure) => self.on_launch_failed(clock, &failure, out),

@@ -273,6 +273,29 @@ impl Engine {
         if !open {
             return;
         }
+        self.take_over(clock, servers, out);
+    }
+
+    /// A server where none is known to live: it is taken over, so that it is never doubled.
+    pub(super) fn on_seen(&mut self, clock: Clock, mut servers: Vec<ProcessIdentity>, out: &mut Out) {
+        let known_down = match &self.service {
+            Service::Stopped | Service::BackingOff { .. } | Service::GaveUp { .. } => true,
+            // Looked for, or looked after, already.
+            Service::Unknown
+            | Service::Starting { .. }
+            | Service::Running { .. }
+            | Service::Stopping { .. }
+            | Service::Foreign { .. } => false,
+        };
+        servers.retain(|server| self.facts.ended.as_ref() != Some(server));
+        if known_down && !servers.is_empty() {
+            // Nobody wrote its launch files.
+            self.warn_of_empty_vault(clock);
+            self.take_over(clock, servers, out);
+        }
+    }
+
+    fn take_over(&mut self, clock: Clock, servers: Vec<ProcessIdentity>, out: &mut Out) {
         let mut servers = servers.into_iter();
         match (servers.next(), servers.next()) {
             (None, _) => {
@@ -365,6 +388,7 @@ impl Engine {
             return;
         }
         self.memory.process = None;
+        self.facts.ended = Some(process.clone());
         self.hooks.on_exit();
         if let Service::Stopping { .. } = self.service {
             let verdict = if self.wants_stopped() {

@@ -7,6 +7,7 @@ use super::{
     facts::{ClockSkew, EndpointFact, HomeFact, HostFact, JavaFact, KeystoreFact, Listener, Owner, Seen},
     jdk,
     needs::{Endpoint, Keystore, Target},
+    unit::{self, UnitFact},
 };
 use crate::{
     bundle::{Port, ServiceSettings},
@@ -35,6 +36,9 @@ pub fn check(facts: &PreflightFacts, settings: &ServiceSettings) -> Vec<Check> {
         one("files", foreign_files(&facts.home, settings)),
         one("disk", disk(&facts.home)),
     ];
+    if let Some(unit) = &facts.unit {
+        checks.push(one("unit", unit_outcome(unit, facts.has_launch_files, settings)));
+    }
     checks.extend(settings.ports.iter().map(|port| Check {
         name: "port",
         subject: format!("{} {}", port.name, port.number),
@@ -237,6 +241,18 @@ fn bytes(count: u64) -> String {
         1_024..1_048_576 => format!("{} KiB", count / 1_024),
         1_048_576..1_073_741_824 => format!("{} MiB", count / 1_048_576),
         _ => format!("{} GiB", count / 1_073_741_824),
+    }
+}
+
+fn unit_outcome(unit: &Seen<UnitFact>, has_launch_files: bool, settings: &ServiceSettings) -> Outcome {
+    match unit {
+        Ok(unit) => unit::check(unit, settings, has_launch_files),
+        Err(why) => fail(
+            RefusalReason::PreflightFailed,
+            why.clone(),
+            "see that systemd and D-Bus run and that the agent's user may ask them (`systemctl status`), or correct \
+             `unit_bus` in the agent's configuration",
+        ),
     }
 }
 

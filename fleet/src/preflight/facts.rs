@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use super::needs::{Endpoint, Keystore};
+use super::{
+    needs::{Endpoint, Keystore},
+    unit::UnitFact,
+};
 use crate::time::Timestamp;
 
 /// Something that could be looked at, or why not.
@@ -24,6 +27,10 @@ pub struct PreflightFacts {
     pub keystores: Vec<(Keystore, KeystoreFact)>,
     /// Why endpoints and keystores are unknown: deployment.toml is absent or does not parse.
     pub config_unread: Option<String>,
+    /// The systemd unit that runs the server, if one does.
+    pub unit: Option<Seen<UnitFact>>,
+    /// Whether the server needs files that are there only while it starts.
+    pub has_launch_files: bool,
 }
 
 /// The JDK.

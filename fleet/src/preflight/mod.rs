@@ -8,6 +8,7 @@ mod checks;
 pub mod facts;
 pub mod jdk;
 pub mod needs;
+pub mod unit;
 
 pub use checks::check;
 pub use facts::PreflightFacts;
@@ -93,7 +94,7 @@ pub enum Intent {
 impl Check {
     /// Whether it only matters when the server is started.
     fn is_about_start(&self) -> bool {
-        ["jdk", "port", "endpoint", "keystore", "clock"].contains(&self.name)
+        ["jdk", "unit", "port", "endpoint", "keystore", "clock"].contains(&self.name)
     }
 }
 

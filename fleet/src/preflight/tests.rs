@@ -9,7 +9,7 @@ use super::{
 };
 use crate::bundle::{HomePath, Port, RestartPolicy, ServiceSettings, Thresholds};
 
-fn settings() -> ServiceSettings {
+pub(super) fn settings() -> ServiceSettings {
     let path = |text| HomePath::parse(text).unwrap();
     let port = |name: &str, number, required| Port { name: name.to_owned(), number, required };
     ServiceSettings {

@@ -13,6 +13,8 @@ pub mod haproxy;
 mod operator;
 mod programs;
 mod site;
+#[cfg(target_os = "linux")]
+pub mod systemd;
 mod until;
 
 pub use agent::Agent;

@@ -13,6 +13,8 @@ mod kill;
 mod rig;
 mod supervision;
 mod traps;
+#[cfg(target_os = "linux")]
+mod units;
 mod vault;
 mod watching;
 mod windows;

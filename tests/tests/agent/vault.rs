@@ -20,7 +20,7 @@ use crate::{
 const PASSWORD: &str = "pass-word-of-the-store";
 
 /// A server that cannot start without its password, and a fleet that gives it one.
-fn locked(rig: &Rig) -> Wanted {
+pub fn locked(rig: &Rig) -> Wanted {
     let secrets = "\n[secrets]\ndb = \"aW4gdGhlIHZhdWx0\"\n\n[custom]\npassword = \"$secret{db}\"\n";
     let mut wanted = rig.wanted().with_config(secrets);
     let file = (format!("{PASSWORD}\n"), DriftPolicy::Ignore, RestartClass::None);
@@ -34,7 +34,7 @@ fn holders(rig: &Rig) -> Vec<PathBuf> {
     entries.filter(|path| fs::read_to_string(path).is_ok_and(|text| text.contains(PASSWORD))).collect()
 }
 
-async fn gone(rig: &Rig) -> Result<()> {
+pub async fn gone(rig: &Rig) -> Result<()> {
     until("the password to be gone", LIMIT, async || Ok(holders(rig).is_empty().then_some(()))).await
 }
 

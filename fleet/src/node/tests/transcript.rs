@@ -427,6 +427,21 @@ fn two_servers_on_one_home_are_reported_and_not_joined_by_a_third() {
     insta::assert_snapshot!(story.text);
 }
 
+#[test]
+fn a_server_that_somebody_else_started_after_a_crash_is_taken_over_and_the_dead_one_is_not() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::up(&first);
+    let (dead, next) = (process(10, 3000), process(30, 1_001_000));
+    story
+        .at(1000, "one is seen while all is well", Event::Seen(vec![process(29, 999_000)]))
+        .at(1001, "java crashes", Event::Exited { process: dead.clone(), how: "ended".into() })
+        .at(1002, "a look that was under way still shows it", Event::Seen(vec![dead]))
+        .at(1003, "systemd has started another", Event::Seen(vec![next.clone()]))
+        .at(1004, "it crashes too", Event::Exited { process: next, how: "ended".into() });
+    assert!(matches!(story.engine.observed().service, ServiceState::BackingOff { exits: 2, .. }));
+    insta::assert_snapshot!(story.text);
+}
+
 /// What a look finds where the product recorded carbon.xml; `now` is its MD5 now.
 fn looked(now: Option<&str>) -> Event {
     let xml = path("repository/conf/carbon.xml");
