@@ -1,57 +1,112 @@
-//! `convoy-agent doctor`: what stands in the way, before anybody applies anything.
+//! `convoy-agent doctor`: what stands in the way, before anybody applies anything. Works beside a running agent.
 
-use std::{fmt, path::Path};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
-use fleet::node::Placed;
+use fleet::{
+    node::Placed,
+    observed::RefusalReason,
+    preflight::{
+        Check, Outcome,
+        facts::{ClockSkew, Seen},
+        unit,
+    },
+};
 
-use crate::{cache::Cache, config::Config, identity::Store, journal::Journal, preflight::Subject};
+use crate::{
+    cache::Cache,
+    config::Config,
+    identity::Store,
+    journal::Journal,
+    link,
+    preflight::{self, Subject},
+};
 
-/// One thing that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Check {
-    /// What.
-    pub name: String,
-    /// What is wrong and what would help, if something is.
-    pub problem: Option<String>,
-}
-
-impl fmt::Display for Check {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.problem {
-            None => write!(f, "ok    {}", self.name),
-            Some(problem) => write!(f, "FAIL  {}: {problem}", self.name),
+/// Prints everything that was looked at, and says whether nothing speaks against running the server here.
+///
+/// # Errors
+/// `out` cannot be written.
+pub async fn run(config: &Config, out: &mut dyn Write) -> io::Result<bool> {
+    let mut checks = of_host(config);
+    let (coordinator, clock) = of_coordinator(config).await;
+    checks.push(coordinator);
+    match server(config) {
+        Ok(mut subject) => {
+            subject.clock = clock;
+            checks.extend(preflight::run(&subject).await);
+        }
+        Err(why) => {
+            checks.extend(of_units(config).await);
+            checks.push(check("server", "", Outcome::Skipped(why)));
         }
     }
+    print(&checks, out)
 }
 
-/// Looks at everything that can be looked at without a bundle.
-pub fn examine(config: &Config) -> Vec<Check> {
-    let check = |name: String, problem: Option<String>| Check { name, problem };
-    let mut checks = vec![check(
-        format!("data directory {}", config.data_dir.display()),
-        crate::private::create_dir(&config.data_dir).err().map(|error| error.to_string()),
-    )];
-    let identity = Store::of(&config.data_dir).read(0).err().map(|error| crate::chain(&error));
-    checks.push(check("certificate of this node".to_owned(), identity));
+fn check(name: &'static str, subject: impl Into<String>, outcome: Outcome) -> Check {
+    Check { name, subject: subject.into(), outcome }
+}
+
+fn fail(why: impl Into<String>, remedy: impl Into<String>) -> Outcome {
+    Outcome::Fail { why: why.into(), remedy: remedy.into(), reason: RefusalReason::PreflightFailed }
+}
+
+/// What can be looked at without a bundle and without anybody else.
+fn of_host(config: &Config) -> Vec<Check> {
+    let data_dir = match crate::private::create_dir(&config.data_dir) {
+        Ok(()) => Outcome::Pass(config.data_dir.display().to_string()),
+        Err(error) => fail(
+            format!("{} cannot be used: {error}", config.data_dir.display()),
+            "correct data_dir in the agent's configuration, or its owner",
+        ),
+    };
+    let certificate = match Store::of(&config.data_dir).read(0) {
+        Ok(identity) => Outcome::Pass(format!("of node {}", identity.node)),
+        Err(error) => fail(crate::chain(&error), "enrol this host"),
+    };
+    let mut checks = vec![check("data_dir", "", data_dir), check("certificate", "", certificate)];
     for home in &config.homes {
-        let path = Path::new(home);
-        let missing = !path.join("repository/conf").is_dir();
-        let problem = missing.then(|| "no WSO2 pack: repository/conf is missing".to_owned());
-        checks.push(check(format!("home {home}"), problem));
+        let outcome = if Path::new(home).join("repository/conf").is_dir() {
+            Outcome::Pass(home.clone())
+        } else {
+            fail(format!("{home} holds no WSO2 pack"), "unpack the product there, or correct `homes`")
+        };
+        checks.push(check("home", "", outcome));
     }
-    if let Some(java_home) = &config.java_home {
-        let missing = !java_home.join("bin/java").is_file();
-        let problem = missing.then(|| "bin/java is missing".to_owned());
-        checks.push(check(format!("java_home {}", java_home.display()), problem));
+    checks
+}
+
+/// Whether a coordinator answers, and this host's clock against its.
+async fn of_coordinator(config: &Config) -> (Check, Seen<ClockSkew>) {
+    let (outcome, clock) = match link::ask_time(&Store::of(&config.data_dir), &config.coordinators).await {
+        Ok((address, skew)) => (Outcome::Pass(format!("{address} answers")), Ok(skew)),
+        Err(why) => {
+            let remedy = "see that it runs, that its port is open from here, and that `coordinators` or the token named it";
+            (fail(why, remedy), Err("no coordinator was reached".to_owned()))
+        }
+    };
+    (check("coordinator", "", outcome), clock)
+}
+
+/// Units, while no bundle says more of their servers.
+async fn of_units(config: &Config) -> Vec<Check> {
+    let units = config.units();
+    let mut checks = Vec::new();
+    for home in config.units.keys() {
+        let Some(unit) = units.of(home) else { continue };
+        let outcome = match unit.look().await {
+            Ok(fact) => unit::check_home(&fact, home),
+            Err(error) => fail(crate::chain(&error), unit::UNREACHABLE_REMEDY),
+        };
+        checks.push(check("unit", "", outcome));
     }
     checks
 }
 
 /// The server whose files are in force, or else the one that is assigned, for the preflight of what is on disk.
-///
-/// # Errors
-/// There is none yet, or what is known of it cannot be read.
-pub fn server(config: &Config) -> Result<Subject, String> {
+fn server(config: &Config) -> Result<Subject, String> {
     let memory = Journal::of(&config.data_dir).read().map_err(|error| crate::chain(&error))?;
     let assigned = memory.assignment.as_ref().map(Placed::from);
     let placed = memory.written.or(assigned).ok_or("no bundle has come to this node yet")?;
@@ -63,4 +118,24 @@ pub fn server(config: &Config) -> Result<Subject, String> {
     subject.unit = config.units().of(&bundle.service.home).cloned();
     subject.has_launch_files = bundle.launch_files().next().is_some();
     Ok(subject.with_defaults(java_home.as_deref(), config.run_user.as_deref()))
+}
+
+/// One line for each check, and its remedy below it; then whether none fails.
+pub(crate) fn print(checks: &[Check], out: &mut dyn Write) -> io::Result<bool> {
+    let of = |check: &Check| format!("{} {}", check.name, check.subject).trim_end().to_owned();
+    let width = checks.iter().map(|check| of(check).len()).max().unwrap_or(0) + 2;
+    for check in checks {
+        let (said, remedy) = match &check.outcome {
+            Outcome::Pass(said) | Outcome::Skipped(said) => (said, None),
+            Outcome::Warn { why, remedy } | Outcome::Fail { why, remedy, .. } => (why, Some(remedy)),
+        };
+        writeln!(out, "{:<9}{:<width$}{said}", check.outcome.as_str(), of(check))?;
+        if let Some(remedy) = remedy {
+            writeln!(out, "{:<9}{:<width$}-> {remedy}", "", "")?;
+        }
+    }
+    let count = |word| checks.iter().filter(|check| check.outcome.as_str() == word).count();
+    let (failed, warned, skipped) = (count("fail"), count("warn"), count("skipped"));
+    writeln!(out, "{} checks: {failed} failed, {warned} warnings, {skipped} not checked", checks.len())?;
+    Ok(failed == 0)
 }

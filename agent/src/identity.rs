@@ -20,7 +20,7 @@ use crate::private;
 pub enum IdentityError {
     /// Never enrolled.
     #[error(
-        "this host is not enrolled; run `convoy-agent enroll --token TOKEN` with a token from `convoy token create`"
+        "this host is not enrolled; run `convoy-agent enroll --token-file FILE` with what `convoy token create` printed"
     )]
     NotEnrolled,
     /// A file.

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use agent::{chain, config::Config, doctor, identity::Store, link, preflight, telemetry};
+use agent::{chain, config::Config, doctor, identity::Store, link, telemetry};
 use clap::{Parser, Subcommand};
 use fleet::token::JoinToken;
 
@@ -170,21 +170,13 @@ async fn enroll(config: &Config, token: &JoinToken, coordinator: Option<&str>) -
 }
 
 async fn examine(config: &Config) -> Result<(), String> {
-    let mut failed = 0;
-    for check in doctor::examine(config) {
-        drop(writeln!(io::stdout(), "{check}"));
-        failed += usize::from(check.problem.is_some());
+    match doctor::run(config, &mut io::stdout()).await {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            Err("this host is not fit for its server; what fails is above, each with its remedy".to_owned())
+        }
+        Err(error) => Err(format!("cannot write what was found: {error}")),
     }
-    let fit = match doctor::server(config) {
-        Ok(subject) => {
-            preflight::doctor(&subject, &mut io::stdout()).await.map_err(|error| error.to_string())?
-        }
-        Err(why) => {
-            drop(writeln!(io::stdout(), "skipped the server's checks: {why}"));
-            true
-        }
-    };
-    if fit && failed == 0 { Ok(()) } else { Err("not fit; see above".to_owned()) }
 }
 
 /// Resolves at the first request to end.

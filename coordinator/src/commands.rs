@@ -127,7 +127,12 @@ impl Coordinator {
     pub async fn command(&self, node: &NodeName, command: Command) -> Outcome {
         let answer = match self.live.command(node, command) {
             Ok(answer) => answer,
-            Err(refused) => return Outcome::Failed(format!("{node}: {refused}")),
+            Err(refused) => {
+                return match self.store.get(&Key::node(node)).await {
+                    Ok(None) => unknown(node),
+                    Ok(Some(_)) | Err(_) => Outcome::Failed(format!("{node}: {refused}")),
+                };
+            }
         };
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(Ok((true, detail))) => Outcome::Done(detail),

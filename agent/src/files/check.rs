@@ -1,14 +1,12 @@
-//! What is checked on the host before a bundle is staged. Each refusal has its own word, and changes nothing.
+//! What is checked on the host right before a bundle is staged, beside the preflight that it has passed. Each refusal
+//! has its own word, and changes nothing.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use fleet::{bundle::Bundle, node::Failure, observed::RefusalReason};
 
 use super::place::{Home, Owner, PlaceError};
 use crate::cache::Cache;
-
-/// The program that a JDK must hold.
-const JAVA: &str = if cfg!(windows) { "java.exe" } else { "java" };
 
 /// What the agent's configuration supplies where a bundle is silent.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +63,6 @@ pub fn failure_of(error: &PlaceError) -> Failure {
 pub fn check(home: &Home, cache: &Cache, bundle: &Bundle, defaults: &Defaults) -> Result<(), Failure> {
     check_pack(home.path(), bundle)?;
     check_owner(home, bundle, defaults)?;
-    check_jdk(bundle, defaults)?;
     check_config(cache, bundle)?;
     let free = home.free().map_err(|error| failure_of(&error))?;
     let needed = bundle.size().saturating_mul(2);
@@ -104,40 +101,6 @@ fn check_owner(home: &Home, bundle: &Bundle, defaults: &Defaults) -> Result<(), 
         owner.uid
     );
     Err(Failure { reason: RefusalReason::WrongOwner, detail })
-}
-
-/// JDK version by the `release` file of JAVA_HOME, which every JDK since 7 has; running java would take a second.
-fn check_jdk(bundle: &Bundle, defaults: &Defaults) -> Result<(), Failure> {
-    let unsuitable = |detail| Err(Failure { reason: RefusalReason::JdkUnsuitable, detail });
-    let Some(java_home) = defaults.java_home(bundle) else {
-        return unsuitable("no java_home is set, neither for the node nor for the agent".to_owned());
-    };
-    if !Path::new(java_home).join("bin").join(JAVA).is_file() {
-        return unsuitable(format!("{java_home} holds no bin/java"));
-    }
-    let release = fs::read_to_string(Path::new(java_home).join("release")).unwrap_or_default();
-    let Some(version) = feature_version(&release) else {
-        return unsuitable(format!("{java_home}/release does not say which Java it is"));
-    };
-    let (least, most) = bundle.service.jdk;
-    if version < least || most.is_some_and(|most| most < version) {
-        let most = most.map_or("later".to_owned(), |most| most.to_string());
-        return unsuitable(format!(
-            "{java_home} is Java {version}; {} wants {least} to {most}",
-            bundle.service.product
-        ));
-    }
-    Ok(())
-}
-
-/// `JAVA_VERSION="17.0.9"` is 17, `"1.8.0_392"` is 8.
-fn feature_version(release: &str) -> Option<u32> {
-    let line = release.lines().find_map(|line| line.strip_prefix("JAVA_VERSION="))?;
-    let mut parts = line.trim().trim_matches('"').split(['.', '-', '+', '_']);
-    match parts.next()?.parse().ok()? {
-        1 => parts.next()?.parse().ok(),
-        version => Some(version),
-    }
 }
 
 fn check_config(cache: &Cache, bundle: &Bundle) -> Result<(), Failure> {
@@ -182,14 +145,5 @@ mod tests {
         }
         let said = refused_by_product("[database]\npassword = geheim\n").unwrap();
         assert!(said.starts_with("line 2, column 12: expected") && !said.contains("geheim"), "{said}");
-    }
-
-    #[test]
-    fn java_versions_old_and_new() {
-        for (text, version) in [("1.8.0_392", 8), ("11.0.21", 11), ("21", 21), ("21.0.5", 21), ("25-ea", 25)]
-        {
-            assert_eq!(feature_version(&format!("A=1\nJAVA_VERSION=\"{text}\"\n")), Some(version), "{text}");
-        }
-        assert_eq!(feature_version("nothing"), None);
     }
 }

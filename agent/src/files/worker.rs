@@ -143,6 +143,11 @@ struct Worker {
     reader: PackReader,
 }
 
+/// The files that are staged. A launch may be writing its own beside their targets at this moment.
+fn staged_paths(bundle: &Bundle) -> impl Iterator<Item = &HomePath> {
+    bundle.files.iter().filter(|(_, file)| !file.launch).map(|(path, _)| path)
+}
+
 impl Worker {
     fn perform(&mut self, job: Job) {
         match job {
@@ -271,13 +276,13 @@ impl Worker {
         let owner = self.defaults.owner(bundle)?;
         let home = Home::open(&bundle.service.home).map_err(|error| missing(&error))?;
         if let Some((_, earlier, _)) = self.staged.take() {
-            discard(&home, earlier.files.keys());
+            discard(&home, staged_paths(&earlier));
         }
         check(&home, &self.kept.cache, bundle, &self.defaults)?;
         let before = self.declared_before();
         let staged = stage(&home, &self.kept.cache, (bundle, before.as_deref()), owner);
         let mut staged = staged.map_err(|error| {
-            discard(&home, bundle.files.keys());
+            discard(&home, staged_paths(bundle));
             failure_of(&error)
         })?;
         staged.facts.pack = self.read_pack(&bundle.service.home);

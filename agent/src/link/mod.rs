@@ -8,6 +8,7 @@ mod dial;
 mod enroll;
 mod give;
 mod session;
+mod time;
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 pub use self::{
     dial::{Network, Socket, Tcp},
     enroll::{EnrollError, enroll},
+    time::ask_time,
 };
 use crate::{
     cache::Cache,

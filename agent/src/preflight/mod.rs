@@ -12,7 +12,7 @@ mod keystore;
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read as _, Write},
+    io::{self, Read as _},
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
 };
@@ -20,7 +20,7 @@ use std::{
 use fleet::{
     bundle::{HomePath, ServiceSettings},
     preflight::{
-        Check, Keystore, Needs, Outcome, PreflightFacts,
+        Check, Keystore, Needs, PreflightFacts,
         facts::{ClockSkew, HomeFact, HostFact, KeystoreFact, Seen},
         needs::{self, Target},
         unit::UnitFact,
@@ -102,29 +102,6 @@ impl Subject {
 pub async fn run(subject: &Subject) -> Vec<Check> {
     let facts = gather(subject).await;
     fleet::preflight::check(&facts, &subject.settings)
-}
-
-/// Prints all checks as a table, and says whether nothing speaks against running this server here.
-///
-/// # Errors
-/// `out` cannot be written.
-pub async fn doctor(subject: &Subject, out: &mut dyn Write) -> io::Result<bool> {
-    let checks = run(subject).await;
-    for check in &checks {
-        let (said, remedy) = match &check.outcome {
-            Outcome::Pass(said) | Outcome::Skipped(said) => (said, None),
-            Outcome::Warn { why, remedy } | Outcome::Fail { why, remedy, .. } => (why, Some(remedy)),
-        };
-        let subject = format!("{} {}", check.name, check.subject);
-        writeln!(out, "{:<8}{:<28}{said}", check.outcome.as_str(), subject.trim_end())?;
-        if let Some(remedy) = remedy {
-            writeln!(out, "{:<36}-> {remedy}", "")?;
-        }
-    }
-    let count = |word| checks.iter().filter(|check| check.outcome.as_str() == word).count();
-    let (failed, warned, skipped) = (count("fail"), count("warn"), count("skipped"));
-    writeln!(out, "{} checks: {failed} failed, {warned} warnings, {skipped} not checked", checks.len())?;
-    Ok(failed == 0)
 }
 
 /// Looks at everything, and judges nothing.

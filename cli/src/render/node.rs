@@ -196,7 +196,11 @@ pub fn drift_detail(node: &NodeDrift, now: When, style: Style) -> String {
 
 fn details(entries: &[DriftEntry]) -> String {
     let entries = entries.iter().filter(|entry| !entry.detail.is_empty());
-    entries.map(|entry| format!("  {}: {}\n", entry.path, entry.detail)).collect()
+    let line = |entry: &DriftEntry| match entry.detail.starts_with(&entry.path) {
+        true => format!("  {}\n", entry.detail),
+        false => format!("  {}: {}\n", entry.path, entry.detail),
+    };
+    entries.map(line).collect()
 }
 
 fn concerns(report: &Report) -> String {

@@ -100,7 +100,12 @@ fn complaints(node: &Node, now: When) -> Vec<(Tone, String)> {
         report.drift.iter().filter(|drift| drift.action != "restored" && drift.kind != "product-owned")
     {
         let when = ago(now, drift.at);
-        complaints.push((Tone::Doubtful, format!("{} {} {when}, {}", drift.path, drift.kind, drift.action)));
+        let text = match drift.kind.starts_with("generated-") {
+            // What it leads to; `drift show` has the remedy.
+            true => format!("{}; seen {when}", drift.detail.split("; ").next().unwrap_or_default()),
+            false => format!("{} {} {when}, {}", drift.path, drift.kind, drift.action),
+        };
+        complaints.push((Tone::Doubtful, text));
     }
     complaints
 }

@@ -175,12 +175,15 @@ impl GeneratedDrift {
                     .to_owned()
             }
             NextStart::Stops => format!(
-                "before the next start, restore it from backup/{}, or delete repository/resources/conf/.metadata",
+                "`convoy drift restore` brings it back from backup/{}, and the agent does so by itself before a restart",
                 self.path
             ),
             NextStart::Remade => "nothing".to_owned(),
             NextStart::StaysAway => {
-                format!("restore it from backup/{}, or start once with -DforceConfigUpdate=true", self.path)
+                format!(
+                    "`convoy drift restore` brings it back from backup/{}; or start once with -DforceConfigUpdate=true",
+                    self.path
+                )
             }
         }
     }

@@ -96,7 +96,10 @@ fn judge_config(desired: &str, disk: &str, owned: &[String]) -> Option<Differenc
         owned.iter().filter(|key| key.ends_with(".*") || !desired.contains_key(*key)).cloned().collect();
     let human = canonical::differing_keys(&desired, &disk, &owned);
     if !human.is_empty() {
-        let detail = format!("{} keys differ", human.len());
+        let detail = match human.len() {
+            1 => "1 key differs".to_owned(),
+            count => format!("{count} keys differ"),
+        };
         return edited(human, detail);
     }
     let all = canonical::differing_keys(&desired, &disk, &[]);

@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     bundle::{Applied, HomePath},
-    drift::{self, Answer, Difference, Drifts, Found},
+    drift::{self, Answer, Difference, Drifts, Found, TUG_MAX, TUG_WINDOW},
     node::{Action, Clock, Engine, Extent, Failure, Out, Phase},
     observed::{DriftAction, DriftKind},
 };
@@ -72,13 +72,24 @@ impl Engine {
         self.record(clock, &bundle.service.config_path, difference, DriftAction::Reported);
     }
 
-    fn record(&mut self, clock: Clock, path: &HomePath, difference: Difference, action: DriftAction) {
+    fn record(&mut self, clock: Clock, path: &HomePath, mut difference: Difference, action: DriftAction) {
+        if action == DriftAction::TugOfWar {
+            difference.detail = left_alone(&difference.detail);
+        }
         if action != DriftAction::Restored && self.drifts.is_known(path, &difference, action) {
             return;
         }
         // A restored edit is told once it is durable.
         if action != DriftAction::Restored {
-            let text = format!("{path}: {}, {}", difference.kind.as_str(), action.as_str());
+            let text = match action {
+                DriftAction::TugOfWar => format!("{path}: {}", difference.detail),
+                DriftAction::Restored
+                | DriftAction::Reported
+                | DriftAction::Paused
+                | DriftAction::Accepted => {
+                    format!("{path}: {}, {}", difference.kind.as_str(), action.as_str())
+                }
+            };
             let fields = [("path", path.to_string()), ("keys", difference.keys.join(", "))];
             self.notice(clock, &format!("drift-{}", action.as_str()), &text, &fields);
         }
@@ -134,4 +145,13 @@ impl Engine {
             self.timers.pause = Some(clock.now.after(left.min(Duration::from_secs(60))));
         }
     }
+}
+
+/// What a tug-of-war means and what ends it.
+fn left_alone(detail: &str) -> String {
+    let minutes = TUG_WINDOW.as_secs() / 60;
+    format!(
+        "{detail}; it was restored {TUG_MAX} times in {minutes} minutes and somebody or something writes it again, so it \
+         is left alone: find who does, then `convoy drift restore` or `convoy drift accept`"
+    )
 }

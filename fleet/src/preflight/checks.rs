@@ -247,12 +247,7 @@ fn bytes(count: u64) -> String {
 fn unit_outcome(unit: &Seen<UnitFact>, has_launch_files: bool, settings: &ServiceSettings) -> Outcome {
     match unit {
         Ok(unit) => unit::check(unit, settings, has_launch_files),
-        Err(why) => fail(
-            RefusalReason::PreflightFailed,
-            why.clone(),
-            "see that systemd and D-Bus run and that the agent's user may ask them (`systemctl status`), or correct \
-             `unit_bus` in the agent's configuration",
-        ),
+        Err(why) => fail(RefusalReason::PreflightFailed, why.clone(), unit::UNREACHABLE_REMEDY),
     }
 }
 

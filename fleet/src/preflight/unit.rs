@@ -88,43 +88,70 @@ impl fmt::Display for UnitFact {
 
 /// Judges a unit for this server. `has_launch_files`: the server needs files that are written before each start.
 pub fn check(unit: &UnitFact, settings: &ServiceSettings, has_launch_files: bool) -> Outcome {
-    let edit = format!("`systemctl edit --full {0}`, then `systemctl daemon-reload`", unit.name);
     if let Some((why, remedy)) = contradiction(unit, settings) {
         return Outcome::Fail {
             why,
-            remedy: remedy.replace("{edit}", &edit),
+            remedy: remedy.replace("{edit}", &edit(unit)),
             reason: RefusalReason::PreflightFailed,
         };
     }
     match doubt(unit, settings, has_launch_files) {
-        Some((why, remedy)) => Outcome::Warn { why, remedy: format!("{remedy}: {edit}") },
+        Some((why, remedy)) => Outcome::Warn { why, remedy: format!("{remedy}: {}", edit(unit)) },
         None => Outcome::Pass(unit.to_string()),
     }
 }
 
+/// Judges only whether it is there and of this home, while nothing more is known of the server.
+pub fn check_home(unit: &UnitFact, home: &str) -> Outcome {
+    match unloaded(unit).or_else(|| of_another_home(unit, home)) {
+        Some((why, remedy)) => Outcome::Fail {
+            why,
+            remedy: remedy.replace("{edit}", &edit(unit)),
+            reason: RefusalReason::PreflightFailed,
+        },
+        None => Outcome::Pass(unit.to_string()),
+    }
+}
+
+/// What to do when systemd cannot be asked.
+pub const UNREACHABLE_REMEDY: &str = "see that systemd and D-Bus run and that the agent's user may ask them \
+                                      (`systemctl status`), or correct `unit_bus` in the agent's configuration";
+
 type Complaint = (String, String);
+
+fn edit(unit: &UnitFact) -> String {
+    format!("`systemctl edit --full {0}`, then `systemctl daemon-reload`", unit.name)
+}
+
+fn unloaded(unit: &UnitFact) -> Option<Complaint> {
+    let name = &unit.name;
+    let remedy = match unit.loaded.as_str() {
+        "loaded" => return None,
+        "not-found" => {
+            "install the unit, or correct `units` in the agent's configuration; `systemctl list-unit-files` \
+                        shows those that there are"
+                .to_owned()
+        }
+        "masked" => format!("`systemctl unmask {name}`"),
+        _ => format!("see `systemctl status {name}`"),
+    };
+    Some((format!("systemd says that {name} is {}", unit.loaded), remedy))
+}
+
+fn of_another_home(unit: &UnitFact, home: &str) -> Option<Complaint> {
+    (!names_home(unit, home)).then(|| {
+        (
+            format!("neither ExecStart nor WorkingDirectory nor CARBON_HOME of {} names {home}", unit.name),
+            "correct the unit by {edit}; or `units` in the agent's configuration, if this is the unit of another server"
+                .to_owned(),
+        )
+    })
+}
 
 fn contradiction(unit: &UnitFact, settings: &ServiceSettings) -> Option<Complaint> {
     let name = &unit.name;
-    if unit.loaded != "loaded" {
-        let remedy = match unit.loaded.as_str() {
-            "not-found" => format!(
-                "install the unit, or correct `units` in the agent's configuration to one of `systemctl list-unit-files`; {name} is what it names"
-            ),
-            "masked" => format!("`systemctl unmask {name}`"),
-            _ => format!("see `systemctl status {name}`"),
-        };
-        return Some((format!("systemd says that {name} is {}", unit.loaded), remedy));
-    }
-    if !names_home(unit, &settings.home) {
-        return Some((
-            format!(
-                "neither ExecStart nor WorkingDirectory nor CARBON_HOME of {name} names {}",
-                settings.home
-            ),
-            "correct the unit by {edit}; or `units` in the agent's configuration, if this is the unit of another server"
-                .to_owned(),
-        ));
+    if let Some(complaint) = unloaded(unit).or_else(|| of_another_home(unit, &settings.home)) {
+        return Some(complaint);
     }
     if let Some(carbon) = unit.variable("CARBON_HOME").filter(|carbon| !same(carbon, &settings.home)) {
         return Some((

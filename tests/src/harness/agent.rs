@@ -80,6 +80,18 @@ impl Agent {
         Ok((output.status.code().unwrap_or(-1), said))
     }
 
+    /// `convoy-agent doctor`: exit code and what was said.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub async fn doctor(&self) -> Result<(i32, String)> {
+        let mut command = Command::new(&self.programs.agent);
+        let output = command.arg("doctor").arg("--config").arg(self.config()).output().await?;
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        Ok((output.status.code().unwrap_or(-1), said))
+    }
+
     /// Starts it.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ mod adoption;
 mod apply;
 mod bench;
 mod disk;
+mod doctor;
 mod drift;
 mod faults;
 mod generated;
