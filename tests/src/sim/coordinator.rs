@@ -269,8 +269,10 @@ impl Sim {
         if self.hosts[index].session_dead || !self.coordinator.up {
             return;
         }
-        let delay = self.store_takes();
-        let (now, early) = (self.now, self.bug == Some(Bug::ReportCountsUnstored));
+        let early = self.bug == Some(Bug::ReportCountsUnstored);
+        // That bug matters only while the store lags behind with what agents say.
+        let delay = self.store_takes() + if early { 20_000 } else { 0 };
+        let now = self.now;
         let Some(live) = self.coordinator.sessions.get_mut(&index).filter(|live| live.id == session) else {
             return;
         };

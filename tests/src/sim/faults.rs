@@ -71,10 +71,6 @@ impl Sim {
             let at = self.chance.range(5000, until);
             self.after(at, Entry::Operator);
         }
-        if self.bug == Some(Bug::ReportCountsUnstored) {
-            // It matters only while the store lags behind.
-            self.coordinator.slow_until = until;
-        }
         self.after(until + MINUTE, Entry::Heal);
     }
 
