@@ -59,6 +59,35 @@ fn a_partition_in_the_middle_of_a_rollout_is_waited_for_by_name() {
     each_once(&site, 2, "two");
 }
 
+#[test]
+fn a_node_that_is_cut_off_uses_up_the_budget_though_it_serves() {
+    let site = simulate(seed(8), CALM, |site, _| async move {
+        let mut operator = Operator::settled(site).await;
+        operator.apply("two").await;
+        let status = operator.until(|status| {
+            !nodes_in(status, &["ready"]).is_empty() && nodes_in(status, &IN_FLIGHT).len() == 1
+        });
+        let status = status.await;
+        let (cut, last) = (nodes_in(&status, &["ready"]).remove(0), nodes_in(&status, &IN_FLIGHT).remove(0));
+        turmoil::partition(cut.as_str(), "coordinator");
+        operator
+            .until(|status| {
+                let gone = status.nodes.iter().any(|node| node.name == cut && !node.connected);
+                gone && nodes_in(status, &["ready"]).contains(&last)
+            })
+            .await;
+        let before = operator.site.launches();
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!(operator.site.launches(), before, "a step began while {cut} was not heard of");
+        let status = operator.status().await;
+        let waiting = &newest(&status).unwrap().waiting;
+        assert!(waiting.iter().any(|why| why.contains(&cut)), "{waiting:#?}");
+        turmoil::repair(cut.as_str(), "coordinator");
+        operator.done(2).await;
+    });
+    each_once(&site, 2, "two");
+}
+
 /// The coordinator is killed three times while a rollout runs, also in the middle of commits.
 fn killed_coordinator(own_seed: u64) {
     let weather = Weather { commit: Duration::from_millis(150), ..CALM };
