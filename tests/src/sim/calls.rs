@@ -117,8 +117,10 @@ impl Sim {
         {
             self.passed.insert((rollout, ask.gate, ask.node));
         }
+        // What does not work often does not answer either.
+        let loss = if failure.is_some() { 40 } else { 5 };
         let host = &self.hosts[index];
-        if host.session.is_some() && !host.session_dead && !self.rarely(5) {
+        if host.session.is_some() && !host.session_dead && !self.rarely(loss) {
             self.after(delay, Entry::Answered { incarnation, id, failure: Some(failure) });
         }
     }
