@@ -45,7 +45,7 @@ impl Scale {
         match env::var_os("CONVOY_BENCH_AGENT") {
             Some(program) => {
                 let idle = Duration::from_secs(60);
-                (Self { files: 500, edits: 1_000, idle, scanned: 2_000 }, Some(program.into()))
+                (Self { files: 500, edits: 1_000, idle, scanned: 1_999 }, Some(program.into()))
             }
             None => (Self { files: 50, edits: 40, idle: Duration::from_millis(300), scanned: 100 }, None),
         }
