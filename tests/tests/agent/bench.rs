@@ -64,7 +64,7 @@ async fn edits_are_undone_about_as_fast_as_a_bare_loop_could() -> Result<()> {
     let target = disk.desire(&managed)?;
     disk.reach(target).await?;
     let pid = disk.agent().daemon.as_ref().and_then(|it| it.pid()).context("it runs")?;
-    rest(&disk, pid, scale.idle).await?;
+    rest(&disk, pid, &scale).await?;
     edit(&disk, &managed, scale.edits)?;
     println!("memory after {} edits: {}", scale.edits, memory(pid)?);
     disk.agent().kill().await?;
@@ -87,7 +87,8 @@ fn files(count: usize) -> Files {
 }
 
 /// What the agent needs while nothing happens.
-async fn rest(disk: &Disk, pid: u32, time: Duration) -> Result<()> {
+async fn rest(disk: &Disk, pid: u32, scale: &Scale) -> Result<()> {
+    let time = scale.idle;
     // The first scan and the first measurements are over when nothing is worked on for a while.
     let mut before = None;
     loop {
@@ -104,7 +105,7 @@ async fn rest(disk: &Disk, pid: u32, time: Duration) -> Result<()> {
     let seconds = (cpu(pid)? - used) as f64 / 100.0;
     println!(
         "idle with {} files in {}: memory {}; {:.3} CPU seconds a minute (goal under 0.05); {} threads",
-        fs::read_dir(disk.home().join("repository/conf/bench"))?.count() * DIRECTORIES,
+        scale.files + 1,
         disk.home().display(),
         memory(pid)?,
         seconds / minutes,
