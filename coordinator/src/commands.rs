@@ -128,9 +128,10 @@ impl Coordinator {
         let answer = match self.live.command(node, command) {
             Ok(answer) => answer,
             Err(refused) => {
-                return match self.store.get(&Key::node(node)).await {
-                    Ok(None) => unknown(node),
-                    Ok(Some(_)) | Err(_) => Outcome::Failed(format!("{node}: {refused}")),
+                // One that was applied and has not joined has no record yet, and is a node all the same.
+                return match self.snapshot().await {
+                    Ok(snapshot) if !snapshot.names().contains(node) => unknown(node),
+                    Ok(_) | Err(_) => Outcome::Failed(format!("{node}: {refused}")),
                 };
             }
         };

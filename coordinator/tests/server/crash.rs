@@ -5,7 +5,7 @@ use std::{process::Stdio, sync::Arc, time::Duration};
 use proto::wire::operator::ListRolloutsRequest;
 use tokio::process::Command;
 
-use crate::support::{ScriptedAgent, TestCoordinator, small_fleet, upload};
+use crate::support::{Memory, ScriptedAgent, TestCoordinator, small_fleet, upload};
 
 #[tokio::test]
 async fn nothing_that_was_answered_is_lost_by_a_kill() {
@@ -63,10 +63,12 @@ async fn a_step_is_neither_lost_nor_repeated_by_kills() {
     let nodes = [coordinator.join("is-1").await, coordinator.join("is-2").await];
     coordinator.apply(&small_fleet("one.example.org"), None).await;
     dir = coordinator.kill().await;
+    // An agent that forgot what it runs would rightly fail its step.
+    let memories = [Memory::default(), Memory::default()];
     for round in 1_u64.. {
         let coordinator = TestCoordinator::spawn_in(dir).await;
-        let one = ScriptedAgent::start(&coordinator, &nodes[0]).await;
-        let two = ScriptedAgent::start(&coordinator, &nodes[1]).await;
+        let one = ScriptedAgent::resume(&coordinator, &nodes[0], memories[0].clone()).await;
+        let two = ScriptedAgent::resume(&coordinator, &nodes[1], memories[1].clone()).await;
         if 8 <= round {
             let done = |status: &proto::wire::operator::StatusReply| status.rollouts[0].state == "done";
             let status = coordinator.until("done", done).await;

@@ -326,6 +326,9 @@ pub enum Manner {
     Refuses,
 }
 
+/// What a scripted agent has applied last.
+pub type Memory = Arc<std::sync::Mutex<Option<Assign>>>;
+
 /// An agent that does what agents do, at once and in memory: fetches, reports, becomes healthy or refuses.
 pub struct ScriptedAgent {
     pub task: JoinHandle<()>,
@@ -336,13 +339,18 @@ pub struct ScriptedAgent {
 impl ScriptedAgent {
     /// Starts with nothing applied.
     pub async fn start(coordinator: &TestCoordinator, node: &TestNode) -> Self {
+        Self::resume(coordinator, node, Memory::default()).await
+    }
+
+    /// Starts with what an earlier one has put into `memory`, as an agent does with its journal.
+    pub async fn resume(coordinator: &TestCoordinator, node: &TestNode, memory: Memory) -> Self {
         let mut session = node.session(coordinator).await.unwrap();
         let mut client = AgentLinkClient::new(node.channel(coordinator).await);
         let (assignments, assigned) = watch::channel(Vec::new());
         let (manner, ways) = watch::channel(Manner::Obeys);
-        session.say(from_agent::Message::Report(report(None, None))).await;
+        let mut good = memory.lock().unwrap().clone();
+        session.say(from_agent::Message::Report(report(good.as_ref(), None))).await;
         let task = tokio::spawn(async move {
-            let mut good: Option<Assign> = None;
             while let Ok(Some(message)) = session.next().await {
                 match message {
                     to_agent::Message::Assign(assign) => {
@@ -351,6 +359,7 @@ impl ScriptedAgent {
                         let obeys = *ways.borrow() == Manner::Obeys;
                         let failed = (!obeys).then(|| assign.clone());
                         good = if obeys { Some(assign) } else { good };
+                        memory.lock().unwrap().clone_from(&good);
                         let report = report(good.as_ref(), failed.as_ref());
                         session.say(from_agent::Message::Report(report)).await;
                     }

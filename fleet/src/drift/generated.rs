@@ -175,7 +175,8 @@ impl GeneratedDrift {
                     .to_owned()
             }
             NextStart::Stops => format!(
-                "`convoy drift restore` brings it back from backup/{}, and the agent does so by itself before a restart",
+                "`convoy drift restore` brings it back from backup/{}, and the agent does so by itself before a restart; \
+                 where backup/ does not hold it, delete repository/resources/conf/.metadata before the next start",
                 self.path
             ),
             NextStart::Remade => "nothing".to_owned(),

@@ -15,6 +15,7 @@ use fleet::{
     bundle::{RestartClass, RunState},
     observed::{Observed, RefusalReason, ServiceState},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 };
 
 const UNIT: &str = "is.service";
+/// How long a manager of systemd takes to end, at most.
+const MANAGER_ENDS: Duration = Duration::from_secs(10);
 
 struct Host {
     rig: Rig,
@@ -226,9 +229,24 @@ async fn a_password_file_is_there_for_the_units_start_and_gone_after_it() -> Res
     vault::gone(&host.rig).await
 }
 
+/// Asked to end, so that it ends what it has started (a message bus as well); killed it would leave that behind.
+struct Manager(Child);
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        let Some(pid) = pid else { return };
+        kill_process(pid, Signal::TERM).ok();
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < MANAGER_ENDS && matches!(self.0.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 /// A manager of systemd's own for this test, or why there is none. It believes that the host was started by systemd
 /// only in a mount namespace of its own.
-async fn real_manager(dir: &Path, unit: &str) -> Result<Child> {
+async fn real_manager(dir: &Path, unit: &str) -> Result<Manager> {
     let units = dir.join("home/.config/systemd/user");
     fs::create_dir_all(&units)?;
     fs::write(units.join(UNIT), unit)?;
@@ -245,14 +263,14 @@ async fn real_manager(dir: &Path, unit: &str) -> Result<Child> {
     command.args(["-m", "sh", "-c", &script]).env_clear().kill_on_drop(true);
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", dir.join("home"));
     command.env("XDG_RUNTIME_DIR", &runtime).stdin(Stdio::null()).stdout(Stdio::null());
-    let mut manager =
-        command.stderr(fs::File::create(dir.join("systemd.log"))?).spawn().context("no unshare")?;
+    let manager = command.stderr(fs::File::create(dir.join("systemd.log"))?).spawn().context("no unshare")?;
+    let mut manager = Manager(manager);
     until("systemd to listen, or to end", LIMIT, async || {
-        Ok((runtime.join("bus").exists() || manager.try_wait()?.is_some()).then_some(()))
+        Ok((runtime.join("bus").exists() || manager.0.try_wait()?.is_some()).then_some(()))
     })
     .await?;
     let said = fs::read_to_string(dir.join("systemd.log"))?;
-    ensure!(manager.try_wait()?.is_none(), "it does not run here: {}", said.trim());
+    ensure!(manager.0.try_wait()?.is_none(), "it does not run here: {}", said.trim());
     Ok(manager)
 }
 
