@@ -25,8 +25,6 @@ use crate::{
 };
 
 const UNIT: &str = "is.service";
-/// How long a manager of systemd takes to end, at most.
-const MANAGER_ENDS: Duration = Duration::from_secs(10);
 
 struct Host {
     rig: Rig,
@@ -232,15 +230,12 @@ async fn a_password_file_is_there_for_the_units_start_and_gone_after_it() -> Res
 /// Asked to end, so that it ends what it has started (a message bus as well); killed it would leave that behind.
 struct Manager(Child);
 
-impl Drop for Manager {
-    fn drop(&mut self) {
+impl Manager {
+    async fn end(mut self) -> Result<()> {
         let pid = self.0.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        let Some(pid) = pid else { return };
-        kill_process(pid, Signal::TERM).ok();
-        let begun = std::time::Instant::now();
-        while begun.elapsed() < MANAGER_ENDS && matches!(self.0.try_wait(), Ok(None)) {
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        kill_process(pid.context("it runs")?, Signal::TERM)?;
+        tokio::time::timeout(LIMIT, self.0.wait()).await.context("systemd does not end")??;
+        Ok(())
     }
 }
 
@@ -290,7 +285,7 @@ async fn a_real_systemd_starts_restarts_and_stops_the_server() -> Result<()> {
         agent.add_setting(&format!("units = {{ {:?} = {UNIT:?} }}", pack.home))
     })
     .await?;
-    let _manager = match real_manager(rig.directory(), &unit).await {
+    let manager = match real_manager(rig.directory(), &unit).await {
         Ok(manager) => manager,
         Err(why) => {
             println!("NOT EXERCISED: a real systemd: {why:#}");
@@ -322,5 +317,5 @@ async fn a_real_systemd_starts_restarts_and_stops_the_server() -> Result<()> {
     rig.until("the server to stop", |observed| observed.service == ServiceState::Stopped).await?;
     assert_eq!(rig.alive(), [0; 0]);
     assert!(!rig.agent.log().contains("ERROR"), "{}", rig.agent.log());
-    Ok(())
+    manager.end().await
 }
