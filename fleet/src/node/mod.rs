@@ -323,7 +323,9 @@ impl Engine {
         self.tell(clock, &mut out);
         let mut actions = out.now;
         if self.timers.journal.is_some_and(|due| clock.now < due) {
-            // What would wait for the journal cannot happen; the state is told in whole once it can be written again.
+            // What would wait for the journal cannot happen; the state is told in whole once it can be written again. But
+            // a full disk must not keep a server down.
+            actions.extend(out.after.into_iter().filter(|action| matches!(action, Action::Launch(_))));
             return actions;
         }
         if self.memory != self.journaled {

@@ -112,18 +112,14 @@ impl Engine {
         self.memory.running = self.memory.written;
         let deadline = clock.now.after(bundle.service.start_deadline);
         self.set_service(clock, Service::Starting { process: None, deadline, late: false }, "launched");
-        if self.timers.journal.is_some() {
-            out.now.push(Action::Launch(bundle));
-        } else {
-            out.push(Action::Launch(bundle));
-        }
+        out.push(Action::Launch(bundle));
     }
 
-    /// The launch under way waited for a journal that cannot be written. A full disk must not keep a server down.
+    /// The launch under way was dropped with what waited for the journal.
     pub(super) fn launch_again(&mut self, out: &mut Out) {
         if let (Service::Starting { process: None, .. }, Some((_, bundle))) = (&self.service, self.written())
         {
-            out.now.push(Action::Launch(bundle));
+            out.push(Action::Launch(bundle));
         }
     }
 

@@ -88,12 +88,8 @@ impl fmt::Display for UnitFact {
 
 /// Judges a unit for this server. `has_launch_files`: the server needs files that are written before each start.
 pub fn check(unit: &UnitFact, settings: &ServiceSettings, has_launch_files: bool) -> Outcome {
-    if let Some((why, remedy)) = contradiction(unit, settings) {
-        return Outcome::Fail {
-            why,
-            remedy: remedy.replace("{edit}", &edit(unit)),
-            reason: RefusalReason::PreflightFailed,
-        };
+    if let Some(complaint) = contradiction(unit, settings) {
+        return refused(unit, complaint);
     }
     match doubt(unit, settings, has_launch_files) {
         Some((why, remedy)) => Outcome::Warn { why, remedy: format!("{remedy}: {}", edit(unit)) },
@@ -104,13 +100,14 @@ pub fn check(unit: &UnitFact, settings: &ServiceSettings, has_launch_files: bool
 /// Judges only whether it is there and of this home, while nothing more is known of the server.
 pub fn check_home(unit: &UnitFact, home: &str) -> Outcome {
     match unloaded(unit).or_else(|| of_another_home(unit, home)) {
-        Some((why, remedy)) => Outcome::Fail {
-            why,
-            remedy: remedy.replace("{edit}", &edit(unit)),
-            reason: RefusalReason::PreflightFailed,
-        },
+        Some(complaint) => refused(unit, complaint),
         None => Outcome::Pass(unit.to_string()),
     }
+}
+
+fn refused(unit: &UnitFact, (why, remedy): Complaint) -> Outcome {
+    let remedy = remedy.replace("{edit}", &edit(unit));
+    Outcome::Fail { why, remedy, reason: RefusalReason::PreflightFailed }
 }
 
 /// What to do when systemd cannot be asked.
