@@ -11,7 +11,10 @@ use std::{
 use fleet::node::{Allowed, Limits};
 use serde::Deserialize;
 
-use crate::{preflight::Site, unit::Units};
+use crate::{
+    preflight::Site,
+    unit::{Units, plain},
+};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
@@ -208,7 +211,6 @@ impl Config {
     }
 
     fn unit_refused(&self) -> Option<(&'static str, String)> {
-        let plain = |home: &str| home.trim_end_matches('/').to_owned();
         if !self.units.is_empty() && !cfg!(target_os = "linux") {
             return Some(("units", "cannot be used here: systemd is of Linux only".to_owned()));
         }

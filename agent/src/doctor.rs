@@ -116,7 +116,7 @@ fn server(config: &Config) -> Result<Subject, String> {
     let mut subject = Subject::on_disk(bundle.service.clone());
     subject.site = config.site();
     subject.unit = config.units().of(&bundle.service.home).cloned();
-    subject.has_launch_files = bundle.launch_files().next().is_some();
+    subject.has_launch_files = bundle.has_launch_files();
     Ok(subject.with_defaults(java_home.as_deref(), config.run_user.as_deref()))
 }
 

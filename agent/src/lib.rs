@@ -1,6 +1,7 @@
 //! The agent of one host: performs what the engine in `fleet::node` decides, and tells it what came of it.
 //!
-//! [`run`] is everything but arguments; [`run_in`] is the same in any surroundings. Nothing here decides: no policy on restarts, drift, health or order of steps.
+//! [`run`] is everything but arguments; [`run_in`] is the same in any surroundings. Nothing here decides: no policy on
+//! restarts, drift, health or order of steps.
 //! The only listening it does is none; it dials the coordinator and its own server's ports on 127.0.0.1.
 
 pub mod cache;

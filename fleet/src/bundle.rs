@@ -307,6 +307,11 @@ impl Bundle {
         self.files.iter().filter(|(_, file)| file.launch)
     }
 
+    /// Whether there are any.
+    pub fn has_launch_files(&self) -> bool {
+        self.launch_files().next().is_some()
+    }
+
     /// Bytes of all files together.
     pub fn size(&self) -> u64 {
         self.files.values().map(|file| file.size).sum()

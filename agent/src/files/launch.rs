@@ -21,7 +21,7 @@ use crate::cache::Cache;
 /// # Errors
 /// Content that is not here, or whatever the file system says. Some may have been written.
 pub fn write_launch_files(bundle: &Bundle, cache: &Cache, owner: Option<Owner>) -> Result<(), Failure> {
-    if bundle.launch_files().next().is_none() {
+    if !bundle.has_launch_files() {
         return Ok(());
     }
     let home = Home::open(&bundle.service.home).map_err(|error| failure_of(&error))?;

@@ -170,6 +170,11 @@ impl Link {
     }
 }
 
+/// Where coordinators are: those that are configured, or else the one that this host was enrolled with.
+fn addresses<'a>(configured: &'a [String], identity: &'a Identity) -> &'a [String] {
+    if configured.is_empty() { identity.address.as_slice() } else { configured }
+}
+
 impl Task {
     async fn run(mut self) {
         let mut failures = 0_u32;
@@ -218,11 +223,8 @@ impl Task {
     }
 
     fn address(&self, turn: u64) -> Option<String> {
-        let configured = &self.settings.coordinators;
-        let count = u64::try_from(configured.len()).unwrap_or(0);
-        match turn.checked_rem(count) {
-            Some(index) => configured.get(usize::try_from(index).ok()?).cloned(),
-            None => self.identity.address.clone(),
-        }
+        let addresses = addresses(&self.settings.coordinators, &self.identity);
+        let index = turn.checked_rem(u64::try_from(addresses.len()).ok()?)?;
+        addresses.get(usize::try_from(index).ok()?).cloned()
     }
 }

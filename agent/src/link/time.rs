@@ -10,7 +10,10 @@ use http_body_util::Full;
 use tonic::{body::Body, transport::Channel};
 use tower::{Service as _, ServiceExt as _};
 
-use super::dial::{Tcp, dial};
+use super::{
+    addresses,
+    dial::{Tcp, dial},
+};
 use crate::{identity::Store, wall_clock};
 
 /// From the question to its answer.
@@ -26,20 +29,16 @@ const EMPTY: [u8; 5] = [0; 5];
 /// This host is not enrolled, or none answers; in words.
 pub async fn ask_time(store: &Store, coordinators: &[String]) -> Result<(String, ClockSkew), String> {
     let identity = store.read(0).map_err(|error| crate::chain(&error))?;
-    let addresses = match coordinators {
-        [] => identity.address.into_iter().collect(),
-        some => some.to_vec(),
-    };
     let mut reasons = Vec::new();
-    for address in addresses {
-        let told = match dial(&address, Arc::clone(&identity.tls), Arc::new(Tcp)).await {
-            Ok(channel) => tokio::time::timeout(ANSWER_TIME, ask(channel, &address))
+    for address in addresses(coordinators, &identity) {
+        let told = match dial(address, Arc::clone(&identity.tls), Arc::new(Tcp)).await {
+            Ok(channel) => tokio::time::timeout(ANSWER_TIME, ask(channel, address))
                 .await
                 .unwrap_or_else(|_| Err("no answer".to_owned())),
             Err(error) => Err(crate::chain(&error)),
         };
         match told {
-            Ok(skew) => return Ok((address, skew)),
+            Ok(skew) => return Ok((address.clone(), skew)),
             Err(why) => reasons.push(format!("{address}: {why}")),
         }
     }

@@ -85,7 +85,7 @@ impl Checkpoint {
                 .ok_or_else(|| "no coordinator has greeted this agent yet".to_owned()),
             site: self.site,
             unit: self.units.of(&bundle.service.home).cloned(),
-            has_launch_files: bundle.launch_files().next().is_some(),
+            has_launch_files: bundle.has_launch_files(),
         };
         subject.with_defaults(self.defaults.java_home.as_deref(), self.defaults.run_user.as_deref())
     }

@@ -35,8 +35,8 @@ impl Processes {
         let mut settings = bundle.service.clone();
         settings.java_home = self.defaults.java_home(bundle).map(str::to_owned);
         settings.run_user = settings.run_user.or_else(|| self.defaults.run_user.clone());
-        let has_launch_files = bundle.launch_files().next().is_some();
-        if let Outcome::Fail { why, remedy, reason } = judged::check(&fact, &settings, has_launch_files) {
+        let outcome = judged::check(&fact, &settings, bundle.has_launch_files());
+        if let Outcome::Fail { why, remedy, reason } = outcome {
             return Err(Failure { reason, detail: format!("{why}; {remedy}") });
         }
         self.prepare(&fact, bundle)?;

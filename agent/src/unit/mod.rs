@@ -98,7 +98,8 @@ impl Units {
     }
 }
 
-fn plain(home: &str) -> &str {
+/// A home as it is compared: with a slash at its end or without is the same.
+pub(crate) fn plain(home: &str) -> &str {
     home.trim_end_matches('/')
 }
 

@@ -78,7 +78,7 @@ fn times(node: &RolloutNode) -> String {
 }
 
 /// How much longer, in a few words.
-pub fn left(estimate: &Estimate) -> String {
+fn left(estimate: &Estimate) -> String {
     match (estimate.left_ms.map(Duration::from_millis), estimate.unknown) {
         (None, _) => "how much longer is not known: no restart of these nodes is on record".to_owned(),
         (Some(left), 0) => format!("about {} left", coarse(left)),

@@ -83,8 +83,9 @@ fn apply_failed(error: &ApplyError) -> Status {
         ApplyError::Store(error) => store_failed(error),
         ApplyError::Commit(error) => commit_failed(error),
         ApplyError::Secrets(OpenError::Store(error)) => store_failed(error),
-        ApplyError::TooManyNodes { .. } => Status::failed_precondition(error.to_string()),
-        ApplyError::Secrets(OpenError::Sealed { .. }) => Status::failed_precondition(error.to_string()),
+        ApplyError::TooManyNodes { .. } | ApplyError::Secrets(OpenError::Sealed { .. }) => {
+            Status::failed_precondition(error.to_string())
+        }
         ApplyError::Compose(_) => {
             tracing::error!(error = chain(error), "Composition failed");
             Status::internal(error.to_string())

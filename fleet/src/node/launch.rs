@@ -54,7 +54,7 @@ impl Engine {
             return;
         }
         let Some((_, bundle)) = self.written() else { return };
-        if bundle.launch_files().next().is_none() {
+        if !bundle.has_launch_files() {
             return;
         }
         self.launch_files.again = Some(clock.now.after(CLEAR_AGAIN));

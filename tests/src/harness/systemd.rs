@@ -242,7 +242,13 @@ impl Manager {
         OwnedObjectPath::try_from(path).expect("a path")
     }
 
-    fn run_job(&self, what: &'static str, name: String, emitter: SignalEmitter<'static>) -> OwnedObjectPath {
+    fn run_job(
+        &self,
+        what: &'static str,
+        name: String,
+        emitter: SignalEmitter<'static>,
+    ) -> fdo::Result<OwnedObjectPath> {
+        self.0.knows(&name)?;
         let (id, job) = self.0.job(what);
         let (host, path) = (self.0.clone(), job.clone());
         tokio::spawn(async move {
@@ -258,7 +264,7 @@ impl Manager {
             // Whoever asked may be gone.
             drop(Self::job_removed(&emitter, id, path, &name, result).await);
         });
-        job
+        Ok(job)
     }
 }
 
@@ -295,8 +301,7 @@ impl Manager {
         _mode: String,
         #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
     ) -> fdo::Result<OwnedObjectPath> {
-        self.0.knows(&name)?;
-        Ok(self.run_job("start", name, emitter.to_owned()))
+        self.run_job("start", name, emitter.to_owned())
     }
 
     async fn restart_unit(
@@ -305,8 +310,7 @@ impl Manager {
         _mode: String,
         #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
     ) -> fdo::Result<OwnedObjectPath> {
-        self.0.knows(&name)?;
-        Ok(self.run_job("restart", name, emitter.to_owned()))
+        self.run_job("restart", name, emitter.to_owned())
     }
 
     async fn stop_unit(
@@ -315,8 +319,7 @@ impl Manager {
         _mode: String,
         #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
     ) -> fdo::Result<OwnedObjectPath> {
-        self.0.knows(&name)?;
-        Ok(self.run_job("stop", name, emitter.to_owned()))
+        self.run_job("stop", name, emitter.to_owned())
     }
 
     fn kill_unit(&self, name: &str, _whom: &str, signal: i32) -> fdo::Result<()> {

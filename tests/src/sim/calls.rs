@@ -110,9 +110,7 @@ impl Sim {
     /// The answer leaves the agent, and with luck arrives.
     pub(super) fn answer(&mut self, index: usize, id: u64, failure: Option<String>) {
         let (delay, incarnation) = (self.chance.range(5, 300), self.coordinator.incarnation);
-        let asked =
-            self.coordinator.asking.iter().find(|(_, open)| **open == id).map(|(asked, _)| asked.clone());
-        if let Some((rollout, ask)) = asked
+        if let Some((rollout, ask)) = self.coordinator.asked_as(id)
             && failure.is_none()
         {
             self.passed.insert((rollout, ask.gate, ask.node));
@@ -130,8 +128,7 @@ impl Sim {
         if !self.coordinator.up || incarnation != self.coordinator.incarnation {
             return;
         }
-        let open = self.coordinator.asking.iter().find(|(_, open)| **open == id);
-        let Some(asked) = open.map(|(asked, _)| asked.clone()) else { return };
+        let Some(asked) = self.coordinator.asked_as(id) else { return };
         let failure = match failure {
             None if self.bug == Some(Bug::LostAnswerPasses) => None,
             None => {

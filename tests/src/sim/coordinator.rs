@@ -75,6 +75,11 @@ impl Coordinator {
         self.targets.insert(target.bundle, target);
     }
 
+    /// The question of this number, while somebody waits for its answer.
+    pub(super) fn asked_as(&self, id: u64) -> Option<Asked> {
+        self.asking.iter().find(|(_, open)| **open == id).map(|(asked, _)| asked.clone())
+    }
+
     pub(super) fn session_of(&self, index: usize) -> Option<u64> {
         self.sessions.get(&index).map(|session| session.id)
     }
