@@ -1,16 +1,13 @@
 //! The fleet at one moment: all records and who is connected, read together. What rollouts, guards and `status` look
 //! at. Whoever decides on it commits with the versions that it holds.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
     bundle::RunState,
     ids::{NodeName, RolloutId},
     observed::{Observed, ServiceState, Verdict},
-    rollout::{FleetView, NodeView, RunWish, StepRecord},
+    rollout::{FleetView, NodeView, RunWish},
 };
 
 use crate::{
@@ -55,8 +52,6 @@ pub struct Snapshot {
 
 /// Ended rollouts that a snapshot holds; older ones are read when somebody asks.
 const ROLLOUTS_SHOWN: usize = 10;
-/// Of a node's last steps, how many say how long the next takes.
-const STEPS_WEIGHED: usize = 5;
 
 impl Coordinator {
     /// Reads everything. Rollouts before nodes before reports: what a decision rests on is never newer than the
@@ -107,13 +102,19 @@ impl Snapshot {
 
     /// What the planner sees: the nodes of the newest revision.
     pub fn view(&self) -> FleetView<'_> {
-        let nodes = self.revision.iter().flat_map(|revision| &revision.nodes);
-        FleetView { nodes: nodes.map(|(name, target)| (name, self.node_view(name, target))).collect() }
+        self.view_by(self.revision.iter().flat_map(|revision| &revision.nodes))
     }
 
     /// What the planner would see if `nodes` were the newest revision's.
     pub fn view_of<'a>(&'a self, nodes: &'a BTreeMap<NodeName, Target>) -> FleetView<'a> {
-        FleetView { nodes: nodes.iter().map(|(name, target)| (name, self.node_view(name, target))).collect() }
+        self.view_by(nodes.iter())
+    }
+
+    fn view_by<'a>(&'a self, nodes: impl Iterator<Item = (&'a NodeName, &'a Target)>) -> FleetView<'a> {
+        FleetView {
+            nodes: nodes.map(|(name, target)| (name, self.node_view(name, target))).collect(),
+            past: self.rollouts.iter().map(|rollout| &rollout.record.rollout.steps).collect(),
+        }
     }
 
     fn node_view<'a>(&'a self, name: &NodeName, target: &'a Target) -> NodeView<'a> {
@@ -130,14 +131,7 @@ impl Snapshot {
             },
             // The stored report, not the live one: only what is durable may move a rollout.
             observed: self.seen.get(name).and_then(|seen| seen.observed.as_ref()),
-            expected: self.longest_step(name),
         }
-    }
-
-    /// From a commit that restarts the node to ready: the longest of its last steps in the rollouts that a snapshot holds.
-    fn longest_step(&self, name: &NodeName) -> Option<Duration> {
-        let steps = self.rollouts.iter().filter_map(|rollout| rollout.record.rollout.steps.get(name));
-        steps.filter_map(StepRecord::took).take(STEPS_WEIGHED).max()
     }
 
     /// The newest report, live if there is one.

@@ -22,13 +22,15 @@ use fleet::{
     observed::{Attempt, Observed, ServiceState, Stage, Verdict, Vitals},
     rollout::{
         FleetPolicy, FleetView, GroupGoal, NewRollout, NodeGoal, NodeView, Rollout, RolloutPolicy,
-        RolloutRules, RunWish, Share, Target, estimate, plan,
+        RolloutRules, RunWish, Share, StepRecord, StepState, Target, estimate, plan,
     },
     time::Timestamp,
 };
 
 const GROUPS: usize = 50;
 const NODES: usize = 200;
+/// Rollouts that are kept.
+const PAST: usize = 10;
 
 /// The median of several runs.
 fn median(mut work: impl FnMut()) -> Duration {
@@ -59,7 +61,6 @@ impl Node {
             desired: Some(self.desired),
             wish: RunWish::Running,
             observed: Some(&self.observed),
-            expected: Some(Duration::from_secs(60)),
         }
     }
 }
@@ -92,6 +93,7 @@ fn on(applied: Applied) -> Observed {
 }
 
 struct Fleet {
+    past: BTreeMap<NodeName, StepRecord>,
     nodes: BTreeMap<NodeName, Node>,
     rules: RolloutRules,
 }
@@ -119,11 +121,21 @@ impl Fleet {
                 nodes.insert(name, Node { group: group(index), host, desired, observed });
             }
         }
-        Self { nodes, rules }
+        let mut fleet = Self { past: BTreeMap::new(), nodes, rules };
+        fleet.past = fleet.rollout().steps;
+        for step in fleet.past.values_mut() {
+            step.state = StepState::Ready { generation: Generation(1), at: Timestamp(0), restarted: true };
+            step.begun = Some(Timestamp(0));
+            step.spent.restarting = Duration::from_secs(60);
+        }
+        fleet
     }
 
     fn view(&self) -> FleetView<'_> {
-        FleetView { nodes: self.nodes.iter().map(|(name, node)| (name, node.view())).collect() }
+        FleetView {
+            nodes: self.nodes.iter().map(|(name, node)| (name, node.view())).collect(),
+            past: vec![&self.past; PAST],
+        }
     }
 
     fn rollout(&self) -> Rollout {

@@ -89,18 +89,17 @@ impl<'a> Work<'a> {
         }
         for (name, record) in &rollout.steps {
             let Some(node) = view.nodes.get(name) else { continue };
+            let known = view.restart_time(name);
+            if let Some(known) = known {
+                let slowest = work.slowest.entry(&record.group).or_default();
+                *slowest = known.max(*slowest);
+            }
             let elapsed = match &record.state {
                 StepState::Pending if update_restarts(record, node) => Duration::ZERO,
                 StepState::InFlight(Flight { restarts: true, sent, .. }) => now.since(*sent),
                 _ => continue,
             };
-            work.restarts.insert(name, Restart { known: node.expected, elapsed });
-        }
-        for (name, node) in &view.nodes {
-            if let Some((known, record)) = node.expected.zip(rollout.steps.get(*name)) {
-                let slowest = work.slowest.entry(&record.group).or_default();
-                *slowest = known.max(*slowest);
-            }
+            work.restarts.insert(name, Restart { known, elapsed });
         }
         work
     }

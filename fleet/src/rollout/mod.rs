@@ -23,7 +23,7 @@
 //! let mut view = FleetView::default();
 //! view.nodes.insert(&node, NodeView {
 //!     group: &group, host: "is-1.acme.internal", connected: true,
-//!     desired: None, wish: RunWish::Running, observed: None, expected: None,
+//!     desired: None, wish: RunWish::Running, observed: None,
 //! });
 //! let rollout = NewRollout {
 //!     id: RolloutId(1), revision: Revision(1), at: Timestamp(0),

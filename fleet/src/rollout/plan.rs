@@ -359,7 +359,7 @@ impl<'a> Planner<'a> {
             let Some(node) = self.node(node_name) else { continue };
             let restarts = update_restarts(&self.next.steps[node_name], node);
             let admitted = self
-                .in_window(name, (node_name, node), restarts)
+                .in_window(name, node_name, restarts)
                 .and_then(|()| if restarts { tally.admits(&self.next, node_name, node) } else { Ok(()) });
             match admitted {
                 Ok(()) => {
@@ -380,12 +380,7 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn in_window(
-        &self,
-        name: &GroupName,
-        (node_name, node): (&NodeName, &NodeView<'_>),
-        restarts: bool,
-    ) -> Result<(), WaitReason> {
+    fn in_window(&self, name: &GroupName, node: &NodeName, restarts: bool) -> Result<(), WaitReason> {
         let policy = &self.next.groups[name].policy;
         let windows = &policy.windows;
         let applies = |for_steps: WindowUse| match for_steps {
@@ -398,7 +393,8 @@ impl<'a> Planner<'a> {
             return Ok(());
         }
         // A restart of unknown length has ended, well or badly, by its deadline. Writing files takes no time to speak of.
-        let takes = if restarts { node.expected.unwrap_or(policy.healthy_deadline) } else { Duration::ZERO };
+        let known = self.view.restart_time(node);
+        let takes = if restarts { known.unwrap_or(policy.healthy_deadline) } else { Duration::ZERO };
         let (mut opens, mut too_short): (Option<Timestamp>, Option<Timestamp>) = (None, None);
         for window in windows {
             let fits = |closes: Timestamp| match window.overrun {
@@ -416,9 +412,8 @@ impl<'a> Planner<'a> {
         Err(match too_short {
             None => WaitReason::Window { group, opens },
             Some(closes) => {
-                let (node, is_known) = (node_name.clone(), node.expected.is_some());
-                let left = closes.since(self.now);
-                WaitReason::WindowTooShort { group, node, takes, is_known, left, opens }
+                let (node, left) = (node.clone(), closes.since(self.now));
+                WaitReason::WindowTooShort { group, node, takes, is_known: known.is_some(), left, opens }
             }
         })
     }

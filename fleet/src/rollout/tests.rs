@@ -29,7 +29,6 @@ struct Node {
     observed: Observed,
     /// Seconds from commit to ready.
     start: u64,
-    expected: Option<Duration>,
     committed: Timestamp,
     /// Bundles that never become ready.
     bad: BTreeSet<Digest>,
@@ -44,7 +43,6 @@ impl Node {
             desired: self.desired,
             wish: self.wish,
             observed: Some(&self.observed),
-            expected: self.expected,
         }
     }
 }
@@ -55,6 +53,8 @@ struct Bench {
     groups: BTreeMap<GroupName, GroupGoal>,
     fleet: FleetPolicy,
     rollout: Option<Rollout>,
+    /// Steps of rollouts before, newest first.
+    past: Vec<BTreeMap<NodeName, StepRecord>>,
     log: String,
     /// Gates that fail, as `gate node`; those with `? ` before that are never answered.
     failing: BTreeSet<String>,
@@ -100,6 +100,7 @@ impl Bench {
             groups: BTreeMap::new(),
             fleet: FleetPolicy::default(),
             rollout: None,
+            past: Vec::new(),
             log: String::new(),
             failing: BTreeSet::new(),
         };
@@ -117,7 +118,6 @@ impl Bench {
                     desired: Some(applied),
                     observed: healthy(applied),
                     start: 60,
-                    expected: Some(Duration::from_secs(60)),
                     committed: Timestamp(0),
                     bad: BTreeSet::new(),
                 };
@@ -132,7 +132,8 @@ impl Bench {
     }
 
     fn view(&self) -> FleetView<'_> {
-        FleetView { nodes: self.nodes.iter().map(|(name, node)| (name, node.view())).collect() }
+        let nodes = self.nodes.iter().map(|(name, node)| (name, node.view())).collect();
+        FleetView { nodes, past: self.past.iter().collect() }
     }
 
     fn apply(&mut self, bundle: &str, restart: RestartClass) {

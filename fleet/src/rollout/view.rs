@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, iter::Peekable, time::Duration};
 
+use super::state::StepRecord;
 use crate::{
     bundle::Applied,
     ids::{Generation, GroupName, NodeName},
@@ -18,11 +19,25 @@ pub enum RunWish {
     Stopped,
 }
 
+/// Of a node's last restarts, how many say how long the next takes.
+const RESTARTS_WEIGHED: usize = 5;
+
 /// All nodes that the fleet has, whether they take part in a rollout or not: the budget counts them all.
 #[derive(Debug, Clone, Default)]
 pub struct FleetView<'a> {
     /// By name. A node that is missing here has left the fleet.
     pub nodes: BTreeMap<&'a NodeName, NodeView<'a>>,
+    /// The steps of rollouts that are kept, newest first. Only windows and estimates ask for them.
+    pub past: Vec<&'a BTreeMap<NodeName, StepRecord>>,
+}
+
+impl FleetView<'_> {
+    /// How long a restart of this node takes, from its commit to ready: the longest of the last five that are kept.
+    /// `None`: none is.
+    pub fn restart_time(&self, name: &NodeName) -> Option<Duration> {
+        let steps = self.past.iter().filter_map(|steps| steps.get(name));
+        steps.filter_map(StepRecord::took).take(RESTARTS_WEIGHED).max()
+    }
 }
 
 /// One node.
@@ -41,11 +56,6 @@ pub struct NodeView<'a> {
     pub wish: RunWish,
     /// Its newest report, however old; `None` if it never sent one.
     pub observed: Option<&'a Observed>,
-    /// From a commit that restarts it to ready: the longest of its own last such steps ([`StepRecord::took`]). `None`:
-    /// none is known. For windows and estimates.
-    ///
-    /// [`StepRecord::took`]: super::StepRecord::took
-    pub expected: Option<Duration>,
 }
 
 /// What stands at `key` in a sorted walk that is asked for growing keys: cheaper than to look each of them up.

@@ -134,7 +134,6 @@ impl Sim {
                 desired: record.desired,
                 wish: rollout::RunWish::Running,
                 observed: misread.get(index).and_then(Option::as_ref).or(record.report.as_ref()),
-                expected: None,
             };
             view.nodes.insert(&host.name, node);
         }

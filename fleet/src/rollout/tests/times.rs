@@ -3,12 +3,23 @@
 use super::*;
 
 impl Bench {
-    /// As the coordinator does: what a node took in the rollout that has just ended is what it is expected to take.
+    /// As the coordinator does: the rollout that has just ended is kept.
     fn remember(&mut self) {
-        let rollout = self.rollout.clone().unwrap();
-        for (name, record) in &rollout.steps {
-            self.nodes.get_mut(name).unwrap().expected = record.took();
+        self.past.insert(0, self.rollout().steps.clone());
+    }
+
+    /// One more rollout, in which these nodes took so many seconds.
+    fn took(&mut self, seconds: &[(&str, u64)]) {
+        self.apply("before", RestartClass::Restart);
+        let mut steps = self.rollout.take().unwrap().steps;
+        steps.retain(|name, _| seconds.iter().any(|(known, _)| *known == name.as_str()));
+        for (known, time) in seconds {
+            let step = steps.get_mut(&name(known)).unwrap();
+            step.state = StepState::Ready { generation: Generation(1), at: self.now, restarted: true };
+            step.begun = Some(self.now);
+            step.spent.restarting = Duration::from_secs(*time);
         }
+        self.past.insert(0, steps);
     }
 
     fn estimate(&self) -> Option<Estimate> {
@@ -47,6 +58,24 @@ fn a_step_that_an_older_rollout_began_does_not_say_how_long_it_takes() {
     bench.run(100);
     let record = &bench.rollout().steps[&name("km-1")];
     assert_eq!((record.state.as_str(), record.begun, record.took()), ("ready", None, None));
+}
+
+#[test]
+fn the_longest_of_the_last_five_restarts_says_how_long_the_next_takes() {
+    let mut bench = Bench::new(&[("km", 2, policy("max=1"), &[])]);
+    assert_eq!(bench.view().restart_time(&name("km-1")), None);
+    bench.took(&[("km-1", 300)]);
+    bench.took(&[("km-1", 50), ("km-2", 500)]);
+    for seconds in [20, 30, 10] {
+        bench.took(&[("km-1", seconds)]);
+    }
+    let time = |bench: &Bench| bench.view().restart_time(&name("km-1")).map(|time| time.as_secs());
+    assert_eq!(time(&bench), Some(300));
+    // Rollouts without it do not count, and the sixth is too long ago.
+    bench.took(&[("km-2", 5)]);
+    assert_eq!(time(&bench), Some(300));
+    bench.took(&[("km-1", 40)]);
+    assert_eq!(time(&bench), Some(50));
 }
 
 /// Groups, the fleet's limit; and the estimate is asked after so many seconds.
@@ -104,16 +133,14 @@ fn estimates_come_true_where_nothing_fails_or_waits() {
 #[test]
 fn what_is_not_known_is_said_and_counts_like_the_slowest_that_is() {
     let mut bench = Bench::new(&[("km", 3, policy("max=1 soak=0s min=0s"), &[])]);
-    for name in ["km-1", "km-2", "km-3"] {
-        bench.node(name).expected = None;
-    }
     bench.apply("new", RestartClass::Restart);
     assert_eq!(bench.estimate(), Some(Estimate { left: None, unknown: 3 }));
-    bench.node("km-2").expected = Some(Duration::from_secs(40));
+    bench.took(&[("km-2", 40)]);
+    bench.apply("new", RestartClass::Restart);
     let left = Some(Duration::from_secs(120));
     assert_eq!(bench.estimate(), Some(Estimate { left, unknown: 2 }));
     // Nothing restarts: nothing takes time, and nothing is unknown.
-    bench.node("km-2").expected = None;
+    bench.past.clear();
     bench.apply("comments", RestartClass::None);
     assert_eq!(bench.estimate(), Some(Estimate { left: Some(Duration::ZERO), unknown: 0 }));
     // Time does not tell when somebody resumes.
@@ -132,8 +159,8 @@ fn a_restart_that_must_fit_its_window_begins_only_if_it_does() {
         let mut bench = Bench::new(&[("km", 2, policy("max=1 soak=0s min=0s healthy=5m"), &[])]);
         let group = GroupName::parse("km").unwrap();
         bench.groups.get_mut(&group).unwrap().policy.windows = vec![window(seconds)];
-        for name in ["km-1", "km-2"] {
-            bench.node(name).expected = expected.map(Duration::from_secs);
+        if let Some(seconds) = expected {
+            bench.took(&[("km-1", seconds), ("km-2", seconds)]);
         }
         bench.now = Timestamp(119_000);
         bench
