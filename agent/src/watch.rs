@@ -26,6 +26,8 @@ struct Hints {
     managed: BTreeMap<PathBuf, HomePath>,
     /// Directories on the way to managed files: when they come, go or move, everything is looked at.
     directories: BTreeSet<PathBuf>,
+    /// What the product generated, its record, and the directories on the way there.
+    generated: BTreeSet<PathBuf>,
     dirty: BTreeSet<HomePath>,
     /// Names were lost: everything may be dirty.
     all: bool,
@@ -42,7 +44,16 @@ pub enum Hint {
     Writing,
 }
 
-/// The directories of the managed files, watched.
+/// Where hints arrive.
+#[derive(Debug)]
+pub struct Hinted {
+    /// Managed files.
+    pub managed: mpsc::Receiver<Hint>,
+    /// Files that the product generated.
+    pub generated: mpsc::Receiver<()>,
+}
+
+/// The directories of managed and generated files, watched.
 #[derive(Debug)]
 pub struct Watch {
     hints: Arc<Mutex<Hints>>,
@@ -52,12 +63,17 @@ pub struct Watch {
 
 impl Watch {
     /// A watch of nothing yet, and where its hints arrive. Hints that nobody has taken coalesce.
-    pub fn new() -> (Self, mpsc::Receiver<Hint>) {
-        let (send, receive) = mpsc::channel(2);
+    pub fn new() -> (Self, Hinted) {
+        let (send, managed) = mpsc::channel(2);
+        let (send_generated, generated) = mpsc::channel(1);
         let hints = Arc::new(Mutex::new(Hints::default()));
         let inside = Arc::clone(&hints);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let Some(hint) = note(&inside, event) else { return };
+            let (hint, is_generated) = note(&inside, event);
+            if is_generated {
+                send_generated.try_send(()).ok();
+            }
+            let Some(hint) = hint else { return };
             // News of writing leave room for the news of its end, which lead to a look at once. Full then means that such
             // a look is coming already.
             if hint == Hint::Settled || send.capacity() == send.max_capacity() {
@@ -67,23 +83,17 @@ impl Watch {
         let watcher = watcher.map_err(|error| {
             tracing::error!(%error, "Files cannot be watched here; only the slow scan finds edits");
         });
-        (Self { hints, watcher: watcher.ok(), watched: BTreeSet::new() }, receive)
+        let hinted = Hinted { managed, generated };
+        (Self { hints, watcher: watcher.ok(), watched: BTreeSet::new() }, hinted)
     }
 
     /// Watches the files of `bundle` instead of those before.
     pub fn set(&mut self, bundle: &Bundle) {
-        let home = Path::new(&bundle.service.home);
-        // Events name the path that was watched; the system resolves symlinks on the way to home, so do we.
-        let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
+        let home = resolved(&bundle.service.home);
         let kept = bundle.files.iter().filter(|(_, file)| !file.launch);
         let managed: BTreeMap<PathBuf, HomePath> =
             kept.map(|(path, _)| (home.join(path.as_str()), path.clone())).collect();
-        let mut directories: BTreeSet<PathBuf> = BTreeSet::new();
-        for path in managed.keys() {
-            // All directories up to home: one that is moved away and back is announced only by its parent.
-            let up = path.ancestors().skip(1).take_while(|dir| dir.starts_with(&home));
-            directories.extend(up.map(Path::to_owned));
-        }
+        let directories = ways(&home, managed.keys());
         {
             let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
             *hints = Hints { managed, directories: directories.clone(), ..Hints::default() };
@@ -96,6 +106,24 @@ impl Watch {
                 }
             }
         }
+        self.rearm();
+    }
+
+    /// Watches these generated files too, until other files are watched.
+    pub fn set_generated<'a>(&mut self, home: &str, paths: impl Iterator<Item = &'a HomePath>) {
+        let home = resolved(home);
+        let mut generated: BTreeSet<PathBuf> = paths.map(|path| home.join(path.as_str())).collect();
+        let directories = ways(&home, generated.iter());
+        generated.extend(directories.iter().cloned());
+        {
+            let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+            if hints.generated == generated {
+                return;
+            }
+            hints.generated = generated;
+        }
+        // Those of files that are generated no longer stay watched until the next bundle: their hints mean nothing.
+        self.watched.extend(directories);
         self.rearm();
     }
 
@@ -136,24 +164,38 @@ impl Watch {
     }
 }
 
-fn note(hints: &Mutex<Hints>, event: notify::Result<notify::Event>) -> Option<Hint> {
+/// Events name the path that was watched; the system resolves symlinks on the way to home, so do we.
+fn resolved(home: &str) -> PathBuf {
+    let home = Path::new(home);
+    home.canonicalize().unwrap_or_else(|_| home.to_owned())
+}
+
+/// All directories up to home: one that is moved away and back is announced only by its parent.
+fn ways<'a>(home: &Path, files: impl Iterator<Item = &'a PathBuf>) -> BTreeSet<PathBuf> {
+    let up = files.flat_map(|path| path.ancestors().skip(1).take_while(|dir| dir.starts_with(home)));
+    up.map(Path::to_owned).collect()
+}
+
+/// What an event means for managed files, and whether it means something for generated ones.
+fn note(hints: &Mutex<Hints>, event: notify::Result<notify::Event>) -> (Option<Hint>, bool) {
     let mut hints = hints.lock().unwrap_or_else(PoisonError::into_inner);
     let event = match event {
         Ok(event) if !event.need_rescan() => event,
         // An overflow names no paths.
         Ok(_) | Err(_) => {
             hints.all = true;
-            return Some(Hint::Settled);
+            return (Some(Hint::Settled), true);
         }
     };
     let hint = match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Hint::Settled,
         // Our own reading.
-        EventKind::Access(_) => return None,
+        EventKind::Access(_) => return (None, false),
         EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => Hint::Writing,
         EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Any | EventKind::Other => Hint::Settled,
     };
-    let mut relevant = false;
+    let only_metadata = matches!(event.kind, EventKind::Modify(ModifyKind::Metadata(_)));
+    let (mut relevant, mut is_generated) = (false, false);
     for path in &event.paths {
         if let Some(file) = hints.managed.get(path).cloned() {
             relevant = true;
@@ -161,15 +203,14 @@ fn note(hints: &Mutex<Hints>, event: notify::Result<notify::Event>) -> Option<Hi
                 hints.first.entry(file.clone()).or_insert_with(Instant::now);
             }
             hints.dirty.insert(file);
-        } else if hints.directories.contains(path)
-            && !matches!(event.kind, EventKind::Modify(ModifyKind::Metadata(_)))
-        {
+        } else if hints.directories.contains(path) && !only_metadata {
             relevant = true;
             hints.all = true;
         }
+        is_generated |= hints.generated.contains(path) && !only_metadata;
     }
     if HINTS_MAX < hints.dirty.len() {
         hints.all = true;
     }
-    relevant.then_some(hint)
+    (relevant.then_some(hint), is_generated)
 }

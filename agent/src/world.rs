@@ -24,12 +24,16 @@ use crate::{
     outside::Machine,
     process::{Console, servers},
     vitals::Meter,
-    watch::Hint,
+    watch::{Hint, Hinted},
 };
 
 /// Whoever is still writing gets this long before the file is looked at: ciphertool truncates deployment.toml before it
 /// writes it anew, and half of it would look like an edit. The end of a write is looked at without delay.
 const WRITING_TIME: std::time::Duration = std::time::Duration::from_millis(250);
+
+/// Generated files are looked at when nothing has happened to them for this long: the product's configuration step
+/// writes about 150 of them and records their hashes last, and in between they look like edits.
+const GENERATED_TIME: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// Everything that actions are performed with.
 pub struct World {
@@ -54,7 +58,7 @@ pub struct World {
     /// Where tasks put outcomes.
     pub outcomes: mpsc::Sender<Event>,
     /// Hints of the watch.
-    pub hints: mpsc::Receiver<Hint>,
+    pub hints: Hinted,
     /// The journal write under way and what waits for it.
     pub gate: Gate,
     /// Measurements and probes under way, and what they need.
@@ -84,11 +88,14 @@ pub struct Watching {
     keystores: String,
     /// When to look at a file that somebody may still be writing.
     hint_due: Option<tokio::time::Instant>,
+    /// When to look at generated files, if nothing more happens to them.
+    generated_due: Option<tokio::time::Instant>,
 }
 
 enum Input {
     Event(Option<Event>),
     Hint(Option<Hint>),
+    Generated,
     Journaled(io::Result<()>),
     Deadline,
 }
@@ -118,12 +125,18 @@ impl World {
                     self.watching.hint_due.get_or_insert(due);
                 }
                 Input::Hint(None) => return None,
+                Input::Generated => {
+                    self.watching.generated_due = Some(tokio::time::Instant::now() + GENERATED_TIME);
+                }
                 Input::Journaled(Ok(())) => self.on_journaled(),
                 Input::Journaled(Err(error)) => return Some(self.on_journal_failed(&error)),
                 Input::Deadline => {
                     let now = tokio::time::Instant::now();
-                    let hinted = self.watching.hint_due.take_if(|due| *due <= now).is_some();
-                    return Some(if hinted { Event::FileHint } else { Event::Timer });
+                    if self.watching.hint_due.take_if(|due| *due <= now).is_some() {
+                        return Some(Event::FileHint);
+                    }
+                    let quiet = self.watching.generated_due.take_if(|due| *due <= now).is_some();
+                    return Some(if quiet { Event::GeneratedHint } else { Event::Timer });
                 }
             }
         }
@@ -133,10 +146,12 @@ impl World {
         let far = self.begin + std::time::Duration::from_secs(u64::from(u32::MAX));
         let due = deadline.map_or(far, |at| self.begin + std::time::Duration::from_millis(at.0));
         let due = due.min(self.watching.hint_due.unwrap_or(far));
+        let due = due.min(self.watching.generated_due.unwrap_or(far));
         tokio::select! {
             // Cancel-safe: channels, a timer, and a handle that is polled again.
             event = self.events.recv() => Input::Event(event),
-            hint = self.hints.recv() => Input::Hint(hint),
+            hint = self.hints.managed.recv() => Input::Hint(hint),
+            Some(()) = self.hints.generated.recv() => Input::Generated,
             written = written(&mut self.gate.writing) => Input::Journaled(written),
             () = tokio::time::sleep_until(due) => Input::Deadline,
         }

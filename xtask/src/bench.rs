@@ -43,5 +43,6 @@ fn agent() -> Result<ExitCode> {
     measure.env("CONVOY_BENCH_AGENT", program);
     measure.args(["test", "--workspace", "--locked", "--test", "agent", "--", "--nocapture", "bench::"]);
     step("measure", &mut measure)?;
+    step("scan", cargo().args(["bench", "--locked", "-p", "convoy-agent", "--bench", "scan"]))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -17,6 +17,7 @@ pub use self::{
     check::{Defaults, check},
     launch::{clear_launch_files, write_launch_files},
     pack::{PackAt, read as read_pack},
-    place::{Home, PlaceError},
+    place::{Home, Owner, PlaceError},
+    scan::Scanner,
     worker::{Files, Job, Kept},
 };

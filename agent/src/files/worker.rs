@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fleet::{
     bundle::{Applied, Bundle, HomePath},
+    drift::generated::RECORD,
     ids::Digest,
     node::{Event, Extent, Failure, Recovery, SwitchRecord, Way},
     observed::RefusalReason,
@@ -346,6 +347,11 @@ impl Worker {
         let hinted = match extent {
             Extent::All => None,
             Extent::Hinted => self.watch.take_hints(),
+            Extent::Generated => {
+                // One that was deleted may have taken its directory along.
+                self.watch.rearm();
+                return self.look_at_generated(&bundle);
+            }
         };
         if hinted.is_none() {
             self.watch.rearm();
@@ -380,6 +386,10 @@ impl Worker {
         match Home::open(&bundle.service.home) {
             Ok(home) => {
                 let looked = self.generated.look(&home, &bundle.service.config_path);
+                // The record itself, too: a start of somebody else's writes it last of all.
+                let record = HomePath::parse(RECORD).ok();
+                let paths = looked.recorded.0.keys().filter(|path| !bundle.files.contains_key(*path));
+                self.watch.set_generated(&bundle.service.home, paths.chain(&record));
                 self.tell(Event::Generated(looked));
             }
             Err(error) => tracing::error!(error = %crate::chain(&error), "Cannot look at generated files"),

@@ -18,6 +18,8 @@ use crate::{
 pub const TUG_MAX: usize = 5;
 /// How long a restore counts towards a tug-of-war.
 pub const TUG_WINDOW: Duration = Duration::from_secs(600);
+/// A difference that is left as it is has to be seen unchanged for this long before it is told as somebody's edit.
+pub const CONFIRM_TIME: Duration = Duration::from_secs(1);
 
 /// A file on disk that is not, byte for byte, what the bundle says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +131,8 @@ pub struct Drifts {
     restores: BTreeMap<HomePath, VecDeque<Instant>>,
     /// Restores asked for and not answered.
     pending: BTreeSet<HomePath>,
+    /// Seen and not told yet, and since when: it may be half of a write.
+    suspected: BTreeMap<HomePath, (Difference, Instant)>,
 }
 
 impl Drifts {
@@ -168,6 +172,30 @@ impl Drifts {
         }
         restores.push_back(now);
         Some(Answer::Restore)
+    }
+
+    /// Whether a difference that will be left as it is stands long enough to be told. A restore looks again by itself
+    /// before it replaces anything; here it is the next look that tells an edit from half of a write.
+    pub fn is_confirmed(
+        &mut self,
+        path: &HomePath,
+        (difference, action): (&Difference, DriftAction),
+        now: Instant,
+    ) -> bool {
+        if self.is_known(path, difference, action) {
+            self.suspected.remove(path);
+            return true;
+        }
+        let since = match self.suspected.get(path) {
+            Some((suspected, since)) if suspected == difference => *since,
+            _ => now,
+        };
+        if CONFIRM_TIME <= now.since(since) {
+            self.suspected.remove(path);
+            return true;
+        }
+        self.suspected.insert(path.clone(), (difference.clone(), since));
+        false
     }
 
     /// Notes that a restore was asked for.
@@ -225,6 +253,7 @@ impl Drifts {
         let is_over = |path: &HomePath| looked.contains(path) && !standing.contains(path);
         self.seen.retain(|drift| drift.action == DriftAction::Restored || !is_over(&drift.path));
         self.standing.retain(|path, _| !is_over(path));
+        self.suspected.retain(|path, _| !is_over(path));
     }
 
     /// New files are in force: what was said of the old ones no longer holds.
@@ -232,13 +261,15 @@ impl Drifts {
         self.restores.clear();
         self.pending.clear();
         self.standing.clear();
+        self.suspected.clear();
         self.seen.retain(|drift| drift.action == DriftAction::Restored);
     }
 
-    /// Files that differ and were left so, product-owned differences aside.
-    pub fn open(&self) -> impl Iterator<Item = &HomePath> {
+    /// Files that differ and were left so, told or not, product-owned differences aside.
+    pub fn open(&self) -> BTreeSet<&HomePath> {
         let standing = self.standing.iter();
-        standing.filter(|(_, (kind, ..))| *kind != DriftKind::ProductOwned).map(|(path, _)| path)
+        let told = standing.filter(|(_, (kind, ..))| *kind != DriftKind::ProductOwned).map(|(path, _)| path);
+        told.chain(self.suspected.keys()).collect()
     }
 
     /// An operator wants this file restored whatever happened before.
@@ -317,9 +348,9 @@ mod tests {
             }
             drifts.settle(&paths, &paths);
         }
-        assert_eq!((drifts.seen().count(), drifts.open().count()), (DRIFT_MAX, paths.len()));
+        assert_eq!((drifts.seen().count(), drifts.open().len()), (DRIFT_MAX, paths.len()));
         drifts.settle(&paths, &BTreeSet::new());
-        assert_eq!((drifts.seen().count(), drifts.open().count()), (0, 0));
+        assert_eq!((drifts.seen().count(), drifts.open().len()), (0, 0));
     }
 
     #[test]

@@ -91,7 +91,13 @@ impl Engine {
                 return Err(format!("{path} is there only while the server starts"));
             }
             Some(path) => vec![path.clone()],
-            None => self.drifts.open().filter(|path| bundle.files.contains_key(*path)).cloned().collect(),
+            None => self
+                .drifts
+                .open()
+                .into_iter()
+                .filter(|path| bundle.files.contains_key(*path))
+                .cloned()
+                .collect(),
         };
         for path in &paths {
             self.memory.accepted.remove(path);

@@ -167,6 +167,8 @@ pub enum Event {
     },
     /// Something happened to these files: a hint to look, never data.
     FileHint,
+    /// Something happened to generated files, and for a while nothing more has.
+    GeneratedHint,
     /// What differs on disk from the bundle in force.
     Scanned {
         /// The bundle it was compared with.
@@ -280,6 +282,8 @@ pub enum Extent {
     All,
     /// The files that hints named.
     Hinted,
+    /// The files that the product generated.
+    Generated,
 }
 
 /// Everything that an engine asks for. The outcome comes back as an event.

@@ -275,6 +275,7 @@ impl Engine {
                 self.on_journal_failed(clock, &detail, (switch_dropped, launch_dropped), out);
             }
             Event::FileHint => out.push(Action::Scan(Extent::Hinted)),
+            Event::GeneratedHint => out.push(Action::Scan(Extent::Generated)),
             Event::Scanned { target, looked, found } => {
                 self.on_scanned(clock, target, (&looked, &found), out);
             }

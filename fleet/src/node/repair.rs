@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     bundle::{Applied, HomePath},
-    drift::{self, Answer, Difference, Drifts, Found, TUG_MAX, TUG_WINDOW},
+    drift::{self, Answer, CONFIRM_TIME, Difference, Drifts, Found, TUG_MAX, TUG_WINDOW},
     node::{Action, Clock, Engine, Extent, Failure, Out, Phase},
     observed::{DriftAction, DriftKind},
 };
@@ -51,7 +51,7 @@ impl Engine {
                     self.drifts.restoring(path);
                     out.push(Action::Restore { path: path.clone(), bundle: bundle.clone(), as_seen: true });
                 }
-                Some(Answer::Leave(action)) => self.record(clock, path, difference, action),
+                Some(Answer::Leave(action)) => self.leave(clock, path, difference, action),
             }
         }
         self.drifts.settle(looked, &standing);
@@ -70,6 +70,18 @@ impl Engine {
         self.tell_files_error(clock, "files-unseen", text.clone(), failure);
         let difference = Difference { kind: DriftKind::Deleted, keys: Vec::new(), detail: text };
         self.record(clock, &bundle.service.config_path, difference, DriftAction::Reported);
+    }
+
+    /// Told at once only if it is sure to be what it seems.
+    fn leave(&mut self, clock: Clock, path: &HomePath, difference: Difference, action: DriftAction) {
+        let may_be_half =
+            matches!(action, DriftAction::Reported | DriftAction::Paused) && !difference.is_kept();
+        if may_be_half && !self.drifts.is_confirmed(path, (&difference, action), clock.now) {
+            let again = clock.now.after(CONFIRM_TIME);
+            self.timers.scan = Some(self.timers.scan.map_or(again, |due| due.min(again)));
+            return;
+        }
+        self.record(clock, path, difference, action);
     }
 
     fn record(&mut self, clock: Clock, path: &HomePath, mut difference: Difference, action: DriftAction) {

@@ -58,8 +58,8 @@ async fn an_edit_is_told_as_doomed_and_restored_only_if_asked() -> Result<()> {
     let before = rig.read(XML);
     assert!(!before.is_empty() && rig.path(RECORD).is_file());
 
+    // Nobody asks for a look: the directory is watched.
     fs::write(rig.path(XML), "<edited/>")?;
-    scan(&rig).await?;
     let observed = rig.until("the edit to be told", |observed| generated(observed).is_some()).await?;
     let drift = generated(&observed).expect("told");
     assert_eq!((drift.kind, drift.action), (DriftKind::GeneratedEdited, DriftAction::Reported));

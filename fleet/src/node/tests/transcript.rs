@@ -333,9 +333,13 @@ fn an_edit_is_undone_unless_enforcement_is_paused() {
     let pause = Command::PauseDrift { reason: "hands off".into(), until };
     story
         .at(60, "enforcement is paused", Event::Commanded { id: 1, command: pause })
-        .at(61, "an edit is seen", edited(Found::Missing))
+        .at(61, "half of a write is seen", edited(Found::Missing))
+        .at(62, "the timer", Event::Timer)
+        .at(62, "the other half is there", edited(Found::Content { texts: None }))
+        .at(63, "the timer", Event::Timer)
+        .at(63, "it is seen again", edited(Found::Content { texts: None }))
         .at(101, "the timer", Event::Timer)
-        .at(101, "the edit is seen", edited(Found::Missing))
+        .at(101, "the edit is seen", edited(Found::Content { texts: None }))
         .at(102, "restored", Event::Restored { path: logging, took });
     insta::assert_snapshot!(story.text);
 }

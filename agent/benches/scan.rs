@@ -1,0 +1,140 @@
+//! How long the scanner takes to compare 10,000 files with their bundle, when it has to read them all and when it knows
+//! them, against a bare read and hash of the same files in the same run.
+//!
+//! Run with `cargo bench -p convoy-agent`; `cargo xtask bench agent` includes it. A bundle that comes over the wire
+//! holds at most [`BUNDLE_FILES_MAX`] files; this one is made here to see what a scan costs beyond that.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a benchmark reads a clock; the library does not"
+)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    hint::black_box,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use agent::{
+    cache::Cache,
+    files::{Home, Scanner},
+};
+use fleet::{
+    bundle::{
+        BUNDLE_FILES_MAX, Bundle, DriftPolicy, FileEntry, HomePath, RestartClass, RestartPolicy,
+        ServiceSettings, Thresholds,
+    },
+    call::Hooks,
+    ids::Digest,
+};
+
+const FILES: usize = 10_000;
+const DIRECTORIES: usize = 100;
+const MODE: u32 = 0o640;
+
+fn main() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("home");
+    let bundle = bundle(&home);
+    let cache = Cache::open(dir.path()).unwrap();
+    let opened = Home::open(home.to_str().unwrap()).unwrap();
+    let mut scanner = Scanner::default();
+    // What changed a moment ago is read again by every scan; see `TICKS` of the scanner.
+    std::thread::park_timeout(Duration::from_millis(500));
+
+    let bare = median(|| {
+        for (path, entry) in &bundle.files {
+            assert_eq!(Digest::of(&fs::read(home.join(path.as_str())).unwrap()), entry.digest);
+        }
+    });
+    let scan = |scanner: &mut Scanner| {
+        let (looked, found) = black_box(scanner.scan(&opened, &cache, (&bundle, None), None));
+        assert_eq!((looked.len(), found.len()), (FILES, 0));
+    };
+    let read = median(|| {
+        scanner.reset();
+        scan(&mut scanner);
+    });
+    let known = median(|| scan(&mut scanner));
+
+    println!("{FILES} files in {DIRECTORIES} directories (a bundle holds at most {BUNDLE_FILES_MAX}):");
+    println!("  bare read and hash        {bare:>10.1?}");
+    println!("  scan that reads them all  {read:>10.1?}, {:.2} times the bare", ratio(read, bare));
+    println!("  scan that knows them      {known:>10.1?}, {:.2} times the bare", ratio(known, bare));
+}
+
+fn ratio(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() / b.as_secs_f64()
+}
+
+/// The median of several runs.
+fn median(mut work: impl FnMut()) -> Duration {
+    let mut times: Vec<Duration> = (0..9)
+        .map(|_| {
+            let start = Instant::now();
+            work();
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times[4]
+}
+
+/// Writes the files below `home`.
+fn bundle(home: &Path) -> Bundle {
+    let mut files = BTreeMap::new();
+    for n in 0..FILES {
+        let path = format!("repository/conf/bench/d{}/f{n}.properties", n % DIRECTORIES);
+        let content = format!("# file {n}\n{}", "key = value\n".repeat(300)).into_bytes();
+        let on_disk = home.join(&path);
+        fs::create_dir_all(on_disk.parent().unwrap()).unwrap();
+        fs::write(&on_disk, &content).unwrap();
+        #[cfg(unix)]
+        fs::set_permissions(&on_disk, std::os::unix::fs::PermissionsExt::from_mode(MODE)).unwrap();
+        let digest = Digest::of(&content);
+        let entry = FileEntry {
+            digest,
+            meaning: digest,
+            size: content.len() as u64,
+            mode: MODE,
+            drift: DriftPolicy::Enforce,
+            restart: RestartClass::Restart,
+            secret: false,
+            launch: false,
+        };
+        files.insert(HomePath::parse(&path).unwrap(), entry);
+    }
+    Bundle { files, service: service(home), hooks: Hooks::default() }
+}
+
+/// A scan needs to know where home is and which file is deployment.toml; the rest is the least that there can be.
+fn service(home: &Path) -> ServiceSettings {
+    let path = |text| HomePath::parse(text).unwrap();
+    let none = Duration::ZERO;
+    ServiceSettings {
+        product: "wso2is-7.2".to_owned(),
+        home: home.to_str().unwrap().to_owned(),
+        script_unix: path("bin/wso2server.sh"),
+        script_windows: path("bin/wso2server.bat"),
+        config_path: path("repository/conf/deployment.toml"),
+        args: Vec::new(),
+        env: BTreeMap::new(),
+        java_home: None,
+        run_user: None,
+        offset: 0,
+        ports: Vec::new(),
+        probes: Vec::new(),
+        ready_lines: Vec::new(),
+        start_deadline: none,
+        stop_deadline: none,
+        thresholds: Thresholds { period: none, failure: 1, success: 1, grace: none },
+        restart_policy: RestartPolicy { exits_max: 1, window: none, delay: none, delay_max: none },
+        unhealthy_restarts: false,
+        owned_keys: Vec::new(),
+        jdk: (17, None),
+    }
+}
