@@ -10,10 +10,12 @@ use fleet::{
     rollout::{Abort, ControlError, Rollout, RolloutRules, WaitReason, may_take_down},
     time::Timestamp,
 };
+use tokio::sync::oneshot;
 
 use crate::{
     coordinator::Coordinator,
     events::Draft,
+    sessions::CommandRefused,
     store::{
         CommitError, Key, StoreError, Transaction,
         records::{NodeRecord, Record as _, RolloutRecord},
@@ -25,6 +27,9 @@ use crate::{
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tries when somebody else commits at the same moment.
 const TRIES_MAX: usize = 8;
+
+/// A command that was handed over, or why it was not.
+type Sent = Result<oneshot::Receiver<(bool, String)>, CommandRefused>;
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +115,7 @@ impl Coordinator {
         insist: bool,
         actor: &str,
     ) -> Result<Outcome, StoreError> {
+        let taking_down = self.taking_down.lock().await;
         let snapshot = self.snapshot().await?;
         if !insist && let Some(reason) = beyond_budget(&snapshot, node) {
             return Ok(Outcome::Guarded(format!(
@@ -119,13 +125,27 @@ impl Coordinator {
         }
         let insisted = if insist { ", whatever else is down" } else { "" };
         let text = format!("{actor} restarts {node}{insisted}: {why}");
-        self.events.record(Draft::new((self.clock)(), "node-restart", text).of_node(node).by(actor)).await;
-        Ok(self.command(node, Command::Restart { why: why.to_owned() }).await)
+        let sent = self.live.command(node, Command::Restart { why: why.to_owned() });
+        drop(taking_down);
+        let event = Draft::new((self.clock)(), "node-restart", text).of_node(node).by(actor);
+        Ok(self.recorded(node, sent, event).await)
     }
 
     /// Hands a command to a node and waits for its answer.
     pub async fn command(&self, node: &NodeName, command: Command) -> Outcome {
-        let answer = match self.live.command(node, command) {
+        self.answered(node, self.live.command(node, command)).await
+    }
+
+    /// Events tell what was handed over, not what was only wished.
+    async fn recorded(&self, node: &NodeName, sent: Sent, event: Draft) -> Outcome {
+        if sent.is_ok() {
+            self.events.record(event).await;
+        }
+        self.answered(node, sent).await
+    }
+
+    async fn answered(&self, node: &NodeName, sent: Sent) -> Outcome {
+        let answer = match sent {
             Ok(answer) => answer,
             Err(refused) => {
                 // One that was applied and has not joined has no record yet, and is a node all the same.
@@ -160,6 +180,7 @@ impl Coordinator {
         insist: bool,
         (why, actor): (&str, &str),
     ) -> Result<Outcome, CommitError> {
+        let _taking_down = self.taking_down.lock().await;
         for _ in 0..TRIES_MAX {
             let entry = self.store.get(&Key::node(node)).await.map_err(CommitError::Refused)?;
             let Some(entry) = entry else { return Ok(unknown(node)) };
@@ -241,8 +262,9 @@ impl Coordinator {
                 (Command::RestoreDrift { path }, format!("{actor} restores {what} of {node}"))
             }
         };
-        self.events.record(Draft::new((self.clock)(), "drift-control", text).of_node(node).by(actor)).await;
-        self.command(node, command).await
+        let event = Draft::new((self.clock)(), "drift-control", text).of_node(node).by(actor);
+        let sent = self.live.command(node, command);
+        self.recorded(node, sent, event).await
     }
 
     /// Changes the course of a rollout.

@@ -46,6 +46,8 @@ pub struct Coordinator {
     pub clock: fn() -> Timestamp,
     /// Held while content is stored for a revision that is not committed yet, and while garbage is removed.
     pub applying: tokio::sync::Mutex<()>,
+    /// Held from the look at what is down to the order that takes a node down, so that two never rely on each other.
+    pub taking_down: tokio::sync::Mutex<()>,
     /// What others dial.
     pub address: String,
     /// Liveness.

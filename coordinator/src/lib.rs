@@ -160,6 +160,7 @@ pub async fn start(
         events,
         clock,
         applying: tokio::sync::Mutex::new(()),
+        taking_down: tokio::sync::Mutex::new(()),
         address: config.dial_address(bound),
         heartbeat: config.heartbeat.clone(),
         limits: config.limits.clone(),

@@ -115,6 +115,8 @@ async fn look(coordinator: &Arc<Coordinator>, asking: &mut Asking) -> Result<Loo
     if newest.is_none_or(|newest| newest.rollout.phase.is_end()) {
         return Ok(Look::Idle);
     }
+    // Until its steps are committed: an operator's restart counts what they take down, and they what it does.
+    let _taking_down = coordinator.taking_down.lock().await;
     let snapshot = coordinator.snapshot().await?;
     let Some(open) = snapshot.running_rollout() else { return Ok(Look::Idle) };
     let now = (coordinator.clock)();

@@ -40,6 +40,8 @@ struct Connected {
     pack: watch::Sender<Option<Digest>>,
     dismissed: CancellationToken,
     dismissal: watch::Sender<String>,
+    /// A restart was handed over and not answered: no report counts.
+    restarting: bool,
 }
 
 /// What is known of a connected node beyond its records.
@@ -51,7 +53,8 @@ pub struct LiveNode {
     pub last_heard: Timestamp,
     /// Its latest report, if one came on this session.
     pub observed: Option<Observed>,
-    /// A report of this session is stored: what the store holds is of the present, not of a session long ago.
+    /// A report of this session is stored, and since the last restart that was asked for: what the store holds is of the
+    /// present, not of a session long ago, nor of a server that is about to be stopped.
     pub reported: bool,
     /// Of the agent.
     pub agent_version: String,
@@ -89,7 +92,7 @@ impl Live {
         let session = nodes.sessions_total;
         let seat =
             Seat { session, commands: waiting, pack: wanted, dismissed: dismissed.clone(), dismissal: why };
-        let connected = Connected { session, node, commands, pack, dismissed, dismissal };
+        let connected = Connected { session, node, commands, pack, dismissed, dismissal, restarting: false };
         if let Some(old) = nodes.by_name.insert(name.clone(), connected) {
             old.dismiss("a newer session of this node began");
         }
@@ -125,14 +128,22 @@ impl Live {
         self.touch();
     }
 
-    /// Notes that the store holds what the node said in this session.
+    /// Notes that the store holds what the node said in this session; not while a restart is not answered.
     pub(super) fn stored(&self, name: &NodeName, session: u64) {
         let mut nodes = self.lock();
         let connected = nodes.by_name.get_mut(name).filter(|connected| connected.session == session);
-        let Some(connected) = connected.filter(|connected| !connected.node.reported) else { return };
+        let Some(connected) = connected.filter(|it| !it.node.reported && !it.restarting) else { return };
         connected.node.reported = true;
         drop(nodes);
         self.touch();
+    }
+
+    /// The restart that was handed over is answered: reports count again.
+    pub(super) fn restart_answered(&self, name: &NodeName, session: u64) {
+        let mut nodes = self.lock();
+        if let Some(connected) = nodes.by_name.get_mut(name).filter(|it| it.session == session) {
+            connected.restarting = false;
+        }
     }
 
     /// Ends a node's session, if it has one.
@@ -162,7 +173,8 @@ impl Live {
         self.changed.subscribe()
     }
 
-    /// Hands a command to a node's session; the answer comes from the agent.
+    /// Hands a command to a node's session; the answer comes from the agent. From a restart on the node counts as down,
+    /// until it has reported anew: nothing else may rely on a server that is about to be stopped.
     ///
     /// # Errors
     /// The node is not connected, or has too many commands waiting.
@@ -172,9 +184,13 @@ impl Live {
         command: Command,
     ) -> Result<oneshot::Receiver<(bool, String)>, CommandRefused> {
         let (answer, outcome) = oneshot::channel();
-        let nodes = self.lock();
-        let connected = nodes.by_name.get(name).ok_or(CommandRefused::NotConnected)?;
+        let mut nodes = self.lock();
+        let connected = nodes.by_name.get_mut(name).ok_or(CommandRefused::NotConnected)?;
+        let restarts = matches!(command, Command::Restart { .. });
         connected.commands.try_send((command, answer)).map_err(|_| CommandRefused::Busy)?;
+        if restarts {
+            (connected.restarting, connected.node.reported) = (true, false);
+        }
         Ok(outcome)
     }
 

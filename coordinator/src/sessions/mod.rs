@@ -20,7 +20,7 @@ use fleet::{
     time::Timestamp,
 };
 
-pub use live::{CommandAnswer, Live, LiveNode};
+pub use live::{CommandAnswer, CommandRefused, Live, LiveNode};
 pub use session::Session;
 
 use crate::store::StoreError;

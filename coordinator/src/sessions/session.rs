@@ -1,6 +1,10 @@
 //! The task of one session: one loop, one `select!`, and the store's work beside it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use fleet::{node::Command, time::Timestamp};
 use futures::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
@@ -153,6 +157,8 @@ struct Talk<I> {
     received: u64,
     outbox: Outbox,
     answers: BTreeMap<u64, CommandAnswer>,
+    /// Restarts that are not answered.
+    restarts: BTreeSet<u64>,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     loading: bool,
     saving: bool,
@@ -185,6 +191,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             received: 0,
             outbox: Outbox::default(),
             answers: BTreeMap::new(),
+            restarts: BTreeSet::new(),
             work: FuturesUnordered::new(),
             loading: false,
             saving: false,
@@ -334,6 +341,9 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
                 }
             }
             FromAgent::CommandResult { id, ok, detail } => {
+                if self.restarts.remove(&id) {
+                    self.on_restart_answered(ok);
+                }
                 if let Some(answer) = self.answers.remove(&id) {
                     // Whoever asked may have given up.
                     drop(answer.send((ok, detail)));
@@ -346,6 +356,9 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
     fn on_command(&mut self, command: Command, answer: CommandAnswer) {
         self.answers.retain(|_, answer| !answer.is_closed());
         if ANSWERS_MAX <= self.answers.len() {
+            if let Command::Restart { .. } = command {
+                self.on_restart_answered(false);
+            }
             // Of a gate it would be taken for the node's answer; that one is asked again.
             if !matches!(command, Command::Check(_)) {
                 drop(answer.send((false, "its agent has not answered earlier commands".to_owned())));
@@ -353,8 +366,21 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             return;
         }
         let id = rand::random();
+        if let Command::Restart { .. } = command {
+            self.restarts.insert(id);
+        }
         self.answers.insert(id, answer);
         self.outbox.put(ToAgent::Command { id, command });
+    }
+
+    /// If it restarts, what it reported before is of the server that ends.
+    fn on_restart_answered(&mut self, restarts: bool) {
+        if restarts {
+            self.reported = (false, false);
+        }
+        if self.restarts.is_empty() {
+            self.session.coordinator.live.restart_answered(&self.session.peer.name, self.seat.session);
+        }
     }
 
     fn on_record(&mut self, record: NodeRecord) {

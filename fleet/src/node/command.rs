@@ -73,7 +73,7 @@ impl Engine {
             }
             Service::Stopped | Service::Starting { .. } | Service::Running { .. } => {
                 self.look_before_restart(clock, out);
-                self.facts.restart_wanted = Some(format!("an operator asked for a restart: {why}"));
+                self.memory.restart = Some(format!("an operator asked for a restart: {why}"));
             }
             Service::Stopping { .. } => {}
         }

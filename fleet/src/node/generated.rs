@@ -159,7 +159,7 @@ impl Engine {
             Startable::Wait => return false,
             Startable::No(why) => why,
         };
-        self.facts.restart_wanted = None;
+        self.memory.restart = None;
         if self.generated.held.as_ref() != Some(&why) {
             self.notice(clock, "restart-held", &format!("the server is not restarted: {why}"), &[]);
             self.generated.held = Some(why.clone());

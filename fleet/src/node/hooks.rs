@@ -169,7 +169,7 @@ impl Engine {
     fn refuse_stop(&mut self, clock: Clock, detail: &str, out: &mut Out) {
         self.hooks.hold = Some(clock.now.after(STOP_AGAIN));
         self.hooks.again = None;
-        self.facts.restart_wanted = None;
+        self.memory.restart = None;
         let detail = format!("before_stop failed, so the server is not stopped: {detail}");
         self.notice(clock, "stop-refused", &detail, &[]);
         if self.is_attempting() && !self.wants_stopped() {
@@ -216,7 +216,8 @@ impl Engine {
         }
         let ready =
             matches!(self.service, Service::Running { .. }) && *self.health.verdict() == Verdict::Healthy;
-        if !ready {
+        // Put into service for a moment only to be taken out again.
+        if !ready || self.memory.restart.is_some() {
             return;
         }
         let Some(hook) = self.after_ready() else {
@@ -269,6 +270,9 @@ impl Engine {
         }
         if let Turn::Before { .. } | Turn::Drained { .. } = self.hooks.turn {
             return Verdict::Unknown("before_stop takes it out of service".to_owned());
+        }
+        if self.memory.restart.is_some() {
+            return Verdict::Unknown("it is about to be restarted".to_owned());
         }
         match (self.after_ready(), &self.hooks.failed) {
             (None, _) => Verdict::Healthy,

@@ -55,6 +55,9 @@ pub struct Memory {
     pub previous_good: VecDeque<Placed>,
     /// `after_ready` is owed: the bundle whose hooks took the server out of service, or whose launch begins it.
     pub owed: Option<Placed>,
+    /// The server that runs is to be restarted, for this reason: an operator was promised it, or it hangs. Until its
+    /// stop begins.
+    pub restart: Option<String>,
     /// Launches since the first start of the agent.
     pub starts_total: u64,
     /// Enforcement paused: reason and end.

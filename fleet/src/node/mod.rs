@@ -118,8 +118,6 @@ struct Facts {
     foreign_reads_old: bool,
     /// The switch that had been interrupted before the one under way began: undone, files are that mix again.
     interrupted: Option<Placed>,
-    /// An operator wants a restart, for this reason.
-    restart_wanted: Option<String>,
     /// The server was found running, not launched.
     adopted: bool,
     /// The last process whose end was told: a look that was under way may still show it.

@@ -105,7 +105,7 @@ impl Engine {
         self.facts.ready_line = false;
         self.facts.config_error = None;
         self.facts.healthy_since = None;
-        self.facts.restart_wanted = None;
+        self.memory.restart = None;
         self.launch_files_written();
         self.facts.adopted = false;
         // From now on, not from when it is heard of: a switch in between would be taken for what it has read.
@@ -137,7 +137,7 @@ impl Engine {
         if self.halts_start() {
             return self.stop(clock, process, "new files replace those that it is reading", out);
         }
-        if let Some(why) = self.facts.restart_wanted.clone() {
+        if let Some(why) = self.memory.restart.clone() {
             return self.stop(clock, process, &why, out);
         }
         // Once more for an attempt that came later and reads the same: without it, that one would never end.
@@ -168,8 +168,8 @@ impl Engine {
         if self.wants_stopped() {
             return self.stop(clock, process, "stopped as wanted", out);
         }
-        if self.facts.restart_wanted.is_some() && self.may_restart(clock, out) {
-            let why = self.facts.restart_wanted.clone().unwrap_or_default();
+        if self.memory.restart.is_some() && self.may_restart(clock, out) {
+            let why = self.memory.restart.clone().unwrap_or_default();
             return self.stop(clock, process, &why, out);
         }
         self.settle_files_read(clock, process, out);
@@ -216,7 +216,7 @@ impl Engine {
             return;
         }
         self.stopped_for();
-        self.facts.restart_wanted = None;
+        self.memory.restart = None;
         let deadline =
             self.settings().map_or(Duration::from_secs(120), |bundle| bundle.service.stop_deadline);
         out.push(Action::Stop(process.clone()));
@@ -295,6 +295,7 @@ impl Engine {
         let mut servers = servers.into_iter();
         match (servers.next(), servers.next()) {
             (None, _) => {
+                self.memory.restart = None;
                 if self.memory.process.take().is_some() {
                     self.notice(clock, "server-gone", "the server ended while the agent was away", &[]);
                 }
@@ -314,6 +315,12 @@ impl Engine {
     fn adopt(&mut self, clock: Clock, process: ProcessIdentity, out: &mut Out) {
         let Some(bundle) = self.settings() else { return };
         let known = self.memory.process.as_ref() == Some(&process);
+        if !known {
+            // Another server than the one that was to be restarted.
+            self.memory.restart = None;
+        } else if self.memory.restart.is_some() {
+            self.look_before_restart(clock, out);
+        }
         if !known && self.memory.written.is_some() && self.memory.written_at <= process.started {
             // Started after the last switch, so it read those files, whoever launched it.
             self.memory.running = self.memory.written;
@@ -384,6 +391,7 @@ impl Engine {
             return;
         }
         self.memory.process = None;
+        self.memory.restart = None;
         self.facts.ended = Some(process.clone());
         self.hooks.on_exit();
         if let Service::Stopping { .. } = self.service {
@@ -488,7 +496,7 @@ impl Engine {
         }
         let hangs = service.unhealthy_restarts && self.health.hangs(&service.thresholds);
         if hangs && matches!(self.service, Service::Running { .. }) {
-            self.facts.restart_wanted =
+            self.memory.restart =
                 Some("it does not answer, and the fleet asks for a restart then".to_owned());
         }
     }

@@ -66,9 +66,9 @@ pub(super) fn next_at<K: Ord, V>(walk: &mut Peekable<impl Iterator<Item = (K, V)
 
 impl NodeView<'_> {
     /// It serves, and nothing that was committed for it is still to happen. Everything else is down: unreachable,
-    /// unhealthy, unknown, stopped on purpose, or about to act on a commit, whoever made that.
+    /// unhealthy, unknown, stopped on purpose or about to be, or about to act on a commit, whoever made that.
     pub fn is_available(&self) -> bool {
-        self.connected && self.is_settled() && self.is_healthy()
+        self.connected && self.wish == RunWish::Running && self.is_settled() && self.is_healthy()
     }
 
     /// Its last report says that it serves. Unknown is not healthy.

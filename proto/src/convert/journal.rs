@@ -136,6 +136,7 @@ impl From<&Memory> for wire::Memory {
             commands: memory.commands.iter().copied().collect(),
             accepted: memory.accepted.iter().map(accepted_to_wire).collect(),
             owed: memory.owed.as_ref().map(Into::into),
+            restart: memory.restart.clone(),
         }
     }
 }
@@ -164,6 +165,7 @@ impl TryFrom<wire::Memory> for Memory {
             commands: memory.commands.into_iter().take(COMMANDS_MAX).collect(),
             accepted: memory.accepted.iter().map(accepted_from_wire).collect::<Result<_, _>>()?,
             owed: placed(memory.owed)?,
+            restart: memory.restart,
         })
     }
 }
@@ -222,6 +224,7 @@ mod tests {
             commands: VecDeque::from([4, 5]),
             accepted: BTreeMap::from([(HomePath::parse("a/b").unwrap(), Timestamp(7))]),
             owed: Some(placed(2)),
+            restart: Some("an operator asked for it".into()),
         };
         assert_eq!(decode_memory(&encode_memory(&memory)).unwrap(), memory);
         assert_eq!(decode_memory(&encode_memory(&Memory::default())).unwrap(), Memory::default());

@@ -39,6 +39,33 @@ async fn a_second_server_of_a_group_is_stopped_only_by_insisting() -> Result<()>
 }
 
 #[tokio::test]
+async fn of_two_restarts_at_the_same_moment_one_is_refused() -> Result<()> {
+    let small = Small::open().await?;
+    small.apply().await?;
+    let mut pids = Vec::new();
+    for node in NODES {
+        pids.push(pid(&small.ready(node).await?)?);
+    }
+    let operator = small.site.operator();
+    let restart = |node| operator.run(["node", "restart", node, "--yes"]);
+    let (one, other) = tokio::join!(restart("is-1"), restart("is-2"));
+    let (one, other) = (one?, other?);
+    let (refused, spared) = if one.code == 0 { (other, 1) } else { (one, 0) };
+    ensure!(refused.code == 3, "{refused:?}");
+    ensure_holds(&refused.said, &["max_unavailable = 1", "--now"])?;
+    let went = NODES[1 - spared];
+    until("a new server of the other", LIMIT, async || {
+        let node = operator.node(went).await?;
+        Ok((node["state"] == "ready" && pid(&node)? != pids[1 - spared]).then_some(()))
+    })
+    .await?;
+    ensure!(is_alive(pids[spared]), "both went down");
+    let events = operator.run(["events"]).await?;
+    ensure!(!events.out.contains(&format!("restarts {}", NODES[spared])), "{}", events.out);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_was_edited_in_a_pause_is_restored_on_request() -> Result<()> {
     let small = Small::open().await?;
     small.apply().await?;

@@ -133,12 +133,31 @@ fn an_agent_that_crashed_after_the_drain_enables_the_server_again() {
     assert!(before.text.ends_with("    hook 2 before_stop: /drain\n"), "{}", before.text);
     let memory = before.engine.memory().clone();
     assert!(memory.owed.is_some());
+    // It was restarted by somebody meanwhile: what was promised is done.
     let mut story = Story::begin(memory, &[&first, &second]);
-    story.at(1, "one is there", Event::Found(vec![process(10, 3000)]));
+    story.at(1, "another is there", Event::Found(vec![process(11, 4000)]));
     story.ready(2);
     assert!(story.text.contains("hook 1 after_ready: /enable\n"), "{}", story.text);
     story.at(3, "enabled", over(1, Ok("done")));
     assert_eq!(story.engine.observed().health, Verdict::Healthy);
+}
+
+#[test]
+fn a_promised_restart_is_kept_by_an_agent_that_comes_after() {
+    let first = hooked("a = 1", HookFailure::Abort);
+    let mut before = up(&first);
+    restart(&mut before);
+    let memory = before.engine.memory().clone();
+    let mut story = Story::begin(memory, &[&first]);
+    story.at(1, "it is there", Event::Found(vec![process(10, 3000)]));
+    story.ready(2);
+    assert!(!story.text.contains("hook"), "nothing is begun before the look: {}", story.text);
+    assert!(matches!(story.engine.observed().health, Verdict::Unknown(_)), "it is about to go");
+    story.at(3, "nothing is missing", Event::Generated(Looked::default()));
+    assert!(story.text.ends_with("    hook 1 before_stop: /drain\n"), "{}", story.text);
+    story.at(4, "drained", over(1, Ok("done")));
+    assert_eq!(story.engine.observed().service, ServiceState::Stopping, "{}", story.text);
+    assert_eq!(story.engine.memory().restart, None);
 }
 
 #[test]
