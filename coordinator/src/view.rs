@@ -166,6 +166,9 @@ impl Snapshot {
                 (true, true) => say("unreachable", "its agent is not connected"),
             };
         }
+        if live.is_some_and(|live| live.restarting) {
+            return say("unknown", "it was told to restart a moment ago");
+        }
         let Some(observed) = live.and_then(|live| live.observed.as_ref()) else {
             return say("unknown", "its agent is connected and has not reported yet");
         };

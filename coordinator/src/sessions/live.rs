@@ -41,7 +41,7 @@ struct Connected {
     dismissed: CancellationToken,
     dismissal: watch::Sender<String>,
     /// A restart was handed over and not answered: no report counts.
-    restarting: bool,
+    unanswered: bool,
 }
 
 /// What is known of a connected node beyond its records.
@@ -56,6 +56,8 @@ pub struct LiveNode {
     /// A report of this session is stored, and since the last restart that was asked for: what the store holds is of the
     /// present, not of a session long ago, nor of a server that is about to be stopped.
     pub reported: bool,
+    /// A restart was asked for, and nothing that is stored was said after it.
+    pub restarting: bool,
     /// Of the agent.
     pub agent_version: String,
     /// `linux-x86_64`.
@@ -92,7 +94,7 @@ impl Live {
         let session = nodes.sessions_total;
         let seat =
             Seat { session, commands: waiting, pack: wanted, dismissed: dismissed.clone(), dismissal: why };
-        let connected = Connected { session, node, commands, pack, dismissed, dismissal, restarting: false };
+        let connected = Connected { session, node, commands, pack, dismissed, dismissal, unanswered: false };
         if let Some(old) = nodes.by_name.insert(name.clone(), connected) {
             old.dismiss("a newer session of this node began");
         }
@@ -132,8 +134,8 @@ impl Live {
     pub(super) fn stored(&self, name: &NodeName, session: u64) {
         let mut nodes = self.lock();
         let connected = nodes.by_name.get_mut(name).filter(|connected| connected.session == session);
-        let Some(connected) = connected.filter(|it| !it.node.reported && !it.restarting) else { return };
-        connected.node.reported = true;
+        let Some(connected) = connected.filter(|it| !it.node.reported && !it.unanswered) else { return };
+        (connected.node.reported, connected.node.restarting) = (true, false);
         drop(nodes);
         self.touch();
     }
@@ -142,7 +144,7 @@ impl Live {
     pub(super) fn restart_answered(&self, name: &NodeName, session: u64) {
         let mut nodes = self.lock();
         if let Some(connected) = nodes.by_name.get_mut(name).filter(|it| it.session == session) {
-            connected.restarting = false;
+            connected.unanswered = false;
         }
     }
 
@@ -189,7 +191,8 @@ impl Live {
         let restarts = matches!(command, Command::Restart { .. });
         connected.commands.try_send((command, answer)).map_err(|_| CommandRefused::Busy)?;
         if restarts {
-            (connected.restarting, connected.node.reported) = (true, false);
+            connected.unanswered = true;
+            (connected.node.reported, connected.node.restarting) = (false, true);
         }
         Ok(outcome)
     }

@@ -100,6 +100,7 @@ fn live_node(now: Timestamp, hello: &Hello) -> LiveNode {
         last_heard: now,
         observed: None,
         reported: false,
+        restarting: false,
         agent_version: hello.agent_version.clone(),
         platform: hello.platform.clone(),
     }

@@ -53,6 +53,7 @@ async fn of_two_restarts_at_the_same_moment_one_is_refused() -> Result<()> {
     let (refused, spared) = if one.code == 0 { (other, 1) } else { (one, 0) };
     ensure!(refused.code == 3, "{refused:?}");
     ensure_holds(&refused.said, &["max_unavailable = 1", "--now"])?;
+    ensure!(!refused.said.contains("is ready"), "{refused:?}");
     let went = NODES[1 - spared];
     until("a new server of the other", LIMIT, async || {
         let node = operator.node(went).await?;
