@@ -11,27 +11,24 @@
     reason = "a benchmark reads a clock; the library does not"
 )]
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    hint::black_box,
-    path::Path,
-    time::{Duration, Instant},
-};
+#[path = "../../carbon/benches/timing/mod.rs"]
+mod timing;
+
+use std::{collections::BTreeMap, fs, hint::black_box, path::Path, time::Duration};
 
 use agent::{
     cache::Cache,
     files::{Home, Scanner},
 };
 use fleet::{
-    bundle::{
-        BUNDLE_FILES_MAX, Bundle, DriftPolicy, FileEntry, HomePath, RestartClass, RestartPolicy,
-        ServiceSettings, Thresholds,
-    },
+    bundle::{BUNDLE_FILES_MAX, Bundle, DriftPolicy, FileEntry, HomePath, RestartClass, ServiceSettings},
     call::Hooks,
     ids::Digest,
+    spec::{Sources, compose},
 };
+use timing::median;
 
+const RUNS: usize = 9;
 const FILES: usize = 10_000;
 const DIRECTORIES: usize = 100;
 const MODE: u32 = 0o640;
@@ -46,7 +43,7 @@ fn main() {
     // What changed a moment ago is read again by every scan; see `TICKS` of the scanner.
     std::thread::park_timeout(Duration::from_millis(500));
 
-    let bare = median(|| {
+    let bare = median(RUNS, || {
         for (path, entry) in &bundle.files {
             assert_eq!(Digest::of(&fs::read(home.join(path.as_str())).unwrap()), entry.digest);
         }
@@ -55,11 +52,11 @@ fn main() {
         let (looked, found) = black_box(scanner.scan(&opened, &cache, (&bundle, None), None));
         assert_eq!((looked.len(), found.len()), (FILES, 0));
     };
-    let read = median(|| {
+    let read = median(RUNS, || {
         scanner.reset();
         scan(&mut scanner);
     });
-    let known = median(|| scan(&mut scanner));
+    let known = median(RUNS, || scan(&mut scanner));
 
     println!("{FILES} files in {DIRECTORIES} directories (a bundle holds at most {BUNDLE_FILES_MAX}):");
     println!("  bare read and hash        {bare:>10.1?}");
@@ -69,19 +66,6 @@ fn main() {
 
 fn ratio(a: Duration, b: Duration) -> f64 {
     a.as_secs_f64() / b.as_secs_f64()
-}
-
-/// The median of several runs.
-fn median(mut work: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..9)
-        .map(|_| {
-            let start = Instant::now();
-            work();
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[4]
 }
 
 /// Writes the files below `home`.
@@ -111,30 +95,12 @@ fn bundle(home: &Path) -> Bundle {
     Bundle { files, service: service(home), hooks: Hooks::default() }
 }
 
-/// A scan needs to know where home is and which file is deployment.toml; the rest is the least that there can be.
+/// Of a node of a fleet of one.
 fn service(home: &Path) -> ServiceSettings {
-    let path = |text| HomePath::parse(text).unwrap();
-    let none = Duration::ZERO;
-    ServiceSettings {
-        product: "wso2is-7.2".to_owned(),
-        home: home.to_str().unwrap().to_owned(),
-        script_unix: path("bin/wso2server.sh"),
-        script_windows: path("bin/wso2server.bat"),
-        config_path: path("repository/conf/deployment.toml"),
-        args: Vec::new(),
-        env: BTreeMap::new(),
-        java_home: None,
-        run_user: None,
-        offset: 0,
-        ports: Vec::new(),
-        probes: Vec::new(),
-        ready_lines: Vec::new(),
-        start_deadline: none,
-        stop_deadline: none,
-        thresholds: Thresholds { period: none, failure: 1, success: 1, grace: none },
-        restart_policy: RestartPolicy { exits_max: 1, window: none, delay: none, delay_max: none },
-        unhealthy_restarts: false,
-        owned_keys: Vec::new(),
-        jdk: (17, None),
-    }
+    let fleet = format!(
+        "name = \"bench\"\n[groups.g]\nproduct = \"wso2is-7.2\"\n[nodes.n]\ngroup = \"g\"\nhost = \"h\"\nhome = {home:?}\n"
+    );
+    let sources = Sources([("fleet.toml".to_owned(), fleet.into_bytes())].into());
+    let fleet = compose(&sources).fleet.expect("the fleet is sound");
+    fleet.nodes.into_values().next().expect("it has a node").bundle.service
 }

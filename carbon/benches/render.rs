@@ -12,27 +12,16 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod timing;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use carbon::known::KnownKeys;
 use carbon::pack::RESOURCES;
 use carbon::{Inputs, Pack, render};
 use md5::{Digest, Md5};
-
-/// The median of several runs.
-fn median(runs: usize, mut work: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..runs)
-        .map(|_| {
-            let start = Instant::now();
-            work();
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[runs / 2]
-}
+use timing::median;
 
 fn main() {
     let Some(shared) = common::shared() else { return };

@@ -10,10 +10,13 @@
     reason = "a benchmark reads a clock; the library does not"
 )]
 
+#[path = "../../carbon/benches/timing/mod.rs"]
+mod timing;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     hint::black_box,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fleet::{
@@ -26,24 +29,13 @@ use fleet::{
     },
     time::Timestamp,
 };
+use timing::median;
 
+const RUNS: usize = 15;
 const GROUPS: usize = 50;
 const NODES: usize = 200;
 /// Rollouts that are kept.
 const PAST: usize = 10;
-
-/// The median of several runs.
-fn median(mut work: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..15)
-        .map(|_| {
-            let start = Instant::now();
-            work();
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[7]
-}
 
 struct Node {
     group: GroupName,
@@ -186,9 +178,9 @@ fn main() {
 
 fn measure(fleet: &Fleet, rollout: &Rollout, now: Timestamp, ready: usize) {
     let view = fleet.view();
-    let look = median(|| drop(black_box(plan(black_box(rollout), &view, now))));
-    let copy = median(|| drop(black_box(black_box(rollout).clone())));
-    let guess = median(|| {
+    let look = median(RUNS, || drop(black_box(plan(black_box(rollout), &view, now))));
+    let copy = median(RUNS, || drop(black_box(black_box(rollout).clone())));
+    let guess = median(RUNS, || {
         black_box(estimate(black_box(rollout), &view, now));
     });
     println!(
