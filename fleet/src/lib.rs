@@ -10,6 +10,7 @@ pub mod call;
 pub mod drift;
 pub mod finding;
 pub mod health;
+pub mod host;
 pub mod ids;
 pub mod import;
 pub mod lint;
