@@ -233,7 +233,7 @@ async fn exchange(
 ) -> Result<Bytes, String> {
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| format!("no HTTP: {}", crate::chain(&error)))?;
-    let driver = tokio::spawn(connection);
+    let driver = crate::task::spawn("connection of a call", connection);
     let answer = async {
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
         let address = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
@@ -354,8 +354,8 @@ async fn command(call: &CommandCall) -> Result<String, String> {
     let group = Group(child.id());
     let (out, err) = (Tail::default(), Tail::default());
     let readers = [
-        child.stdout.take().map(|pipe| tokio::spawn(out.clone().read(pipe))),
-        child.stderr.take().map(|pipe| tokio::spawn(err.clone().read(pipe))),
+        child.stdout.take().map(|pipe| crate::task::spawn("output of a call", out.clone().read(pipe))),
+        child.stderr.take().map(|pipe| crate::task::spawn("output of a call", err.clone().read(pipe))),
     ];
     let status = child.wait().await.map_err(|error| error.to_string())?;
     for reader in readers.into_iter().flatten() {

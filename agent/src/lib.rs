@@ -21,6 +21,7 @@ pub mod process;
 #[cfg(windows)]
 pub mod service;
 pub mod step;
+mod task;
 pub mod telemetry;
 pub mod tls;
 pub mod unit;

@@ -208,7 +208,7 @@ async fn get(
         Ok(parts) => parts,
         Err(error) => return failed("no HTTP", &error),
     };
-    let driver = tokio::spawn(connection);
+    let driver = crate::task::spawn("connection of a probe", connection);
     let request = http::Request::get(path)
         .header("host", format!("localhost:{port}"))
         .header("connection", "close")

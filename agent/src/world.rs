@@ -283,7 +283,7 @@ impl World {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        tokio::spawn(task);
+        crate::task::spawn("action", task);
     }
 
     fn probe(&mut self, probes: Vec<fleet::bundle::Probe>, process: ProcessIdentity) {
@@ -293,7 +293,7 @@ impl World {
         }
         let round = self.machine.probe(probes, process, self.watching.keystores.clone());
         let outcomes = self.outcomes.clone();
-        self.watching.probing = Some(tokio::spawn(async move {
+        self.watching.probing = Some(crate::task::spawn("probes", async move {
             let results = round.await;
             // Only fails when the agent is ending.
             drop(outcomes.send(Event::Probed(results)).await);

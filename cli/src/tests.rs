@@ -1,5 +1,7 @@
 //! Commands against a fake coordinator, as transcripts: what was typed, what was shown, how it ended, what was asked.
 
+#![allow(clippy::disallowed_methods, reason = "a panic of a task fails the test that waits for it")]
+
 use std::{
     fmt::Write as _,
     io::{self, Write},

@@ -9,7 +9,7 @@ use fleet::{
     ids::{FleetEpoch, FleetName, Revision, RolloutId},
     time::Timestamp,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     authority::Authority,
@@ -22,6 +22,7 @@ use crate::{
         CommitError, Key, Store, StoreError, Transaction,
         records::{Meta, Record as _},
     },
+    tasks::Tasks,
 };
 
 /// Shared by all tasks and calls.
@@ -60,8 +61,8 @@ pub struct Coordinator {
     pub node_certificate: Duration,
     /// Set when the coordinator is to end: sessions and streams say goodbye.
     pub stop: CancellationToken,
-    /// Every task; the coordinator ends when all have.
-    pub tracker: TaskTracker,
+    /// Every task; the coordinator ends when all have, or when a vital one fails.
+    pub tasks: Tasks,
 }
 
 /// Why a store is not this fleet's.

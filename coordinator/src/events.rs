@@ -7,12 +7,14 @@ use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 
 use fleet::{ids::NodeName, time::Timestamp};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use crate::store::{
-    CommitError, Key, Range, Store, StoreError, TRANSACTION_WRITES_MAX, Transaction, Version,
-    records::{EventRecord, Record as _},
+use crate::{
+    store::{
+        CommitError, Key, Range, Store, StoreError, TRANSACTION_WRITES_MAX, Transaction, Version,
+        records::{EventRecord, Record as _},
+    },
+    tasks::Tasks,
 };
 
 /// Events of one call to [`Events::append`].
@@ -90,15 +92,15 @@ impl Events {
     ///
     /// # Errors
     /// The store cannot say which event was the last.
-    pub async fn start(
-        store: Arc<dyn Store>,
-        keep: usize,
-        tracker: &TaskTracker,
-    ) -> Result<Self, StoreError> {
+    pub async fn start(store: Arc<dyn Store>, keep: usize, tasks: &Tasks) -> Result<Self, StoreError> {
         let next = next_seq(&*store).await?;
         let (appends, waiting) = mpsc::channel(WAITING_MAX);
         let keep = u64::try_from(keep).unwrap_or(u64::MAX);
-        tracker.spawn(Appender { store, next, keep }.run(waiting));
+        let appender = Appender { store, next, keep };
+        tasks.until_unused("events", async move {
+            appender.run(waiting).await;
+            Ok(())
+        });
         Ok(Self { appends })
     }
 

@@ -25,10 +25,11 @@ pub mod rpc;
 mod secrets;
 mod sessions;
 pub mod store;
+pub mod tasks;
 pub mod telemetry;
 mod view;
 
-use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use fleet::{ids::FleetEpoch, time::Timestamp};
@@ -39,7 +40,7 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use coordinator::open_meta;
@@ -53,6 +54,7 @@ use crate::{
     secrets::Vault,
     sessions::Live,
     store::{Embedded, Store, StoreError},
+    tasks::{TaskFailure, Tasks},
 };
 
 /// After the signal to stop, so long for what is under way.
@@ -92,6 +94,9 @@ pub enum RunError {
     /// The server.
     #[error(transparent)]
     Serve(#[from] rpc::ServeError),
+    /// A task that it cannot be without.
+    #[error(transparent)]
+    Task(#[from] TaskFailure),
 }
 
 /// Tells the time of day.
@@ -112,16 +117,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     private::create_dir(&config.data_dir).map_err(data_error)?;
     let address_file = config.data_dir.join("address");
     remove_if_there(&address_file).map_err(data_error)?;
-    let tracker = TaskTracker::new();
+    let tasks = Tasks::new(stop);
     let file = private::open(&config.data_dir.join("store.redb")).map_err(data_error)?;
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(file, &tracker)?);
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(file, &tasks)?);
     let authority = Arc::new(Authority::open(&config.data_dir.join("ca"), &config.fleet, wall_clock())?);
 
     let listen_error = |source| RunError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
     let bound = listener.local_addr().map_err(listen_error)?;
     let parts = (store, authority, wall_clock as Clock);
-    let coordinator = start(&config, bound, parts, (tracker, stop.clone())).await?;
+    let coordinator = start(&config, bound, parts, tasks).await?;
     context::ensure(&config.data_dir.join("operator"), &coordinator, config.certificates.operator)
         .map_err(data_error)?;
     let connections = accept(&coordinator, &config, listener)?;
@@ -143,12 +148,12 @@ pub async fn start(
     config: &Config,
     bound: SocketAddr,
     (store, authority, clock): (Arc<dyn Store>, Arc<Authority>, Clock),
-    (tracker, stop): (TaskTracker, CancellationToken),
+    tasks: Tasks,
 ) -> Result<Arc<Coordinator>, RunError> {
     let path = config.data_dir.join("secrets.key");
     let vault = Vault::open(&path, &config.fleet).map_err(|source| RunError::DataDir { path, source })?;
     let epoch = open_meta(&*store, &config.fleet, FleetEpoch(rand::random())).await?;
-    let events = Events::start(store.clone(), config.history.events, &tracker).await?;
+    let events = Events::start(store.clone(), config.history.events, &tasks).await?;
     Ok(Arc::new(Coordinator {
         fleet: config.fleet.clone(),
         epoch,
@@ -166,8 +171,8 @@ pub async fn start(
         limits: config.limits.clone(),
         history: config.history.clone(),
         node_certificate: config.certificates.node,
-        stop,
-        tracker,
+        stop: tasks.stop().clone(),
+        tasks,
     }))
 }
 
@@ -184,44 +189,59 @@ pub fn accept<L: Listen>(
     listener: L,
 ) -> Result<Connections<L>, RunError> {
     let tls = Arc::new(ArcSwap::from_pointee(new_tls(coordinator, config)?));
-    coordinator.tracker.spawn(rollouts::run(coordinator.clone()));
-    coordinator.tracker.spawn(garbage::run(coordinator.clone()));
-    coordinator.tracker.spawn(packs::run(coordinator.clone()));
-    coordinator.tracker.spawn(rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
+    let tasks = &coordinator.tasks;
+    tasks.vital("rollouts", rollouts::run(coordinator.clone()));
+    tasks.vital("garbage", garbage::run(coordinator.clone()));
+    tasks.vital("packs", packs::run(coordinator.clone()));
+    tasks.vital("server certificate", rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
     let (fleet, clock) = (config.fleet.clone(), coordinator.clock);
     let acceptor = Acceptor { listener, tls, fleet, clock, limits: config.limits.clone() };
-    Ok(acceptor.start(&coordinator.tracker, coordinator.stop.clone()))
+    Ok(acceptor.start(tasks))
 }
 
 /// Serves `connections` until the coordinator is told to stop, then lets what is under way finish.
 ///
 /// # Errors
-/// What ended it.
+/// What ended it, above all the failure of a vital task.
 pub async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     coordinator: Arc<Coordinator>,
     connections: mpsc::Receiver<io::Result<listener::Connection<S>>>,
 ) -> Result<(), RunError> {
-    let (tracker, stop) = (coordinator.tracker.clone(), coordinator.stop.clone());
-    let mut serving = Box::pin(rpc::serve(coordinator, ReceiverStream::new(connections)));
+    let tasks = coordinator.tasks.clone();
+    let serving = rpc::serve(coordinator, ReceiverStream::new(connections));
+    let outcome = until_stopped(serving, &tasks, STOP_TIMEOUT).await;
+    // A failure ends what is still running too.
+    tasks.stop().cancel();
+    outcome
+}
+
+/// Waits for the server and all tasks to end, but not longer than `patience` after the signal to stop.
+async fn until_stopped(
+    serving: impl Future<Output = Result<(), rpc::ServeError>>,
+    tasks: &Tasks,
+    patience: Duration,
+) -> Result<(), RunError> {
+    let stop = tasks.stop();
+    let finished = async {
+        serving.await?;
+        // Without the signal the server ends only by an error, so this changes nothing for a clean stop.
+        stop.cancel();
+        tasks.ended().await;
+        Ok(())
+    };
     let give_up = async {
         stop.cancelled().await;
         notify(&[sd_notify::NotifyState::Stopping]);
-        tokio::time::sleep(STOP_TIMEOUT).await;
+        tokio::time::sleep(patience).await;
     };
-    tokio::pin!(give_up);
     tokio::select! {
-        served = &mut serving => served?,
-        () = &mut give_up => warn!("Some connections did not end in time; stopping without them"),
+        outcome = finished => outcome,
+        failure = tasks.failed() => Err(failure.into()),
+        () = give_up => {
+            warn!("Some connections or tasks did not end in time; stopping without them");
+            Ok(())
+        }
     }
-    // Without the signal the server ends only by an error, so this is the way out in any case.
-    stop.cancel();
-    drop(serving);
-    tracker.close();
-    tokio::select! {
-        () = tracker.wait() => {}
-        () = &mut give_up => warn!("Some tasks did not end in time; stopping without them"),
-    }
-    Ok(())
 }
 
 fn new_tls(coordinator: &Coordinator, config: &Config) -> Result<ServerConfig, RunError> {
@@ -268,4 +288,30 @@ fn notify(states: &[sd_notify::NotifyState<'_>]) {
 /// An error and its causes in one line.
 pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
     rpc::chain(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending() -> impl Future<Output = Result<(), rpc::ServeError>> {
+        std::future::pending()
+    }
+
+    #[tokio::test]
+    async fn a_connection_and_a_task_that_do_not_end_hold_up_a_stop_only_for_a_while() {
+        let tasks = Tasks::new(CancellationToken::new());
+        tasks.stop().cancel();
+        until_stopped(pending(), &tasks, Duration::from_millis(1)).await.unwrap();
+        tasks.spawn("stuck", std::future::pending::<()>());
+        until_stopped(async { Ok(()) }, &tasks, Duration::from_millis(1)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_failure_of_a_vital_task_is_the_coordinators() {
+        let tasks = Tasks::new(CancellationToken::new());
+        tasks.vital("rollouts", async { panic!("a defect") });
+        let error = until_stopped(pending(), &tasks, STOP_TIMEOUT).await.unwrap_err();
+        assert!(error.to_string().contains("rollouts"), "{error}");
+    }
 }

@@ -23,10 +23,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
-    time::Sleep,
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
@@ -34,12 +33,15 @@ use crate::{
     authority::{Authority, IssuedPair},
     config::Limits,
     identity::{Peer, peer_of},
+    tasks::Tasks,
 };
 
 /// Connections whose handshake is done and that the server has not taken yet.
 const READY_MAX: usize = 64;
 /// Who has no certificate has this long on one connection: enough to enrol, too little to fill the place.
 const ANONYMOUS_MAX: Duration = Duration::from_secs(60);
+/// After the signal to stop, an enrolment that is under way has this long to end.
+const ANONYMOUS_STOP: Duration = Duration::from_secs(1);
 /// After its certificate has ended a connection is cut; until then its session may say goodbye.
 const EXPIRY_GRACE: Duration = Duration::from_secs(10);
 /// After a failed accept, usually for want of file descriptors.
@@ -104,7 +106,7 @@ impl Listen for TcpListener {
 pub struct Connection<S> {
     stream: TlsStream<S>,
     peer: Peer,
-    end: Pin<Box<Sleep>>,
+    end: Pin<Box<dyn Future<Output = ()> + Send>>,
     // Held as long as the connection lives, which is what bounds their number.
     _permit: OwnedSemaphorePermit,
 }
@@ -133,35 +135,26 @@ pub struct Acceptor<L> {
 
 impl<L: Listen> Acceptor<L> {
     /// Starts accepting; the answer is the stream of connections that tonic serves.
-    pub fn start(
-        self,
-        tracker: &TaskTracker,
-        stop: CancellationToken,
-    ) -> mpsc::Receiver<io::Result<Connection<L::Socket>>> {
+    pub fn start(self, tasks: &Tasks) -> mpsc::Receiver<io::Result<Connection<L::Socket>>> {
         let (ready, connections) = mpsc::channel(READY_MAX);
-        let handshakes = tracker.clone();
-        tracker.spawn(self.accept_all(handshakes, ready, stop));
+        tasks.vital("connections", self.accept_all(tasks.clone(), ready));
         connections
     }
 
-    async fn accept_all(
-        self,
-        tracker: TaskTracker,
-        ready: mpsc::Sender<io::Result<Connection<L::Socket>>>,
-        stop: CancellationToken,
-    ) {
+    async fn accept_all(self, tasks: Tasks, ready: mpsc::Sender<io::Result<Connection<L::Socket>>>) {
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let handshakes = Arc::new(Semaphore::new(self.limits.handshakes));
-        while let Some((socket, address, permit)) = self.next_socket(&slots, &stop).await {
+        while let Some((socket, address, permit)) = self.next_socket(&slots, tasks.stop()).await {
             let handshake = Handshake {
                 tls: TlsAcceptor::from(self.tls.load_full()),
                 fleet: self.fleet.clone(),
                 clock: self.clock,
                 timeout: self.limits.handshake_timeout,
+                stop: tasks.stop().clone(),
                 permits: handshakes.clone(),
             };
             let ready = ready.clone();
-            tracker.spawn(async move {
+            tasks.spawn("handshake", async move {
                 if let Some(connection) = handshake.run((socket, address), permit).await {
                     // The server has ended: the connection goes with it.
                     drop(ready.send(Ok(connection)).await);
@@ -202,6 +195,7 @@ struct Handshake {
     fleet: FleetName,
     clock: fn() -> Timestamp,
     timeout: Duration,
+    stop: CancellationToken,
     permits: Arc<Semaphore>,
 }
 
@@ -229,7 +223,7 @@ impl Handshake {
         };
         match peer_of(stream.get_ref().1.peer_certificates(), &self.fleet) {
             Ok(peer) => {
-                let end = Box::pin(tokio::time::sleep(self.lifetime(&peer)));
+                let end = self.end_of(&peer);
                 Some(Connection { stream, peer, end, _permit: permit })
             }
             Err(error) => {
@@ -241,13 +235,25 @@ impl Handshake {
 }
 
 impl Handshake {
-    fn lifetime(&self, peer: &Peer) -> Duration {
-        let until = |not_after: Timestamp| not_after.since((self.clock)()) + EXPIRY_GRACE;
-        match peer {
-            Peer::Anonymous => ANONYMOUS_MAX,
-            Peer::Node(node) => until(node.not_after),
-            Peer::Operator(operator) => until(operator.not_after),
-        }
+    /// When a connection is cut, whatever is under way on it.
+    fn end_of(&self, peer: &Peer) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let not_after = match peer {
+            Peer::Node(node) => node.not_after,
+            Peer::Operator(operator) => operator.not_after,
+            Peer::Anonymous => {
+                let stop = self.stop.clone();
+                return Box::pin(async move {
+                    // A stop waits for agents and operators, who close idle connections when they are asked to.
+                    // A stranger may never do so.
+                    let stopped = async {
+                        stop.cancelled().await;
+                        tokio::time::sleep(ANONYMOUS_STOP).await;
+                    };
+                    drop(tokio::time::timeout(ANONYMOUS_MAX, stopped).await);
+                });
+            }
+        };
+        Box::pin(tokio::time::sleep(not_after.since((self.clock)()) + EXPIRY_GRACE))
     }
 }
 

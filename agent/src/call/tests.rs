@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "a panic of a task fails the test that waits for it")]
+
 #[cfg(unix)]
 use fleet::call::{Hook, HookFailure};
 use fleet::spec::Secret;

@@ -78,7 +78,7 @@ impl Files {
             generated: generated::Reader::default(),
             reader: PackReader::default(),
         };
-        tokio::spawn(async move {
+        crate::task::spawn("files", async move {
             let mut next = None;
             loop {
                 let job = next.take();

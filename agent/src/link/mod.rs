@@ -125,7 +125,7 @@ impl Link {
             packs,
             events: events.clone(),
         };
-        tokio::spawn(task.run());
+        crate::task::spawn("link", task.run());
         Ok(Self { report, epoch, orders, channel: channels, clock: clocks, cache, events, obtaining: None })
     }
 
@@ -163,7 +163,7 @@ impl Link {
         let obtaining =
             content::Obtaining { target, size, cache: self.cache.clone(), channel: self.channel.clone() };
         let events = self.events.clone();
-        self.obtaining = Some(tokio::spawn(async move {
+        self.obtaining = Some(crate::task::spawn("fetch", async move {
             // Only fails when the agent is ending.
             drop(events.send(obtaining.run().await).await);
         }));

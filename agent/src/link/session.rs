@@ -230,7 +230,7 @@ impl Session {
         }
         if let Some(digest) = Digest::from_slice(digest) {
             let at = task.packs.borrow().clone();
-            self.giving = Some(tokio::spawn(give(digest, at, self.channel.clone())));
+            self.giving = Some(crate::task::spawn("pack", give(digest, at, self.channel.clone())));
         }
     }
 

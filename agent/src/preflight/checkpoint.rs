@@ -60,7 +60,7 @@ impl Checkpoint {
         }
         let subject = self.subject(&bundle);
         let (cache, events, machine) = (self.cache.clone(), self.events.clone(), self.machine.clone());
-        let task = tokio::spawn(async move {
+        let task = crate::task::spawn("preflight", async move {
             let settings = subject.settings.clone();
             let facts = machine.gather(subject).await;
             match judge(&facts, &settings, (&bundle, &cache)).await {

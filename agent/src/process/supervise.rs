@@ -71,7 +71,7 @@ impl Processes {
         };
         let Script { child, output_from } = script;
         let holder = child.id().and_then(ScriptId::of).map_or(Holder::Nobody, Holder::Script);
-        let reaper = tokio::spawn(stop::reap(child));
+        let reaper = crate::task::spawn("reaper", stop::reap(child));
         let console = self.console.clone();
         self.follow_launch(bundle, holder, (console, output_from)).await;
         // Not awaited to its end: a script that nobody can end must not keep this task.

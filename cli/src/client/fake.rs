@@ -1,6 +1,8 @@
 //! A coordinator made of prepared answers, over a real connection on loopback: what the commands' tests talk to. It
 //! remembers what was asked.
 
+#![allow(clippy::disallowed_methods, reason = "a panic of a task fails the test that waits for it")]
+
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex},

@@ -69,7 +69,7 @@ impl AgentLink for Link {
         let (outbound, messages) = mpsc::channel(1);
         let session = Session::new(self.coordinator.clone(), peer, Box::pin(inbound), outbound);
         let (end, ended) = mpsc::channel(1);
-        self.coordinator.tracker.spawn(async move {
+        self.coordinator.tasks.spawn("session", async move {
             if let Err(error) = session.run().await {
                 // The agent may be gone already.
                 drop(end.send(Err(session_status(&error))).await);
@@ -96,7 +96,7 @@ impl AgentLink for Link {
         }
         let (chunks, waiting) = mpsc::channel(CHUNKS_WAITING);
         let coordinator = self.coordinator.clone();
-        self.coordinator.tracker.spawn(async move { send_all(&coordinator, &wanted, &chunks).await });
+        self.coordinator.tasks.spawn("fetch", async move { send_all(&coordinator, &wanted, &chunks).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(waiting))))
     }
 

@@ -57,7 +57,7 @@ where
         .build_v1()?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<AgentLinkServer<link::Link>>().await;
-    coordinator.tracker.spawn(watch_health(coordinator.clone(), health));
+    coordinator.tasks.vital("health", watch_health(coordinator.clone(), health));
     let link = AgentLinkServer::new(link::Link::new(coordinator.clone()));
     let enrolment = EnrolmentServer::new(enrolment::Enrolment::new(coordinator.clone()));
     let secrets = SecretsServer::new(secrets::Keeper::new(coordinator.clone()));

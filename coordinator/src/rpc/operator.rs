@@ -186,8 +186,10 @@ impl Operator for Console {
         let (intent, sources, packs) = upload::read(request.into_inner(), limits, &operator).await?;
         // Once begun, an apply is not undone by a caller who goes away: half of it would be no use to anybody.
         let coordinator = self.coordinator.clone();
-        let applying =
-            self.coordinator.tracker.spawn(async move { coordinator.apply(sources, &packs, &intent).await });
+        let applying = self
+            .coordinator
+            .tasks
+            .spawn("apply", async move { coordinator.apply(sources, &packs, &intent).await });
         let applied = applying.await.map_err(|_| Status::internal("the apply ended unexpectedly"))?;
         Ok(Response::new(apply_reply(applied.map_err(|error| apply_failed(&error))?)))
     }
@@ -207,7 +209,8 @@ impl Operator for Console {
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
         let operator = operator_of(&self.coordinator, &request)?;
         let (sender, receiver) = mpsc::channel(1);
-        self.coordinator.tracker.spawn(follow::statuses(self.coordinator.clone(), operator, sender));
+        let statuses = follow::statuses(self.coordinator.clone(), operator, sender);
+        self.coordinator.tasks.spawn("status stream", statuses);
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -347,7 +350,8 @@ impl Operator for Console {
         let operator = operator_of(&self.coordinator, &request)?;
         let request = request.into_inner();
         let (sender, receiver) = mpsc::channel(STREAM_WAITING);
-        self.coordinator.tracker.spawn(follow::events(self.coordinator.clone(), operator, request, sender));
+        let events = follow::events(self.coordinator.clone(), operator, request, sender);
+        self.coordinator.tasks.spawn("event stream", events);
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 

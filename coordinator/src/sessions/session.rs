@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use fleet::{node::Command, time::Timestamp};
+use fleet::{ids::NodeName, node::Command, time::Timestamp};
 use futures::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
@@ -81,16 +81,30 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Session<I> {
         let (seen, seen_version) = load_seen(&coordinator, &self.peer).await?;
         let node = live_node((coordinator.clock)(), &hello);
         let seat = coordinator.live.enter(&self.peer.name, node);
-        let (name, session) = (self.peer.name.clone(), seat.session);
+        let name = self.peer.name.clone();
+        let seated = Seated { coordinator, name: name.clone(), session: seat.session };
         info!(node = %name, version = hello.agent_version, "An agent connected");
         let mut talk = Talk::new(self, seat, changes, (record, seen, seen_version));
         talk.greet(hello);
         let outcome = talk.run().await;
-        coordinator.live.leave(&name, session);
+        drop(seated);
         talk.finish().await;
         let why = outcome.as_ref().err().map_or_else(|| "it left".to_owned(), ToString::to_string);
         info!(node = %name, why, "An agent is gone");
         outcome
+    }
+}
+
+/// Gives up the seat when it is dropped, so that a panic leaves no node behind that seems to be connected.
+struct Seated {
+    coordinator: Arc<Coordinator>,
+    name: NodeName,
+    session: u64,
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.coordinator.live.leave(&self.name, self.session);
     }
 }
 
@@ -219,7 +233,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
                 "An agent obeys another store; was this one restored or made anew?");
             let event = Draft::new(self.wall(), "other-epoch", text).of_node(&self.session.peer.name);
             let events = coordinator.events.clone();
-            coordinator.tracker.spawn(async move { events.record(event).await });
+            coordinator.tasks.spawn("event", async move { events.record(event).await });
         }
         let coordinator = &self.session.coordinator;
         self.outbox.put(ToAgent::Welcome {

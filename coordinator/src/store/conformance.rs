@@ -6,12 +6,13 @@ use fleet::{
     ids::{Digest, NodeName, Revision},
     time::Timestamp,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     CommitError, Embedded, Failing, Fault, Key, LeaseGrant, Memory, Order, Range, Store,
     TRANSACTION_WRITES_MAX, Transaction, VALUE_MAX, blobs,
 };
+use crate::tasks::Tasks;
 
 fn node(name: &str) -> Key {
     Key::node(&NodeName::parse(name).unwrap())
@@ -21,7 +22,7 @@ fn engines(dir: &std::path::Path) -> [(&'static str, Arc<dyn Store>); 3] {
     let file = crate::private::open(&dir.join("store.redb")).unwrap();
     [
         ("memory", Arc::new(Memory::new())),
-        ("embedded", Arc::new(Embedded::open(file, &TaskTracker::new()).unwrap())),
+        ("embedded", Arc::new(Embedded::open(file, &Tasks::new(CancellationToken::new())).unwrap())),
         ("failing, without a script", Arc::new(Failing::new(Memory::new()))),
     ]
 }
@@ -158,14 +159,13 @@ mod rules {
 #[tokio::test]
 async fn an_embedded_store_keeps_what_it_answered_and_its_versions_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let tracker = TaskTracker::new();
+    let tasks = Tasks::new(CancellationToken::new());
     let open =
-        || Embedded::open(crate::private::open(&dir.path().join("store.redb")).unwrap(), &tracker).unwrap();
+        || Embedded::open(crate::private::open(&dir.path().join("store.redb")).unwrap(), &tasks).unwrap();
     let store = open();
     let before = store.commit(Transaction::default().put(Key::revision(Revision(1)), "1")).await.unwrap();
     drop(store);
-    tracker.close();
-    tracker.wait().await;
+    tasks.ended().await;
     let store = open();
     assert_eq!(store.get(&Key::revision(Revision(1))).await.unwrap().unwrap().version, before);
     let after = store.commit(Transaction::default().put(Key::meta(), "2")).await.unwrap();

@@ -11,12 +11,12 @@ use fleet::time::Timestamp;
 use futures::{FutureExt as _, future::BoxFuture};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::task::TaskTracker;
 
 use super::{
     CommitError, Entry, Key, LeaseGrant, Order, Range, Read, Store, StoreError, Transaction, Version, Write,
     lease, memory, watchers::Watchers,
 };
+use crate::tasks::Tasks;
 
 const ENTRIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("entries");
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
@@ -42,7 +42,7 @@ impl Embedded {
     ///
     /// # Errors
     /// The file is in use by another process, is not a store, or cannot be written.
-    pub fn open(file: File, tracker: &TaskTracker) -> Result<Self, StoreError> {
+    pub fn open(file: File, tasks: &Tasks) -> Result<Self, StoreError> {
         let failed = |error: redb::Error| StoreError::new("open its file", error);
         let backend = redb::backends::FileBackend::new(file).map_err(|error| failed(error.into()))?;
         let database = redb::Builder::new().create_with_backend(backend);
@@ -53,7 +53,7 @@ impl Embedded {
         let (writer, jobs) = mpsc::channel(WAITING_MAX);
         let (database_of_writer, watchers_of_writer) = (database.clone(), watchers.clone());
         // Ends by itself when the store is dropped and with it the only sender; the file is free only then.
-        tracker.spawn(write_all(database_of_writer, watchers_of_writer, jobs));
+        tasks.until_unused("store writer", write_all(database_of_writer, watchers_of_writer, jobs));
         Ok(Self { database, writer, watchers })
     }
 
@@ -79,7 +79,11 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
     Ok(())
 }
 
-async fn write_all(database: Arc<Database>, watchers: Arc<Watchers>, mut jobs: mpsc::Receiver<Job>) {
+async fn write_all(
+    database: Arc<Database>,
+    watchers: Arc<Watchers>,
+    mut jobs: mpsc::Receiver<Job>,
+) -> Result<(), String> {
     while let Some(first) = jobs.recv().await {
         let mut batch = vec![first];
         while batch.len() < WAITING_MAX
@@ -89,12 +93,10 @@ async fn write_all(database: Arc<Database>, watchers: Arc<Watchers>, mut jobs: m
         }
         let (database, watchers) = (database.clone(), watchers.clone());
         let writing = tokio::task::spawn_blocking(move || write_and_answer(&database, &watchers, batch));
-        if let Err(error) = writing.await {
-            // Callers learn it by their lost answers.
-            tracing::error!(%error, "The store's writer failed; no more is written");
-            return;
-        }
+        // Callers learn it by their lost answers.
+        writing.await.map_err(|error| error.to_string())?;
     }
+    Ok(())
 }
 
 fn write_and_answer(database: &Database, watchers: &Watchers, batch: Vec<Job>) {

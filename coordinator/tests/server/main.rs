@@ -1,7 +1,9 @@
 //! The whole coordinator inside the test, over real TLS.
 #![allow(clippy::unwrap_used, reason = "in a test, a step that fails is the finding")]
+#![allow(clippy::disallowed_methods, reason = "a panic of a task fails the test that awaits it")]
 
 mod crash;
+mod ends;
 mod identity;
 mod introspection;
 mod operator;

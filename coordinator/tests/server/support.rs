@@ -16,12 +16,16 @@ use proto::wire::{
         operator_client::OperatorClient, secrets_client::SecretsClient, upload::Part,
     },
 };
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tempfile::TempDir;
 use tokio::{
+    net::TcpStream,
     process::{Child, Command},
     sync::{mpsc, watch},
     task::JoinHandle,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -141,6 +145,27 @@ impl TestCoordinator {
         };
         let uri = format!("https://{}", context.address);
         Channel::from_shared(uri).unwrap().tls_config(tls)?.connect().await
+    }
+
+    /// A TLS connection on which nothing is said, with or without a certificate and its key.
+    pub async fn raw(&self, identity: Option<(&str, &str)>) -> TlsStream<TcpStream> {
+        let context = self.context();
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(context.authority_pem.as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let config = config.unwrap().with_root_certificates(roots);
+        let config = match identity {
+            Some((certificate, key)) => {
+                let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                config.with_client_auth_cert(chain, key).unwrap()
+            }
+            None => config.with_no_client_auth(),
+        };
+        let socket = TcpStream::connect(&context.address).await.unwrap();
+        let name = socket.peer_addr().unwrap().ip().into();
+        TlsConnector::from(Arc::new(config)).connect(name, socket).await.unwrap()
     }
 
     pub async fn operator(&self) -> OperatorClient<Channel> {

@@ -23,6 +23,7 @@ use coordinator::{
         Key, Memory, Store, Transaction, blobs,
         records::{Assigned, NodeRecord, Record as _, Target},
     },
+    tasks::Tasks,
 };
 use fleet::{
     bundle::{
@@ -37,7 +38,7 @@ use fleet::{
 use proto::convert::link::encode_bundle;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 pub const CONFIG: &str = "repository/conf/deployment.toml";
 /// Written only for a launch.
@@ -294,7 +295,8 @@ pub fn node() -> NodeName {
 }
 
 async fn serve(directory: &Path, lease: &OffsetLease) -> Result<(Arc<Coordinator>, CancellationToken)> {
-    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    let stop = CancellationToken::new();
+    let tasks = Tasks::new(stop.clone());
     let mut bound = None;
     for index in 0..8 {
         // A connection that is being closed may still hold one of them.
@@ -317,7 +319,7 @@ async fn serve(directory: &Path, lease: &OffsetLease) -> Result<(Arc<Coordinator
     let authority = Arc::new(Authority::open(&config.data_dir.join("ca"), &config.fleet, now)?);
     let bound = listener.local_addr()?;
     let parts = (store, authority, coordinator::wall_clock as coordinator::Clock);
-    let coordinator = coordinator::start(&config, bound, parts, (tracker.clone(), stop.clone())).await?;
+    let coordinator = coordinator::start(&config, bound, parts, tasks.clone()).await?;
     let server =
         coordinator.authority.issue_server(&config.server_names(), (now, config.certificates.server))?;
     let tls = Arc::new(ArcSwap::from_pointee(tls_config(&coordinator.authority, &server)?));
@@ -328,7 +330,7 @@ async fn serve(directory: &Path, lease: &OffsetLease) -> Result<(Arc<Coordinator
         limits: config.limits.clone(),
         clock: coordinator::wall_clock,
     };
-    let connections = acceptor.start(&tracker, stop.clone());
+    let connections = acceptor.start(&tasks);
     let serving = coordinator.clone();
     tokio::spawn(async move { coordinator::rpc::serve(serving, ReceiverStream::new(connections)).await });
     Ok((coordinator, stop))

@@ -18,6 +18,7 @@ use coordinator::{
         Embedded, Key, Range, Store as _, Transaction,
         records::{Meta, Record as _},
     },
+    tasks::Tasks,
 };
 use fleet::{
     ids::{FleetEpoch, FleetName, Generation, Revision, RolloutId},
@@ -27,7 +28,7 @@ use fleet::{
 };
 use proto::{convert::journal::encode_memory, wire::operator::StatusReply};
 use serde::{Deserialize, Serialize};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     operator::{Operator, newest, nodes_in},
@@ -262,7 +263,7 @@ fn alone<T>(work: impl Future<Output = T>) -> T {
 fn open(file: &Path) -> Embedded {
     let mut options = fs::OpenOptions::new();
     let file = options.create(true).truncate(false).read(true).write(true).open(file).unwrap();
-    Embedded::open(file, &TaskTracker::new()).unwrap()
+    Embedded::open(file, &Tasks::new(CancellationToken::new())).unwrap()
 }
 
 #[test]

@@ -19,6 +19,7 @@ use coordinator::{
     authority::{Authority, IssuedPair},
     config::Config,
     store::{Embedded, Store},
+    tasks::Tasks,
 };
 use fleet::{
     ids::{Generation, NodeName},
@@ -26,7 +27,7 @@ use fleet::{
 };
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::watch;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     machine::{Modelled, Shared, wall_clock},
@@ -195,18 +196,18 @@ impl Site {
              [certificates]\nnode = \"7000d\"\nserver = \"7000d\"\n"
         );
         let config = Config::parse(&text).map_err(|refusal| format!("{refusal:?}"))?;
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let tasks = Tasks::new(CancellationToken::new());
         let mut options = fs::OpenOptions::new();
         let file =
             options.create(true).truncate(false).read(true).write(true).open(data.join("store.redb"))?;
-        let inner = Embedded::open(file, &tracker)?;
+        let inner = Embedded::open(file, &tasks)?;
         let store: Arc<dyn Store> =
             Arc::new(Slow { inner, delay: self.commit_delay, committed: self.committed.clone() });
         let authority = Arc::new(Authority::open(&data.join("ca"), &config.fleet, wall_clock())?);
         let port = Port(turmoil::net::TcpListener::bind(("0.0.0.0", PORT)).await?);
         let bound = port.0.local_addr()?;
         let parts = (store, authority, wall_clock as coordinator::Clock);
-        let coordinator = coordinator::start(&config, bound, parts, (tracker, stop)).await?;
+        let coordinator = coordinator::start(&config, bound, parts, tasks).await?;
         self.hand_out(&coordinator).await?;
         let connections = coordinator::accept(&coordinator, &config, port)?;
         Ok(coordinator::serve(coordinator, connections).await?)

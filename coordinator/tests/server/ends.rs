@@ -1,0 +1,86 @@
+//! How a coordinator ends: loudly when it cannot go on, and cleanly whoever is still connected.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use coordinator::{
+    RunError,
+    authority::Authority,
+    config::Config,
+    store::{CommitError, Entry, Key, LeaseGrant, Memory, Range, Read, Store, Transaction, Version},
+    tasks::Tasks,
+    wall_clock,
+};
+use fleet::{ids::RolloutId, time::Timestamp};
+use futures::future::BoxFuture;
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{PATIENCE, TestCoordinator};
+
+/// A store that has a defect: reading rollouts panics once it is armed.
+struct Panicking {
+    inner: Memory,
+    armed: AtomicBool,
+}
+
+impl Store for Panicking {
+    fn get(&self, key: &Key) -> Read<'_, Option<Entry>> {
+        self.inner.get(key)
+    }
+
+    fn range(&self, range: Range) -> Read<'_, Vec<Entry>> {
+        assert!(!(self.armed.load(Ordering::SeqCst) && range.prefix == Key::ROLLOUTS), "a planted defect");
+        self.inner.range(range)
+    }
+
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Version, CommitError>> {
+        self.inner.commit(transaction)
+    }
+
+    fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
+        self.inner.watch(prefix)
+    }
+
+    fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {
+        self.inner.lease(name, holder, term)
+    }
+
+    fn health(&self) -> Read<'_, ()> {
+        self.inner.health()
+    }
+}
+
+#[tokio::test]
+async fn a_panic_where_rollouts_are_executed_ends_the_coordinator() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("fleet = \"acme\"\ndata_dir = {:?}\nlisten = \"127.0.0.1:0\"\n", dir.path());
+    let config = Config::parse(&text).unwrap();
+    let store = Arc::new(Panicking { inner: Memory::new(), armed: AtomicBool::new(false) });
+    let authority = Arc::new(Authority::open(&dir.path().join("ca"), &config.fleet, wall_clock()).unwrap());
+    let listener = TcpListener::bind(config.listen).await.unwrap();
+    let bound = listener.local_addr().unwrap();
+    let parts = (store.clone() as Arc<dyn Store>, authority, wall_clock as coordinator::Clock);
+    let tasks = Tasks::new(CancellationToken::new());
+    let coordinator = coordinator::start(&config, bound, parts, tasks).await.unwrap();
+    let connections = coordinator::accept(&coordinator, &config, listener).unwrap();
+    store.armed.store(true, Ordering::SeqCst);
+    // Wakes whoever executes rollouts.
+    store.commit(Transaction::default().delete(Key::rollout(RolloutId(1)))).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, coordinator::serve(coordinator, connections)).await;
+    let error = ended.expect("it must not live on without its rollouts").unwrap_err();
+    assert!(matches!(&error, RunError::Task(failure) if failure.why.contains("a planted defect")), "{error}");
+}
+
+#[tokio::test]
+async fn a_stranger_who_stays_connected_does_not_keep_a_stop_from_being_clean() {
+    let coordinator = TestCoordinator::start().await;
+    let stranger = coordinator.raw(None).await;
+    coordinator.stop().await;
+    drop(stranger);
+}
