@@ -34,7 +34,9 @@ impl Tone {
         match word {
             "ready" | "healthy" | "running" | "done" => Tone::Good,
             "unreachable" | "unhealthy" | "failed" | "gave-up" | "refused" | "aborted" | "rolled-back"
-            | "foreign" | "return-failed" | "backing-off" | "error" | "expired" => Tone::Bad,
+            | "foreign" | "return-failed" | "return-unseen" | "backing-off" | "error" | "expired" => {
+                Tone::Bad
+            }
             "pending" | "skipped" | "superseded" | "idle" | "not-in-fleet" | "info" => Tone::Faint,
             _ => Tone::Doubtful,
         }

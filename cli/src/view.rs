@@ -501,7 +501,7 @@ pub struct RolloutGroup {
 pub struct RolloutNode {
     pub node: String,
     /// `pending`, `sent`, `written`, `restarting`, `soaking`, `returning`, `ready`, `failed`, `rolled-back`,
-    /// `return-failed` or `skipped`.
+    /// `return-failed`, `return-unseen` or `skipped`.
     pub state: String,
     pub detail: String,
     pub since: When,
@@ -522,7 +522,7 @@ pub struct TimeInState {
 impl RolloutNode {
     /// It is not what it should be, and nothing more is tried.
     pub fn has_failed(&self) -> bool {
-        matches!(self.state.as_str(), "failed" | "return-failed")
+        matches!(self.state.as_str(), "failed" | "return-failed" | "return-unseen")
     }
 
     /// Nothing more will happen to it.

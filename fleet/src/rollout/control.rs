@@ -1,7 +1,7 @@
 //! What operators do to a rollout: pure transitions, each with the reason it may be refused for. The coordinator
 //! commits the result like a plan, then plans.
 
-use super::state::{Pause, Phase, Rollout, StepState};
+use super::state::{Blind, Pause, Phase, Rollout, StepState};
 use crate::{ids::RolloutId, time::Timestamp};
 
 /// Why a transition was refused.
@@ -100,6 +100,7 @@ impl Rollout {
         let mut next = Rollout { paused: None, ..self.clone() };
         // The progress clock does not blame the nodes for the time in which nobody was allowed to go on.
         next.groups.values_mut().for_each(|group| group.progress = at);
+        next.forget_blind();
         Ok(next)
     }
 
@@ -118,7 +119,14 @@ impl Rollout {
             Abort::Leave => Phase::Stopping { why, aborted: true },
             Abort::Return => Phase::RollingBack { why },
         };
-        Ok(Rollout { phase, paused: None, ..self.clone() })
+        let mut next = Rollout { phase, paused: None, ..self.clone() };
+        next.forget_blind();
+        Ok(next)
+    }
+
+    /// Forgets for how long groups could not be judged: from now on they are waited for anew.
+    pub(super) fn forget_blind(&mut self) {
+        self.groups.values_mut().for_each(|group| group.blind = Blind::default());
     }
 
     /// Cuts short the soak, and the wait for a promotion, of every group whose wave under way is through. Never skips

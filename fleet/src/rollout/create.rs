@@ -6,7 +6,8 @@ use super::{
     gate::Gates,
     policy::{FleetPolicy, RolloutPolicy},
     state::{
-        Flight, FlightStage, GroupRollout, Phase, Rollout, Spent, StepKind, StepRecord, StepState, Target,
+        Blind, Flight, FlightStage, GroupRollout, Phase, Rollout, Spent, StepKind, StepRecord, StepState,
+        Target,
     },
     view::{FleetView, NodeView},
 };
@@ -104,6 +105,7 @@ impl NewRollout {
                 wave_ready: None,
                 promoted: None,
                 progress: self.at,
+                blind: Blind::default(),
                 gates: goal.gates,
                 verdicts: Vec::new(),
             };
@@ -188,6 +190,7 @@ fn entry_state(goal: &NodeGoal, node: Option<&NodeView<'_>>, at: Timestamp) -> O
             written: None,
             stage: FlightStage::Sent,
             since: at,
+            blind: Blind::default(),
         })),
     }
 }

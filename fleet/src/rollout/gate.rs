@@ -7,7 +7,7 @@
 
 use super::{
     policy::OnFailure,
-    state::{GroupRollout, Phase, Rollout},
+    state::{Blind, GroupRollout, Phase, Rollout},
 };
 use crate::{
     ids::{Digest, GroupName, NodeName},
@@ -160,6 +160,7 @@ impl GroupRollout {
     pub(super) fn leave_wave(&mut self, now: Timestamp) {
         self.wave += 1;
         self.wave_ready = None;
+        self.blind = Blind::default();
         self.progress = now;
         self.verdicts.retain(|verdict| verdict.failure.is_some());
         let surplus = self.verdicts.len().saturating_sub(VERDICTS_MAX);

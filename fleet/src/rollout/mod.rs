@@ -65,10 +65,11 @@ pub use gate::{Ask, GATE_NAME_MAX, GATES_MAX, Gate, GateOn, GateVerdict, Gates};
 pub use plan::{Plan, Step, plan};
 pub use policy::{FleetPolicy, OnFailure, Promotion, RolloutPolicy, Share};
 pub use state::{
-    Flight, FlightStage, GroupRollout, Pause, Phase, Rollout, Spent, StepKind, StepRecord, StepState, Target,
+    Blind, Flight, FlightStage, GroupRollout, Pause, Phase, Rollout, Spent, StepKind, StepRecord, StepState,
+    Target,
 };
 pub use tally::may_take_down;
-pub use view::{FleetView, NodeView, RunWish};
+pub use view::{FleetView, NodeView, RunWish, Standing};
 pub use wait::{NAMES_MAX, WaitReason};
 pub use window::{Cron, Overrun, Window, WindowUse};
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::{
     policy::RolloutPolicy,
-    state::{Flight, FlightStage, StepKind, StepRecord, StepState},
-    view::{NodeView, RunWish},
+    state::{Blind, Flight, FlightStage, StepKind, StepRecord, StepState},
+    view::{NodeView, RunWish, Standing},
 };
 use crate::{
     observed::{Attempt, Observed, ServiceState, Stage, Verdict},
@@ -44,6 +44,11 @@ pub(super) fn observe(record: &mut StepRecord, node: Option<&NodeView<'_>>, cloc
                     record.state = StepState::Skipped { why };
                     return true;
                 }
+            }
+            if node.connected {
+                flight.blind.end(clocks.now);
+            } else {
+                flight.blind.begin(clocks.now);
             }
             let before = flight.stage;
             if let Some(end) = advance(flight, node, clocks) {
@@ -88,6 +93,7 @@ fn advance(flight: &mut Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> Opt
         let stage = reached(flight, node, observed);
         if FlightStage::Written <= stage && flight.written.is_none() {
             flight.written = Some(clocks.now);
+            flight.blind = Blind::default();
         }
         if stage != flight.stage {
             flight.stage = stage;
@@ -155,10 +161,7 @@ fn failed(flight: &Flight, now: Timestamp, why: String) -> StepState {
 
 fn overdue(flight: &Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> Option<StepState> {
     let policy = clocks.policy;
-    // Only a node that is heard can be called unhealthy; silence is the progress deadline's business.
-    let unhealthy = flight.written.filter(|_| node.connected && flight.stage < FlightStage::Soaking);
-    if let Some(written) = unhealthy.filter(|written| policy.healthy_deadline < clocks.now.since(*written)) {
-        let elapsed = clocks.now.since(written);
+    if let Some(elapsed) = unhealthy_for(flight, node, clocks) {
         return Some(failed(flight, clocks.now, not_healthy(node, elapsed)));
     }
     let idle = clocks.now.since(flight.since.max(clocks.progress));
@@ -166,7 +169,9 @@ fn overdue(flight: &Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> Option<
         return None;
     }
     match (flight.kind, node.connected) {
-        (StepKind::RollBack, false) => Some(StepState::Skipped {
+        (StepKind::RollBack, false) => Some(StepState::ReturnUnseen {
+            generation: flight.generation,
+            at: clocks.now,
             why: format!(
                 "it is not connected; its last good bundle is committed as generation {} and takes effect when it returns",
                 flight.generation
@@ -177,6 +182,27 @@ fn overdue(flight: &Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> Option<
             Some(failed(flight, clocks.now, format!("not connected, no progress for {}", Human(idle))))
         }
     }
+}
+
+/// How long a node that is heard has had its files in force without becoming healthy, if that is too long. The time in
+/// which it was not connected does not count. A node whose agent cannot say (it was away, or served until a moment ago
+/// and its agent has just started) gets as much time again.
+fn unhealthy_for(flight: &Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> Option<Duration> {
+    let (policy, now) = (clocks.policy, clocks.now);
+    let elapsed = now.since(flight.written?).saturating_sub(flight.blind.total(now));
+    let deadline = policy.healthy_deadline;
+    let is_late = match node.standing() {
+        Standing::Away => false,
+        // Healthy again and again, and never for long enough.
+        Standing::Serves if flight.stage == FlightStage::Soaking => {
+            deadline * 2 + policy.min_healthy_time < elapsed
+        }
+        Standing::Unclear(_) if !flight.blind.spent.is_zero() || now.since(flight.since) <= deadline => {
+            deadline * 2 < elapsed
+        }
+        Standing::Serves | Standing::Unclear(_) | Standing::Fails(_) => deadline < elapsed,
+    };
+    is_late.then_some(elapsed)
 }
 
 fn not_healthy(node: &NodeView<'_>, elapsed: Duration) -> String {

@@ -1,6 +1,7 @@
 //! The planner: one look at a rollout and the fleet, and what follows.
 
 mod gates;
+mod soak;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,10 +12,10 @@ use super::{
     gate::Ask,
     observe::{Clocks, observe},
     policy::{OnFailure, Promotion},
-    state::{Flight, FlightStage, Phase, Rollout, StepKind, StepRecord, StepState, Target},
+    state::{Blind, Flight, FlightStage, Phase, Rollout, StepKind, StepRecord, StepState, Target},
     tally::Tally,
-    view::{FleetView, NodeView, RunWish, next_at},
-    wait::{WaitReason, first_names},
+    view::{FleetView, NodeView, next_at},
+    wait::{Names, WaitReason, first_names},
     window::{Overrun, WindowUse},
 };
 use crate::{
@@ -209,7 +210,8 @@ impl<'a> Planner<'a> {
                 }
         };
         if members.iter().any(holds) {
-            self.group_mut(name).wave_ready = None;
+            let group = self.group_mut(name);
+            (group.wave_ready, group.blind) = (None, Blind::default());
             return false;
         }
         let promoted = group.promoted.is_some_and(|promoted| wave <= promoted);
@@ -240,40 +242,6 @@ impl<'a> Planner<'a> {
 
     fn group_mut(&mut self, name: &GroupName) -> &mut super::state::GroupRollout {
         self.next.groups.get_mut(name).expect("members are only listed for groups that take part")
-    }
-
-    /// Watches a wave whose nodes are through. `true`: nothing was restarted, or all stayed healthy long enough.
-    fn soak(&mut self, name: &GroupName, watched: &[&'a NodeName]) -> bool {
-        let mut restarted = false;
-        for node_name in watched {
-            let StepState::Ready { generation, restarted: true, .. } = *self.state(node_name) else {
-                continue;
-            };
-            restarted = true;
-            let Some(node) = self.node(node_name) else { continue };
-            if !node.connected {
-                self.group_mut(name).wave_ready = None;
-                self.waiting.push(WaitReason::SoakBlind { group: name.clone(), node: (*node_name).clone() });
-                return false;
-            }
-            if !node.is_healthy() && node.wish == RunWish::Running {
-                let why = format!("stopped being healthy while its wave soaked: {}", health_of(node));
-                let at = self.now;
-                if let Some(record) = self.next.steps.get_mut(*node_name) {
-                    record.state = StepState::Failed { generation, at, why };
-                }
-                continue;
-            }
-        }
-        let (now, group) = (self.now, self.group_mut(name));
-        let since = *group.wave_ready.get_or_insert(now);
-        let left = group.policy.soak.saturating_sub(now.since(since));
-        if restarted && !left.is_zero() {
-            let wave = group.wave + 1;
-            self.waiting.push(WaitReason::Soak { group: name.clone(), wave, left });
-            return false;
-        }
-        true
     }
 
     // --- failures ---
@@ -314,7 +282,10 @@ impl<'a> Planner<'a> {
             }
         }
         match worst {
-            Some((OnFailure::RollBack, why)) => self.next.phase = Phase::RollingBack { why },
+            Some((OnFailure::RollBack, why)) => {
+                self.next.phase = Phase::RollingBack { why };
+                self.next.forget_blind();
+            }
             Some((OnFailure::Stop, why)) => self.next.phase = Phase::Stopping { why, aborted: false },
             Some((OnFailure::Continue, _)) | None => {}
         }
@@ -435,6 +406,7 @@ impl<'a> Planner<'a> {
             written: None,
             stage: FlightStage::Sent,
             since: self.now,
+            blind: Blind::default(),
         });
         if let Some(group) = self.next.groups.get_mut(&record.group) {
             group.progress = self.now;
@@ -458,6 +430,7 @@ impl<'a> Planner<'a> {
             StepState::Pending
             | StepState::RolledBack { .. }
             | StepState::ReturnFailed { .. }
+            | StepState::ReturnUnseen { .. }
             | StepState::Skipped { .. } => false,
         };
         // What became ready is not given up for a bundle that has just failed to come back elsewhere.
@@ -476,7 +449,7 @@ impl<'a> Planner<'a> {
             given.steps.keys().filter_map(|name| self.owed(name).map(|target| (name, target))).collect();
         // Nodes that are in trouble go first and in any order; those that serve return after their dependents.
         let (serving, troubled): (Vec<_>, Vec<_>) =
-            owed.into_iter().partition(|(name, _)| matches!(self.state(name), StepState::Ready { .. }));
+            owed.into_iter().partition(|(name, _)| self.may_serve(name));
         for (name, target) in troubled {
             self.send_return(name, target, &mut tally);
         }
@@ -495,13 +468,53 @@ impl<'a> Planner<'a> {
                 away.entry(group).or_default().push(name);
             }
         }
-        for (group, nodes) in away {
-            let (group, count) = (group.clone(), nodes.len());
-            self.waiting.push(WaitReason::Unreachable {
-                group,
-                nodes: first_names(nodes.into_iter()),
-                count,
-            });
+        self.wait_for_return(&away);
+    }
+
+    /// Whether a node that is to return may be serving with its new bundle: it was ready, or it vanished while its
+    /// last word was that it serves.
+    fn may_serve(&self, name: &NodeName) -> bool {
+        match self.state(name) {
+            StepState::Ready { .. } => true,
+            StepState::Failed { .. } => {
+                self.node(name).is_some_and(|node| !node.connected && node.is_healthy())
+            }
+            StepState::Pending
+            | StepState::InFlight(_)
+            | StepState::RolledBack { .. }
+            | StepState::ReturnFailed { .. }
+            | StepState::ReturnUnseen { .. }
+            | StepState::Skipped { .. } => false,
+        }
+    }
+
+    /// Waits for nodes that are to return and are not connected, each group as long as its progress may take.
+    fn wait_for_return(&mut self, away: &BTreeMap<&'a GroupName, Vec<&'a NodeName>>) {
+        let (given, now) = (self.given, self.now);
+        for name in given.groups.keys() {
+            let group = self.group_mut(name);
+            let Some(nodes) = away.get(name) else {
+                group.blind.end(now);
+                continue;
+            };
+            group.blind.begin(now);
+            if group.blind.total(now) <= group.policy.progress_deadline {
+                let nodes_named = first_names(nodes.iter().copied());
+                self.waiting.push(WaitReason::Unreachable {
+                    group: name.clone(),
+                    nodes: nodes_named,
+                    count: nodes.len(),
+                });
+                continue;
+            }
+            for node in nodes {
+                let Some(record) = self.next.steps.get_mut(*node) else { continue };
+                let generation = record.state.generation().unwrap_or_default();
+                let why = format!(
+                    "it is not connected and keeps generation {generation} of this rollout until somebody applies again"
+                );
+                record.state = StepState::ReturnUnseen { generation, at: now, why };
+            }
         }
     }
 
@@ -593,10 +606,21 @@ impl<'a> Planner<'a> {
                     return;
                 }
                 let kept = self.count(|state| matches!(state, StepState::Ready { .. }));
+                let mut rest = String::new();
                 if 0 < failed + kept {
-                    Phase::Failed { why: format!("{why}; {} could not be returned", failed + kept) }
-                } else {
-                    Phase::RolledBack { why: why.clone() }
+                    rest = format!("; {} could not be returned", failed + kept);
+                }
+                let unseen = |(name, record): (&'_ NodeName, &'_ StepRecord)| {
+                    matches!(record.state, StepState::ReturnUnseen { .. }).then(|| name.clone())
+                };
+                let unseen: Vec<NodeName> = self.next.steps.iter().filter_map(unseen).collect();
+                if !unseen.is_empty() {
+                    rest =
+                        format!("{rest}; not connected, so it is not known to be back: {}", Names(&unseen));
+                }
+                match rest.as_str() {
+                    "" => Phase::RolledBack { why: why.clone() },
+                    rest => Phase::Failed { why: format!("{why}{rest}") },
                 }
             }
             _ => return,
@@ -610,15 +634,6 @@ impl<'a> Planner<'a> {
         self.waiting.clear();
         self.next.phase = end;
         self.next.ended = Some(self.now);
-    }
-}
-
-fn health_of(node: &NodeView<'_>) -> String {
-    use crate::observed::Verdict;
-    let Some(observed) = node.observed else { return "it never reported".to_owned() };
-    match &observed.health {
-        Verdict::Unhealthy(why) | Verdict::Unknown(why) => why.clone(),
-        Verdict::Healthy => observed.service_reason.clone(),
     }
 }
 

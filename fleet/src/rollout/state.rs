@@ -137,6 +137,8 @@ pub struct GroupRollout {
     pub promoted: Option<u32>,
     /// When a node of this group last got further.
     pub progress: Timestamp,
+    /// How long nobody could judge the wave under way, or reach the nodes that are to return.
+    pub blind: Blind,
     /// What its nodes are asked after each wave, if anything.
     pub gates: Option<Gates>,
     /// Answers of the wave under way, and failures of earlier ones that were tolerated.
@@ -287,6 +289,37 @@ pub struct Flight {
     pub stage: FlightStage,
     /// Since when.
     pub since: Timestamp,
+    /// How long the node was not connected. The healthy deadline does not count this time.
+    pub blind: Blind,
+}
+
+/// How long a node's state was unknown. The time is added up over all its absences, so that one that comes and goes
+/// cannot hold up a rollout for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Blind {
+    /// When the present absence began, if there is one.
+    pub since: Option<Timestamp>,
+    /// The absences before it.
+    pub spent: Duration,
+}
+
+impl Blind {
+    /// An absence begins or goes on.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        self.since.get_or_insert(now);
+    }
+
+    /// The absence is over, if there was one.
+    pub(super) fn end(&mut self, now: Timestamp) {
+        if let Some(since) = self.since.take() {
+            self.spent += now.since(since);
+        }
+    }
+
+    /// All absences up to now.
+    pub(super) fn total(&self, now: Timestamp) -> Duration {
+        self.spent + self.since.map_or(Duration::ZERO, |since| now.since(since))
+    }
 }
 
 /// How far a node is.
@@ -330,6 +363,15 @@ pub enum StepState {
         /// Why, for people.
         why: String,
     },
+    /// It should return and is not connected. Nobody knows what it runs, so the rollout ends without it.
+    ReturnUnseen {
+        /// The node's number for what was last committed for it.
+        generation: Generation,
+        /// When the rollout stopped waiting for it.
+        at: Timestamp,
+        /// What it has and what happens when it is back, for people.
+        why: String,
+    },
     /// Takes no part any more.
     Skipped {
         /// Why, for people.
@@ -353,6 +395,7 @@ impl StepState {
             StepState::Failed { .. } => "failed",
             StepState::RolledBack { .. } => "rolled-back",
             StepState::ReturnFailed { .. } => "return-failed",
+            StepState::ReturnUnseen { .. } => "return-unseen",
             StepState::Skipped { .. } => "skipped",
         }
     }
@@ -365,7 +408,8 @@ impl StepState {
             StepState::Ready { at, .. }
             | StepState::Failed { at, .. }
             | StepState::RolledBack { at, .. }
-            | StepState::ReturnFailed { at, .. } => Some(*at),
+            | StepState::ReturnFailed { at, .. }
+            | StepState::ReturnUnseen { at, .. } => Some(*at),
         }
     }
 
@@ -377,7 +421,8 @@ impl StepState {
             StepState::Ready { generation, .. }
             | StepState::Failed { generation, .. }
             | StepState::RolledBack { generation, .. }
-            | StepState::ReturnFailed { generation, .. } => Some(*generation),
+            | StepState::ReturnFailed { generation, .. }
+            | StepState::ReturnUnseen { generation, .. } => Some(*generation),
         }
     }
 
@@ -386,6 +431,7 @@ impl StepState {
         match self {
             StepState::Failed { why, .. }
             | StepState::ReturnFailed { why, .. }
+            | StepState::ReturnUnseen { why, .. }
             | StepState::Skipped { why } => Some(why),
             StepState::Pending
             | StepState::InFlight(_)

@@ -19,6 +19,19 @@ pub enum RunWish {
     Stopped,
 }
 
+/// Whether a node serves, as far as its last word tells. Unknown is neither healthy nor failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It is connected, and its server runs and is healthy.
+    Serves,
+    /// Its agent says that the server does not do its job, and why.
+    Fails(String),
+    /// Its agent cannot say yet, and why: it has just started, or the server is being restarted.
+    Unclear(String),
+    /// Its agent is not connected.
+    Away,
+}
+
 /// Of a node's last restarts, how many say how long the next takes.
 const RESTARTS_WEIGHED: usize = 5;
 
@@ -76,6 +89,21 @@ impl NodeView<'_> {
         self.observed.is_some_and(|observed| {
             observed.service == ServiceState::Running && observed.health == Verdict::Healthy
         })
+    }
+
+    /// What can be said of its server now.
+    pub fn standing(&self) -> Standing {
+        let observed = match self.observed {
+            _ if !self.connected => return Standing::Away,
+            None => return Standing::Unclear("it never reported".to_owned()),
+            Some(observed) => observed,
+        };
+        match &observed.health {
+            Verdict::Healthy if observed.service == ServiceState::Running => Standing::Serves,
+            Verdict::Healthy => Standing::Unclear(observed.service_reason.clone()),
+            Verdict::Unknown(why) => Standing::Unclear(why.clone()),
+            Verdict::Unhealthy(why) => Standing::Fails(why.clone()),
+        }
     }
 
     /// The agent has ended its work on the newest commit, well or badly.

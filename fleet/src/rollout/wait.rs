@@ -105,12 +105,16 @@ pub enum WaitReason {
         /// How many.
         count: usize,
     },
-    /// A wave cannot be watched, because one of its nodes is not connected.
+    /// A wave cannot be watched, because nobody knows whether one of its nodes serves.
     SoakBlind {
         /// Which group.
         group: GroupName,
-        /// Which node.
+        /// The first such node.
         node: NodeName,
+        /// Why its agent cannot say; `None`: it is not connected.
+        why: Option<String>,
+        /// Until it counts as failed.
+        left: Duration,
     },
     /// Outside the maintenance windows.
     Window {
@@ -156,6 +160,15 @@ pub const NAMES_MAX: usize = 5;
 /// At most [`NAMES_MAX`] of `nodes`.
 pub(super) fn first_names<'a>(nodes: impl Iterator<Item = &'a NodeName>) -> Vec<NodeName> {
     nodes.take(NAMES_MAX).cloned().collect()
+}
+
+/// Names for a sentence: the first few, and how many more there are.
+pub(super) struct Names<'a>(pub &'a [NodeName]);
+
+impl fmt::Display for Names<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_names(f, &self.0[..NAMES_MAX.min(self.0.len())], self.0.len())
+    }
 }
 
 fn write_names(f: &mut fmt::Formatter<'_>, names: &[NodeName], count: usize) -> fmt::Result {
@@ -209,8 +222,13 @@ impl fmt::Display for WaitReason {
                 write!(f, "{group}: not connected: ")?;
                 write_names(f, nodes, *count)
             }
-            WaitReason::SoakBlind { group, node } => {
-                write!(f, "{group} cannot soak: {node} is not connected")
+            WaitReason::SoakBlind { group, node, why, left } => {
+                write!(f, "{group} cannot soak: {node} ")?;
+                match why {
+                    None => f.write_str("is not connected")?,
+                    Some(why) => write!(f, "cannot be judged: {why}")?,
+                }
+                write!(f, "; if that lasts, it has failed in {}", Human(*left))
             }
             WaitReason::WindowTooShort { group, node, takes, is_known, left, opens } => {
                 write!(f, "{group}: the maintenance window closes in {}, and {node} ", Human(*left))?;

@@ -248,7 +248,12 @@ fn time_in_state(state: &str, time: Duration) -> wire::TimeInState {
 
 fn group_to_wire(name: &GroupName, steps: &[(&NodeName, &StepRecord)]) -> wire::RolloutGroup {
     let is = |which: fn(&StepState) -> bool| steps.iter().filter(|(_, step)| which(&step.state)).count();
-    let failed = is(|state| matches!(state, StepState::Failed { .. } | StepState::ReturnFailed { .. }));
+    let failed = is(|state| {
+        matches!(
+            state,
+            StepState::Failed { .. } | StepState::ReturnFailed { .. } | StepState::ReturnUnseen { .. }
+        )
+    });
     let pending = is(|state| matches!(state, StepState::Pending));
     let flying = is(|state| matches!(state, StepState::InFlight(_)));
     let state = match (failed, pending, flying) {

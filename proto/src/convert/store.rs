@@ -12,9 +12,9 @@ use fleet::{
     bundle::RestartClass,
     ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
     rollout::{
-        Cron, FleetPolicy, Flight, FlightStage, GroupGoal, GroupRollout, OnFailure, Overrun, Pause, Phase,
-        Promotion, Rollout, RolloutPolicy, RolloutRules, Share, Spent, StepKind, StepRecord, StepState,
-        Target, Window, WindowUse,
+        Blind, Cron, FleetPolicy, Flight, FlightStage, GroupGoal, GroupRollout, OnFailure, Overrun, Pause,
+        Phase, Promotion, Rollout, RolloutPolicy, RolloutRules, Share, Spent, StepKind, StepRecord,
+        StepState, Target, Window, WindowUse,
     },
     time::Timestamp,
 };
@@ -284,6 +284,7 @@ fn group_to_wire(group: &GroupRollout) -> wire::GroupRollout {
         wave_ready_ms: time_or_zero(group.wave_ready),
         promoted: group.promoted,
         progress_ms: group.progress.0,
+        blind: blind_to_wire(&group.blind),
         gates: group.gates.as_ref().map(gates_to_wire),
         verdicts: group.verdicts.iter().map(verdict_to_wire).collect(),
     }
@@ -297,6 +298,7 @@ fn group_from_wire(group: wire::GroupRollout) -> Result<GroupRollout, ConvertErr
         wave_ready: time_from_zero(group.wave_ready_ms),
         promoted: group.promoted,
         progress: Timestamp(group.progress_ms),
+        blind: blind_from_wire(group.blind.as_ref()),
         gates: group.gates.map(gates_from_wire).transpose()?,
         verdicts: group.verdicts.into_iter().map(verdict_from_wire).collect::<Result<_, _>>()?,
     })
@@ -344,6 +346,7 @@ fn step_to_wire(step: &StepRecord) -> wire::Step {
             written_ms: time_or_zero(flight.written),
             stage: word(&STAGES, &flight.stage),
             since_ms: flight.since.0,
+            blind: blind_to_wire(&flight.blind),
         });
     }
     message
@@ -365,6 +368,18 @@ fn step_from_wire(step: wire::Step) -> Result<StepRecord, ConvertError> {
         begun: time_from_zero(step.begun_ms),
         spent: step.spent.as_ref().map(spent_from_wire).unwrap_or_default(),
         state: state_from_wire(step)?,
+    })
+}
+
+fn blind_to_wire(blind: &Blind) -> Option<wire::Blind> {
+    (*blind != Blind::default())
+        .then(|| wire::Blind { since_ms: time_or_zero(blind.since), spent_ms: millis(blind.spent) })
+}
+
+fn blind_from_wire(blind: Option<&wire::Blind>) -> Blind {
+    blind.map_or_else(Blind::default, |blind| Blind {
+        since: time_from_zero(blind.since_ms),
+        spent: Duration::from_millis(blind.spent_ms),
     })
 }
 
@@ -402,12 +417,14 @@ fn state_from_wire(step: wire::Step) -> Result<StepState, ConvertError> {
                 written: time_from_zero(flight.written_ms),
                 stage: value(&STAGES, &flight.stage, ("Flight", "stage"))?,
                 since: Timestamp(flight.since_ms),
+                blind: blind_from_wire(flight.blind.as_ref()),
             })
         }
         "ready" => StepState::Ready { generation, at, restarted: step.restarted },
         "failed" => StepState::Failed { generation, at, why },
         "rolled-back" => StepState::RolledBack { generation, at },
         "return-failed" => StepState::ReturnFailed { generation, at, why },
+        "return-unseen" => StepState::ReturnUnseen { generation, at, why },
         "skipped" => StepState::Skipped { why },
         other => return Err(invalid("Step", "state", format!("{other:?} is not known"))),
     })

@@ -109,7 +109,10 @@ fn a_node_that_is_not_connected_is_not_asked_and_holds_the_wave() {
     bench.failing.clear();
     // A wave that is watched waits for whoever is away, once nobody watches it any more for so long as progress may take.
     let promoted = bench.rollout().promote().unwrap();
-    assert_eq!(bench.waiting(), ["km cannot soak: km-1 is not connected"]);
+    assert_eq!(
+        bench.waiting(),
+        ["km cannot soak: km-1 is not connected; if that lasts, it has failed in 5m"]
+    );
     bench.rollout = Some(promoted);
     let cannot = ["km wave 1 is ready; gate login cannot be asked on km-1, not connected for 5s"];
     assert_eq!(bench.waiting(), cannot);

@@ -61,6 +61,7 @@ fn states() -> Vec<StepState> {
             written,
             stage,
             since: Timestamp(5),
+            blind: Blind { since: written, spent: Duration::from_secs(3) },
         })
     };
     vec![
@@ -71,8 +72,19 @@ fn states() -> Vec<StepState> {
         StepState::Failed { generation, at, why: why.clone() },
         StepState::RolledBack { generation, at },
         StepState::ReturnFailed { generation, at, why: why.clone() },
+        StepState::ReturnUnseen { generation, at, why: why.clone() },
         StepState::Skipped { why },
     ]
+}
+
+fn spent() -> Spent {
+    Spent {
+        sent: Duration::from_millis(1),
+        written: Duration::from_millis(2),
+        restarting: Duration::from_millis(3),
+        soaking: Duration::from_millis(4),
+        returning: Duration::from_millis(5),
+    }
 }
 
 fn rollout(phase: Phase) -> Rollout {
@@ -102,13 +114,7 @@ fn rollout(phase: Phase) -> Rollout {
             last_good: Some(target("old")),
             state,
             begun: Some(Timestamp(5)),
-            spent: Spent {
-                sent: Duration::from_millis(1),
-                written: Duration::from_millis(2),
-                restarting: Duration::from_millis(3),
-                soaking: Duration::from_millis(4),
-                returning: Duration::from_millis(5),
-            },
+            spent: spent(),
         };
         (NodeName::parse(&format!("n-{index}")).unwrap(), record)
     };
@@ -119,6 +125,7 @@ fn rollout(phase: Phase) -> Rollout {
         wave_ready: Some(Timestamp(8)),
         promoted: Some(0),
         progress: Timestamp(7),
+        blind: Blind { since: Some(Timestamp(6)), spent: Duration::from_secs(2) },
         gates: Some(gates()),
         verdicts: [None, Some("status 500".to_owned())]
             .map(|failure| GateVerdict {
