@@ -96,6 +96,17 @@ impl fmt::Display for Finding {
     }
 }
 
+/// How many names a message shows.
+const NAMES_SHOWN: usize = 10;
+
+/// Names for a message: the first ten, and how many more there are.
+pub fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    let shown = names.iter().take(NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(NAMES_SHOWN);
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
+
 /// Whether values under this deployment.toml key (or any key-like name) are secrets. The names are those of WSO2's
 /// own configuration catalogue: passwords, keys, secrets, tokens and hashes; `token_endpoint` and the like are not.
 pub fn is_secret_key(key: &str) -> bool {

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Server, finding, group::Group, list};
+use super::{Server, finding, group::Group};
 use crate::{
-    finding::{Finding, Severity},
+    finding::{Finding, Severity, names},
     ids::{GroupName, NodeName},
     product,
     spec::report::suggest,
@@ -244,9 +244,9 @@ pub(super) fn tell(
             Severity::Warning,
             format!(
                 "the version of group {name} ({}) is a guess: {} fits, and so would {}",
-                list(group.nodes.iter().map(NodeName::as_str)),
+                names(group.nodes.iter().map(NodeName::as_str)),
                 group.product,
-                list(also)
+                names(also)
             ),
             format!(
                 "say which it is with --product {first}=VERSION for each node or --product '*=VERSION' for all, name \

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml_edit::Value;
 
-use super::{Server, finding, group::Group, list};
+use super::{Server, finding, group::Group};
 use crate::{
-    finding::{Finding, Severity},
+    finding::{Finding, Severity, names},
     ids::{GroupName, NodeName},
     spec::tree::{Node, Table},
 };
@@ -36,7 +36,7 @@ pub(super) fn hosts(
         findings.push(finding(
             "CV704",
             Severity::Warning,
-            format!("no file says at which host these run: {}; their names stand in", list(guessed.clone())),
+            format!("no file says at which host these run: {}; their names stand in", names(guessed.clone())),
             format!("say it with --host {first}=HOST, or correct `host` in fleet.toml"),
         ));
     }
@@ -164,7 +164,7 @@ pub(super) fn homes(
             Severity::Warning,
             format!(
                 "no file says where these are installed: {}; /opt/wso2/... stands in",
-                list(guessed.clone())
+                names(guessed.clone())
             ),
             format!("say it with --home {first}=PATH, or correct `home` in fleet.toml before applying it"),
         ));

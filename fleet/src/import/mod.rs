@@ -201,14 +201,5 @@ fn finding(
     Finding { code, severity, place: None, node: None, message: message.into(), remedy: remedy.into() }
 }
 
-/// The first few of many names.
-fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    const SHOWN: usize = 12;
-    let names: Vec<&str> = names.into_iter().collect();
-    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-    let more = names.len().saturating_sub(SHOWN);
-    if more == 0 { shown } else { format!("{shown} and {more} more") }
-}
-
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Difference, GroupSummary, Imported, Refused, Server, Site, Summary, finding,
     layers::{self, Rest},
-    list,
     rewrite::{Kept, Rewriter, Rewritten},
     secrets::{Vault, comment},
     write::{self, Layers, family},
 };
 use crate::{
-    finding::{Finding, Severity},
+    finding::{Finding, Severity, names},
     ids::{GroupName, NodeName},
     spec::{
         Absent, Secrets, Sources,
@@ -199,7 +198,7 @@ fn tell_kept(kept: &Kept, findings: &mut Vec<Finding>) {
         findings.push(finding(
             "CV705",
             Severity::Info,
-            format!("stays as typed on {node}, since an expression would not give it back: {}", list(keys)),
+            format!("stays as typed on {node}, since an expression would not give it back: {}", names(keys)),
             "nothing needs to be done; such keys do not follow when hosts or offsets change",
         ));
     }
@@ -208,7 +207,7 @@ fn tell_kept(kept: &Kept, findings: &mut Vec<Finding>) {
 fn tell_differences(summary: &Summary, findings: &mut Vec<Finding>) {
     for difference in summary.differences.iter().filter(|difference| !difference.expected) {
         let Difference { group, key, nodes, .. } = difference;
-        let nodes = list(nodes.iter().map(NodeName::as_str));
+        let nodes = names(nodes.iter().map(NodeName::as_str));
         findings.push(finding(
             "CV707",
             Severity::Warning,

@@ -51,7 +51,9 @@ pub(super) fn check(look: &Look<'_>, report: &mut Report) {
 fn strange_tables<'k>(look: &Look<'_>, written: &'k BTreeMap<String, Position>) -> BTreeSet<&'k str> {
     let known: BTreeSet<&str> = look.facts.known.iter().map(|(key, _)| top_table(key)).collect();
     let tables = written.keys().filter(|key| key.contains('.')).map(|key| top_table(key));
-    tables.filter(|table| !known.contains(table) && look.facts.known.nearest(table).is_none()).collect()
+    tables
+        .filter(|table| !known.contains(table) && look.judged.nearest(look.facts, table).is_none())
+        .collect()
 }
 
 fn top_table(key: &str) -> &str {
@@ -65,7 +67,7 @@ fn first_element(key: &str) -> String {
 }
 
 fn unknown(look: &Look<'_>, key: &str, position: Position, report: &mut Report) {
-    let nearest = look.facts.known.nearest(key);
+    let nearest = look.judged.nearest(look.facts, key);
     let remedy = match nearest {
         Some(nearest) => format!("did you mean {nearest}?"),
         None => "remove it, or correct its table and name; `convoy explain` looks keys up".to_owned(),

@@ -9,9 +9,11 @@ mod clear;
 mod dead;
 pub mod documented;
 mod infer;
+mod judged;
 mod keys;
 mod literal;
 pub mod refusal;
+mod share;
 mod subject;
 mod types;
 mod xml;
@@ -31,6 +33,7 @@ use crate::{
     spec::{ComposedNode, Fleet, report::Report},
 };
 
+use judged::Judged;
 pub use subject::{ClearText, Subject};
 
 /// A pack with what can be known about its keys; made once, used for every node of the product.
@@ -61,6 +64,7 @@ struct Look<'a> {
     typed: Flattened,
     /// What the server would use, or why it would not start.
     rendered: Result<Rendered, MapperError>,
+    judged: &'a Judged,
 }
 
 impl Look<'_> {
@@ -84,17 +88,25 @@ pub fn nodes<'p>(
     clear_text: ClearText,
 ) -> Vec<Finding> {
     let mut report = Report::default();
+    let judged = Judged::default();
     for (name, node) in &fleet.nodes {
         let subject = Subject::composed(name, node, clear_text);
-        report.node = Some(name.clone());
-        match pack_of(name, node) {
-            Some(facts) => look(&subject, facts, &mut report),
-            None => without_pack(&subject, &mut report),
+        let facts = pack_of(name, node);
+        let findings = judged.once(&subject, facts, || {
+            let mut one = Report::default();
+            one.node = Some(name.clone());
+            match facts {
+                Some(facts) => look(&subject, (facts, &judged), &mut one),
+                None => without_pack(&subject, &mut one),
+            }
+            one.into_findings()
+        });
+        for finding in findings {
+            report.add(Finding { node: Some(name.clone()), ..finding });
         }
-        report.node = None;
     }
     across::check(fleet, &pack_of, &mut report);
-    report.into_findings()
+    report.into_findings_by(|found| share::shared(found, fleet))
 }
 
 /// What can be said about one deployment.toml when nothing is known of its product's keys.
@@ -109,11 +121,11 @@ fn without_pack(subject: &Subject<'_>, report: &mut Report) {
 pub fn with_pack(subject: &Subject<'_>, facts: &PackFacts) -> Vec<Finding> {
     let mut report = Report::default();
     report.node = subject.node.cloned();
-    look(subject, facts, &mut report);
+    look(subject, (facts, &Judged::default()), &mut report);
     report.into_findings()
 }
 
-fn look(subject: &Subject<'_>, facts: &PackFacts, report: &mut Report) {
+fn look(subject: &Subject<'_>, (facts, judged): (&PackFacts, &Judged), report: &mut Report) {
     let typed = match flatten(subject.text) {
         Ok(typed) => typed,
         Err(error) => return refusal::report(subject, facts, (&error, None), report),
@@ -124,7 +136,7 @@ fn look(subject: &Subject<'_>, facts: &PackFacts, report: &mut Report) {
     {
         refusal::report(subject, facts, (error, Some(&typed)), report);
     }
-    let look = Look { subject, facts, typed, rendered };
+    let look = Look { subject, facts, typed, rendered, judged };
     keys::check(&look, report);
     types::check(&look, report);
     literal::check(&look, report);

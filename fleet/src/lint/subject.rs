@@ -4,7 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use carbon::{Inputs, java::substrings_between, toml::Position};
 
-use crate::{bundle::ServiceSettings, finding::Place, ids::NodeName, mask, spec::ComposedNode};
+use crate::{
+    bundle::ServiceSettings,
+    finding::Place,
+    ids::{Digest, NodeName},
+    mask,
+    spec::ComposedNode,
+};
 
 /// Whether the text shows which passwords were typed in clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +85,37 @@ impl<'a> Subject<'a> {
             secret_keys: None,
             lines: mask::toml_lines(text),
         }
+    }
+
+    /// Equal for files that are judged alike, with the pack of that digest: text, inputs and places are equal.
+    pub(super) fn fingerprint(&self, pack: Option<&str>) -> Digest {
+        let mut all = String::new();
+        let mut put = |text: &str| {
+            // Lengths keep neighbours apart.
+            all.push_str(&text.len().to_string());
+            all.push(':');
+            all.push_str(text);
+        };
+        put(pack.unwrap_or_default());
+        put(self.file);
+        put(self.text);
+        put(match self.clear_text {
+            ClearText::Tell => "tell",
+            ClearText::Unknown => "unknown",
+        });
+        for (name, value) in self.environment.iter().chain(&self.system_properties) {
+            put(name);
+            put(value);
+        }
+        put("places");
+        for (key, place) in self.origins.into_iter().flatten() {
+            put(key);
+            put(&place.file);
+            put(&format!("{}:{}", place.line, place.column));
+        }
+        put("secrets");
+        self.secret_keys.into_iter().flatten().for_each(|key| put(key));
+        Digest::of(all.as_bytes())
     }
 
     /// Where a key was typed. Elements of arrays are written `key[0].sub`.

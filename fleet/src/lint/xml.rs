@@ -14,7 +14,7 @@ pub(super) fn check(look: &Look<'_>, report: &mut Report) {
     let suspects = suspects(&rendered.resolved);
     let mut blamed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (file, text) in rendered.files.iter().filter(|(file, _)| file.ends_with(".xml")) {
-        let Some(error) = fault(text) else { continue };
+        let Some(error) = look.judged.fault(text, fault) else { continue };
         let guilty = suspects.iter().filter(|suspect| text.contains(suspect.text));
         let guilty: Vec<&str> = guilty.map(|suspect| &*suspect.key).collect();
         for key in &guilty {

@@ -1,5 +1,7 @@
 //! Collects findings while a fleet is read, so that people see all of them at once.
 
+use std::collections::BTreeSet;
+
 use crate::{
     finding::{Finding, Place, Severity},
     ids::NodeName,
@@ -7,11 +9,20 @@ use crate::{
 
 /// More findings than this help nobody; the last one then says that there are more.
 pub const FINDINGS_MAX: usize = 500;
+/// At most this many are kept before those that are alike become one.
+const FOUND_MAX: usize = 4 * FINDINGS_MAX;
+
+/// A finding, and every node that it was found on.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    pub(crate) finding: Finding,
+    pub(crate) nodes: BTreeSet<NodeName>,
+}
 
 /// The findings so far.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
-    findings: Vec<Finding>,
+    found: Vec<Found>,
     dropped: bool,
     /// Set while one node is composed.
     pub(crate) node: Option<NodeName>,
@@ -55,36 +66,52 @@ impl Report {
         place: Option<Place>,
         (message, remedy): (String, String),
     ) {
-        // A mistake in a shared layer would otherwise be told once per node.
-        let known = |other: &&Finding| other.code == code && other.place == place && other.message == message;
-        if self.findings.iter().rev().take(FINDINGS_MAX).any(|other| known(&other)) {
-            return;
-        }
-        if FINDINGS_MAX <= self.findings.len() {
-            self.dropped = true;
-            return;
-        }
         let node = self.node.clone();
-        self.findings.push(Finding { code, severity, place, node, message, remedy });
+        self.add(Finding { code, severity, place, node, message, remedy });
+    }
+
+    /// Takes a finding over. One that is known already is noted for one node more: a mistake in a shared layer would
+    /// otherwise be reported once per node.
+    pub(crate) fn add(&mut self, finding: Finding) {
+        let node = finding.node.clone();
+        let is_same = |other: &Finding| {
+            other.code == finding.code && other.place == finding.place && other.message == finding.message
+        };
+        if let Some(known) = self.found.iter_mut().find(|found| is_same(&found.finding)) {
+            known.nodes.extend(node);
+        } else if self.found.len() < FOUND_MAX {
+            self.found.push(Found { finding, nodes: node.into_iter().collect() });
+        } else {
+            self.dropped = true;
+        }
     }
 
     pub(crate) fn has_errors(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+        self.found.iter().any(|found| found.finding.severity == Severity::Error)
     }
 
     /// Whether a finding already points into `file`.
     pub(crate) fn mentions(&self, file: &str) -> bool {
-        self.findings.iter().any(|finding| finding.place.as_ref().is_some_and(|place| place.file == file))
+        let file_of = |found: &Found| found.finding.place.as_ref().is_some_and(|place| place.file == file);
+        self.found.iter().any(file_of)
     }
 
     /// Errors first, then by file, line and column; findings without a place last.
-    pub(crate) fn into_findings(mut self) -> Vec<Finding> {
-        self.findings.sort_by(|a, b| {
+    pub(crate) fn into_findings(self) -> Vec<Finding> {
+        self.into_findings_by(|found| found.into_iter().map(|one| one.finding).collect())
+    }
+
+    /// The same, where `merge` may make one finding of several.
+    pub(crate) fn into_findings_by(self, merge: impl FnOnce(Vec<Found>) -> Vec<Finding>) -> Vec<Finding> {
+        let mut findings = merge(self.found);
+        findings.sort_by(|a, b| {
             let key = |f: &Finding| (f.severity, f.place.is_none(), f.place.clone(), f.code);
             key(a).cmp(&key(b)).then_with(|| a.message.cmp(&b.message))
         });
-        if self.dropped {
-            self.findings.push(Finding {
+        let is_cut = FINDINGS_MAX < findings.len();
+        findings.truncate(FINDINGS_MAX);
+        if self.dropped || is_cut {
+            findings.push(Finding {
                 code: "CV000",
                 severity: Severity::Info,
                 place: None,
@@ -93,7 +120,7 @@ impl Report {
                 remedy: "repair these first".to_owned(),
             });
         }
-        self.findings
+        findings
     }
 }
 

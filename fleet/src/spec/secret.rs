@@ -17,7 +17,7 @@ use super::{
     report::Report,
     tree::{At, Leaf, Node, Table},
 };
-use crate::finding::{is_secret_key, mask_line};
+use crate::finding::{is_secret_key, mask_line, names};
 
 /// The longest name of a secret, bytes.
 pub const SECRET_NAME_MAX: usize = 128;
@@ -178,19 +178,11 @@ impl Resolver {
             report.info(
                 "CV309",
                 None,
-                format!("placeholders stand for {} secrets without a value here: {}", absent.len(), list(&absent)),
+                format!("placeholders stand for {} secrets without a value here: {}", absent.len(), names(absent.iter().copied())),
                 "this checks their names only; their values are checked where they are kept, by plan and apply",
             );
         }
     }
-}
-
-/// The first few of many names.
-fn list(names: &[&str]) -> String {
-    const SHOWN: usize = 12;
-    let more = names.len().saturating_sub(SHOWN);
-    let shown = names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", ");
-    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 /// Whether a text asks for a secret. Also true for a text that only looks so, which then is treated as secret.

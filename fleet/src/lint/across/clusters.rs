@@ -1,5 +1,7 @@
 //! Members of a cluster, what each node must have for itself, and how a server is started.
 
+use std::collections::BTreeMap;
+
 use carbon::{Dialect, Value, Version};
 
 use super::{
@@ -99,23 +101,17 @@ fn members(group: &[&Server<'_>], report: &mut Report) {
 fn unique(servers: &[Server<'_>], report: &mut Report) {
     let remedy = "give each node its own, as a value of the node in fleet.toml";
     for key in ["server.node_ip", "clustering.local_member_host", "apim.gateway_notification.gateway_id"] {
-        for (n, server) in servers.iter().enumerate() {
-            let Some(own) = server.typed.data.find(key).and_then(|_| server.text(key).known()) else {
-                continue;
-            };
-            if is_loopback(&own) {
-                continue;
-            }
-            let same = |other: &&Server<'_>| {
-                let elsewhere = key.ends_with("gateway_id") || other.node.host != server.node.host;
-                elsewhere
-                    && other.typed.data.find(key).is_some()
-                    && other.text(key) == Setting::Is(own.clone())
-            };
-            if let Some(other) = servers[..n].iter().find(same) {
+        let mut owners: BTreeMap<String, Vec<&Server<'_>>> = BTreeMap::new();
+        for server in servers.iter().filter(|server| server.typed.data.find(key).is_some()) {
+            let Some(own) = server.text(key).known().filter(|own| !is_loopback(own)) else { continue };
+            let before = owners.entry(own).or_default();
+            let elsewhere =
+                |other: &&&Server<'_>| key.ends_with("gateway_id") || other.node.host != server.node.host;
+            if let Some(other) = before.iter().find(elsewhere) {
                 let what = format!("{key} of {} is that of {} as well", server.name, other.name);
                 server.warn(report, ("CV550", key), (what, remedy.to_owned()));
             }
+            before.push(server);
         }
     }
 }

@@ -57,8 +57,8 @@ fn port((servers, server): (&[Server<'_>], &Server<'_>), key: &str, url: &str, r
         .iter()
         .map(|node| format!("{} (offset {})", node.name, node.node.bundle.service.offset))
         .collect();
-    let what =
-        format!("{key} names port {} of {}, which has no such port", endpoint.port, names.join(" and "));
+    let names = crate::finding::names(names.iter().map(String::as_str));
+    let what = format!("{key} names port {} of {names}, which has no such port", endpoint.port);
     let remedy = "the offset of a server does not move ports inside of URLs: derive them, as in \
                   {{ nodes('GROUP') | urls('https') }}";
     server.warn(report, ("CV525", key), (what, remedy.to_owned()));

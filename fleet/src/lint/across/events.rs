@@ -7,7 +7,10 @@ use super::{
     groups,
     server::{Endpoint, Family, Role, Server, Setting, Target, target},
 };
-use crate::{ids::NodeName, spec::report::Report};
+use crate::{
+    ids::{GroupName, NodeName},
+    spec::report::Report,
+};
 
 const LISTENING: &str = "apim.event_hub.event_listening_endpoints";
 const DECISIONS: &str = "apim.throttling.throttle_decision_endpoints";
@@ -49,7 +52,7 @@ fn named<'s>(
 }
 
 fn list<'n>(names: impl IntoIterator<Item = &'n NodeName>) -> String {
-    names.into_iter().map(NodeName::as_str).collect::<Vec<_>>().join(", ")
+    crate::finding::names(names.into_iter().map(NodeName::as_str))
 }
 
 /// Groups of receivers: within one, one of the URLs is taken; all groups get every event.
@@ -88,9 +91,9 @@ fn receivers(
         return;
     }
     // The tier that was meant is that of the nodes that are named.
-    let tier = servers.iter().filter(|other| {
-        servers.iter().any(|named| everybody.contains(named.name) && named.node.group == other.node.group)
-    });
+    let named = servers.iter().filter(|named| everybody.contains(named.name));
+    let tiers: BTreeSet<&GroupName> = named.map(|named| &named.node.group).collect();
+    let tier = servers.iter().filter(|other| tiers.contains(&other.node.group));
     let missing: Vec<&NodeName> =
         tier.map(|other| other.name).filter(|name| !everybody.contains(name)).collect();
     if !missing.is_empty() {
@@ -183,9 +186,8 @@ fn duplicates(servers: &[Server<'_>], group: &[&Server<'_>], report: &mut Report
         let typed = needed.iter().filter(|key| server.typed.data.find(key).is_some()).count();
         if typed == 0 && !others.is_empty() {
             let what = format!(
-                "without {} events that this node gets never reach {}",
-                needed[0],
-                list(others.iter().copied())
+                "without {} events that this node gets never reach the others of its group",
+                needed[0]
             );
             server.warn(
                 report,

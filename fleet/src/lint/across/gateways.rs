@@ -63,10 +63,9 @@ fn labels(servers: &[Server<'_>], report: &mut Report) {
             let what = format!(
                 "no control plane has an environment {label:?}: APIs are \"deployed\", and this gateway answers 404"
             );
-            let known: Vec<&str> = names.iter().map(String::as_str).collect();
             let remedy = format!(
                 "use one of {}, or add the environment (it may exist in the Admin portal)",
-                known.join(", ")
+                crate::finding::names(names.iter().map(String::as_str))
             );
             server.warn(report, ("CV539", LABELS), (what, remedy));
         }

@@ -15,8 +15,14 @@ mod keys;
 mod listeners;
 mod server;
 
+use std::collections::BTreeMap;
+
 use self::server::{PackOf, Server, Setting};
-use crate::spec::{Fleet, report::Report};
+use crate::{
+    finding::names,
+    ids::{GroupName, NodeName},
+    spec::{Fleet, report::Report},
+};
 
 pub(super) fn check<'f>(fleet: &'f Fleet, pack_of: &PackOf<'_, 'f>, report: &mut Report) {
     let servers = server::all(fleet, pack_of);
@@ -52,7 +58,7 @@ fn same<'s>(
     report: &mut Report,
 ) -> bool {
     let mut first: Option<(&Server<'_>, Setting)> = None;
-    let mut is_equal = true;
+    let mut different: BTreeMap<&GroupName, Vec<Different<'_>>> = BTreeMap::new();
     for server in servers {
         let value = value(server);
         if value == Setting::Unknown {
@@ -61,22 +67,34 @@ fn same<'s>(
         match &first {
             None => first = Some((server, value)),
             Some((other, expected)) if *expected != value => {
-                is_equal = false;
                 // The place is where it was typed: on either of the two.
                 let at = if value == Setting::Absent { *other } else { server };
-                let what = format!("{key} of {} is not that of {}: {why}", server.name, other.name);
-                at.warn(report, (code, key), (what, remedy.to_owned()));
+                different.entry(&server.node.group).or_default().push(Different { name: server.name, at });
             }
             Some(_) => {}
         }
     }
+    let is_equal = different.is_empty();
+    let other = first.map(|(other, _)| other.name.as_str()).unwrap_or_default();
+    for servers in different.into_values() {
+        let Some(Different { at, .. }) = servers.first() else { continue };
+        let names = names(servers.iter().map(|different| different.name.as_str()));
+        let what = format!("{key} of {names} is not that of {other}: {why}");
+        at.warn(report, (code, key), (what, remedy.to_owned()));
+    }
     is_equal
+}
+
+/// A server whose value is not that of the first one.
+struct Different<'s> {
+    name: &'s NodeName,
+    /// Where to show it.
+    at: &'s Server<'s>,
 }
 
 /// Servers by their group, in order.
 fn groups<'s, 'f>(servers: &'s [Server<'f>]) -> Vec<Vec<&'s Server<'f>>> {
-    let mut groups: std::collections::BTreeMap<&crate::ids::GroupName, Vec<&Server<'f>>> =
-        std::collections::BTreeMap::new();
+    let mut groups: BTreeMap<&GroupName, Vec<&Server<'f>>> = BTreeMap::new();
     for server in servers {
         groups.entry(&server.node.group).or_default().push(server);
     }

@@ -1,5 +1,7 @@
 //! One server among others: what its configuration says, as far as that can be known, and where URLs lead.
 
+use std::collections::BTreeSet;
+
 use carbon::{Value, flatten::Flattened, java::substrings_between, value::Table};
 
 use crate::{
@@ -68,6 +70,15 @@ pub(super) struct Server<'f> {
     pub(super) facts: Option<&'f PackFacts>,
     pub(super) typed: Flattened,
     subject: Subject<'f>,
+    /// Asked for every URL of every node, so it is looked up once.
+    address: Address,
+}
+
+/// How URLs of others lead to a server.
+struct Address {
+    node_ip: Option<String>,
+    hostname: Setting,
+    ports: BTreeSet<u16>,
 }
 
 /// One table of an array of tables.
@@ -121,8 +132,14 @@ impl<'f> Server<'f> {
             facts,
             typed: carbon::flatten::flatten(&node.config_text).ok()?,
             subject: Subject::composed(name, node, crate::lint::ClearText::Tell),
+            address: Address { node_ip: None, hostname: Setting::Absent, ports: BTreeSet::new() },
         };
         server.role = server.role_of(rest);
+        server.address = Address {
+            node_ip: server.typed.data.find("server.node_ip").map(Value::to_java_string),
+            hostname: server.text("server.hostname"),
+            ports: server.ports().collect(),
+        };
         Some(server)
     }
 
@@ -275,7 +292,7 @@ impl<'f> Server<'f> {
     }
 
     /// Every port that it may listen on.
-    pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
+    fn ports(&self) -> impl Iterator<Item = u16> {
         let service = &self.node.bundle.service;
         let open = service.ports.iter().map(|port| port.number);
         let profile = built_in().get(&service.product);
@@ -288,7 +305,7 @@ impl<'f> Server<'f> {
     }
 
     pub(super) fn is_at(&self, host: &str) -> bool {
-        let ip = self.typed.data.find("server.node_ip").map(Value::to_java_string);
+        let ip = self.address.node_ip.as_ref();
         self.node.host.eq_ignore_ascii_case(host) || ip.is_some_and(|ip| ip == host && !is_loopback(host))
     }
 
@@ -393,11 +410,11 @@ pub(super) fn target<'s, 'f>(
         (false, _) => servers.iter().filter(|server| server.is_at(host)).collect(),
     };
     let exact: Vec<&Server<'f>> =
-        at.iter().copied().filter(|server| server.ports().any(|port| port == endpoint.port)).collect();
+        at.iter().copied().filter(|server| server.address.ports.contains(&endpoint.port)).collect();
     if !exact.is_empty() {
         return Target::Nodes(exact);
     }
-    let named = |server: &&Server<'f>| server.text("server.hostname") == Setting::Is(host.to_owned());
+    let named = |server: &&Server<'f>| matches!(&server.address.hostname, Setting::Is(name) if name == host);
     let balanced: Vec<&Server<'f>> = servers.iter().filter(named).collect();
     let is_front = matches!(endpoint.port, 0 | 80 | 443);
     match (at.is_empty(), balanced.is_empty()) {

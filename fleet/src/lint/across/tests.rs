@@ -63,7 +63,9 @@ fn check(code: &str, bad: &[Node<'_>], good: &[Node<'_>]) {
     let of_code: Vec<&Finding> = found.iter().filter(|finding| finding.code == code).collect();
     assert!(!of_code.is_empty(), "{code} is not among {found:#?}");
     assert!(
-        of_code.iter().all(|finding| finding.node.is_some() && !finding.remedy.is_empty()),
+        of_code.iter().all(|finding| {
+            (finding.node.is_some() || finding.message.contains(" nodes of ")) && !finding.remedy.is_empty()
+        }),
         "{of_code:#?}"
     );
     let found = findings(good, &[]);
@@ -89,6 +91,42 @@ fn the_default_of_a_pack_is_not_held_against_a_node_whose_pack_is_not_known() {
     assert_eq!(told(&Packs::from([(AM.to_owned(), of(one))])), 0);
     assert_eq!(told(&Packs::from([(AM.to_owned(), of(one)), (GW.to_owned(), of(one))])), 0);
     assert_eq!(told(&Packs::from([(AM.to_owned(), of(one)), (GW.to_owned(), of(other))])), 1);
+}
+
+/// What a large group has in common is one finding, however many layers it stands in.
+#[test]
+fn a_mistake_of_a_whole_group_is_one_finding_and_no_message_names_more_than_ten() {
+    let names: Vec<String> = (1..=30).map(|number| format!("gw-{number:02}")).collect();
+    let nodes = |layer: &'static str, first: &'static str| -> Vec<Node<'_>> {
+        let layer = |at: usize| if at == 0 { first } else { layer };
+        let gateways =
+            names.iter().enumerate().map(|(at, name)| (name.as_str(), "gw", GW, 0, layer(at))).collect();
+        let control = ("cp", "cp", CP, 0, "");
+        let mut all: Vec<Node<'_>> = gateways;
+        all.push(control);
+        all
+    };
+    let wrong = "apim.event_hub.enable = false";
+    let told = |first: &'static str| -> Vec<(Option<String>, String)> {
+        let found = findings(&nodes(wrong, first), &[]);
+        let of_code = found.into_iter().filter(|finding| finding.code == "CV538");
+        of_code.map(|one| (one.node.map(|node| node.to_string()), one.message)).collect()
+    };
+    let shared = told(wrong);
+    assert_eq!(shared.len(), 1, "{shared:#?}");
+    assert!(shared[0].0.is_none() && shared[0].1.ends_with("(all 30 nodes of g-gw)"), "{shared:#?}");
+    // Where one of them is right, the others are told one by one, each with its own line.
+    let right = "apim.event_hub.enable = true\napim.event_hub.event_listening_endpoints = ['tcp://cp:5672']";
+    assert_eq!(told(right).len(), 29);
+
+    let other = "super_admin.password = 'b'";
+    let found = findings(&nodes(other, "super_admin.password = 'a'"), &[]);
+    let differs: Vec<&Finding> = found
+        .iter()
+        .filter(|finding| finding.code == "CV530" && finding.message.contains("super_admin.password of gw"))
+        .collect();
+    assert_eq!(differs.len(), 1, "{differs:#?}");
+    assert!(differs[0].message.contains("gw-10 and 20 more"), "{differs:#?}");
 }
 
 fn listener(header: &str, kind: &str, endpoint: &str) -> String {
