@@ -229,7 +229,7 @@ async fn watch_status(session: &mut Session) -> Result<Exit, Failure> {
         if session.screen.terminal.is_live {
             let clock = wait::style(&session.screen).paint(Tone::Faint, &render::clock(status.at));
             // Home, clear to the end: the screen does not flicker, and the scroll-back stays.
-            session.screen.people(&format!("\x1b[H\x1b[J{text}\n{clock}  Ctrl-C ends this\n"));
+            session.screen.redraw(&format!("{text}\n{clock}  Ctrl-C ends this\n"));
         } else {
             session.screen.people(&format!("{text}\n"));
         }

@@ -6,6 +6,7 @@ use std::{
     io::{self, BufRead as _, IsTerminal as _, Write},
 };
 
+use fleet::foreign::printable_lines;
 use serde::Serialize;
 
 /// What the three standard streams are.
@@ -104,8 +105,19 @@ impl Screen {
         }
     }
 
-    /// Prints as it is, to whoever reads.
+    /// Prints to whoever reads. What a terminal would act on is spelled out, except the colours of our own style.
     pub fn print(&mut self, text: &str) {
+        self.write(&harmless(text, self.terminal));
+    }
+
+    /// Begins a live screen anew for people: what was shown is replaced.
+    pub fn redraw(&mut self, text: &str) {
+        if self.format == Format::People {
+            self.write(&format!("\x1b[H\x1b[J{}", harmless(text, self.terminal)));
+        }
+    }
+
+    fn write(&mut self, text: &str) {
         if self.closed {
             return;
         }
@@ -121,6 +133,7 @@ impl Screen {
     /// Says something beside the output.
     pub fn say(&mut self, text: &str) {
         // Without a place for diagnostics there is nobody to tell.
+        let text = harmless(text, self.terminal);
         drop(self.diagnostics.write_all(text.as_bytes()).and_then(|()| self.diagnostics.flush()));
     }
 
@@ -147,5 +160,48 @@ impl Screen {
         let mut line = String::new();
         let read = io::Read::take(&mut self.input, 1000).read_line(&mut line);
         read.is_ok() && matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+    }
+}
+
+/// The text with everything spelled out that a terminal would act on. Of escape sequences only the colours of
+/// [`crate::text::Style`] pass, and only where there is colour.
+fn harmless(text: &str, terminal: Terminal) -> String {
+    if !terminal.colour {
+        return printable_lines(text).into_owned();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut parts = text.split('\u{1b}');
+    out.push_str(&printable_lines(parts.next().unwrap_or_default()));
+    for part in parts {
+        match COLOURS.iter().find(|colour| part.starts_with(**colour)) {
+            Some(_) => out.push('\u{1b}'),
+            None => out.push_str("\\u001b"),
+        }
+        out.push_str(&printable_lines(part));
+    }
+    out
+}
+
+/// What follows the escape character in the sequences of [`crate::text::Tone`], and their end.
+const COLOURS: [&str; 6] = ["[0m", "[1m", "[2m", "[31m", "[32m", "[33m"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::text::{Style, Tone};
+
+    #[test]
+    fn our_colours_pass_and_nothing_else_does() {
+        let terminal = Terminal { can_ask: false, is_live: true, colour: true, width: None };
+        let style = Style { colour: true, width: None };
+        for tone in [Tone::Plain, Tone::Good, Tone::Doubtful, Tone::Bad, Tone::Faint, Tone::Strong] {
+            let text = format!("{}\n", style.paint(tone, "word"));
+            assert_eq!(harmless(&text, terminal), text);
+        }
+        assert_eq!(
+            harmless("\x1b]0;x\x07\x1b[2J\x1b[5m", terminal),
+            "\\u001b]0;x\\u0007\\u001b[2J\\u001b[5m"
+        );
+        assert_eq!(harmless("\x1b[31m", Terminal { colour: false, ..terminal }), "\\u001b[31m");
     }
 }

@@ -16,6 +16,8 @@ use crate::{
     screen::Terminal,
 };
 
+mod hostile;
+
 const NOBODY: Terminal = Terminal { can_ask: false, is_live: false, colour: false, width: None };
 const SOMEBODY: Terminal = Terminal { can_ask: true, ..NOBODY };
 

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use fleet::foreign::printable;
 use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -264,6 +265,7 @@ impl Bars {
         let left = rollout.estimate.and_then(|estimate| estimate.left_ms).map(Duration::from_millis);
         let left = left.map(|left| format!(", about {} left", coarse(left))).unwrap_or_default();
         let waiting = rollout.waiting.join("; ");
+        let waiting = printable(&waiting);
         self.note.set_message(format!("  {}{left}  {state}{waiting}", coarse(elapsed)));
         self.note.tick();
     }
@@ -276,10 +278,10 @@ impl Bars {
                 let spinner = self.all.insert_after(group, ProgressBar::new_spinner());
                 spinner.set_style(template("    {spinner} {msg}"));
                 spinner.enable_steady_tick(Duration::from_millis(120));
-                spinner.set_message(format!("{}  {}", node.node, described(node)));
+                spinner.set_message(line(node));
                 self.nodes.insert(node.node.clone(), spinner);
             }
-            (true, Some(spinner)) => spinner.set_message(format!("{}  {}", node.node, described(node))),
+            (true, Some(spinner)) => spinner.set_message(line(node)),
             (false, Some(spinner)) => {
                 spinner.finish_and_clear();
                 self.nodes.remove(&node.node);
@@ -287,6 +289,11 @@ impl Bars {
             (false, None) => {}
         }
     }
+}
+
+/// One line of a node; bars are drawn past [`crate::screen::Screen`], so it is made harmless here.
+fn line(node: &RolloutNode) -> String {
+    printable(&format!("{}  {}", node.node, described(node))).into_owned()
 }
 
 fn template(text: &str) -> ProgressStyle {

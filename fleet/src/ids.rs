@@ -105,10 +105,11 @@ macro_rules! number {
         pub struct $type(pub u64);
 
         impl $type {
-            /// The one after this.
+            /// The one after this. What is counted here starts at 1 and is bounded where it is read in, so the end of
+            /// the numbers is never reached; a number that is damaged all the same stays where it is.
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

@@ -9,6 +9,7 @@ pub mod bundle;
 pub mod call;
 pub mod drift;
 pub mod finding;
+pub mod foreign;
 pub mod health;
 pub mod host;
 pub mod ids;

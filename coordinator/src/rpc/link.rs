@@ -3,12 +3,19 @@
 use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use fleet::{bundle::BUNDLE_FILES_MAX, ids::Digest, node::Command, observed::Observed, time::Timestamp};
+use fleet::{
+    bundle::BUNDLE_FILES_MAX,
+    foreign::{COUNT_MAX, implausible},
+    ids::Digest,
+    node::Command,
+    observed::Observed,
+    time::Timestamp,
+};
 use futures::{Stream, StreamExt as _};
 use proto::{
     convert::{
         bundle::decode_bundle,
-        link::{ack_from_wire, assign_to_wire, digests_from_wire, epoch_from_wire},
+        link::{ack_from_wire, assign_to_wire, digests_from_wire, epoch_from_wire, foreign},
     },
     wire::agent::{
         self as wire, Chunk, FetchRequest, agent_link_server::AgentLink, command::Action,
@@ -34,8 +41,6 @@ use crate::{
 const CHUNK: usize = 16 * 1024;
 /// Chunks that wait for a slow reader.
 const CHUNKS_WAITING: usize = 4;
-/// Notices of one message that are looked at; the agent resends the others.
-const NOTICES_MAX: usize = 64;
 
 pub(super) struct Link {
     coordinator: Arc<Coordinator>,
@@ -185,24 +190,36 @@ fn from_wire(message: wire::FromAgent) -> Result<Option<FromAgent>, SessionError
     Ok(Some(match message.message {
         None => return Ok(None),
         Some(From::Hello(hello)) => FromAgent::Hello(Hello {
-            agent_version: hello.agent_version,
-            platform: hello.platform,
+            agent_version: foreign(&hello.agent_version),
+            platform: foreign(&hello.platform),
             epoch: epoch_from_wire(&hello.fleet_epoch).map_err(malformed)?,
             wall_clock: Timestamp(hello.wall_clock_ms),
         }),
         Some(From::Report(report)) => {
-            FromAgent::Report(Box::new(Observed::try_from(report).map_err(malformed)?))
+            let observed = Observed::try_from(report).map_err(malformed)?;
+            if let Some(why) = implausible(&observed) {
+                return Err(SessionError::Malformed(format!("Report: {why}")));
+            }
+            FromAgent::Report(Box::new(observed))
         }
         Some(From::Ack(ack)) => {
             let (generation, stage, refusal) = ack_from_wire(ack).map_err(malformed)?;
+            if COUNT_MAX < generation.0 {
+                return Err(SessionError::Malformed(format!(
+                    "Ack: generation {generation} was never given out"
+                )));
+            }
             FromAgent::Ack { generation, stage, refusal }
         }
         Some(From::Heartbeat(heartbeat)) => FromAgent::Heartbeat(heartbeat.seq),
         Some(From::Notices(notices)) => {
-            FromAgent::Notices(notices.notices.into_iter().take(NOTICES_MAX).map(Into::into).collect())
+            if let Some(notice) = notices.notices.iter().find(|notice| COUNT_MAX < notice.seq) {
+                return Err(SessionError::Malformed(format!("Notices: nobody counts up to {}", notice.seq)));
+            }
+            FromAgent::Notices(notices.notices.into_iter().map(Into::into).collect())
         }
         Some(From::Result(result)) => {
-            FromAgent::CommandResult { id: result.id, ok: result.ok, detail: result.detail }
+            FromAgent::CommandResult { id: result.id, ok: result.ok, detail: foreign(&result.detail) }
         }
     }))
 }

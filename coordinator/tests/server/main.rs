@@ -4,6 +4,7 @@
 
 mod crash;
 mod ends;
+mod hostile;
 mod identity;
 mod introspection;
 mod operator;

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
     bundle::{Applied, Assignment, HomePath, RunState},
+    foreign::printable,
     ids::{Digest, FleetEpoch, Generation, Revision},
     observed::{
         Attempt, CONCERNS_MAX, Concern, DRIFT_MAX, Drift, DriftAction, DriftKind, Notice, Observed,
@@ -20,14 +21,27 @@ use crate::{
 
 /// A text of a message is at most this long, in bytes; longer ones are cut, so no message outgrows its bound.
 pub const TEXT_MAX: usize = 1024;
+/// Keys of one difference.
+const KEYS_MAX: usize = 64;
+/// Facts of one notice.
+const FIELDS_MAX: usize = 16;
 
 /// Cuts at a character boundary at or before [`TEXT_MAX`].
 fn bounded(text: &str) -> String {
+    cut(text).to_owned()
+}
+
+fn cut(text: &str) -> &str {
     let mut end = text.len().min(TEXT_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].to_owned()
+    &text[..end]
+}
+
+/// A text of the other side: of one line, bounded, and nothing that a terminal would act on.
+pub fn foreign(text: &str) -> String {
+    bounded(&printable(cut(text)))
 }
 
 /// 16 bytes; `None` for an empty field.
@@ -161,7 +175,11 @@ impl TryFrom<wire::Refusal> for Refusal {
     fn try_from(refusal: wire::Refusal) -> Result<Self, ConvertError> {
         let reason = RefusalReason::parse(&refusal.reason)
             .ok_or_else(|| invalid("Refusal", "reason", format!("{:?} is not known", refusal.reason)))?;
-        Ok(Self { reason, detail: refusal.detail, still_running: applied_from_wire(refusal.still_running)? })
+        Ok(Self {
+            reason,
+            detail: foreign(&refusal.detail),
+            still_running: applied_from_wire(refusal.still_running)?,
+        })
     }
 }
 
@@ -254,11 +272,11 @@ fn verdict_to_wire(verdict: &Verdict, since: Timestamp) -> wire::Verdict {
     wire::Verdict { verdict: word.to_owned(), reason: bounded(reason), since_ms: since.0 }
 }
 
-fn verdict_from_wire(verdict: wire::Verdict) -> Result<Verdict, ConvertError> {
+fn verdict_from_wire(verdict: &wire::Verdict) -> Result<Verdict, ConvertError> {
     match verdict.verdict.as_str() {
         "healthy" => Ok(Verdict::Healthy),
-        "unhealthy" => Ok(Verdict::Unhealthy(verdict.reason)),
-        "unknown" => Ok(Verdict::Unknown(verdict.reason)),
+        "unhealthy" => Ok(Verdict::Unhealthy(foreign(&verdict.reason))),
+        "unknown" => Ok(Verdict::Unknown(foreign(&verdict.reason))),
         other => Err(invalid("Verdict", "verdict", format!("{other:?} is not known"))),
     }
 }
@@ -271,7 +289,11 @@ impl From<&ProcessIdentity> for wire::Process {
 
 impl From<wire::Process> for ProcessIdentity {
     fn from(process: wire::Process) -> Self {
-        Self { pid: process.pid, start_id: process.start_id, started: Timestamp(process.started_ms) }
+        Self {
+            pid: process.pid,
+            start_id: foreign(&process.start_id),
+            started: Timestamp(process.started_ms),
+        }
     }
 }
 
@@ -282,7 +304,7 @@ impl From<&Drift> for wire::Drift {
             path: drift.path.as_str().to_owned(),
             kind: drift.kind.as_str().to_owned(),
             action: drift.action.as_str().to_owned(),
-            keys: drift.keys.iter().take(64).map(|key| bounded(key)).collect(),
+            keys: drift.keys.iter().take(KEYS_MAX).map(|key| bounded(key)).collect(),
             at_ms: drift.at.0,
             // Zero means "not restored", so the shortest time there is counts as one.
             restored_after_us: drift.restored_after.map_or(0, |time| micros(time).max(1)),
@@ -301,10 +323,10 @@ impl TryFrom<wire::Drift> for Drift {
             path: HomePath::parse(&drift.path).map_err(|e| invalid("Drift", "path", e.to_string()))?,
             kind: DriftKind::parse(&drift.kind).ok_or_else(|| unknown("kind", &drift.kind))?,
             action: DriftAction::parse(&drift.action).ok_or_else(|| unknown("action", &drift.action))?,
-            keys: drift.keys,
+            keys: drift.keys.iter().take(KEYS_MAX).map(|key| foreign(key)).collect(),
             at: Timestamp(drift.at_ms),
             restored_after: restored.map(Duration::from_micros),
-            detail: drift.detail,
+            detail: foreign(&drift.detail),
         })
     }
 }
@@ -345,7 +367,7 @@ impl From<&Concern> for wire::Concern {
 impl From<wire::Concern> for Concern {
     fn from(concern: wire::Concern) -> Self {
         let wire::Concern { kind, detail, remedy } = concern;
-        Self { kind, detail, remedy }
+        Self { kind: foreign(&kind), detail: foreign(&detail), remedy: foreign(&remedy) }
     }
 }
 
@@ -393,9 +415,9 @@ impl TryFrom<wire::Report> for Observed {
             last_good: applied_from_wire(report.last_good)?,
             service: service_from_wire(&service)?,
             service_since: Timestamp(service.since_ms),
-            service_reason: service.reason,
+            service_reason: foreign(&service.reason),
             health_since: Timestamp(health.since_ms),
-            health: verdict_from_wire(health)?,
+            health: verdict_from_wire(&health)?,
             process: report.process.map(Into::into),
             drift: report.drift.into_iter().map(Drift::try_from).collect::<Result<_, _>>()?,
             drift_total: report.drift_total,
@@ -406,7 +428,7 @@ impl TryFrom<wire::Report> for Observed {
             drift_pause: report
                 .drift_pause
                 .filter(|pause| pause.paused)
-                .map(|pause| (pause.reason, Timestamp(pause.until_ms))),
+                .map(|pause| (foreign(&pause.reason), Timestamp(pause.until_ms))),
             concerns: report.concerns.into_iter().take(CONCERNS_MAX).map(Into::into).collect(),
         })
     }
@@ -420,19 +442,20 @@ impl From<&Notice> for wire::Notice {
             at_ms: notice.at.0,
             kind: bounded(&notice.kind),
             text: bounded(&notice.text),
-            fields: notice.fields.iter().take(16).map(field).collect::<BTreeMap<_, _>>(),
+            fields: notice.fields.iter().take(FIELDS_MAX).map(field).collect::<BTreeMap<_, _>>(),
         }
     }
 }
 
 impl From<wire::Notice> for Notice {
     fn from(notice: wire::Notice) -> Self {
+        let field = |(key, value): (&String, &String)| (foreign(key), foreign(value));
         Self {
             seq: notice.seq,
             at: Timestamp(notice.at_ms),
-            kind: notice.kind,
-            text: notice.text,
-            fields: notice.fields,
+            kind: foreign(&notice.kind),
+            text: foreign(&notice.text),
+            fields: notice.fields.iter().take(FIELDS_MAX).map(field).collect(),
         }
     }
 }

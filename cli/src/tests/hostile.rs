@@ -1,0 +1,176 @@
+//! Whatever a node makes the coordinator say, a terminal shows it and does not act on it.
+
+use proto::wire::agent;
+
+use super::*;
+
+/// Sets a title, clears the screen, moves the cursor, colours by an 8-bit control, and turns the writing round.
+const HOSTILE: &str = "x\u{1b}]0;owned\u{7}\u{1b}[2J\r\u{8}\u{9b}35m\u{202e}y\u{7f}";
+
+fn report() -> agent::Report {
+    let text = || HOSTILE.to_owned();
+    let applied = agent::Applied { generation: u64::MAX, bundle: vec![7; 32] };
+    let refusal = agent::Refusal { reason: text(), detail: text(), still_running: Some(applied.clone()) };
+    agent::Report {
+        desired: Some(applied.clone()),
+        attempted: Some(agent::Attempt {
+            target: Some(applied.clone()),
+            failure: Some(refusal),
+            done: true,
+            ..agent::Attempt::default()
+        }),
+        written: Some(applied.clone()),
+        running: Some(applied.clone()),
+        last_good: Some(applied),
+        service: Some(agent::ServiceState {
+            state: text(),
+            since_ms: i64::MIN,
+            reason: text(),
+            exits: u32::MAX,
+            until_ms: i64::MAX,
+        }),
+        health: Some(agent::Verdict { verdict: text(), reason: text(), since_ms: i64::MAX }),
+        process: Some(agent::Process { pid: u32::MAX, start_id: text(), started_ms: i64::MIN }),
+        drift: vec![agent::Drift {
+            path: text(),
+            kind: text(),
+            action: text(),
+            keys: vec![text()],
+            at_ms: i64::MIN,
+            restored_after_us: u64::MAX,
+            detail: text(),
+        }],
+        drift_total: u32::MAX,
+        starts_total: u64::MAX,
+        vitals: Some(agent::Vitals {
+            rss_bytes: u64::MAX,
+            cpu_percent: f32::NAN,
+            threads: u32::MAX,
+            open_files: u32::MAX,
+            disk_free_bytes: u64::MAX,
+            logs_bytes: u64::MAX,
+        }),
+        pack_digest: text(),
+        drift_pause: Some(agent::DriftPause { paused: true, reason: text(), until_ms: i64::MAX }),
+        concerns: vec![agent::Concern { kind: text(), detail: text(), remedy: text() }],
+    }
+}
+
+fn script() -> Script {
+    let text = || HOSTILE.to_owned();
+    let node = message::Node {
+        name: text(),
+        group: text(),
+        product: text(),
+        host: text(),
+        connected: true,
+        last_seen_ms: i64::MAX,
+        report: Some(report()),
+        state: text(),
+        state_why: text(),
+        agent_version: text(),
+        certificate_expires_ms: i64::MAX,
+        enrolled: true,
+        platform: text(),
+        ..message::Node::default()
+    };
+    let event = message::Event {
+        seq: u64::MAX,
+        at_ms: i64::MAX,
+        kind: text(),
+        node: text(),
+        text: text(),
+        fields: [(text(), text())].into(),
+        actor: text(),
+        ..message::Event::default()
+    };
+    let rollout = message::Rollout {
+        id: 1,
+        author: text(),
+        message: text(),
+        state: text(),
+        groups: vec![message::RolloutGroup {
+            group: text(),
+            state: text(),
+            nodes: vec![message::RolloutNode {
+                node: text(),
+                state: text(),
+                detail: text(),
+                ..message::RolloutNode::default()
+            }],
+            ..message::RolloutGroup::default()
+        }],
+        waiting: vec![text()],
+        ..message::Rollout::default()
+    };
+    Script {
+        status: message::StatusReply {
+            fleet: text(),
+            nodes: vec![node.clone()],
+            rollouts: vec![rollout.clone()],
+            coordinator_version: text(),
+            ..message::StatusReply::default()
+        },
+        node: message::NodeReply {
+            node: Some(node),
+            files: vec![message::BundleFile {
+                path: text(),
+                drift: text(),
+                restart: text(),
+                digest: text(),
+                ..message::BundleFile::default()
+            }],
+            events: vec![event.clone()],
+            ..message::NodeReply::default()
+        },
+        rollouts: [(1, rollout)].into(),
+        command: message::CommandReply { ok: false, detail: text(), guard: false },
+        events: vec![event],
+        ..Script::default()
+    }
+}
+
+/// The output without what our own style may put into it.
+fn without_colours(text: &str) -> String {
+    ["0", "1", "2", "31", "32", "33"]
+        .iter()
+        .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
+}
+
+#[tokio::test]
+async fn no_command_shows_a_terminal_anything_that_it_would_act_on() {
+    let commands = [
+        "status",
+        "node list",
+        "node show is-1",
+        "node restart is-1 --why x",
+        "drift list",
+        "drift show is-1",
+        "events",
+        "rollout list",
+        "rollout show 1",
+    ];
+    let coloured = Terminal { colour: true, width: Some(100), ..NOBODY };
+    for command in commands {
+        for (terminal, json) in [(NOBODY, ""), (coloured, ""), (NOBODY, " --json")] {
+            let run = Stage { terminal, ..Stage::new(script()) }.run(&format!("{command}{json}")).await;
+            assert!(!run.out.is_empty() || !run.said.is_empty(), "{command} says nothing");
+            let shown = without_colours(&format!("{}{}", run.out, run.said));
+            let bad = shown.chars().find(|&c| {
+                c.is_control() && c != '\n' && c != '\t' || ('\u{202a}'..='\u{202e}').contains(&c)
+            });
+            assert_eq!(bad, None, "{command}{json}: {shown:?}");
+            if command == "node show is-1" && !json.is_empty() {
+                let value: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+                assert!(value.to_string().contains("owned"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_of_the_coordinator_is_shown_and_does_nothing() {
+    let script = Script { refusal: Some(tonic::Status::internal(HOSTILE)), ..Script::default() };
+    let run = Stage::new(script).run("status").await;
+    assert!(!run.said.contains('\u{1b}') && !run.out.contains('\u{1b}'), "{:?}", run.said);
+}

@@ -1,0 +1,148 @@
+//! A node whose certificate is in the wrong hands: what it says is bounded, and hurts nobody else.
+
+use proto::wire::{
+    agent::{
+        Ack, Applied, Attempt, Concern, Drift, DriftPause, Heartbeat, Notice, Notices, Process, Refusal,
+        Report, Stage, Vitals, from_agent::Message, to_agent,
+    },
+    operator::NodeRequest,
+};
+
+use crate::support::{TestCoordinator, report};
+
+const UNSIGNED: [u64; 4] = [0, 1, u64::MAX - 1, u64::MAX];
+const SIGNED: [i64; 5] = [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX];
+const FLOATS: [f32; 4] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX];
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn applied(generation: u64) -> Option<Applied> {
+    Some(Applied { generation, bundle: vec![7; 32] })
+}
+
+/// Every report in which numbers are at their extremes: generations one by one, and the others all together.
+fn extremes() -> Vec<Report> {
+    let refusal =
+        |n| Refusal { reason: "disk-full".into(), detail: String::new(), still_running: applied(n) };
+    let attempt = |target, still| Attempt {
+        target: applied(target),
+        stage: Stage::Ready.into(),
+        failure: Some(refusal(still)),
+        done: true,
+    };
+    let mut reports = Vec::new();
+    for n in UNSIGNED {
+        let base = || report(None, None);
+        reports.push(Report { desired: applied(n), ..base() });
+        reports.push(Report { written: applied(n), ..base() });
+        reports.push(Report { running: applied(n), ..base() });
+        reports.push(Report { last_good: applied(n), ..base() });
+        reports.push(Report { attempted: Some(attempt(n, 1)), ..base() });
+        reports.push(Report { attempted: Some(attempt(1, n)), ..base() });
+    }
+    for (index, at) in SIGNED.into_iter().enumerate() {
+        let n = UNSIGNED[index % UNSIGNED.len()];
+        let mut extreme = report(None, None);
+        let service = extreme.service.as_mut().unwrap();
+        (service.state, service.since_ms, service.until_ms) = ("backing-off".into(), at, at);
+        service.exits = narrow(n);
+        extreme.health.as_mut().unwrap().since_ms = at;
+        extreme.process = Some(Process { pid: narrow(n), start_id: "x".into(), started_ms: at });
+        extreme.drift = vec![Drift {
+            path: "repository/conf/deployment.toml".into(),
+            kind: "edited".into(),
+            action: "restored".into(),
+            keys: Vec::new(),
+            at_ms: at,
+            restored_after_us: n,
+            detail: String::new(),
+        }];
+        (extreme.drift_total, extreme.starts_total) = (narrow(n), n);
+        extreme.drift_pause = Some(DriftPause { paused: true, reason: "x".into(), until_ms: at });
+        extreme.vitals = Some(Vitals {
+            rss_bytes: n,
+            cpu_percent: FLOATS[index % FLOATS.len()],
+            threads: narrow(n),
+            open_files: narrow(n),
+            disk_free_bytes: n,
+            logs_bytes: n,
+        });
+        reports.push(extreme);
+    }
+    reports
+}
+
+/// What operators look at answers, whatever was said before.
+async fn operators_are_served(coordinator: &TestCoordinator) {
+    let status = coordinator.status().await;
+    assert_eq!(status.nodes.len(), 2);
+    let mut operator = coordinator.operator().await;
+    operator.show_node(NodeRequest { node: "is-1".into() }).await.unwrap();
+}
+
+#[tokio::test]
+async fn numbers_at_their_extremes_hurt_nobody() {
+    let coordinator = TestCoordinator::start().await;
+    coordinator.apply(&crate::support::small_fleet("a.example"), None).await;
+    let node = coordinator.join("is-1").await;
+    let mut messages: Vec<Message> = extremes().into_iter().map(Message::Report).collect();
+    for n in UNSIGNED {
+        messages.push(Message::Heartbeat(Heartbeat { seq: n }));
+        messages.push(Message::Ack(Ack {
+            nonce: n,
+            generation: n,
+            stage: Stage::Ready.into(),
+            ..Ack::default()
+        }));
+        for at_ms in SIGNED {
+            let notice = Notice { seq: n, at_ms, kind: "x".into(), text: "x".into(), ..Notice::default() };
+            messages.push(Message::Notices(Notices { notices: vec![notice] }));
+        }
+    }
+    for message in messages {
+        // A session of its own: some of these end it, which is a good answer.
+        let mut session = node.session(&coordinator).await.unwrap();
+        let seq = 4711;
+        session.say(message).await;
+        drop(
+            session
+                .sender
+                .send(proto::wire::agent::FromAgent { message: Some(Message::Heartbeat(Heartbeat { seq })) })
+                .await,
+        );
+        // Until it was read: it is answered after it, or the session has ended.
+        loop {
+            match session.next().await {
+                Ok(Some(to_agent::Message::Heartbeat(reply))) if reply.seq == seq => break,
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        operators_are_served(&coordinator).await;
+    }
+    // A generation that leaves room for the next one is given to it after all that.
+    let applied = coordinator.apply(&crate::support::small_fleet("b.example"), None).await;
+    assert!(!applied.refused, "{applied:?}");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_node_writes_is_printable_for_operators() {
+    let coordinator = TestCoordinator::start().await;
+    coordinator.apply(&crate::support::small_fleet("a.example"), None).await;
+    let session = coordinator.join("is-1").await.session(&coordinator).await.unwrap();
+    let hostile = "x\u{1b}]0;owned\u{7}\nlast\u{9b}31m\u{202e}";
+    let mut said = report(None, None);
+    said.service.as_mut().unwrap().reason = hostile.into();
+    said.health.as_mut().unwrap().reason = hostile.into();
+    said.concerns = vec![Concern { kind: hostile.into(), detail: hostile.into(), remedy: hostile.into() }];
+    session.say(Message::Report(said)).await;
+    let seen = coordinator.until("a report", |status| status.nodes[0].report.is_some()).await;
+    let shown = format!("{seen:?}");
+    // Debug spells control characters out with one backslash of its own; ours are two.
+    assert!(shown.contains("u001b]0;owned") && !shown.contains("\\u{1b}"), "{shown}");
+    assert!(!shown.contains("\\u{9b}") && !shown.contains("\\u{202e}"), "{shown}");
+    coordinator.stop().await;
+}
