@@ -4,6 +4,7 @@
 
 mod crash;
 mod ends;
+mod hosts;
 mod identity;
 mod introspection;
 mod operator;

@@ -22,7 +22,7 @@ use crate::{
 pub const TEXT_MAX: usize = 1024;
 
 /// Cuts at a character boundary at or before [`TEXT_MAX`].
-fn bounded(text: &str) -> String {
+pub(crate) fn bounded(text: &str) -> String {
     let mut end = text.len().min(TEXT_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
