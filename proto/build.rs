@@ -13,11 +13,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("convoy.fds"), descriptors.encode_to_vec())?;
     // Ordered maps: equal values encode to equal bytes, which the store's compare-and-swap relies on.
-    // A value of a secret has no form for logs.
+    // Values of secrets and contents of hosts have no form for logs.
     tonic_prost_build::configure()
         .btree_map(".")
         .bytes(".convoy.agent.v1.Chunk")
-        .skip_debug([".convoy.operator.v1.SetSecretRequest", ".convoy.call.v1.Credential"])
+        .skip_debug([
+            ".convoy.operator.v1.SetSecretRequest",
+            ".convoy.call.v1.Credential",
+            ".convoy.agent.v1.HostAnswer",
+            ".convoy.agent.v1.HostChunk",
+        ])
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -12,6 +12,7 @@ pub mod files;
 pub mod identity;
 pub mod journal;
 pub mod link;
+pub mod look;
 pub mod outside;
 pub mod platform;
 pub mod preflight;

@@ -25,6 +25,8 @@ pub type Work = BoxFuture<'static, ()>;
 pub trait Machine: fmt::Debug + Send + Sync + 'static {
     /// Looks for servers of a home.
     fn look(&self, home: String) -> Work;
+    /// The live servers of a home.
+    fn servers(&self, home: String) -> BoxFuture<'static, Vec<ProcessIdentity>>;
     /// Starts the server unless one lives on its home, and follows it to its end.
     fn launch(&self, bundle: Arc<Bundle>) -> Work;
     /// Follows a server that was found running.
@@ -60,6 +62,10 @@ pub struct ThisMachine {
 impl Machine for ThisMachine {
     fn look(&self, home: String) -> Work {
         self.processes.clone().look(home).boxed()
+    }
+
+    fn servers(&self, home: String) -> BoxFuture<'static, Vec<ProcessIdentity>> {
+        Processes::servers(home).boxed()
     }
 
     fn launch(&self, bundle: Arc<Bundle>) -> Work {

@@ -1,9 +1,9 @@
 //! The agent from its configuration to its end: one loop, one engine.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use fleet::node::{Engine, Event};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::info;
 
 use crate::{
@@ -13,7 +13,8 @@ use crate::{
     files::{Defaults, Files, Job, Kept},
     identity::{IdentityError, Store},
     journal::{Journal, JournalError, Switches},
-    link::{Link, LinkSettings},
+    link::{Link, LinkSettings, Sources},
+    look::Looker,
     outside::{Outside, ThisMachine},
     preflight::Checkpoint,
     private,
@@ -150,9 +151,6 @@ fn build(
         wall_clock: outside.clock,
         network: outside.network,
     };
-    let store = Store::of(&config.data_dir, outside.clock);
-    let link = Link::start(settings, store, (cache.clone(), packs), outcomes.clone());
-    let link = link.map_err(BuildError::Identity)?;
     let units = config.units();
     let pins = Pins::open(&config.data_dir);
     let processes = Processes {
@@ -164,6 +162,18 @@ fn build(
     };
     let probe_address = config.probe_address;
     let machine = (outside.machine)(ThisMachine { processes, pins: pins.clone(), probe_address });
+    let in_force = watch::Sender::new(None);
+    let looker = Looker {
+        homes: config.homes.clone(),
+        in_force: in_force.subscribe(),
+        machine: machine.clone(),
+        clock: outside.clock,
+        turn: Arc::new(Semaphore::new(1)),
+    };
+    let sources = Sources { cache: cache.clone(), packs, looker };
+    let store = Store::of(&config.data_dir, outside.clock);
+    let link = Link::start(settings, store, sources, outcomes.clone());
+    let link = link.map_err(BuildError::Identity)?;
     let judge = (machine.clone(), outcomes.clone());
     let host = (config.site(), units);
     let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), host, judge);
@@ -188,6 +198,7 @@ fn build(
         hints,
         gate: Gate::default(),
         watching: Watching::default(),
+        in_force,
     })
 }
 

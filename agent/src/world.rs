@@ -13,7 +13,10 @@ use fleet::{
     observed::ProcessIdentity,
     time::{Instant, Timestamp},
 };
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
 use tracing::{error, info};
 
 use crate::{
@@ -63,6 +66,8 @@ pub struct World {
     pub gate: Gate,
     /// Measurements and probes under way, and what they need.
     pub watching: Watching,
+    /// The home whose files are in force.
+    pub in_force: watch::Sender<Option<String>>,
 }
 
 /// Holds actions back until the journal has what they depend on.
@@ -235,6 +240,7 @@ impl World {
             Action::Recover { target, way } => self.files.start_job(Job::Recover(target, way)),
             Action::Watch { target, bundle } => {
                 self.watching.keystores = keystores(&bundle);
+                self.in_force.send_replace(Some(bundle.service.home.clone()));
                 self.files.start_job(Job::Watch(target, bundle));
             }
             Action::Scan(extent) => self.files.start_job(Job::Scan(extent)),

@@ -236,7 +236,8 @@ impl Coordinator {
         let commit = Transaction::default()
             .check(Key::node(node), known.version)
             .delete(Key::node(node))
-            .delete(Key::seen(node));
+            .delete(Key::seen(node))
+            .delete(Key::host(node));
         let event = Draft::new((self.clock)(), "node-forgotten", format!("{actor} forgot {node}"));
         self.events.append(vec![event.of_node(node).by(actor)], commit).await?;
         self.live.dismiss(node, "the node was forgotten");

@@ -15,6 +15,7 @@ use crate::{
     authority::Authority,
     config::{Heartbeat, History, Limits},
     events::Events,
+    hosts::Hosts,
     packs::Packs,
     secrets::Vault,
     sessions::Live,
@@ -41,6 +42,8 @@ pub struct Coordinator {
     pub live: Live,
     /// Packs of hosts, loaded.
     pub packs: Packs,
+    /// Questions about hosts that wait for their answers.
+    pub hosts: Hosts,
     /// What happened.
     pub events: Events,
     /// The wall clock, for what people read and for certificates.

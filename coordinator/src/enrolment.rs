@@ -181,7 +181,8 @@ impl Coordinator {
             .replace(key, entry.version, used.encode())
             .replace(Key::node(node), version, record.encode())
             // What the node said before it was set up anew is not true any more, its numbering of notices included.
-            .delete(Key::seen(node));
+            .delete(Key::seen(node))
+            .delete(Key::host(node));
         let event =
             Draft::new(now, "node-enrolled", format!("{node} joined with a token of {}", used.created_by));
         self.events.append(vec![event.of_node(node)], commit).await.map_err(EnrolError::Commit)?;

@@ -11,7 +11,7 @@ use crate::{
     rpc::chain,
     store::{
         CommitError, Key, LeaseGrant, Range, StoreError, Transaction, blobs,
-        records::{Assigned, NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord},
+        records::{Assigned, HostRecord, NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord},
     },
 };
 
@@ -126,6 +126,9 @@ impl Coordinator {
             sources.extend(gates.map(|gates| gates.content));
         }
         let mut keep = sources;
+        for entry in self.store.range(Range::first(Key::HOSTS, usize::MAX)).await? {
+            keep.extend(HostRecord::read(&entry)?.facts.digests());
+        }
         for content in bundles {
             keep.insert(content);
             if let Some(bytes) = blobs::get(&*self.store, &content).await? {

@@ -14,6 +14,7 @@ mod enrolment;
 mod events;
 mod garbage;
 mod gates;
+mod hosts;
 pub mod identity;
 pub mod listener;
 mod outlook;
@@ -162,6 +163,7 @@ pub async fn start(
         vault,
         live: Live::default(),
         packs: packs::Packs::default(),
+        hosts: hosts::Hosts::default(),
         events,
         clock,
         applying: tokio::sync::Mutex::new(()),
@@ -193,6 +195,7 @@ pub fn accept<L: Listen>(
     tasks.vital("rollouts", rollouts::run(coordinator.clone()));
     tasks.vital("garbage", garbage::run(coordinator.clone()));
     tasks.vital("packs", packs::run(coordinator.clone()));
+    tasks.vital("hosts", hosts::run(coordinator.clone()));
     tasks.vital("server certificate", rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
     let (fleet, clock) = (config.fleet.clone(), coordinator.clock);
     let acceptor = Acceptor { listener, tls, fleet, clock, limits: config.limits.clone() };

@@ -4,7 +4,11 @@
 //!
 //! Content that the product or a person wrote may hold secrets, so [`HostFacts::contents`] is never shown by `Debug`.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use crate::{
     bundle::HomePath,
@@ -12,6 +16,8 @@ use crate::{
     time::Timestamp,
 };
 
+/// Where every product keeps its configuration, below home.
+pub const CONFIG: &str = "repository/conf/deployment.toml";
 /// At most this many paths in one question: every file of the largest bundle, and deployment.toml.
 pub const LOOK_PATHS_MAX: usize = crate::bundle::BUNDLE_FILES_MAX + 1;
 /// At most this many bytes of content in one answer. What does not fit is answered without content.
@@ -20,6 +26,8 @@ pub const LOOK_CONTENT_MAX: u64 = 32 * 1024 * 1024;
 /// What a coordinator asks of an agent about its home.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostQuestion {
+    /// Which of the agent's homes; the one whose files are in force, or the only one, if absent.
+    pub home: Option<String>,
     /// Paths below home. deployment.toml and the keystores that it names are looked at in any case.
     pub paths: Vec<HomePath>,
     /// Send the content of regular files as well, except of those whose digest the asker names here.
@@ -34,8 +42,71 @@ pub enum WantedContents {
     /// Of every regular file that is at most [`crate::bundle::FILE_SIZE_MAX`] bytes and not known already.
     Unknown {
         /// Digests that the asker holds.
-        known: std::collections::BTreeSet<Digest>,
+        known: BTreeSet<Digest>,
     },
+}
+
+/// Bytes of paths and digests in one part of a question.
+const PART_BYTES: usize = 32 * 1024;
+
+impl HostQuestion {
+    /// What lies at `paths`, without content.
+    pub fn facts(paths: Vec<HomePath>) -> Self {
+        Self { home: None, paths, contents: WantedContents::None }
+    }
+
+    /// What lies at `paths`, with content.
+    pub fn contents(paths: Vec<HomePath>) -> Self {
+        Self { home: None, paths, contents: WantedContents::Unknown { known: BTreeSet::new() } }
+    }
+
+    /// The question in parts that fit into one message each; [`HostQuestion::extend`] puts them together again.
+    pub fn parts(mut self) -> Vec<Self> {
+        let mut paths = std::mem::take(&mut self.paths).into_iter().peekable();
+        let mut digests = match &mut self.contents {
+            WantedContents::None => BTreeSet::new(),
+            WantedContents::Unknown { known } => std::mem::take(known),
+        }
+        .into_iter()
+        .peekable();
+        let mut parts = Vec::new();
+        loop {
+            let mut part = self.clone();
+            let mut left = PART_BYTES;
+            while let Some(path) = paths.next_if(|path| path.as_str().len() <= left) {
+                left = left.saturating_sub(path.as_str().len());
+                part.paths.push(path);
+            }
+            if let WantedContents::Unknown { known } = &mut part.contents {
+                while digests.next_if(|_| 32 <= left).is_some_and(|digest| known.insert(digest)) {
+                    left -= 32;
+                }
+            }
+            parts.push(part);
+            if paths.peek().is_none() && digests.peek().is_none() {
+                return parts;
+            }
+        }
+    }
+
+    /// Whether an honest asker could ask it.
+    pub fn is_bounded(&self) -> bool {
+        let known = match &self.contents {
+            WantedContents::None => 0,
+            WantedContents::Unknown { known } => known.len(),
+        };
+        self.paths.len() <= LOOK_PATHS_MAX && known <= 2 * LOOK_PATHS_MAX
+    }
+
+    /// Adds a further part of the same question.
+    pub fn extend(&mut self, part: Self) {
+        self.paths.extend(part.paths);
+        if let (WantedContents::Unknown { known }, WantedContents::Unknown { known: more }) =
+            (&mut self.contents, part.contents)
+        {
+            known.extend(more);
+        }
+    }
 }
 
 /// The answer of one agent about one home.
@@ -62,6 +133,29 @@ pub struct HostFacts {
     pub contents: BTreeMap<Digest, Arc<[u8]>>,
     /// What the agent keeps of the time before Convoy.
     pub original: Option<Original>,
+}
+
+impl HostFacts {
+    /// The regular file at a path, if there is one.
+    pub fn file(&self, path: &HomePath) -> Option<&FoundFile> {
+        match self.entries.get(path)? {
+            FoundEntry::File(file) => Some(file),
+            FoundEntry::Absent | FoundEntry::Other { .. } | FoundEntry::Unreadable { .. } => None,
+        }
+    }
+
+    /// The content of the regular file at a path, if the answer holds it.
+    pub fn content(&self, path: &HomePath) -> Option<&[u8]> {
+        self.contents.get(&self.file(path)?.digest).map(AsRef::as_ref)
+    }
+
+    /// Digests of all regular files that were looked at.
+    pub fn digests(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.entries.values().filter_map(|entry| match entry {
+            FoundEntry::File(file) => Some(file.digest),
+            FoundEntry::Absent | FoundEntry::Other { .. } | FoundEntry::Unreadable { .. } => None,
+        })
+    }
 }
 
 impl fmt::Debug for HostFacts {
@@ -118,16 +212,59 @@ pub enum FoundEntry {
     Absent,
     /// A regular file.
     File(FoundFile),
-    /// A link, a directory, a device, a FIFO or a mount: never read.
+    /// Something that is never read and cannot be replaced.
     Other {
-        /// One word: `symlink`, `directory`, `fifo`, `device`, `socket`, `mount`.
-        kind: String,
+        /// What it is.
+        kind: OtherKind,
     },
     /// It could not be read, with why.
     Unreadable {
         /// For people.
         why: String,
     },
+}
+
+/// What lies at a path where a regular file of the home should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OtherKind {
+    /// A symbolic link.
+    Symlink,
+    /// A directory.
+    Directory,
+    /// Neither of those, nor a regular file: a FIFO, a socket, a device.
+    Special,
+    /// Something that is mounted by itself, and so cannot be replaced as a whole.
+    Mount,
+    /// The path leads through a symbolic link, or through something that is no directory.
+    BehindLink,
+}
+
+impl OtherKind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [Self::Symlink, Self::Directory, Self::Special, Self::Mount, Self::BehindLink];
+
+    /// One word, for programs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Symlink => "symlink",
+            Self::Directory => "directory",
+            Self::Special => "special",
+            Self::Mount => "mount",
+            Self::BehindLink => "behind-link",
+        }
+    }
+}
+
+impl fmt::Display for OtherKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Symlink => "is a symlink",
+            Self::Directory => "is a directory",
+            Self::Special => "is not a regular file",
+            Self::Mount => "is mounted by itself and cannot be replaced as a whole",
+            Self::BehindLink => "lies behind a symlink or something that is no directory",
+        })
+    }
 }
 
 /// A regular file on a host.
@@ -162,4 +299,30 @@ pub struct Original {
     pub files: usize,
     /// Bytes of all of them.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_of_any_length_goes_out_in_parts_and_comes_back_whole() {
+        let path = |n: usize| HomePath::parse(&format!("{}/{n}", "d".repeat(900))).expect("a plain path");
+        let known: BTreeSet<Digest> = (0..3_000_u32).map(|n| Digest::of(&n.to_be_bytes())).collect();
+        let question = HostQuestion {
+            home: Some("/opt/is".to_owned()),
+            paths: (0..LOOK_PATHS_MAX).map(path).collect(),
+            contents: WantedContents::Unknown { known },
+        };
+        let parts = question.clone().parts();
+        let bytes = |part: &HostQuestion| part.paths.iter().map(|path| path.as_str().len()).sum::<usize>();
+        assert!(1 < parts.len() && parts.iter().all(|part| bytes(part) <= PART_BYTES));
+        let whole = parts.into_iter().reduce(|mut whole, part| {
+            whole.extend(part);
+            whole
+        });
+        assert_eq!(whole, Some(question));
+        let small = HostQuestion::facts(Vec::new());
+        assert_eq!(small.clone().parts(), [small]);
+    }
 }

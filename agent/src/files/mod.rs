@@ -17,7 +17,8 @@ pub use self::{
     check::{Defaults, check},
     launch::{clear_launch_files, write_launch_files},
     pack::{PackAt, read as read_pack},
-    place::{Home, Owner, PlaceError},
+    place::{Facts, Home, Owner, Place, PlaceError},
     scan::Scanner,
+    stage::read_bounded,
     worker::{Files, Job, Kept},
 };

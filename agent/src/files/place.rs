@@ -7,6 +7,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use fleet::{host::OtherKind, time::Timestamp};
+
 #[cfg(unix)]
 mod unix;
 #[cfg(unix)]
@@ -26,7 +28,7 @@ pub enum PlaceError {
         /// Below home.
         path: String,
         /// What it is.
-        why: &'static str,
+        why: OtherKind,
     },
     /// The file system.
     #[error("cannot {what} {path}")]
@@ -75,6 +77,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// When the content was last changed.
+    pub fn modified(&self) -> Timestamp {
+        Timestamp(i64::try_from(self.signature.1 / 1_000_000).unwrap_or(0))
+    }
+
     /// Whether the last change was longer than `ago` before `now`. Not so for one in the future: then the clock was set.
     pub fn changed_before(&self, now: SystemTime, ago: Duration) -> bool {
         let now = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());

@@ -10,6 +10,7 @@ use super::place::{Facts, Home, Owner, Place, PlaceError};
 use crate::{cache::Cache, step::step};
 use fleet::{
     bundle::{Bundle, FILE_SIZE_MAX, FileEntry, HomePath},
+    host::OtherKind,
     ids::Digest,
     node::{Replaced, StagedFacts},
     spec::canonical,
@@ -144,7 +145,13 @@ pub fn read_bounded(place: &Place, facts: &Facts) -> Result<Option<Vec<u8>>, Pla
     if FILE_SIZE_MAX < facts.size {
         return Ok(None);
     }
-    read_all(place, place.open()?).map(Some)
+    let file = place.open()?;
+    // Something else may have taken its place since it was looked at.
+    let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    if !is_regular {
+        return Err(PlaceError::Unsafe { path: place.path().to_string(), why: OtherKind::Special });
+    }
+    read_all(place, file).map(Some)
 }
 
 /// The content of an open file, cut just beyond the size that any desired content may have.

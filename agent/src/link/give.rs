@@ -1,16 +1,20 @@
-//! Giving the home's pack to the coordinator, when it lacks what this node reports.
+//! Giving the coordinator what is too large for the stream: the home's pack, when it lacks what this node reports, and
+//! answers about the home.
 
 use std::time::Duration;
 
-use fleet::ids::Digest;
+use fleet::{host::HostQuestion, ids::Digest};
 use proto::{
-    convert::pack::named_pack,
-    wire::agent::{PackChunk, agent_link_client::AgentLinkClient},
+    convert::{host::encode_answer, pack::named_pack},
+    wire::agent::{HostChunk, PackChunk, agent_link_client::AgentLinkClient},
 };
 use tonic::transport::Channel;
 use tracing::{debug, info};
 
-use crate::files::{PackAt, read_pack};
+use crate::{
+    files::{PackAt, read_pack},
+    look::Looker,
+};
 
 /// Bytes in one message.
 const CHUNK: usize = 16 * 1024;
@@ -27,6 +31,30 @@ pub(super) async fn give(digest: Digest, at: Option<PackAt>, channel: Channel) {
         Ok(Ok(bytes)) => info!(digest = %digest.short(), bytes, "Gave the pack to the coordinator"),
         Ok(Err(why)) => debug!(digest = %digest.short(), why, "The pack was not taken"),
         Err(_) => debug!(digest = %digest.short(), "The pack was not taken in time"),
+    }
+}
+
+/// Looks at the home and sends the answer to question `id`.
+pub(super) async fn give_host(id: u64, question: HostQuestion, looker: Looker, channel: Channel) {
+    let answer = looker.look(question).await;
+    if let Err(why) = &answer {
+        debug!(why, "The coordinator's question about the home is refused");
+    }
+    let encoded = encode_answer(&answer);
+    let size = encoded.len();
+    let count = size.div_ceil(CHUNK).max(1);
+    let chunk = move |index: usize| HostChunk {
+        id: if index == 0 { id } else { 0 },
+        size: if index == 0 { size as u64 } else { 0 },
+        data: encoded[index * CHUNK..size.min((index + 1) * CHUNK)].to_vec(),
+        last: index + 1 == count,
+    };
+    let chunks = tokio_stream::iter((0..count).map(chunk));
+    let giving = async { AgentLinkClient::new(channel).give_host(chunks).await };
+    match tokio::time::timeout(GIVE_TIME, giving).await {
+        Ok(Ok(_)) => debug!(bytes = size, "Told the coordinator what lies in the home"),
+        Ok(Err(status)) => debug!(why = status.message(), "The answer about the home was not taken"),
+        Err(_) => debug!("The answer about the home was not taken in time"),
     }
 }
 

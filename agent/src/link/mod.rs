@@ -33,6 +33,7 @@ use crate::{
     cache::Cache,
     files::PackAt,
     identity::{Identity, IdentityError, Store},
+    look::Looker,
 };
 
 /// Orders that wait for the stream; what does not fit is said again by a later report or connection.
@@ -93,7 +94,19 @@ struct Task {
     clock: watch::Sender<Option<ClockSkew>>,
     /// Where the pack lies that was read last.
     packs: watch::Receiver<Option<PackAt>>,
+    looker: Looker,
     events: mpsc::Sender<Event>,
+}
+
+/// What the link takes from the agent's other parts.
+#[derive(Debug)]
+pub struct Sources {
+    /// Content that was fetched.
+    pub cache: Cache,
+    /// Where the pack lies that was read last.
+    pub packs: watch::Receiver<Option<PackAt>>,
+    /// Answers questions about the home.
+    pub looker: Looker,
 }
 
 impl Link {
@@ -104,9 +117,10 @@ impl Link {
     pub fn start(
         settings: LinkSettings,
         store: Store,
-        (cache, packs): (Cache, watch::Receiver<Option<PackAt>>),
+        sources: Sources,
         events: mpsc::Sender<Event>,
     ) -> Result<Self, IdentityError> {
+        let Sources { cache, packs, looker } = sources;
         let identity = store.read(settings.seed)?;
         let (report, reports) = watch::channel(None);
         let (epoch, epochs) = watch::channel(None);
@@ -123,6 +137,7 @@ impl Link {
             channel,
             clock,
             packs,
+            looker,
             events: events.clone(),
         };
         crate::task::spawn("link", task.run());

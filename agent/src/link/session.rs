@@ -12,18 +12,24 @@ use fleet::{
 };
 use prost::Message as _;
 use proto::{
-    convert::link::{ack_to_wire, epoch_from_wire},
+    convert::{
+        host::{LOOK_PROTOCOL, LookPart},
+        link::{ack_to_wire, epoch_from_wire},
+    },
     wire::agent::{
         self as wire, agent_link_client::AgentLinkClient, command::Action, enrolment_client::EnrolmentClient,
         from_agent::Message as From, to_agent::Message as To,
     },
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Streaming, transport::Channel};
 use tracing::{info, warn};
 
-use super::{Order, REDIAL_MAX, Task, give::give};
+use super::{
+    Order, REDIAL_MAX, Task,
+    give::{give, give_host},
+};
 use crate::identity;
 
 /// Messages handed to the stream and not sent yet.
@@ -38,6 +44,8 @@ const MESSAGE_MAX: usize = 60 * 1024;
 const NOTICES_MAX: usize = 16;
 /// Before a renewal that failed is tried again; earlier if the certificate ends soon.
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
+/// Answers about the home that are made at the same time; further questions wait in vain.
+const ANSWERS_MAX: usize = 8;
 /// Heartbeats unanswered before the stream counts as dead.
 const MISSED_MAX: u32 = 4;
 
@@ -65,6 +73,10 @@ pub(super) struct Session {
     renew_at: Instant,
     /// The pack on its way, and what it goes over.
     giving: Option<tokio::task::JoinHandle<()>>,
+    /// The question of which further parts are to come.
+    asked: Option<LookPart>,
+    /// Answers about the home on their way.
+    answering: JoinSet<()>,
     channel: Channel,
 }
 
@@ -87,6 +99,7 @@ pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, Strin
         boot_nonce: task.settings.seed,
         home: task.settings.home.clone(),
         wall_clock_ms: wall_clock().0,
+        protocol: LOOK_PROTOCOL,
     };
     let greeted_at = wall_clock();
     let first = wire::FromAgent { message: Some(From::Hello(hello)) };
@@ -115,6 +128,8 @@ pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, Strin
         heartbeat: Heartbeat { seq: 0, answered: 0, interval, due: Instant::now() + interval },
         renew_at: Instant::now() + identity::until(task.identity.renew_at, wall_clock()),
         giving: None,
+        asked: None,
+        answering: JoinSet::new(),
         channel,
     })
 }
@@ -210,6 +225,10 @@ impl Session {
                 self.give_pack(task, &wanted.digest);
                 return Ok(());
             }
+            Some(To::Look(look)) => {
+                self.on_look(task, look);
+                return Ok(());
+            }
             Some(To::NoticesReceived(received)) => Event::NoticesReceived(received.up_to),
             Some(To::Assign(assign)) => match self.on_assign(assign).await? {
                 Some(event) => event,
@@ -231,6 +250,36 @@ impl Session {
         if let Some(digest) = Digest::from_slice(digest) {
             let at = task.packs.borrow().clone();
             self.giving = Some(crate::task::spawn("pack", give(digest, at, self.channel.clone())));
+        }
+    }
+
+    /// Answers a question about the home once its last part is here.
+    fn on_look(&mut self, task: &Task, look: wire::Look) {
+        let part = match LookPart::try_from(look) {
+            Ok(part) => part,
+            Err(error) => {
+                return warn!(error = %crate::chain(&error), "A question about the home does not read");
+            }
+        };
+        let whole = match self.asked.take() {
+            Some(mut asked) if asked.id == part.id => {
+                asked.question.extend(part.question);
+                LookPart { more: part.more, ..asked }
+            }
+            Some(_) | None => part,
+        };
+        if whole.more && whole.question.is_bounded() {
+            self.asked = Some(whole);
+            return;
+        }
+        while let Some(ended) = self.answering.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "An answer about the home ended in a panic; this is a defect of Convoy");
+            }
+        }
+        if self.answering.len() < ANSWERS_MAX {
+            let (looker, channel) = (task.looker.clone(), self.channel.clone());
+            self.answering.spawn(give_host(whole.id, whole.question, looker, channel));
         }
     }
 

@@ -15,7 +15,7 @@ mod windows;
 #[cfg(not(unix))]
 use windows as here;
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use fleet::preflight::facts::{Owner, Seen};
 
@@ -44,6 +44,30 @@ pub fn user(name: Option<&str>) -> Seen<User> {
 /// It is not there, or the platform cannot tell: why.
 pub fn owner(path: &Path) -> Seen<Owner> {
     here::owner(path)
+}
+
+/// Names of users and groups by their numbers, read once.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    users: BTreeMap<u32, String>,
+    groups: BTreeMap<u32, String>,
+}
+
+impl Names {
+    /// As this host's files have them. Users of a directory (SSSD, LDAP) have only numbers here.
+    pub fn read() -> Self {
+        here::names()
+    }
+
+    /// The name, or the number.
+    pub fn user(&self, id: u32) -> String {
+        self.users.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
+
+    /// The name, or the number.
+    pub fn group(&self, id: u32) -> String {
+        self.groups.get(&id).cloned().unwrap_or_else(|| id.to_string())
+    }
 }
 
 /// Permission bits of a file, without its type.

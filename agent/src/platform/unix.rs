@@ -1,6 +1,7 @@
 //! Linux and macOS.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
     path::Path,
@@ -10,7 +11,7 @@ use std::{
 use fleet::preflight::facts::{Owner, Seen};
 use rustix::process::{Resource, getrlimit};
 
-use super::User;
+use super::{Names, User};
 
 pub(super) fn user(name: Option<&str>) -> Seen<User> {
     let Some(name) = name else {
@@ -34,6 +35,22 @@ pub(super) fn user(name: Option<&str>) -> Seen<User> {
 
 fn passwd() -> String {
     fs::read_to_string("/etc/passwd").unwrap_or_default()
+}
+
+/// `name:password:number:...`, as both files have it.
+fn numbered(text: &str) -> BTreeMap<u32, String> {
+    let entry = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?.to_owned();
+        Some((fields.nth(1)?.parse().ok()?, name))
+    };
+    // The first of several names for one number is the one that the system shows.
+    text.lines().rev().filter_map(entry).collect()
+}
+
+pub(super) fn names() -> Names {
+    let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+    Names { users: numbered(&passwd()), groups: numbered(&groups) }
 }
 
 fn id_of(name: &str, which: &str) -> Option<u32> {

@@ -47,16 +47,22 @@ pub struct Processes {
 impl Processes {
     /// Looks for servers of a home.
     pub async fn look(self, home: String) {
+        let found = Self::servers(home).await;
+        self.tell(Event::Found(found)).await;
+    }
+
+    /// The live servers of a home.
+    pub async fn servers(home: String) -> Vec<ProcessIdentity> {
         let found = tokio::task::spawn_blocking(move || table::servers(&home)).await.unwrap_or_default();
-        self.tell(Event::Found(found.into_iter().map(|server| server.process).collect())).await;
+        found.into_iter().map(|server| server.process).collect()
     }
 
     /// Starts the server unless one lives on its home, and follows it to its end.
     pub async fn launch(self, bundle: Arc<Bundle>) {
         let home = bundle.service.home.clone();
-        let found = tokio::task::spawn_blocking(move || table::servers(&home)).await.unwrap_or_default();
+        let found = Self::servers(home).await;
         if !found.is_empty() {
-            return self.tell(Event::Found(found.into_iter().map(|server| server.process).collect())).await;
+            return self.tell(Event::Found(found)).await;
         }
         match self.units.of(&bundle.service.home).cloned() {
             Some(unit) => self.launch_unit(unit, bundle).await,

@@ -15,6 +15,7 @@ use futures::{Stream, StreamExt as _};
 use proto::{
     convert::{
         bundle::decode_bundle,
+        host::look_to_wire,
         link::{ack_from_wire, assign_to_wire, digests_from_wire, epoch_from_wire, foreign},
     },
     wire::agent::{
@@ -113,6 +114,15 @@ impl AgentLink for Link {
         accepted(&self.coordinator, &peer).await?;
         super::pack::receive(&self.coordinator, &peer, request.into_inner()).await
     }
+
+    async fn give_host(
+        &self,
+        request: Request<Streaming<wire::HostChunk>>,
+    ) -> Result<Response<wire::HostReceived>, Status> {
+        let peer = node_of(&self.coordinator, &request)?;
+        accepted(&self.coordinator, &peer).await?;
+        super::host::receive(&self.coordinator, &peer, request.into_inner()).await
+    }
 }
 
 /// Sends until done, refused, or nobody listens any more.
@@ -194,6 +204,7 @@ fn from_wire(message: wire::FromAgent) -> Result<Option<FromAgent>, SessionError
             platform: foreign(&hello.platform),
             epoch: epoch_from_wire(&hello.fleet_epoch).map_err(malformed)?,
             wall_clock: Timestamp(hello.wall_clock_ms),
+            protocol: hello.protocol,
         }),
         Some(From::Report(report)) => {
             let observed = Observed::try_from(report).map_err(malformed)?;
@@ -247,6 +258,7 @@ fn to_wire(message: ToAgent) -> wire::ToAgent {
             To::Leave(wire::Leave { why, redial_after_ms: millis(redial_after) })
         }
         ToAgent::NoticesReceived(up_to) => To::NoticesReceived(wire::NoticesReceived { up_to }),
+        ToAgent::Look { id, part, more } => To::Look(look_to_wire(id, &part, more)),
         ToAgent::SendPack(digest) => To::SendPack(wire::SendPack { digest: digest.0.to_vec() }),
     };
     wire::ToAgent { message: Some(message) }

@@ -5,6 +5,7 @@
 
 mod enrolment;
 mod follow;
+mod host;
 mod link;
 mod operator;
 mod pack;

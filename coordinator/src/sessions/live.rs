@@ -7,6 +7,7 @@ use std::{
 };
 
 use fleet::{
+    host::HostQuestion,
     ids::{Digest, NodeName},
     node::Command,
     observed::Observed,
@@ -17,6 +18,18 @@ use tokio_util::sync::CancellationToken;
 
 /// Commands that wait for one agent; more callers are told to try later.
 const COMMANDS_MAX: usize = 4;
+
+/// Questions about its host that wait for one agent's session to pass them on.
+const QUESTIONS_MAX: usize = 8;
+
+/// A question about a host; its answer comes by a call of its own.
+#[derive(Debug)]
+pub struct Asked {
+    /// Pairs the answer.
+    pub id: u64,
+    /// What is asked.
+    pub question: HostQuestion,
+}
 
 /// The answer to a command: whether it was done, and a sentence.
 pub type CommandAnswer = oneshot::Sender<(bool, String)>;
@@ -37,6 +50,7 @@ struct Connected {
     session: u64,
     node: LiveNode,
     commands: mpsc::Sender<(Command, CommandAnswer)>,
+    questions: mpsc::Sender<Asked>,
     pack: watch::Sender<Option<Digest>>,
     dismissed: CancellationToken,
     dismissal: watch::Sender<String>,
@@ -60,6 +74,8 @@ pub struct LiveNode {
     pub restarting: bool,
     /// Of the agent.
     pub agent_version: String,
+    /// What it can do beyond the agents of 0.1, which say 0.
+    pub protocol: u32,
     /// `linux-x86_64`.
     pub platform: String,
 }
@@ -68,6 +84,7 @@ pub struct LiveNode {
 pub(super) struct Seat {
     pub(super) session: u64,
     pub(super) commands: mpsc::Receiver<(Command, CommandAnswer)>,
+    pub(super) questions: mpsc::Receiver<Asked>,
     /// The pack that its agent is to give.
     pub(super) pack: watch::Receiver<Option<Digest>>,
     /// Set when the session must end; the reason is in `dismissal`.
@@ -86,15 +103,23 @@ impl Live {
     /// is certainly alive.
     pub(super) fn enter(&self, name: &NodeName, node: LiveNode) -> Seat {
         let (commands, waiting) = mpsc::channel(COMMANDS_MAX);
+        let (questions, asked) = mpsc::channel(QUESTIONS_MAX);
         let (pack, wanted) = watch::channel(None);
         let (dismissal, why) = watch::channel(String::new());
         let dismissed = CancellationToken::new();
         let mut nodes = self.lock();
         nodes.sessions_total += 1;
         let session = nodes.sessions_total;
-        let seat =
-            Seat { session, commands: waiting, pack: wanted, dismissed: dismissed.clone(), dismissal: why };
-        let connected = Connected { session, node, commands, pack, dismissed, dismissal, unanswered: false };
+        let seat = Seat {
+            session,
+            commands: waiting,
+            questions: asked,
+            pack: wanted,
+            dismissed: dismissed.clone(),
+            dismissal: why,
+        };
+        let connected =
+            Connected { session, node, commands, questions, pack, dismissed, dismissal, unanswered: false };
         if let Some(old) = nodes.by_name.insert(name.clone(), connected) {
             old.dismiss("a newer session of this node began");
         }
@@ -195,6 +220,16 @@ impl Live {
             (connected.node.reported, connected.node.restarting) = (false, true);
         }
         Ok(outcome)
+    }
+
+    /// Hands a question about its host to a node's session.
+    ///
+    /// # Errors
+    /// The node is not connected, or has too many questions waiting.
+    pub fn ask(&self, name: &NodeName, asked: Asked) -> Result<(), CommandRefused> {
+        let nodes = self.lock();
+        let connected = nodes.by_name.get(name).ok_or(CommandRefused::NotConnected)?;
+        connected.questions.try_send(asked).map_err(|_| CommandRefused::Busy)
     }
 
     /// The packs that connected nodes report, and who does.

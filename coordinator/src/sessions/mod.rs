@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use fleet::{
     bundle::Assignment,
+    host::HostQuestion,
     ids::{Digest, FleetEpoch, FleetName, Generation, NodeName},
     node::Command,
     observed::{Notice, Observed, Refusal, Stage},
     time::Timestamp,
 };
 
-pub use live::{CommandAnswer, CommandRefused, Live, LiveNode};
+pub use live::{Asked, CommandAnswer, CommandRefused, Live, LiveNode};
 pub use session::Session;
 
 use crate::store::StoreError;
@@ -67,6 +68,8 @@ pub struct Hello {
     pub epoch: Option<FleetEpoch>,
     /// Its clock.
     pub wall_clock: Timestamp,
+    /// What it can do beyond the agents of 0.1, which say 0.
+    pub protocol: u32,
 }
 
 /// What an agent is told.
@@ -115,6 +118,15 @@ pub enum ToAgent {
     NoticesReceived(u64),
     /// The pack that it reports is not here: give it.
     SendPack(Digest),
+    /// A question about its home, or one part of a long one.
+    Look {
+        /// Pairs the answer.
+        id: u64,
+        /// What is asked.
+        part: HostQuestion,
+        /// Further parts of it follow.
+        more: bool,
+    },
 }
 
 /// Why a session ended other than by agreement.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::ToAgent;
 
-/// Commands are the one thing that cannot be replaced by a newer one; their senders are bounded before this.
+/// Commands and questions cannot be replaced by newer ones; their senders are bounded before this.
 #[derive(Default)]
 pub(super) struct Outbox {
     welcome: Option<ToAgent>,
@@ -14,6 +14,7 @@ pub(super) struct Outbox {
     notices: Option<ToAgent>,
     pack: Option<ToAgent>,
     commands: VecDeque<ToAgent>,
+    looks: VecDeque<ToAgent>,
 }
 
 impl Outbox {
@@ -26,18 +27,20 @@ impl Outbox {
             ToAgent::NoticesReceived(_) => self.notices = Some(message),
             ToAgent::SendPack(_) => self.pack = Some(message),
             ToAgent::Command { .. } => self.commands.push_back(message),
+            ToAgent::Look { .. } => self.looks.push_back(message),
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         let slots = [&self.welcome, &self.leave, &self.assign, &self.heartbeat, &self.notices, &self.pack];
-        self.commands.is_empty() && slots.iter().all(|slot| slot.is_none())
+        self.commands.is_empty() && self.looks.is_empty() && slots.iter().all(|slot| slot.is_none())
     }
 
     /// Takes the most urgent message. Leave is last, so that what was decided before it still arrives.
     pub(super) fn take(&mut self) -> Option<ToAgent> {
         let first = self.welcome.take().or_else(|| self.heartbeat.take()).or_else(|| self.assign.take());
         let then = first.or_else(|| self.commands.pop_front()).or_else(|| self.notices.take());
+        let then = then.or_else(|| self.looks.pop_front());
         then.or_else(|| self.pack.take()).or_else(|| self.leave.take())
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use fleet::{ids::NodeName, node::Command, time::Timestamp};
+use fleet::{host::HostQuestion, ids::NodeName, node::Command, time::Timestamp};
 use futures::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
@@ -15,8 +15,8 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    CommandAnswer, FromAgent, Hello, LiveNode, SessionError, ToAgent, conversation::Conversation, live::Seat,
-    outbox::Outbox,
+    Asked, CommandAnswer, FromAgent, Hello, LiveNode, SessionError, ToAgent, conversation::Conversation,
+    live::Seat, outbox::Outbox,
 };
 use crate::{
     coordinator::Coordinator,
@@ -116,6 +116,7 @@ fn live_node(now: Timestamp, hello: &Hello) -> LiveNode {
         reported: false,
         restarting: false,
         agent_version: hello.agent_version.clone(),
+        protocol: hello.protocol,
         platform: hello.platform.clone(),
     }
 }
@@ -148,6 +149,7 @@ enum Event {
     Said(Option<Inbound>),
     Ordered(Option<(Command, CommandAnswer)>),
     PackWanted,
+    Asked(Asked),
     RecordChanged,
     Done(Done),
     CanSend,
@@ -283,6 +285,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
         tokio::select! {
             said = self.session.inbound.next(), if talking => Event::Said(said),
             ordered = self.seat.commands.recv(), if talking => Event::Ordered(ordered),
+            Some(asked) = self.seat.questions.recv(), if talking => Event::Asked(asked),
             Ok(()) = self.seat.pack.changed(), if talking => Event::PackWanted,
             _ = self.changes.changed(), if talking && !self.loading => Event::RecordChanged,
             Some(done) = self.work.next() => Event::Done(done),
@@ -313,6 +316,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
                 let wanted = *self.seat.pack.borrow_and_update();
                 wanted.into_iter().for_each(|digest| self.outbox.put(ToAgent::SendPack(digest)));
             }
+            Event::Asked(Asked { id, question }) => self.on_asked(id, question),
             Event::RecordChanged => self.load(),
             Event::Done(done) => self.on_done(done)?,
             Event::Deadline => return self.on_deadline(),
@@ -324,6 +328,14 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             Event::Stopping => self.leave("the coordinator is stopping".to_owned(), STOP_REDIAL),
         }
         Ok(true)
+    }
+
+    fn on_asked(&mut self, id: u64, question: HostQuestion) {
+        let parts = question.parts();
+        let last = parts.len().saturating_sub(1);
+        for (index, part) in parts.into_iter().enumerate() {
+            self.outbox.put(ToAgent::Look { id, part, more: index != last });
+        }
     }
 
     fn on_said(&mut self, said: FromAgent) -> Result<(), SessionError> {

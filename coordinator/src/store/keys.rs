@@ -28,6 +28,8 @@ impl Key {
     pub const EVENTS: &'static str = "event/";
     /// Below this are packs of hosts whose content is kept, by digest.
     pub const PACKS: &'static str = "pack/";
+    /// Below this is what each host last answered about its home.
+    pub const HOSTS: &'static str = "host/";
     /// Below this is content, by digest.
     pub const BLOBS: &'static str = "blob/";
 
@@ -49,6 +51,11 @@ impl Key {
     /// What a node last said; written by its session only, so that reports never contend with rollouts.
     pub fn seen(name: &NodeName) -> Self {
         Self(format!("{}{name}", Self::SEEN))
+    }
+
+    /// What a node's host last answered about its home; it outlives no enrolment.
+    pub fn host(name: &NodeName) -> Self {
+        Self(format!("{}{name}", Self::HOSTS))
     }
 
     /// One execution of a revision.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use fleet::{
     bundle::{Applied, Assignment, RunState},
+    host::HostFacts,
     ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId},
     observed::Observed,
     rollout::{self, Rollout, RolloutRules},
@@ -476,6 +477,32 @@ impl Record for PackRecord {
 
     fn from_wire(wire: wire::Pack) -> Result<Self, String> {
         Ok(Self { size: wire.size, stored: Timestamp(wire.stored_ms), node: wire.node })
+    }
+}
+
+/// What a host last answered about its home (ADR 0017), without contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostRecord {
+    /// What lies there.
+    pub facts: HostFacts,
+    /// When the answer came, by the coordinator's clock.
+    pub received: Timestamp,
+}
+
+impl Record for HostRecord {
+    type Wire = wire::Host;
+    const NAME: &'static str = "what lies on a host";
+
+    fn to_wire(&self) -> wire::Host {
+        wire::Host { facts: Some((&self.facts).into()), received_ms: self.received.0 }
+    }
+
+    fn from_wire(wire: wire::Host) -> Result<Self, String> {
+        let facts = wire.facts.ok_or("no facts")?;
+        Ok(Self {
+            facts: facts.try_into().map_err(|error: proto::convert::ConvertError| error.to_string())?,
+            received: Timestamp(wire.received_ms),
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 mod crash;
 mod ends;
 mod hostile;
+mod hosts;
 mod identity;
 mod introspection;
 mod operator;

@@ -246,12 +246,25 @@ impl TestNode {
         welcome.await
     }
 
-    /// Opens a session and says Hello.
+    /// Opens a session and says Hello, as an agent of 0.1 does.
     pub async fn session(&self, coordinator: &TestCoordinator) -> Result<TestSession, Status> {
+        self.session_of(coordinator, 0).await
+    }
+
+    /// Opens a session and says Hello, as an agent of that protocol does.
+    pub async fn session_of(
+        &self,
+        coordinator: &TestCoordinator,
+        protocol: u32,
+    ) -> Result<TestSession, Status> {
         let mut client = AgentLinkClient::new(self.channel(coordinator).await);
         let (sender, receiver) = mpsc::channel(16);
-        let hello =
-            Hello { agent_version: "test".into(), platform: "linux-x86_64".into(), ..Hello::default() };
+        let hello = Hello {
+            agent_version: "test".into(),
+            platform: "linux-x86_64".into(),
+            protocol,
+            ..Hello::default()
+        };
         say(&sender, from_agent::Message::Hello(hello)).await;
         let stream = client.session(ReceiverStream::new(receiver)).await?.into_inner();
         Ok(TestSession { sender, stream })

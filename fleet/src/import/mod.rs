@@ -156,6 +156,24 @@ pub fn import(nodes: &BTreeMap<NodeName, ImportNode>, fleet: &FleetName) -> Resu
     prove::prove(&servers, &site, findings)
 }
 
+/// The catalogue id of a home, by its `bin/version.txt` and its deployment.toml; `None` if the catalogue has none.
+pub fn product_of(version: &str, toml: &str) -> Option<String> {
+    let name = NodeName::parse("host").ok()?;
+    let node = ImportNode {
+        file: String::new(),
+        toml: toml.to_owned(),
+        product: None,
+        version: Some(version.to_owned()),
+        host: None,
+        home: None,
+    };
+    let mut findings = Vec::new();
+    let servers = read(&BTreeMap::from([(name.clone(), node)]), &mut findings);
+    let identity = detect::detect(&servers, &mut findings).remove(&name)?;
+    // With others that would fit it is a guess.
+    identity.also.is_empty().then_some(identity.product)
+}
+
 /// Everything about the fleet that is not in a deployment.toml.
 struct Site {
     fleet: FleetName,

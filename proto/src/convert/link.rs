@@ -27,7 +27,7 @@ const KEYS_MAX: usize = 64;
 const FIELDS_MAX: usize = 16;
 
 /// Cuts at a character boundary at or before [`TEXT_MAX`].
-fn bounded(text: &str) -> String {
+pub(crate) fn bounded(text: &str) -> String {
     cut(text).to_owned()
 }
 

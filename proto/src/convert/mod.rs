@@ -4,6 +4,7 @@
 
 pub mod bundle;
 mod call;
+pub mod host;
 pub mod journal;
 pub mod link;
 pub mod operator;

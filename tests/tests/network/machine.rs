@@ -158,6 +158,11 @@ impl Machine for Modelled {
         async move { this.tell(Event::Found(this.found())).await }.boxed()
     }
 
+    fn servers(&self, _home: String) -> BoxFuture<'static, Vec<ProcessIdentity>> {
+        let this = self.clone();
+        async move { this.found() }.boxed()
+    }
+
     fn launch(&self, bundle: Arc<Bundle>) -> Work {
         let this = self.clone();
         async move {

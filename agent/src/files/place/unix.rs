@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet::bundle::HomePath;
+use fleet::{bundle::HomePath, host::OtherKind};
 use rustix::{
     fs::{AtFlags, FileType, Mode, OFlags, Stat},
     io::Errno,
@@ -93,8 +93,7 @@ impl Home {
                     None => return Err(io_error("open the directory of", path.as_str(), Errno::NOENT)),
                 },
                 Err(Errno::LOOP | Errno::NOTDIR) => {
-                    let why = "lies behind a symlink or something that is no directory";
-                    return Err(PlaceError::Unsafe { path: path.to_string(), why });
+                    return Err(PlaceError::Unsafe { path: path.to_string(), why: OtherKind::BehindLink });
                 }
                 Err(error) => return Err(io_error("open the directory of", path.as_str(), error)),
             };
@@ -179,13 +178,13 @@ impl Place {
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
-            FileType::Symlink => return Err(unsafe_target("is a symlink")),
-            FileType::Directory => return Err(unsafe_target("is a directory")),
-            _ => return Err(unsafe_target("is not a regular file")),
+            FileType::Symlink => return Err(unsafe_target(OtherKind::Symlink)),
+            FileType::Directory => return Err(unsafe_target(OtherKind::Directory)),
+            _ => return Err(unsafe_target(OtherKind::Special)),
         }
         let dir = rustix::fs::fstat(&self.dir).map_err(|error| self.error("look at", error))?;
         if dir.st_dev != stat.st_dev || self.is_mount_root() {
-            return Err(unsafe_target("is mounted by itself and cannot be replaced as a whole"));
+            return Err(unsafe_target(OtherKind::Mount));
         }
         Ok(Some(facts(&stat)))
     }

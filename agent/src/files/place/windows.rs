@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use fleet::bundle::HomePath;
+use fleet::{bundle::HomePath, host::OtherKind};
 
 use super::{Facts, Owner, PlaceError};
 
@@ -88,8 +88,7 @@ impl Home {
             match fs::symlink_metadata(&dir) {
                 Ok(metadata) if metadata.is_dir() => {}
                 Ok(_) => {
-                    let why = "lies behind a link or something that is no directory";
-                    return Err(PlaceError::Unsafe { path: path.to_string(), why });
+                    return Err(PlaceError::Unsafe { path: path.to_string(), why: OtherKind::BehindLink });
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound && make.is_some() => {
                     fs::create_dir(&dir).map_err(failed)?;
@@ -127,7 +126,7 @@ impl Place {
     pub fn facts(&self) -> Result<Option<Facts>, PlaceError> {
         match fs::symlink_metadata(self.target()) {
             Ok(metadata) if metadata.is_file() => Ok(Some(facts(&metadata))),
-            Ok(_) => Err(PlaceError::Unsafe { path: self.path.to_string(), why: "is not a regular file" }),
+            Ok(_) => Err(PlaceError::Unsafe { path: self.path.to_string(), why: OtherKind::Special }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.error("look at", error)),
         }

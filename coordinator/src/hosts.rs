@@ -1,0 +1,262 @@
+//! What lies on the hosts (ADR 0017): connected agents are asked, and the last answer of each is kept.
+//!
+//! Answers are input from hosts. They are taken only from the node that was asked, are bounded, and hold no content that
+//! they do not name. The question goes out on the node's session, the answer comes by a call of its own.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use fleet::{
+    host::{HostFacts, HostQuestion, WantedContents},
+    ids::{Digest, NodeName},
+};
+use proto::convert::host::LOOK_PROTOCOL;
+use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tracing::{debug, info, warn};
+
+use crate::{
+    coordinator::Coordinator,
+    rpc::chain,
+    sessions::{Asked, CommandRefused},
+    store::{
+        CommitError, Key, Store, StoreError, Transaction, blobs,
+        records::{HostRecord, NodeRecord, Record as _},
+    },
+};
+
+/// An agent that has not answered within this is planned for without its answer.
+pub const LOOK_TIME: Duration = Duration::from_secs(3);
+/// MiB of answers that may be on their way at the same time.
+const ROOM: usize = 128;
+/// Bytes of one record. What does not fit is forgotten; the next question asks for it again.
+const RECORD_MAX: usize = 512 * 1024;
+/// Digests of contents that need not be sent again.
+const KNOWN_MAX: usize = 512;
+/// How often the newly connected are looked for.
+const EVERY: Duration = Duration::from_millis(500);
+
+/// Questions that wait for their answers.
+pub struct Hosts {
+    waiting: Mutex<BTreeMap<u64, Waiting>>,
+    room: Semaphore,
+}
+
+struct Waiting {
+    node: NodeName,
+    answer: oneshot::Sender<Result<HostFacts, String>>,
+}
+
+/// Why there are no facts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LookError {
+    /// Nobody to ask.
+    #[error("its agent is not connected")]
+    NotConnected,
+    /// An agent of a version that does not know the question.
+    #[error("its agent, version {version}, cannot tell yet what is on its host; update it")]
+    TooOld {
+        /// Of the agent.
+        version: String,
+    },
+    /// Others are asking already.
+    #[error("its agent has too many questions waiting; try again shortly")]
+    Busy,
+    /// No answer.
+    #[error("its agent did not answer within {} s", LOOK_TIME.as_secs())]
+    TimedOut,
+    /// The agent says why not.
+    #[error("its agent could not look: {0}")]
+    Refused(String),
+}
+
+impl Default for Hosts {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), room: Semaphore::new(ROOM) }
+    }
+}
+
+impl Hosts {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody waits for `node`'s answer to question `id`.
+    pub(crate) fn waits(&self, id: u64, node: &NodeName) -> bool {
+        self.lock().get(&id).is_some_and(|waiting| waiting.node == *node)
+    }
+
+    /// Hands over the answer; whether somebody was there to take it.
+    pub(crate) fn answer(&self, id: u64, node: &NodeName, answer: Result<HostFacts, String>) -> bool {
+        let mut all = self.lock();
+        if all.get(&id).is_none_or(|waiting| waiting.node != *node) {
+            return false;
+        }
+        let waiting = all.remove(&id);
+        drop(all);
+        waiting.is_some_and(|waiting| waiting.answer.send(answer).is_ok())
+    }
+
+    /// Held while an answer of so many bytes arrives.
+    pub(crate) async fn room(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
+        let share = u32::try_from(bytes.div_ceil(1 << 20).clamp(1, ROOM)).ok()?;
+        // The semaphore is never closed.
+        self.room.acquire_many(share).await.ok()
+    }
+
+    /// A place for an answer, given up when dropped.
+    fn expect(&self, node: &NodeName) -> Expected<'_> {
+        let id = rand::random();
+        let (answer, arrives) = oneshot::channel();
+        self.lock().insert(id, Waiting { node: node.clone(), answer });
+        Expected { hosts: self, id, arrives }
+    }
+}
+
+struct Expected<'a> {
+    hosts: &'a Hosts,
+    id: u64,
+    arrives: oneshot::Receiver<Result<HostFacts, String>>,
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        self.hosts.lock().remove(&self.id);
+    }
+}
+
+impl Coordinator {
+    /// Asks a node's agent what lies on its host now. If contents are wanted, the answer holds those that the store
+    /// has from an earlier look as well; they are not sent again. The answer is kept.
+    ///
+    /// # Errors
+    /// See [`LookError`].
+    pub(crate) async fn look(
+        self: &Arc<Self>,
+        node: &NodeName,
+        mut question: HostQuestion,
+    ) -> Result<HostFacts, LookError> {
+        let live = self.live.node(node).ok_or(LookError::NotConnected)?;
+        if live.protocol < LOOK_PROTOCOL {
+            return Err(LookError::TooOld { version: live.agent_version });
+        }
+        let kept = self.kept_contents(node, &mut question).await;
+        let mut expected = self.hosts.expect(node);
+        self.live.ask(node, Asked { id: expected.id, question }).map_err(|refused| match refused {
+            CommandRefused::NotConnected => LookError::NotConnected,
+            CommandRefused::Busy => LookError::Busy,
+        })?;
+        let answer = tokio::time::timeout(LOOK_TIME, &mut expected.arrives).await;
+        let answer = answer.map_err(|_| LookError::TimedOut)?.map_err(|_| LookError::NotConnected)?;
+        let mut facts = answer.map_err(LookError::Refused)?;
+        self.keep_host_later(node, &facts);
+        let named: BTreeSet<Digest> = facts.digests().collect();
+        facts.contents.extend(kept.into_iter().filter(|(digest, _)| named.contains(digest)));
+        Ok(facts)
+    }
+
+    /// What the host last answered, without contents.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(crate) async fn last_look(&self, node: &NodeName) -> Result<Option<HostRecord>, StoreError> {
+        self.store.get(&Key::host(node)).await?.as_ref().map(HostRecord::read).transpose()
+    }
+
+    /// Contents of the last look that are still kept, for a question that asks for contents: they are added to what the
+    /// asker knows. A store that fails costs only bytes on the wire.
+    async fn kept_contents(
+        &self,
+        node: &NodeName,
+        question: &mut HostQuestion,
+    ) -> BTreeMap<Digest, Arc<[u8]>> {
+        let mut kept = BTreeMap::new();
+        let WantedContents::Unknown { known } = &mut question.contents else { return kept };
+        let Ok(Some(record)) = self.last_look(node).await else { return kept };
+        let of_interest: BTreeSet<Digest> = record.facts.digests().filter(|it| !known.contains(it)).collect();
+        for digest in of_interest.into_iter().take(KNOWN_MAX) {
+            if let Ok(Some(content)) = blobs::get(&*self.store, &digest).await {
+                kept.insert(digest, Arc::from(content.as_ref()));
+            }
+        }
+        known.extend(kept.keys().copied());
+        kept
+    }
+
+    /// Keeps an answer without making the asker wait, who may hold what garbage collection waits for.
+    fn keep_host_later(self: &Arc<Self>, node: &NodeName, facts: &HostFacts) {
+        let (this, node, facts) = (Arc::clone(self), node.clone(), facts.clone());
+        self.tasks.spawn("host record", async move {
+            if let Err(error) = this.keep_host(&node, facts).await {
+                warn!(%node, error = chain(&error), "Cannot keep what lies on a host; it is asked again");
+            }
+        });
+    }
+
+    async fn keep_host(&self, node: &NodeName, mut facts: HostFacts) -> Result<(), CommitError> {
+        let contents = std::mem::take(&mut facts.contents);
+        // Nobody may remove content as garbage between its being stored and its record.
+        let _applying = self.applying.lock().await;
+        let by_digest = contents.iter().map(|(digest, content)| (*digest, content.as_ref())).collect();
+        blobs::put_all(&*self.store, &by_digest).await?;
+        let mut record = HostRecord { facts, received: (self.clock)() };
+        let mut bytes = record.encode();
+        while RECORD_MAX < bytes.len() && record.facts.entries.pop_last().is_some() {
+            bytes = record.encode();
+        }
+        let entry = self.store.get(&Key::node(node)).await.map_err(CommitError::Refused)?;
+        // A node that was forgotten meanwhile leaves nothing behind.
+        let Some(entry) = entry else { return Ok(()) };
+        let commit = Transaction::default().check(Key::node(node), entry.version);
+        match self.store.commit(commit.put(Key::host(node), bytes)).await {
+            Ok(_) | Err(CommitError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Looks once at every host whose node connects and was not applied yet, until the coordinator stops.
+pub async fn run(coordinator: Arc<Coordinator>) {
+    let mut changed = coordinator.live.watch();
+    let mut looked: BTreeMap<NodeName, fleet::time::Timestamp> = BTreeMap::new();
+    loop {
+        let connected = coordinator.live.snapshot();
+        looked.retain(|node, since| connected.get(node).is_some_and(|live| live.since == *since));
+        for (node, live) in connected {
+            if live.protocol < LOOK_PROTOCOL || looked.contains_key(&node) {
+                continue;
+            }
+            looked.insert(node.clone(), live.since);
+            if is_new(&*coordinator.store, &node).await {
+                coordinator.tasks.spawn("first look", first_look(coordinator.clone(), node));
+            }
+        }
+        tokio::select! {
+            () = coordinator.stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+        tokio::select! {
+            () = coordinator.stop.cancelled() => return,
+            _ = changed.changed() => {}
+        }
+    }
+}
+
+async fn is_new(store: &dyn Store, node: &NodeName) -> bool {
+    match store.get(&Key::node(node)).await {
+        Ok(Some(entry)) => NodeRecord::read(&entry).is_ok_and(|record| record.desired.is_none()),
+        Ok(None) | Err(_) => false,
+    }
+}
+
+async fn first_look(coordinator: Arc<Coordinator>, node: NodeName) {
+    match coordinator.look(&node, HostQuestion::contents(Vec::new())).await {
+        Ok(facts) => {
+            let product = facts.product.as_ref().map_or("no known product", |product| product.name.as_str());
+            info!(%node, home = facts.home, product, server = ?facts.server, "Looked at a host that joined");
+        }
+        Err(error) => debug!(%node, %error, "Cannot look at a host that joined"),
+    }
+}

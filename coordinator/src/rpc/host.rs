@@ -1,0 +1,75 @@
+//! An answer about a host as it arrives from a node: only to a question that waits, bounded, and checked before anybody
+//! relies on it.
+
+use std::time::Duration;
+
+use proto::{
+    convert::host::{ANSWER_SIZE_MAX, decode_answer},
+    wire::agent::{HostChunk, HostReceived},
+};
+use tonic::{Response, Status, Streaming};
+
+use super::chain;
+use crate::{coordinator::Coordinator, identity::NodePeer};
+
+/// A node that sends nothing for so long is given up.
+const CHUNK_TIME: Duration = Duration::from_secs(10);
+/// Bytes in one message.
+const CHUNK: usize = 16 * 1024;
+
+/// Takes the answer of `peer` to a question that it was asked.
+pub(super) async fn receive(
+    coordinator: &Coordinator,
+    peer: &NodePeer,
+    mut stream: Streaming<HostChunk>,
+) -> Result<Response<HostReceived>, Status> {
+    let first = next(&mut stream).await?;
+    let first = first.ok_or_else(|| Status::invalid_argument("an answer has at least one part"))?;
+    let id = first.id;
+    let unasked = || Status::not_found("nobody waits for this answer any more");
+    if !coordinator.hosts.waits(id, &peer.name) {
+        return Err(unasked());
+    }
+    let announced = usize::try_from(first.size).unwrap_or(usize::MAX);
+    if ANSWER_SIZE_MAX < announced {
+        return Err(Status::resource_exhausted(format!("an answer has at most {ANSWER_SIZE_MAX} bytes")));
+    }
+    let _room = coordinator.hosts.room(announced).await;
+    let bytes = read(first, announced, &mut stream).await?;
+    let decoded = tokio::task::spawn_blocking(move || decode_answer(&bytes)).await;
+    let answer = decoded
+        .map_err(|_| Status::internal("the answer could not be read; this is a defect of Convoy"))?
+        .map_err(|error| Status::invalid_argument(chain(&error)))?;
+    if coordinator.hosts.answer(id, &peer.name, answer) {
+        Ok(Response::new(HostReceived {}))
+    } else {
+        Err(unasked())
+    }
+}
+
+async fn next(stream: &mut Streaming<HostChunk>) -> Result<Option<HostChunk>, Status> {
+    let part = tokio::time::timeout(CHUNK_TIME, stream.message()).await;
+    part.map_err(|_| Status::deadline_exceeded("nothing came in time"))?
+}
+
+async fn read(
+    first: HostChunk,
+    announced: usize,
+    stream: &mut Streaming<HostChunk>,
+) -> Result<Vec<u8>, Status> {
+    let (mut bytes, mut part) = (Vec::new(), first);
+    loop {
+        if CHUNK < part.data.len() {
+            return Err(Status::invalid_argument(format!("a part has at most {CHUNK} bytes")));
+        }
+        bytes.extend_from_slice(&part.data);
+        if announced < bytes.len() {
+            return Err(Status::resource_exhausted("the answer is longer than announced"));
+        }
+        if part.last {
+            return Ok(bytes);
+        }
+        let more = next(stream).await?;
+        part = more.ok_or_else(|| Status::invalid_argument("the answer ended early"))?;
+    }
+}

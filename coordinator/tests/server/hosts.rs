@@ -1,0 +1,116 @@
+//! What lies on a host: asked for when a node joins, taken only from the node that was asked, and kept.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use fleet::{
+    bundle::HomePath,
+    host::{CONFIG, FoundEntry, FoundFile, FoundServer, HomeHistory, HostFacts},
+    ids::Digest,
+    time::Timestamp,
+};
+use proto::{
+    convert::host::encode_answer,
+    wire::agent::{HostChunk, Look, agent_link_client::AgentLinkClient, to_agent},
+};
+use tonic::{Code, Status};
+
+use crate::support::{TestCoordinator, TestNode, TestSession};
+
+const TOML: &[u8] = b"[server]\noffset = 3\n";
+
+fn facts() -> HostFacts {
+    let file = FoundFile {
+        digest: Digest::of(TOML),
+        meaning: Digest::of(b"meaning"),
+        size: TOML.len() as u64,
+        mode: 0o600,
+        owner: "wso2".to_owned(),
+        group: "wso2".to_owned(),
+        modified: Timestamp(1),
+    };
+    HostFacts {
+        at: Timestamp(2),
+        home: "/opt/is".to_owned(),
+        product: None,
+        offset: Some(3),
+        server: FoundServer::Stopped,
+        history: HomeHistory::NeverStarted,
+        keystores: Vec::new(),
+        entries: BTreeMap::from([(HomePath::parse(CONFIG).unwrap(), FoundEntry::File(file))]),
+        contents: BTreeMap::from([(Digest::of(TOML), Arc::from(TOML))]),
+        original: None,
+    }
+}
+
+fn chunks(id: u64, answer: &[u8]) -> Vec<HostChunk> {
+    let parts: Vec<&[u8]> = answer.chunks(16 * 1024).collect();
+    let count = parts.len();
+    let chunk = |(index, data): (usize, &&[u8])| HostChunk {
+        id: if index == 0 { id } else { 0 },
+        size: if index == 0 { answer.len() as u64 } else { 0 },
+        data: data.to_vec(),
+        last: index + 1 == count,
+    };
+    parts.iter().enumerate().map(chunk).collect()
+}
+
+async fn give(coordinator: &TestCoordinator, node: &TestNode, chunks: Vec<HostChunk>) -> Result<(), Status> {
+    let mut client = AgentLinkClient::new(node.channel(coordinator).await);
+    client.give_host(tokio_stream::iter(chunks)).await.map(drop)
+}
+
+async fn asked(session: &mut TestSession) -> Look {
+    session
+        .until(|message| match message {
+            to_agent::Message::Look(look) => Some(look),
+            _ => None,
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_host_that_joins_is_looked_at_and_only_its_own_answer_counts() {
+    let coordinator = TestCoordinator::start().await;
+    let node = coordinator.join("is-1").await;
+    let stranger = coordinator.join("is-2").await;
+    let mut session = node.session_of(&coordinator, 1).await.unwrap();
+    let look = asked(&mut session).await;
+    assert!(look.contents && !look.more && look.known.is_empty(), "{look:?}");
+
+    let answer = encode_answer(&Ok(facts()));
+    let mut foreign = facts();
+    foreign.contents.insert(Digest::of(b"more"), Arc::from(&b"more"[..]));
+    let longer = |change: fn(&mut HostChunk)| {
+        let mut chunks = chunks(look.id, &answer);
+        change(&mut chunks[0]);
+        chunks
+    };
+    let cases = [
+        (&stranger, chunks(look.id, &answer), Code::NotFound, "nobody waits"),
+        (&node, chunks(look.id ^ 1, &answer), Code::NotFound, "nobody waits"),
+        (&node, longer(|chunk| chunk.size -= 1), Code::ResourceExhausted, "longer than announced"),
+        (&node, longer(|chunk| chunk.size = u64::MAX), Code::ResourceExhausted, "at most"),
+        (&node, longer(|chunk| chunk.last = false), Code::InvalidArgument, "ended early"),
+        (&node, chunks(look.id, &encode_answer(&Ok(foreign))), Code::InvalidArgument, "contents"),
+    ];
+    for (from, chunks, code, text) in cases {
+        let status = give(&coordinator, from, chunks).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status:?}");
+        assert!(status.message().contains(text), "{status:?}");
+    }
+
+    give(&coordinator, &node, chunks(look.id, &answer)).await.unwrap();
+    let again = give(&coordinator, &node, chunks(look.id, &answer)).await.unwrap_err();
+    assert_eq!(again.code(), Code::NotFound, "a question is answered once");
+
+    // Kept: the next session's question says that the content is here.
+    loop {
+        drop(session);
+        session = node.session_of(&coordinator, 1).await.unwrap();
+        let look = asked(&mut session).await;
+        if look.known == [Digest::of(TOML).0.to_vec()] {
+            break;
+        }
+    }
+    coordinator.stop().await;
+}
