@@ -22,6 +22,7 @@ use crate::{
     journal::Journal,
     link,
     preflight::{self, Subject},
+    wall_clock,
 };
 
 /// Prints everything that was looked at, and says whether nothing speaks against running the server here.
@@ -62,7 +63,7 @@ fn of_host(config: &Config) -> Vec<Check> {
             "correct data_dir in the agent's configuration, or its owner",
         ),
     };
-    let certificate = match Store::of(&config.data_dir).read(0) {
+    let certificate = match Store::of(&config.data_dir, wall_clock).read(0) {
         Ok(identity) => Outcome::Pass(format!("of node {}", identity.node)),
         Err(error) => fail(crate::chain(&error), "enrol this host"),
     };
@@ -80,7 +81,12 @@ fn of_host(config: &Config) -> Vec<Check> {
 
 /// Whether a coordinator answers, and this host's clock against its.
 async fn of_coordinator(config: &Config) -> (Check, Seen<ClockSkew>) {
-    let (outcome, clock) = match link::ask_time(&Store::of(&config.data_dir), &config.coordinators).await {
+    let (outcome, clock) = match link::ask_time(
+        &Store::of(&config.data_dir, wall_clock),
+        &config.coordinators,
+    )
+    .await
+    {
         Ok((address, skew)) => (Outcome::Pass(format!("{address} answers")), Ok(skew)),
         Err(why) => {
             let remedy = "see that it runs, that its port is open from here, and that `coordinators` or the token named it";

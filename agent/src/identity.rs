@@ -13,7 +13,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
-use crate::private;
+use crate::{Clock, private, tls::TlsClock};
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +75,7 @@ impl Request {
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
+    clock: Clock,
 }
 
 /// An identity as read.
@@ -93,9 +94,14 @@ pub struct Identity {
 }
 
 impl Store {
-    /// The identity of a data directory.
-    pub fn of(data_dir: &Path) -> Self {
-        Self { dir: data_dir.join("identity") }
+    /// The identity of a data directory. Certificates of coordinators are judged at the time that `clock` tells.
+    pub fn of(data_dir: &Path, clock: Clock) -> Self {
+        Self { dir: data_dir.join("identity"), clock }
+    }
+
+    /// The clock by which certificates are judged.
+    pub fn clock(&self) -> Clock {
+        self.clock
     }
 
     fn file_error(path: PathBuf) -> impl FnOnce(io::Error) -> IdentityError {
@@ -149,8 +155,9 @@ impl Store {
         let certificate = CertificateDer::from_pem_slice(&text).map_err(|error| damaged(&error))?;
         let (node, not_before, not_after) = facts(&certificate).map_err(|what| damaged(&what))?;
         let roots = self.roots()?;
-        let tls =
-            client_config(roots).with_client_auth_cert(vec![certificate], key).map_err(IdentityError::Tls)?;
+        let tls = client_config(roots, self.clock)
+            .with_client_auth_cert(vec![certificate], key)
+            .map_err(IdentityError::Tls)?;
         let half = not_after.since(not_before) / 2;
         Ok(Identity {
             node,
@@ -196,14 +203,18 @@ fn facts(certificate: &CertificateDer<'_>) -> Result<(String, Timestamp, Timesta
     ))
 }
 
-/// TLS 1.3 only, with these roots.
+/// TLS 1.3 only, with these roots, at the time that `clock` tells.
 pub fn client_config(
     roots: RootCertStore,
+    clock: Clock,
 ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
-    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .expect("ring speaks TLS 1.3")
-        .with_root_certificates(roots)
+    ClientConfig::builder_with_details(
+        Arc::new(rustls::crypto::ring::default_provider()),
+        Arc::new(TlsClock(clock)),
+    )
+    .with_protocol_versions(&[&rustls::version::TLS13])
+    .expect("ring speaks TLS 1.3")
+    .with_root_certificates(roots)
 }
 
 /// HTTP/2 by ALPN, as gRPC needs.

@@ -44,6 +44,9 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Tells the time of day: [`wall_clock`], or a simulation's.
+pub type Clock = fn() -> fleet::time::Timestamp;
+
 /// The wall clock, read here and nowhere else.
 pub fn wall_clock() -> fleet::time::Timestamp {
     fleet::time::Timestamp(jiff::Timestamp::now().as_millisecond())

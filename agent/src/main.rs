@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use agent::{chain, config::Config, doctor, identity::Store, link, telemetry};
+use agent::{chain, config::Config, doctor, identity::Store, link, telemetry, wall_clock};
 use clap::{Parser, Subcommand};
 use fleet::token::JoinToken;
 
@@ -164,7 +164,9 @@ async fn enroll(config: &Config, token: &JoinToken, coordinator: Option<&str>) -
         .map_err(|error| format!("cannot use {}: {error}", config.data_dir.display()))?;
     let address = coordinator.unwrap_or(&token.address).to_owned();
     let way = (address.as_str(), Arc::new(link::Tcp) as Arc<dyn link::Network>);
-    link::enroll(token, way, &Store::of(&config.data_dir)).await.map_err(|error| chain(&error))?;
+    link::enroll(token, way, &Store::of(&config.data_dir, wall_clock))
+        .await
+        .map_err(|error| chain(&error))?;
     drop(writeln!(io::stdout(), "enrolled as {} at {address}", token.node));
     Ok(())
 }

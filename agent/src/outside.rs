@@ -8,7 +8,6 @@ use fleet::{
     health::ProbeResult,
     observed::ProcessIdentity,
     preflight::PreflightFacts,
-    time::Timestamp,
 };
 use futures::{FutureExt as _, future::BoxFuture};
 
@@ -103,7 +102,7 @@ pub type MakeMachine = Box<dyn FnOnce(ThisMachine) -> Arc<dyn Machine> + Send>;
 /// Everything outside.
 pub struct Outside {
     /// The time of day.
-    pub clock: fn() -> Timestamp,
+    pub clock: crate::Clock,
     /// Spreads waits, and tells this run of the agent from others.
     pub seed: u64,
     /// The way to the coordinator.

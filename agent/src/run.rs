@@ -150,7 +150,7 @@ fn build(
         wall_clock: outside.clock,
         network: outside.network,
     };
-    let store = Store::of(&config.data_dir);
+    let store = Store::of(&config.data_dir, outside.clock);
     let link = Link::start(settings, store, (cache.clone(), packs), outcomes.clone());
     let link = link.map_err(BuildError::Identity)?;
     let units = config.units();

@@ -1,14 +1,28 @@
 //! Certificates that are known by something else than the web's authorities. One implementation checks that a server
 //! holds the key of its certificate; which certificate it may be is for a [`Judge`].
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use rustls::{
     DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
+    time_provider::TimeProvider,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::Clock;
+
+/// The agent's clock for the TLS library, which would otherwise read the host's: a simulation has its own time.
+#[derive(Debug)]
+pub struct TlsClock(pub Clock);
+
+impl TimeProvider for TlsClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let millis = u64::try_from((self.0)().0).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(millis)))
+    }
+}
 
 /// What a server shows.
 #[derive(Debug)]

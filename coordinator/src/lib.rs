@@ -247,7 +247,7 @@ async fn until_stopped(
 fn new_tls(coordinator: &Coordinator, config: &Config) -> Result<ServerConfig, RunError> {
     let validity = ((coordinator.clock)(), config.certificates.server);
     let server = coordinator.authority.issue_server(&config.server_names(), validity)?;
-    Ok(tls_config(&coordinator.authority, &server)?)
+    Ok(tls_config(&coordinator.authority, &server, coordinator.clock)?)
 }
 
 /// Replaces the server certificate at half of its life. Connections that exist keep theirs.

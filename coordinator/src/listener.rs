@@ -18,7 +18,9 @@ use fleet::{ids::FleetName, time::Timestamp};
 use rustls::{
     RootCertStore, ServerConfig,
     server::{VerifierBuilderError, WebPkiClientVerifier},
+    time_provider::TimeProvider,
 };
+use rustls_pki_types::UnixTime;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -30,6 +32,7 @@ use tonic::transport::server::Connected;
 use tracing::{debug, warn};
 
 use crate::{
+    Clock,
     authority::{Authority, IssuedPair},
     config::Limits,
     identity::{Peer, peer_of},
@@ -48,11 +51,15 @@ const EXPIRY_GRACE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Makes the TLS settings of one server certificate. The chain includes the authority's own certificate, because a
-/// joining agent knows nothing but its digest.
+/// joining agent knows nothing but its digest. Certificates of clients are judged at the time that `clock` tells.
 ///
 /// # Errors
 /// The verifier or the key is refused by the TLS library.
-pub fn tls_config(authority: &Authority, server: &IssuedPair) -> Result<ServerConfig, TlsError> {
+pub fn tls_config(
+    authority: &Authority,
+    server: &IssuedPair,
+    clock: Clock,
+) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate().clone())?;
@@ -60,7 +67,7 @@ pub fn tls_config(authority: &Authority, server: &IssuedPair) -> Result<ServerCo
         .allow_unauthenticated()
         .build()?;
     let chain = vec![server.certificate.clone(), authority.certificate().clone()];
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_details(provider, Arc::new(TlsClock(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, server.private_key())?;
@@ -68,6 +75,17 @@ pub fn tls_config(authority: &Authority, server: &IssuedPair) -> Result<ServerCo
     // Agents dial rarely; a ticket store would only cost memory per connection.
     config.send_tls13_tickets = 0;
     Ok(config)
+}
+
+/// The coordinator's clock for the TLS library, which would otherwise read the host's: a simulation has its own time.
+#[derive(Debug)]
+struct TlsClock(Clock);
+
+impl TimeProvider for TlsClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let millis = u64::try_from((self.0)().0).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(millis)))
+    }
 }
 
 /// Why TLS cannot be set up.
@@ -128,7 +146,7 @@ pub struct Acceptor<L> {
     /// Whose certificates count.
     pub fleet: FleetName,
     /// The wall clock, for the end of certificates.
-    pub clock: fn() -> Timestamp,
+    pub clock: Clock,
     /// Bounds.
     pub limits: Limits,
 }
@@ -193,7 +211,7 @@ impl<L: Listen> Acceptor<L> {
 struct Handshake {
     tls: TlsAcceptor,
     fleet: FleetName,
-    clock: fn() -> Timestamp,
+    clock: Clock,
     timeout: Duration,
     stop: CancellationToken,
     permits: Arc<Semaphore>,

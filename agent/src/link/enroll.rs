@@ -15,8 +15,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::dial::{Network, dial};
 use crate::{
+    Clock,
     identity::{IdentityError, Request, Store, with_h2},
-    tls::{Judge, Judged, Shown},
+    tls::{Judge, Judged, Shown, TlsClock},
 };
 
 /// Why a host could not be enrolled.
@@ -51,7 +52,7 @@ pub async fn enroll(
     store: &Store,
 ) -> Result<(), EnrollError> {
     let request = Request::new(token.node.as_str())?;
-    let channel = dial(address, Arc::new(pinned(token.authority)), network)
+    let channel = dial(address, Arc::new(pinned(token.authority, store.clock())), network)
         .await
         .map_err(|source| EnrollError::Dial { address: address.to_owned(), source })?;
     let reply = EnrolmentClient::new(channel)
@@ -79,9 +80,9 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate).into()
 }
 
-fn pinned(authority: [u8; 32]) -> ClientConfig {
+fn pinned(authority: [u8; 32], clock: Clock) -> ClientConfig {
     let provider = Arc::new(ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
+    let config = ClientConfig::builder_with_details(provider, Arc::new(TlsClock(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("ring speaks TLS 1.3")
         .dangerous()

@@ -322,7 +322,8 @@ async fn serve(directory: &Path, lease: &OffsetLease) -> Result<(Arc<Coordinator
     let coordinator = coordinator::start(&config, bound, parts, tasks.clone()).await?;
     let server =
         coordinator.authority.issue_server(&config.server_names(), (now, config.certificates.server))?;
-    let tls = Arc::new(ArcSwap::from_pointee(tls_config(&coordinator.authority, &server)?));
+    let tls =
+        Arc::new(ArcSwap::from_pointee(tls_config(&coordinator.authority, &server, coordinator.clock)?));
     let acceptor = Acceptor {
         listener,
         tls,

@@ -7,7 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use agent::journal::Journal;
@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     operator::{Operator, newest, nodes_in},
     pages,
-    site::{Ground, Group, NODES, Order, Site, run},
+    site::{EPOCH, Ground, Group, NODES, Order, Site, run},
 };
 
 /// Where the homes of a fixture are.
@@ -137,8 +137,7 @@ fn write(to: &Path) {
     }
     let says = Arc::new(std::sync::Mutex::new(Vec::new()));
     let heard = says.clone();
-    let epoch = SystemTime::now() - Duration::from_secs(3600);
-    let took = run(SEED, (epoch, LATENCY), &site, move |site| half_done(site, heard));
+    let took = run(SEED, (EPOCH, LATENCY), &site, move |site| half_done(site, heard));
 
     pages::shrink(&site.path().join("coordinator/store.redb"), &to.join("store.pages"));
     for node in NODES {
@@ -149,10 +148,9 @@ fn write(to: &Path) {
         let ProcessIdentity { pid, start_id, started } = site.servers[node].lock().identity().unwrap();
         Running { node: (*node).to_owned(), pid, start_id, started: started.0 }
     });
-    let written = (epoch + took).duration_since(UNIX_EPOCH).unwrap().as_millis();
     let about = About {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        written: i64::try_from(written).unwrap(),
+        written: EPOCH.after(took).0,
         says: [says.lock().unwrap().clone(), say_journals(&site)].concat(),
         servers: servers.collect(),
     };
@@ -194,7 +192,7 @@ fn read(from: &Path) {
     let site = Arc::new(site);
     let journals = say_journals(&site);
     // The time is the one at which it was written: a deadline may have passed since, and that is not what is tested.
-    let epoch = UNIX_EPOCH + Duration::from_millis(u64::try_from(about.written).unwrap() + 1_000);
+    let epoch = Timestamp(about.written).after(Duration::from_secs(1));
     run(SEED, (epoch, LATENCY), &site, move |site| async move {
         let mut operator = Operator::new(site.clone());
         let status = operator.status().await;

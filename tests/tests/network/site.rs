@@ -5,7 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use agent::{
@@ -23,6 +23,7 @@ use coordinator::{
 };
 use fleet::{
     ids::{Generation, NodeName},
+    time::Timestamp,
     token::JoinToken,
 };
 use rustls::{ClientConfig, RootCertStore};
@@ -42,6 +43,8 @@ const ONE_GROUP: &[Group] = &[("km", &NODES, "2s")];
 /// Of a call, longer than anything takes that is not cut off.
 pub const CALL_TIME: Duration = Duration::from_secs(30);
 pub const PORT: u16 = 9443;
+/// When every simulation begins: no test depends on the day.
+pub const EPOCH: Timestamp = Timestamp(1_900_000_000_000);
 /// Nodes of a group that may be down at once.
 const BUDGET: usize = 1;
 /// Simulated time at most; reached only when something never happens.
@@ -233,7 +236,7 @@ impl Site {
         drop(self.power.subscribe().wait_for(|power| *power).await);
         let (home, state) = (self.home(node), self.state(node));
         fs::create_dir_all(&state)?;
-        let identity = Identity::of(&state);
+        let identity = Identity::of(&state, wall_clock);
         while !identity.exists() {
             let token = self.tokens.lock().unwrap().get(node).cloned();
             if let Some(token) = token {
@@ -285,7 +288,7 @@ impl Site {
 fn operator_tls(authority: &Authority, pair: &IssuedPair) -> Result<ClientConfig, rustls::Error> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.certificate().clone())?;
-    let config = client_config(roots);
+    let config = client_config(roots, wall_clock);
     Ok(with_h2(config.with_client_auth_cert(vec![pair.certificate.clone()], pair.private_key())?))
 }
 
@@ -308,16 +311,14 @@ pub fn simulate<F: Future<Output = ()> + 'static>(
     let mut site = Site::new(Ground::own(), ONE_GROUP, &mut chance);
     site.commit_delay = weather.commit;
     let site = Arc::new(site);
-    // An hour back, so that what is certified in simulated time is valid for a TLS library that asks the real clock.
-    let epoch = SystemTime::now() - Duration::from_secs(3600);
-    run(seed, (epoch, weather.latency), &site, |site| scenario(site, chance));
+    run(seed, (EPOCH, weather.latency), &site, |site| scenario(site, chance));
     site
 }
 
 /// The same from `epoch` on with what is given; says for how long.
 pub fn run<F: Future<Output = ()> + 'static>(
     seed: u64,
-    (epoch, latency): (SystemTime, Duration),
+    (epoch, latency): (Timestamp, Duration),
     site: &Arc<Site>,
     scenario: impl FnOnce(Arc<Site>) -> F,
 ) -> Duration {
@@ -325,7 +326,7 @@ pub fn run<F: Future<Output = ()> + 'static>(
     let mut chance = Chance::new(seed);
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
-        .epoch(epoch)
+        .epoch(UNIX_EPOCH + Duration::from_millis(epoch.0.unsigned_abs()))
         .tick_duration(TICK)
         .simulation_duration(PATIENCE)
         .min_message_latency(Duration::from_millis(1))
