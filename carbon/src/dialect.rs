@@ -118,9 +118,19 @@ impl Dialect {
         Version::new(1, 0, 5) <= self.mapper
     }
 
+    /// `[runtime_secrets]` means something since mapper 1.0.13. Before, its keys are keys like any others.
+    pub fn knows_runtime_secrets(self) -> bool {
+        Version::new(1, 0, 13) <= self.mapper
+    }
+
     /// `$` and `\` in the value of an environment variable are plain text since mapper 1.0.25.
     pub fn quotes_environment(self) -> bool {
         Version::new(1, 0, 25) <= self.mapper
+    }
+
+    /// Before jinjava 2.5.0 the message of an expression that fails begins with the name of its exception.
+    pub(crate) fn names_exceptions(self) -> bool {
+        self.jinjava < Version::new(2, 5, 0)
     }
 
     /// `-%}` of a tag without body (`else`, `set`) trims what follows since jinjava 2.7.0.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::java::ReplacementError;
-use crate::toml::{Position, TomlError};
+use crate::toml::{Position, Reopened, TomlError};
 use crate::work::{Exhausted, WORK_MAX};
 
 /// A refusal of the config-mapper. `Display` is the first line of WSO2's message, character for character.
@@ -16,6 +16,10 @@ pub enum MapperError {
     /// A fault in a table's name, which the library throws instead of collecting.
     #[error("{0}")]
     TomlThrown(TomlError),
+    /// A table is opened after a table inside it. The library takes that, and listing the keys then never ends: Java
+    /// stops with a stack overflow.
+    #[error("null")]
+    Reopened(Reopened),
     /// A key with a quote inside cannot be looked up again.
     #[error("Invalid key: {message}")]
     Key { key: String, message: String },
@@ -91,7 +95,7 @@ impl MapperError {
             Self::TomlThrown(_) => "TomlParseError",
             Self::Key { .. } => "IllegalArgumentException",
             Self::SecretType { .. } => "TomlInvalidTypeException",
-            Self::InferenceCycle { .. } => "StackOverflowError",
+            Self::Reopened(_) | Self::InferenceCycle { .. } => "StackOverflowError",
             Self::RuleType { .. } => "ClassCastException",
             Self::Replacement { error, .. } => error.exception,
             Self::Template { .. } => "FatalTemplateErrorsException",
@@ -130,6 +134,7 @@ impl MapperError {
             Self::ReferenceCycle { keys } => keys.iter().map(String::as_str).collect(),
             Self::Toml { .. }
             | Self::TomlThrown(_)
+            | Self::Reopened(_)
             | Self::SecretType { .. }
             | Self::MappingKey { .. }
             | Self::MappingValue { .. }
@@ -143,6 +148,7 @@ impl MapperError {
         match self {
             Self::Toml { errors } => errors.first().map(|error| error.position),
             Self::TomlThrown(error) => Some(error.position),
+            Self::Reopened(reopened) => Some(reopened.header),
             _ => None,
         }
     }

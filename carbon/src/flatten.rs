@@ -15,8 +15,10 @@ pub type Flat = JavaHashMap<Arc<str>, Value>;
 pub struct Flattened {
     /// Every leaf of the file. Tables without leaves are gone.
     pub data: Flat,
-    /// `[secrets]` and `[runtime_secrets]`: alias to text.
+    /// `[secrets]`: alias to text.
     pub secrets: BTreeMap<String, String>,
+    /// `[runtime_secrets]`, which mappers before 1.0.13 do not know: alias to text.
+    pub runtime_secrets: BTreeMap<String, String>,
     /// Where each leaf was written. Elements of arrays of tables have `key[0].sub` as well.
     pub positions: BTreeMap<Arc<str>, Position>,
 }
@@ -29,6 +31,9 @@ pub fn flatten(text: &str) -> Result<Flattened, MapperError> {
         }
         MapperError::Toml { errors }
     })?;
+    if let Some(reopened) = document.reopened {
+        return Err(MapperError::Reopened(reopened));
+    }
     let root = &document.root;
     let mut entries = Table::default();
     let mut positions = BTreeMap::new();
@@ -39,7 +44,8 @@ pub fn flatten(text: &str) -> Result<Flattened, MapperError> {
     element_positions(root, &mut positions);
     let mut data = Flat::default();
     data.put_all(entries.into_entries());
-    Ok(Flattened { data, secrets: secrets(root)?, positions })
+    let (secrets, runtime_secrets) = (secrets(root, "secrets")?, secrets(root, "runtime_secrets")?);
+    Ok(Flattened { data, secrets, runtime_secrets, positions })
 }
 
 /// Leaves of a table with their flat keys, in Java's order, looked up again by text as the mapper does.
@@ -70,30 +76,28 @@ fn value(node: &Node) -> Result<Value, MapperError> {
     }
 }
 
-fn secrets(root: &TomlTable) -> Result<BTreeMap<String, String>, MapperError> {
+fn secrets(root: &TomlTable, name: &str) -> Result<BTreeMap<String, String>, MapperError> {
     let mut secrets = BTreeMap::new();
-    for name in ["secrets", "runtime_secrets"] {
-        let Some(element) = root.get(&[Arc::from(name)]) else { continue };
-        let Node::Table(table) = &element.node else {
-            let message = format!("Value of '{name}' is a {}", toml_type(&element.node));
-            return Err(MapperError::SecretType { message });
+    let Some(element) = root.get(&[Arc::from(name)]) else { return Ok(secrets) };
+    let Node::Table(table) = &element.node else {
+        let message = format!("Value of '{name}' is a {}", toml_type(&element.node));
+        return Err(MapperError::SecretType { message });
+    };
+    for dotted in table.dotted_keys() {
+        let path = toml::parse_dotted_key(&dotted)
+            .map_err(|error| MapperError::Key { key: dotted.to_string(), message: error.message })?;
+        let text = match table.get(&path).map(|element| &element.node) {
+            Some(Node::Leaf(Value::Text(text))) => text.to_string(),
+            None => continue,
+            Some(other) => {
+                let message = format!("Value of '{dotted}' is a {}", toml_type(other));
+                return Err(MapperError::SecretType { message });
+            }
         };
-        for dotted in table.dotted_keys() {
-            let path = toml::parse_dotted_key(&dotted)
-                .map_err(|error| MapperError::Key { key: dotted.to_string(), message: error.message })?;
-            let text = match table.get(&path).map(|element| &element.node) {
-                Some(Node::Leaf(Value::Text(text))) => text.to_string(),
-                None => continue,
-                Some(other) => {
-                    let message = format!("Value of '{dotted}' is a {}", toml_type(other));
-                    return Err(MapperError::SecretType { message });
-                }
-            };
-            let quoted =
-                name == "secrets" && dotted.len() > 1 && dotted.starts_with('"') && dotted.ends_with('"');
-            let alias = if quoted { &dotted[1..dotted.len() - 1] } else { &*dotted };
-            secrets.insert(alias.to_owned(), text);
-        }
+        let quoted =
+            name == "secrets" && dotted.len() > 1 && dotted.starts_with('"') && dotted.ends_with('"');
+        let alias = if quoted { &dotted[1..dotted.len() - 1] } else { &*dotted };
+        secrets.insert(alias.to_owned(), text);
     }
     Ok(secrets)
 }

@@ -24,6 +24,7 @@
 //!   variables that were looked up.
 //! - [`KnownKeys::of`]: every key that a pack knows, with default, type, unit, what infers it and which templates read
 //!   it; [`KnownKeys::find`] and [`KnownKeys::nearest`] for keys as users write them ([`Resolved::written`]).
+//! - [`examine`]: all refusals of a file at once, and what it would give without them.
 //! - [`locate`]: the lines of rendered files where a key shows.
 //! - [`metadata`]: whether a server's next start will render again, and which edits it will then overwrite.
 //! - [`MapperError`]: WSO2's sentence (`Display`), the exception, the keys and the place behind it.
@@ -36,6 +37,7 @@
 pub mod defaults;
 pub mod dialect;
 pub mod error;
+pub mod examine;
 pub mod flatten;
 pub mod infer;
 pub mod java;
@@ -56,6 +58,7 @@ pub mod work;
 
 pub use dialect::{Dialect, Product, Version};
 pub use error::MapperError;
+pub use examine::{Examined, examine};
 pub use known::KnownKeys;
 pub use pack::{Pack, PackError};
 pub use reference::Inputs;

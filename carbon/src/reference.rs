@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::dialect::Dialect;
 use crate::error::MapperError;
-use crate::flatten::Flat;
+use crate::flatten::{Flat, Flattened};
 use crate::java::{expand_replacement, substrings_between};
 use crate::value::{Ordered, Value};
 use crate::work::{Exhausted, Work};
@@ -32,14 +32,45 @@ pub struct Variables {
     pub system_properties: BTreeSet<String>,
 }
 
+/// The secrets that a mapper knows, by alias.
+#[derive(Debug, Clone, Default)]
+pub struct Aliases {
+    known: BTreeMap<String, String>,
+    /// `[runtime_secrets] enable`: other aliases are left to the running server.
+    others_at_run_time: bool,
+}
+
+impl Aliases {
+    /// Of a file, as the mapper of this dialect sees them.
+    pub fn of(file: &Flattened, dialect: Dialect) -> Self {
+        let mut known = file.secrets.clone();
+        if dialect.knows_runtime_secrets() {
+            known.extend(file.runtime_secrets.clone());
+        }
+        let others_at_run_time = dialect.knows_runtime_secrets()
+            && known.get("enable").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+        Self { known, others_at_run_time }
+    }
+
+    /// All of them.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.known.keys().map(String::as_str)
+    }
+
+    /// Takes one more.
+    pub(crate) fn add(&mut self, alias: &str) {
+        self.known.insert(alias.to_owned(), String::new());
+    }
+}
+
 /// Runs all four steps.
 pub fn resolve(
     data: &mut Flat,
-    secrets: &BTreeMap<String, String>,
+    aliases: &Aliases,
     inputs: &Inputs,
     (dialect, work): (Dialect, &Work),
 ) -> Result<Variables, MapperError> {
-    check_secrets(data, secrets, inputs.encrypt_secrets)?;
+    check_secrets(data, aliases, inputs.encrypt_secrets)?;
     let mut used = Variables::default();
     if !inputs.keep_variables {
         let sys = Variable {
@@ -66,19 +97,15 @@ pub fn resolve(
 }
 
 /// The mapper stops looking after the first value with a valid secret, in hash order. So does this.
-fn check_secrets(
-    data: &Flat,
-    secrets: &BTreeMap<String, String>,
-    encrypting: bool,
-) -> Result<(), MapperError> {
-    let runtime = secrets.get("enable").is_some_and(|text| text.eq_ignore_ascii_case("true"));
+fn check_secrets(data: &Flat, aliases: &Aliases, encrypting: bool) -> Result<(), MapperError> {
+    let Aliases { known: secrets, others_at_run_time } = aliases;
     let check = |key: &Arc<str>, value: &Value| -> Result<bool, MapperError> {
         let Value::Text(text) = value else { return Ok(false) };
         let aliases = substrings_between(text, "$secret{", "}");
         for alias in &aliases {
             let key = Arc::clone(key);
             match secrets.get(*alias) {
-                None if runtime => {}
+                None if *others_at_run_time => {}
                 None => return Err(MapperError::SecretMissing { key, alias: (*alias).to_owned() }),
                 Some(secret) => {
                     if !encrypting && !substrings_between(secret, "[", "]").is_empty() {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::defaults;
 use crate::error::MapperError;
-use crate::flatten::{self, Flat};
+use crate::flatten::{self, Flat, Flattened};
 use crate::infer::Cause;
 use crate::known::Use;
 use crate::pack::{Pack, TemplateFile};
-use crate::reference::{self, Inputs, Variables};
+use crate::reference::{self, Aliases, Inputs, Variables};
 use crate::template::{Fault, ReadKind};
 use crate::toml::Position;
 use crate::tree;
@@ -141,7 +141,7 @@ pub fn locate(
     Ok(places.map(|((file, template_line), lines)| Place { file, template_line, lines }).collect())
 }
 
-fn refusal(file: &TemplateFile, fault: Fault) -> MapperError {
+pub(crate) fn refusal(file: &TemplateFile, fault: Fault) -> MapperError {
     MapperError::Template { file: Arc::clone(&file.output), line: fault.line, message: fault.message }
 }
 
@@ -151,25 +151,51 @@ pub fn resolve(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<Resolved, Map
 }
 
 fn resolve_with(pack: &Pack, toml: &str, inputs: &Inputs, work: &Work) -> Result<Resolved, MapperError> {
-    let flattened = flatten::flatten(toml)?;
-    let mut data = flattened.data;
-    let renamed = pack.mappings.apply(&mut data, work)?;
-    let written_as =
-        data.iter().map(|(key, _)| (Arc::clone(key), Arc::clone(renamed.get(key).unwrap_or(key))));
-    let written_as = written_as.collect();
-    let causes = pack.inference.apply(&mut data, work)?;
-    defaults::apply(&pack.defaults, &mut data);
-    let variables = reference::resolve(&mut data, &flattened.secrets, inputs, (pack.dialect, work))?;
+    let prepared = Prepared::read(pack, toml, work)?;
+    let mut data = prepared.data.clone();
+    let variables = reference::resolve(&mut data, &prepared.aliases, inputs, (pack.dialect, work))?;
     pack.units.apply(&mut data)?;
     pack.rules.check(&data, work)?;
-    Ok(Resolved {
-        values: data,
-        written_as,
-        causes,
-        positions: flattened.positions,
-        variables,
-        secrets: flattened.secrets.into_keys().collect(),
-    })
+    Ok(prepared.resolved(data, variables))
+}
+
+/// A file with its defaults, before references are resolved.
+pub(crate) struct Prepared {
+    pub(crate) data: Flat,
+    pub(crate) aliases: Aliases,
+    written_as: BTreeMap<Arc<str>, Arc<str>>,
+    causes: BTreeMap<Arc<str>, Cause>,
+    positions: BTreeMap<Arc<str>, Position>,
+}
+
+impl Prepared {
+    pub(crate) fn read(pack: &Pack, toml: &str, work: &Work) -> Result<Self, MapperError> {
+        Self::new(pack, flatten::flatten(toml)?, work)
+    }
+
+    pub(crate) fn new(pack: &Pack, flattened: Flattened, work: &Work) -> Result<Self, MapperError> {
+        let aliases = Aliases::of(&flattened, pack.dialect);
+        let mut data = flattened.data;
+        let renamed = pack.mappings.apply(&mut data, work)?;
+        let written_as =
+            data.iter().map(|(key, _)| (Arc::clone(key), Arc::clone(renamed.get(key).unwrap_or(key))));
+        let written_as = written_as.collect();
+        let causes = pack.inference.apply(&mut data, work)?;
+        defaults::apply(&pack.defaults, &mut data);
+        Ok(Self { data, aliases, written_as, causes, positions: flattened.positions })
+    }
+
+    /// With the final values.
+    pub(crate) fn resolved(self, values: Flat, variables: Variables) -> Resolved {
+        Resolved {
+            values,
+            written_as: self.written_as,
+            causes: self.causes,
+            positions: self.positions,
+            variables,
+            secrets: self.aliases.names().map(str::to_owned).collect(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -57,6 +57,14 @@ impl Rules {
     }
 }
 
+impl Rules {
+    /// Every violation, for those who want to know all of them at once.
+    pub fn violations(&self, data: &Flat, work: &Work) -> Vec<MapperError> {
+        let counting = self.rules.iter().filter(|rule| rule.counts(data));
+        counting.filter_map(|rule| rule.check(data, work).err()).collect()
+    }
+}
+
 impl Rule {
     fn new(key: &Arc<str>, fields: &Table) -> Self {
         let text = |name: &str| match fields.get(name) {

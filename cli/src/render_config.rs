@@ -128,14 +128,10 @@ fn refused(
     let findings: Vec<view::Finding> =
         refusal::finding(subject, facts, error).into_iter().map(view::Finding::from).collect();
     let style = wait::style(screen);
-    let text = format!("{error}\n\n{}", render::findings(&findings, style));
+    let words = refusal::words(error);
+    let text = format!("{words}\n\n{}", render::findings(&findings, style));
     screen.people(&text);
-    screen.programs(&Outcome {
-        starts: false,
-        files: Vec::new(),
-        refusal: Some(error.to_string()),
-        findings,
-    });
+    screen.programs(&Outcome { starts: false, files: Vec::new(), refusal: Some(words), findings });
     Exit::Failed
 }
 

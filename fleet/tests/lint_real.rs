@@ -119,3 +119,29 @@ fn refused(shared: &Path, product: &str) -> Vec<String> {
         results.lines().filter_map(|line| line.split_once('\t')).filter(|(_, end)| end.starts_with("error"));
     refused.map(|(sample, _)| sample.trim_end_matches(".toml").to_owned()).collect()
 }
+
+/// What strangers' files taught, if it is at hand: `case` is a folder beside WSO2's data.
+fn case(path: &str) -> Option<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/cases").join(path);
+    let text = fs::read_to_string(&file).ok();
+    if text.is_none() {
+        println!("skipped: no {}", file.display());
+    }
+    text
+}
+
+#[test]
+fn a_strangers_table_after_its_child_is_refused_everywhere() {
+    let (Some(shared), Some(text)) = (shared(), case("01-parent-table-after-child/deployment.toml")) else {
+        return;
+    };
+    for name in ["is-6.0.0", "is-7.2.0", "apim-4.2.0", "apim-4.5.0"] {
+        let facts = pack(&shared.join("packs").join(name));
+        let refused = carbon::render(&facts.pack, &text, &carbon::Inputs::default()).unwrap_err();
+        assert_eq!(refused.exception(), "StackOverflowError", "{name}");
+        let findings = with_pack(&Subject::file("deployment.toml", &text), &facts);
+        assert_eq!((findings[0].code, findings[0].place.as_ref().unwrap().line), ("CV501", 21), "{name}");
+    }
+    assert!(fleet::spec::canonical::flatten(&text).is_err(), "and so it is an edit of anything");
+    assert!(fleet::preflight::needs::refused(&text).is_some());
+}

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use fleet::{bundle::Bundle, node::Failure, observed::RefusalReason};
+use fleet::{bundle::Bundle, node::Failure, observed::RefusalReason, preflight::needs};
 
 use super::place::{Home, Owner, PlaceError};
 use crate::cache::Cache;
@@ -108,7 +108,7 @@ fn check_config(cache: &Cache, bundle: &Bundle) -> Result<(), Failure> {
     let Some(entry) = bundle.files.get(path) else { return Ok(()) };
     let invalid = |detail| Err(Failure { reason: RefusalReason::ConfigInvalid, detail });
     match cache.read(&entry.digest).map(String::from_utf8) {
-        Ok(Ok(text)) => match refused_by_product(&text) {
+        Ok(Ok(text)) => match needs::refused(&text) {
             None => Ok(()),
             Some(why) => invalid(format!("{path}, {why}; the server would not start with it")),
         },
@@ -117,33 +117,5 @@ fn check_config(cache: &Cache, bundle: &Bundle) -> Result<(), Failure> {
             let detail = format!("the content of {path} is not kept: {error}");
             Err(Failure { reason: RefusalReason::ContentUnavailable, detail })
         }
-    }
-}
-
-/// Why the product's own reader (TOML 0.5, with its quirks) would not take a deployment.toml; `None` if it would. What
-/// the reader found instead of what it expected is left out: it may be a piece of a secret.
-fn refused_by_product(text: &str) -> Option<String> {
-    let errors = carbon::toml::parse(text).err()?;
-    let error = errors.first()?;
-    let message = match error.message.rsplit_once("', expected ") {
-        Some((_, expected)) => format!("expected {expected}"),
-        None => error.message.clone(),
-    };
-    Some(format!("{}: {message}", error.position))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_products_own_reader_decides_and_nothing_of_a_secret_is_said() {
-        assert_eq!(refused_by_product("[server]\nhostname = \"a\"\n"), None);
-        // TOML 1.0 allows both, and the server would not start.
-        for (text, at) in [("a = { b = [] }\n", "line 1, column 14"), ("\na = [1, \"x\"]\n", "line 2")] {
-            assert!(refused_by_product(text).unwrap().starts_with(at), "{:?}", refused_by_product(text));
-        }
-        let said = refused_by_product("[database]\npassword = geheim\n").unwrap();
-        assert!(said.starts_with("line 2, column 12: expected") && !said.contains("geheim"), "{said}");
     }
 }

@@ -21,7 +21,7 @@ use fleet::{
     bundle::{HomePath, ServiceSettings},
     preflight::{
         Check, Keystore, Needs, PreflightFacts,
-        facts::{ClockSkew, HomeFact, HostFact, KeystoreFact, Seen},
+        facts::{ClockSkew, ConfigFact, HomeFact, HostFact, KeystoreFact, Seen},
         needs::{self, Target},
         unit::UnitFact,
     },
@@ -107,10 +107,7 @@ pub async fn run(subject: &Subject) -> Vec<Check> {
 /// Looks at everything, and judges nothing.
 pub async fn gather(subject: &Subject) -> PreflightFacts {
     let settings = &subject.settings;
-    let (needs, config_unread) = match read_needs(subject) {
-        Ok(needs) => (needs, None),
-        Err(why) => (Needs::default(), Some(why)),
-    };
+    let (needs, config) = read_needs(subject);
     let mut endpoints = needs.endpoints;
     if !subject.site.check_endpoints {
         for endpoint in &mut endpoints {
@@ -129,7 +126,7 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
     );
     let (home, host, keystores) = local;
     let has_launch_files = subject.has_launch_files;
-    PreflightFacts { java, home, host, endpoints, keystores, config_unread, unit, has_launch_files }
+    PreflightFacts { java, home, host, endpoints, keystores, config, unit, has_launch_files }
 }
 
 async fn look_at_unit(subject: &Subject) -> Option<Seen<UnitFact>> {
@@ -137,11 +134,19 @@ async fn look_at_unit(subject: &Subject) -> Option<Seen<UnitFact>> {
     Some(unit.look().await.map_err(|error| crate::chain(&error)))
 }
 
-fn read_needs(subject: &Subject) -> Result<Needs, String> {
+fn read_needs(subject: &Subject) -> (Needs, ConfigFact) {
     let path = &subject.settings.config_path;
-    let text =
-        std::fs::read_to_string(subject.content_of(path)).map_err(|error| format!("{path}: {error}"))?;
-    needs::read(&text, &subject.settings.env).map_err(|error| format!("{path} is {error}"))
+    let text = match std::fs::read_to_string(subject.content_of(path)) {
+        Ok(text) => text,
+        Err(error) => return (Needs::default(), ConfigFact::Unread(format!("{path}: {error}"))),
+    };
+    if let Some(why) = needs::refused(&text) {
+        return (Needs::default(), ConfigFact::Refused(format!("{path}, {why}")));
+    }
+    match needs::read(&text, &subject.settings.env) {
+        Ok(needs) => (needs, ConfigFact::Read),
+        Err(error) => (Needs::default(), ConfigFact::Unread(format!("{path} is {error}"))),
+    }
 }
 
 type Local = (HomeFact, HostFact, Vec<(Keystore, KeystoreFact)>);

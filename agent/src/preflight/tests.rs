@@ -181,5 +181,11 @@ async fn the_doctor_prints_every_check_with_its_remedy_and_no_secret() {
 #[tokio::test]
 async fn a_configuration_that_does_not_parse_is_said() {
     let said = Host::new("[server\n").said("config").await;
+    assert!(said[0].starts_with("fail config: the server would not start"), "{said:?}");
+    let said = Host::new("[oauth.token]\nx = 1\n[oauth]\ny = 2\n").said("config").await;
+    assert!(said[0].contains("line 3, column 1: [oauth] is opened after a table inside it"), "{said:?}");
+    let host = Host::new("");
+    fs::remove_file(host.dir.path().join("repository/conf/deployment.toml")).unwrap();
+    let said = host.said("config").await;
     assert!(said[0].starts_with("skipped config"), "{said:?}");
 }

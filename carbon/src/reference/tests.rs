@@ -31,8 +31,9 @@ fn table(entries: &[(&str, Value)]) -> Table {
 fn run(data: &[(&str, Value)], secrets: &[(&str, &str)], dialect: Dialect) -> String {
     let mut flat = Flat::default();
     flat.put_all(table(data).into_entries());
-    let secrets = secrets.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    match resolve(&mut flat, &secrets, &inputs(), (dialect, &Work::default())) {
+    let secrets: Vec<String> = secrets.iter().map(|(alias, text)| format!("{alias} = '{text}'\n")).collect();
+    let file = crate::flatten::flatten(&format!("[secrets]\n{}", secrets.concat())).unwrap();
+    match resolve(&mut flat, &Aliases::of(&file, dialect), &inputs(), (dialect, &Work::default())) {
         Ok(_) => {
             let mut lines: Vec<String> =
                 flat.iter().map(|(k, v)| format!("{k}={}", v.to_java_string())).collect();

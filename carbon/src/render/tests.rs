@@ -95,3 +95,40 @@ fn a_key_is_found_in_the_output() {
     assert_eq!(places("props.one"), ["b.properties 2 [1, 2]"]);
     assert_eq!(places("cache.timeout"), ["b.properties 4 [3]"]);
 }
+
+fn small(template: &str, dialect: crate::Dialect) -> Pack {
+    let rules = ["key-mappings.json", "infer.json", "default.json", "unit-resolve.json", "validator.json"];
+    let files = rules.map(|name| (name, "{}")).into_iter().chain([("templates/a.j2", template)]);
+    let files = files.map(|(path, text)| (format!("{RESOURCES}{path}"), text.as_bytes().to_vec()));
+    Pack::load_as(files, Some(dialect)).unwrap()
+}
+
+#[test]
+fn runtime_secrets_count_since_mapper_1_0_13() {
+    let toml = "a = '$secret{x}'\n[runtime_secrets]\nenable = 'true'\n";
+    let said = |product, version: &str| {
+        let dialect = crate::Dialect::of(product, version.parse().unwrap());
+        let pack = small("{{ a }}", dialect);
+        render(&pack, toml, &Inputs::default()).map_or_else(|error| error.to_string(), |_| "ok".to_owned())
+    };
+    let unknown = "Secret references can't be resolved for x";
+    assert_eq!(said(crate::Product::IdentityServer, "5.10.0"), unknown);
+    assert_eq!(said(crate::Product::IdentityServer, "5.11.0"), unknown);
+    assert_eq!(said(crate::Product::ApiManager, "3.2.0"), unknown);
+    assert_eq!(said(crate::Product::IdentityServer, "6.0.0"), "ok");
+    assert_eq!(said(crate::Product::ApiManager, "4.0.0"), "ok");
+}
+
+#[test]
+fn a_failed_expression_is_named_by_its_exception_in_old_engines() {
+    let said = |version: &str, template: &str| {
+        let dialect = crate::Dialect::of(crate::Product::ApiManager, version.parse().unwrap());
+        let pack = small(template, dialect);
+        render(&pack, "a = 'x'\n", &Inputs::default()).unwrap_err().to_string()
+    };
+    for template in ["{{ a.toList() }}", "{{ a.b() }}", "{{ a * 2 }}"] {
+        let new = said("4.2.0", template);
+        assert!(new.starts_with("Cannot "), "{new}");
+        assert_eq!(said("4.0.0", template), format!("TemplateSyntaxException: {new}"));
+    }
+}

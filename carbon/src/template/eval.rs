@@ -69,7 +69,12 @@ pub fn render(
     let mut out = String::new();
     match interpreter.root(parsed, &mut out) {
         Ok(()) => Ok((out, interpreter.prints.unwrap_or_default())),
-        Err(Fault(message)) => Err(super::Fault { line: interpreter.line, message }),
+        Err(Fault(message)) => {
+            // Methods that do not exist and values that cannot be converted or compared.
+            let is_named = dialect.names_exceptions() && message.starts_with("Cannot ");
+            let message = if is_named { format!("TemplateSyntaxException: {message}") } else { message };
+            Err(super::Fault { line: interpreter.line, message })
+        }
     }
 }
 

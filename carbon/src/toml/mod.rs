@@ -10,7 +10,7 @@ mod parser;
 mod table;
 
 pub(crate) use table::type_name;
-pub use table::{Document, Element, Node, TomlArray, TomlTable, join_key_path};
+pub use table::{Document, Element, Node, Reopened, TomlArray, TomlTable, join_key_path};
 
 /// A place in deployment.toml, counted from 1, columns in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -13,6 +13,20 @@ use crate::value::{Time, TimeClass, Value};
 pub struct Document {
     /// The top-level table.
     pub root: TomlTable,
+    /// The first table that was opened after a table inside it. The library takes the file and puts such a table into
+    /// itself, so that whoever lists the keys never comes to an end.
+    pub reopened: Option<Reopened>,
+}
+
+/// A table whose header stands behind a table inside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reopened {
+    /// Its name as a dotted key.
+    pub table: String,
+    /// Where something inside it was written first.
+    pub child: Position,
+    /// Where its own header stands.
+    pub header: Position,
 }
 
 /// What stands under one key.
@@ -45,6 +59,13 @@ pub struct TomlArray {
 pub struct TomlTable {
     properties: JavaHashMap<Arc<str>, Element>,
     implicit: bool,
+    /// The key under which the table holds itself: the library's mistake with a header that comes late.
+    own_key: Option<OwnKey>,
+}
+
+struct OwnKey {
+    key: Arc<str>,
+    position: Position,
 }
 
 impl TomlTable {
@@ -91,36 +112,58 @@ impl TomlTable {
     fn set(&mut self, path: &[Arc<str>], node: Node, position: Position) -> Result<(), TomlError> {
         let Some((last, parents)) = path.split_last() else { return Ok(()) };
         let table = self.ensure(parents, position, false)?;
-        if let Some(previous) = table.properties.get(last) {
-            let message = format!("{} previously defined at {}", join_key_path(path), previous.position);
+        if let Some(previous) = table.defined_at(last) {
+            let message = format!("{} previously defined at {previous}", join_key_path(path));
             return Err(TomlError::new(message, position));
         }
         table.properties.put(Arc::clone(last), Element { node, position });
         Ok(())
     }
 
-    fn create_table(&mut self, path: &[Arc<str>], position: Position) -> Result<(), TomlError> {
-        let Some((last, parents)) = path.split_last() else { return Ok(()) };
+    /// Opens a table; the answer says if it was there already because of a table inside it.
+    fn create_table(&mut self, path: &[Arc<str>], position: Position) -> Result<Option<Reopened>, TomlError> {
+        let Some((last, parents)) = path.split_last() else { return Ok(None) };
         let table = self.ensure(parents, position, true)?;
+        let previously = |defined: Position| {
+            let message = format!("{} previously defined at {defined}", join_key_path(path));
+            Err(TomlError::new(message, position))
+        };
+        if let Some(own) = table.own_key.as_ref().filter(|own| own.key == *last) {
+            return previously(own.position);
+        }
         let Some(element) = table.properties.get_mut(last) else {
             let node = Node::Table(TomlTable::default());
             table.properties.put(Arc::clone(last), Element { node, position });
-            return Ok(());
+            return Ok(None);
         };
-        if let Node::Table(existing) = &mut element.node
-            && existing.implicit
-        {
-            existing.implicit = false;
-            element.position = position;
-            return Ok(());
+        match &mut element.node {
+            Node::Table(existing) if existing.implicit => {
+                existing.implicit = false;
+                existing.own_key = Some(OwnKey { key: Arc::clone(last), position });
+                let table = join_key_path(path);
+                Ok(Some(Reopened { table, child: element.position, header: position }))
+            }
+            Node::Table(_) | Node::Array(_) | Node::Leaf(_) => previously(element.position),
         }
-        let message = format!("{} previously defined at {}", join_key_path(path), element.position);
-        Err(TomlError::new(message, position))
+    }
+
+    /// Where the key was defined, if it is.
+    fn defined_at(&self, key: &str) -> Option<Position> {
+        let own = self.own_key.as_ref().filter(|own| &*own.key == key).map(|own| own.position);
+        own.or_else(|| self.properties.find(key).map(|element| element.position))
     }
 
     fn create_array_table(&mut self, path: &[Arc<str>], position: Position) -> Result<(), TomlError> {
         let Some((last, parents)) = path.split_last() else { return Ok(()) };
         let table = self.ensure(parents, position, true)?;
+        let no_array = |defined: Position| {
+            let message =
+                format!("{} is not an array (previously defined at {defined})", join_key_path(path));
+            Err(TomlError::new(message, position))
+        };
+        if let Some(own) = table.own_key.as_ref().filter(|own| own.key == *last) {
+            return no_array(own.position);
+        }
         if !table.properties.contains_key(last) {
             let node = Node::Array(TomlArray { literal: false, items: Vec::new() });
             table.properties.put(Arc::clone(last), Element { node, position });
@@ -137,11 +180,7 @@ impl TomlTable {
                 let message = format!("{key} previously defined as a literal array at {defined}");
                 Err(TomlError::new(message, position))
             }
-            Node::Leaf(_) | Node::Table(_) => {
-                let message =
-                    format!("{} is not an array (previously defined at {defined})", join_key_path(path));
-                Err(TomlError::new(message, position))
-            }
+            Node::Leaf(_) | Node::Table(_) => no_array(defined),
         }
     }
 
@@ -153,6 +192,10 @@ impl TomlTable {
     ) -> Result<&mut TomlTable, TomlError> {
         let mut table = self;
         for (n, key) in path.iter().enumerate() {
+            // The table holds itself under this key.
+            if table.own_key.as_ref().is_some_and(|own| own.key == *key) {
+                continue;
+            }
             if !table.properties.contains_key(key) {
                 let node = Node::Table(TomlTable { implicit: true, ..TomlTable::default() });
                 table.properties.put(Arc::clone(key), Element { node, position });
@@ -182,11 +225,15 @@ pub(super) fn build(expressions: Vec<Expression>) -> Result<Document, Vec<TomlEr
     let mut root = TomlTable::default();
     let mut current: Vec<Arc<str>> = Vec::new();
     let mut errors = Vec::new();
+    let mut reopened = None;
     for expression in expressions {
         let outcome = match expression {
-            Expression::Table { path, position } => {
-                path.and_then(|path| root.create_table(&path, position).map(|()| current = path))
-            }
+            Expression::Table { path, position } => path.and_then(|path| {
+                let again = root.create_table(&path, position)?;
+                reopened = reopened.take().or(again);
+                current = path;
+                Ok(())
+            }),
             Expression::ArrayTable { path, position } => {
                 path.and_then(|path| root.create_array_table(&path, position).map(|()| current = path))
             }
@@ -203,7 +250,7 @@ pub(super) fn build(expressions: Vec<Expression>) -> Result<Document, Vec<TomlEr
             errors.push(error);
         }
     }
-    if errors.is_empty() { Ok(Document { root }) } else { Err(errors) }
+    if errors.is_empty() { Ok(Document { root, reopened }) } else { Err(errors) }
 }
 
 fn node(raw: Raw) -> Result<Node, TomlError> {

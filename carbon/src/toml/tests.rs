@@ -57,10 +57,37 @@ fn scalars_are_those_of_toml_05() {
 }
 
 #[test]
-fn implicit_tables_may_be_opened_later() {
+fn a_table_that_is_opened_after_its_child_loops() {
+    let died = "StackOverflowError: null";
     check(&[
-        ("[a]\nb.x = 1\n[a.b]\ny = 2", "a.b.x=1 a.b.y=2"),
-        ("[a.b]\nx = 1\n[a]\ny = 2", "a.b.x=1 a.y=2"),
+        ("[a]\nb.x = 1\n[a.b]\ny = 2", died),
+        ("[a.b]\nx = 1\n[a]\ny = 2", died),
+        ("[a.b.c]\n[x]\n[a.b]", died),
+        ("[[a.b]]\nx = 1\n[a]", died),
+        ("[[a]]\n[a.b.c]\nx = 1\n[a.b]", died),
+        ("['a.b'.c]\n['a.b']", died),
+        // Everything that the library itself still finds out about such a file, it says first.
+        ("[a.b]\n[a]\na = 1", "a previously defined at line 2, column 1 (line 3, column 1)"),
+        ("[a.b]\n[a]\n[a]", "a previously defined at line 1, column 1 (line 3, column 1)"),
+        ("[a.b]\n[a]\n[a.a]", "a.a previously defined at line 2, column 1 (line 3, column 1)"),
+        (
+            "[a.b]\n[a]\n[[a.a]]",
+            "a.a is not an array (previously defined at line 2, column 1) (line 3, column 1)",
+        ),
+        ("[a.b]\n[a]\na.c = 1\nc = 2", "c previously defined at line 3, column 1 (line 4, column 1)"),
+        ("[a]\n[a.b]\nx = 1\n[a.c]\ny = 2", "a.b.x=1 a.c.y=2"),
+        ("[a.b]\nx = 1\n[a.c]\ny = 2", "a.b.x=1 a.c.y=2"),
+        ("[[a]]\n[a.b]\nx = 1\n[[a]]\n[a.b]\nx = 2", "a=[{b.x=1}, {b.x=2}]"),
+    ]);
+    let error = flatten("[x]\n[a.b]\ny = 1\n\n[a]\n").err().unwrap();
+    let MapperError::Reopened(reopened) = &error else { panic!("{error:?}") };
+    assert_eq!((reopened.table.as_str(), reopened.child.line, reopened.header.line), ("a", 2, 5));
+    assert_eq!(error.position(), Some(reopened.header));
+}
+
+#[test]
+fn nothing_is_defined_twice() {
+    check(&[
         ("[a]\n[a]", "a previously defined at line 1, column 1 (line 2, column 1)"),
         (
             "a = 1\na = 2\nb = 1\nb = 2",
@@ -110,7 +137,8 @@ fn secrets_are_gathered_without_their_quotes() {
     let flat =
         flatten("[secrets]\n\"a.b\" = 'x'\nc = '[plain]'\n[runtime_secrets]\nenable = 'true'").unwrap();
     let secrets: Vec<String> = flat.secrets.iter().map(|(k, v)| format!("{k}={v}")).collect();
-    assert_eq!(secrets, ["a.b=x", "c=[plain]", "enable=true"]);
+    assert_eq!(secrets, ["a.b=x", "c=[plain]"]);
+    assert_eq!(flat.runtime_secrets["enable"], "true");
     check(&[
         ("[secrets]\na = 1", "TomlInvalidTypeException: Value of 'a' is a integer"),
         ("secrets = 1", "TomlInvalidTypeException: Value of 'secrets' is a integer"),

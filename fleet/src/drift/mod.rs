@@ -329,6 +329,14 @@ mod tests {
         let both = config(desired, "[server]\nhostname = \"b\"\n[encryption]\nkey = \"00\"\n").unwrap();
         assert_eq!(both.0, DriftKind::Edited);
         assert_eq!(config(desired, "[server").unwrap().0, DriftKind::Edited);
+        // The same keys in an order that the server dies of are an edit, too.
+        let (desired, disk) = ("[a]\nx = 1\n[a.b]\ny = 2\n", "[a.b]\ny = 2\n[a]\nx = 1\n");
+        let found = Found::Content { texts: Some((desired.to_owned(), disk.to_owned())) };
+        let detail = judge(&file(), &found, &[]).unwrap().detail;
+        assert_eq!(
+            detail,
+            "it is TOML that opens [a] after a table inside it; the server would not start with it"
+        );
     }
 
     #[test]

@@ -15,14 +15,14 @@ mod rewrite;
 mod secrets;
 mod write;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     finding::{Finding, Severity},
     ids::{FleetName, GroupName, NodeName},
     spec::{
         Secret, SecretName, Sources,
-        canonical::{self, Flat},
+        canonical::{self, Flat, Unusable},
         tree::{self, At, Parsed, Source},
     },
 };
@@ -192,9 +192,11 @@ fn read(nodes: &BTreeMap<NodeName, ImportNode>, findings: &mut Vec<Finding>) -> 
     let mut servers = Vec::new();
     for (name, node) in nodes {
         let source = Source::new(&node.file, &node.toml);
-        let parsed = tree::parse(&source).and_then(|parsed| Ok((parsed, canonical::flatten(&node.toml)?)));
+        let parsed =
+            tree::parse(&source).and_then(|parsed| Ok((parsed, canonical::flatten_any_order(&node.toml)?)));
         match parsed {
             Ok((parsed, flat)) => {
+                findings.extend(repaired(&source, name));
                 servers.push(Server { name: name.clone(), parsed, flat, source: node.clone() });
             }
             Err(error) => findings.push(Finding {
@@ -208,6 +210,23 @@ fn read(nodes: &BTreeMap<NodeName, ImportNode>, findings: &mut Vec<Finding>) -> 
         }
     }
     servers
+}
+
+/// A file that no server starts with, and that becomes a good one because the layers write every table before those
+/// inside it.
+fn repaired(source: &Arc<Source>, name: &NodeName) -> Option<Finding> {
+    let Err(Unusable::Reopened { table, offset }) = canonical::flatten(&source.text) else { return None };
+    Some(Finding {
+        code: "CV720",
+        severity: Severity::Warning,
+        place: Some(At::start_of(source).place_of(offset)),
+        node: Some(name.clone()),
+        message: format!(
+            "[{table}] is opened after a table inside it: the server would not start with this file; the layers write \
+             it first"
+        ),
+        remedy: "nothing: what is applied has the tables in good order".to_owned(),
+    })
 }
 
 fn finding(

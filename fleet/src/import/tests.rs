@@ -260,3 +260,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_table_that_is_opened_after_its_child_is_repaired_and_told() {
+    let toml = "[[apim.gateway.environment]]\nname = 'Default'\n[apim]\ngateway_type = 'Regular'\n\
+                [database.apim_db]\ntype = 'h2'\n[server]\nhostname = 'a'\n";
+    let name = NodeName::parse("n1").unwrap();
+    let nodes = BTreeMap::from([(name.clone(), node(toml))]);
+    let imported = import(&nodes, &FleetName::parse("small").unwrap()).unwrap();
+    let told = imported.findings.iter().find(|finding| finding.code == "CV720").unwrap();
+    assert_eq!(told.place.as_ref().unwrap().line, 3);
+    let composition = compose_with(&imported.sources, &Secrets::new(imported.secrets, Absent::Refuse));
+    let text = &composition.fleet.unwrap().nodes[&name].config_text;
+    assert!(canonical::flatten(text).is_ok() && carbon::flatten::flatten(text).is_ok(), "{text}");
+}

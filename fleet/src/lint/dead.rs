@@ -39,9 +39,8 @@ fn is_dead(look: &Look<'_>, key: &str) -> bool {
 
 /// Rules that name their pattern `match_regex`, which the product's code never looks at.
 fn rules(look: &Look<'_>, report: &mut Report) {
-    let Ok(rendered) = &look.rendered else { return };
     let mut data = Flat::default();
-    data.put_all(rendered.resolved.values().map(|(key, value)| (key.clone(), value.clone())).collect());
+    data.put_all(look.rendered.resolved.values().map(|(key, value)| (key.clone(), value.clone())).collect());
     for rule in look.facts.pack.rules.iter().filter(|rule| rule.breaks_dead_pattern(&data)) {
         let known = look.facts.known.get(&rule.key);
         let old = known.into_iter().flat_map(|facts| facts.mapped_from.iter());

@@ -60,21 +60,20 @@ fn nested(look: &Look<'_>, key: &str, value: &Value, report: &mut Report) {
 /// The mapper stops looking after the first value with a good alias; the server then fails at run time.
 fn secrets(look: &Look<'_>, report: &mut Report) {
     let at_run_time = look.typed.data.get(&"runtime_secrets.enable".into());
-    if at_run_time.is_some_and(|value| value.to_java_string() == "true") {
+    if look.facts.pack.dialect.knows_runtime_secrets()
+        && at_run_time.is_some_and(|value| value.to_java_string() == "true")
+    {
         return;
     }
-    let refused = match &look.rendered {
-        Err(MapperError::SecretMissing { alias, .. }) => Some(alias.as_str()),
+    let refused = look.refusals.iter().filter_map(|error| match error {
+        MapperError::SecretMissing { alias, .. } => Some(alias.clone()),
         _ => None,
-    };
-    let mut told = BTreeSet::new();
+    });
+    let mut told: BTreeSet<String> = refused.collect();
     for (key, value) in look.typed.data.iter() {
         let text = value.to_java_string();
         for alias in substrings_between(&text, "$secret{", "}") {
-            if look.typed.secrets.contains_key(alias)
-                || Some(alias) == refused
-                || !told.insert(alias.to_owned())
-            {
+            if look.typed.secrets.contains_key(alias) || !told.insert(alias.to_owned()) {
                 continue;
             }
             report.error(

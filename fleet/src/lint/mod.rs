@@ -21,7 +21,7 @@ mod xml;
 use std::collections::BTreeMap;
 
 use carbon::{
-    MapperError, Pack, Rendered,
+    Examined, MapperError, Pack, Rendered, examine,
     flatten::{Flattened, flatten},
     known::KnownKeys,
     render,
@@ -62,8 +62,10 @@ struct Look<'a> {
     facts: &'a PackFacts,
     /// The keys as typed.
     typed: Flattened,
-    /// What the server would use, or why it would not start.
-    rendered: Result<Rendered, MapperError>,
+    /// What the server would use; where it would not start, what it would use without the refusals.
+    rendered: Rendered,
+    /// Why it would not start.
+    refusals: Vec<MapperError>,
     judged: &'a Judged,
 }
 
@@ -111,9 +113,9 @@ pub fn nodes<'p>(
 
 /// What can be said about one deployment.toml when nothing is known of its product's keys.
 fn without_pack(subject: &Subject<'_>, report: &mut Report) {
-    // What the mapper's parser refuses and composition did not is told by lint with the pack only.
-    if let Ok(typed) = flatten(subject.text) {
-        clear::check(subject, &typed, report);
+    match flatten(subject.text) {
+        Ok(typed) => clear::check(subject, &typed, report),
+        Err(error) => refusal::report(subject, None, (&error, None), report),
     }
 }
 
@@ -128,15 +130,17 @@ pub fn with_pack(subject: &Subject<'_>, facts: &PackFacts) -> Vec<Finding> {
 fn look(subject: &Subject<'_>, (facts, judged): (&PackFacts, &Judged), report: &mut Report) {
     let typed = match flatten(subject.text) {
         Ok(typed) => typed,
-        Err(error) => return refusal::report(subject, facts, (&error, None), report),
+        Err(error) => return refusal::report(subject, Some(facts), (&error, None), report),
     };
-    let rendered = render(&facts.pack, subject.text, &subject.inputs());
-    if let Err(error) = &rendered
-        && !refusal::is_made_up(error, &typed)
-    {
-        refusal::report(subject, facts, (error, Some(&typed)), report);
+    let Examined { rendered, refusals } = match render(&facts.pack, subject.text, &subject.inputs()) {
+        Ok(rendered) => Examined { rendered, refusals: Vec::new() },
+        // One refusal must not hide the next, nor what else is wrong.
+        Err(_) => examine(&facts.pack, subject.text, &subject.inputs()),
+    };
+    for error in refusals.iter().filter(|error| !refusal::is_made_up(error, &typed)) {
+        refusal::report(subject, Some(facts), (error, Some(&typed)), report);
     }
-    let look = Look { subject, facts, typed, rendered, judged };
+    let look = Look { subject, facts, typed, rendered, refusals, judged };
     keys::check(&look, report);
     types::check(&look, report);
     literal::check(&look, report);

@@ -33,6 +33,12 @@ pub fn explain(error: &MapperError) -> Explained {
         MapperError::TomlThrown(_) | MapperError::Key { .. } => {
             ("a name in it cannot be read by the server's parser".to_owned(), "use letters, digits, '_' and '-' in names, and quote others".to_owned())
         }
+        MapperError::Reopened(reopened) => {
+            (
+                format!("[{}] is opened after a table inside it (line {}), and the server's parser then goes round in circles until it dies", reopened.table, reopened.child.line),
+                format!("move [{}] and its keys above the first table inside it", reopened.table),
+            )
+        }
         MapperError::SecretType { .. } => {
             ("[secrets] may hold texts only".to_owned(), "write alias = \"...\"".to_owned())
         }
@@ -92,7 +98,7 @@ fn missing_reference(missing: &str, used_by: Option<&str>) -> (String, String) {
 /// name before or after mapping, or the table that lacks it.
 pub fn place(
     subject: &Subject<'_>,
-    facts: &PackFacts,
+    facts: Option<&PackFacts>,
     error: &MapperError,
     typed: Option<&Flattened>,
 ) -> Option<Place> {
@@ -100,16 +106,15 @@ pub fn place(
         return subject.place("", Some(position));
     }
     let typed = typed?;
-    if let Some((key, position)) = template_key(facts, error, typed) {
+    if let Some((key, position)) = facts.and_then(|facts| template_key(facts, error, typed)) {
         return subject.place(&key.replace("[]", "[0]"), Some(position));
     }
     let keys = error.keys();
     let mut names: Vec<&str> = Vec::new();
     for key in &keys {
         names.push(key);
-        names.extend(
-            facts.known.get(key).into_iter().flat_map(|facts| facts.mapped_from.iter().map(|old| &**old)),
-        );
+        let known = facts.and_then(|facts| facts.known.get(key));
+        names.extend(known.into_iter().flat_map(|facts| facts.mapped_from.iter().map(|old| &**old)));
     }
     let typed_key = names.iter().find_map(|key| {
         let position = typed.positions.get(*key).copied()?;
@@ -150,23 +155,23 @@ pub fn finding(subject: &Subject<'_>, facts: &PackFacts, error: &MapperError) ->
     let typed = flatten(subject.text).ok();
     let mut one = Report::default();
     one.node = subject.node.cloned();
-    report(subject, facts, (error, typed.as_ref()), &mut one);
+    report(subject, Some(facts), (error, typed.as_ref()), &mut one);
     one.into_findings().pop()
 }
 
 pub(super) fn report(
     subject: &Subject<'_>,
-    facts: &PackFacts,
+    facts: Option<&PackFacts>,
     (error, typed): (&MapperError, Option<&Flattened>),
     report: &mut Report,
 ) {
     let explained = explain(error);
-    let key = typed.and_then(|typed| template_key(facts, error, typed));
+    let key = facts.zip(typed).and_then(|(facts, typed)| template_key(facts, error, typed));
     let because = key.map_or_else(String::new, |(key, _)| format!(", most likely with {key}"));
     report.error(
         "CV501",
         place(subject, facts, error, typed),
-        format!("the server would not start: {}{because} ({})", explained.why, message(error)),
+        format!("the server would not start: {}{because} ({})", explained.why, words(error)),
         explained.remedy,
     );
 }
@@ -181,9 +186,13 @@ pub(super) fn is_made_up(error: &MapperError, typed: &Flattened) -> bool {
         && error.keys().iter().any(|key| from_variable(key))
 }
 
-/// WSO2's own words, without values: a rule's message quotes the value, which may be a secret.
-fn message(error: &MapperError) -> String {
+/// WSO2's own words, without values: a rule's message quotes the value, which may be a secret. An exception without a
+/// message is named.
+pub fn words(error: &MapperError) -> String {
     match error {
+        MapperError::Reopened(_) | MapperError::InferenceCycle { .. } => {
+            format!("java.lang.{}", error.exception())
+        }
         MapperError::Rule { key, .. } if is_secret_key(key) => format!("Validation failed for {key}"),
         other => other.to_string(),
     }

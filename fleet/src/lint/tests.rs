@@ -59,6 +59,35 @@ fn a_configuration_that_the_mapper_refuses_is_an_error_with_its_line() {
 }
 
 #[test]
+fn a_table_that_is_opened_after_its_child_is_told_with_its_line() {
+    for facts in [None, Some(facts())] {
+        let text = "[server]\nhostname = 'h'\n[[gateway.environment]]\nname = 'a'\n[gateway]\nx = 1\n";
+        let mut report = Report::default();
+        let subject = Subject::file("deployment.toml", text);
+        match &facts {
+            Some(facts) => look(&subject, facts, &mut report),
+            None => without_pack(&subject, &mut report),
+        }
+        let findings = report.into_findings();
+        let place = findings[0].place.as_ref().unwrap();
+        assert_eq!((findings.len(), findings[0].code, place.line), (1, "CV501", 5));
+        assert!(findings[0].message.contains("[gateway] is opened after a table inside it (line 3)"));
+        assert!(findings[0].message.contains("java.lang.StackOverflowError"), "{}", findings[0]);
+    }
+}
+
+#[test]
+fn a_refusal_hides_neither_another_nor_anything_else() {
+    let text = "[feature]\nmode = 'c'\n[cache]\ntimeout = '3 weeks'\n\
+                [database.main]\nurl = 'jdbc:mysql://h/d?a=1&b=2'\ntype = 'postgresql'\n";
+    let findings = with_pack(&Subject::file("deployment.toml", text), &facts());
+    let mut codes: Vec<&str> = findings.iter().map(|finding| finding.code).collect();
+    codes.sort_unstable();
+    // Host name, unit, rule; inference; XML.
+    assert_eq!(codes, ["CV501", "CV501", "CV501", "CV510", "CV511"], "{findings:#?}");
+}
+
+#[test]
 fn unknown_variables_do_not_make_up_refusals() {
     assert_eq!(found("[feature]\nmode = '$env{MODE}'"), Vec::<String>::new());
     assert_eq!(found("[cache]\ntimeout = '$sys{cache}'"), Vec::<String>::new());

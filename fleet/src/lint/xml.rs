@@ -10,7 +10,7 @@ use super::Look;
 use crate::spec::report::Report;
 
 pub(super) fn check(look: &Look<'_>, report: &mut Report) {
-    let Ok(rendered) = &look.rendered else { return };
+    let rendered = &look.rendered;
     let suspects = suspects(&rendered.resolved);
     let mut blamed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (file, text) in rendered.files.iter().filter(|(file, _)| file.ends_with(".xml")) {
@@ -21,7 +21,8 @@ pub(super) fn check(look: &Look<'_>, report: &mut Report) {
             blamed.entry(key).or_default().push(file);
         }
         // Without a value of the file's own to blame, the pack's template is broken, which nobody here can mend.
-        if guilty.is_empty() && !suspects.is_empty() {
+        // What stands in for a refused value may be the cause, too.
+        if guilty.is_empty() && !suspects.is_empty() && look.refusals.is_empty() {
             report.info(
                 "CV515",
                 None,

@@ -124,10 +124,13 @@ fn change(path: &HomePath, found: &Found, bundle: &Bundle) -> Option<String> {
         };
         return Some(format!("{path}: {kind}, {word}. To make it desired: {how}"));
     };
-    let Ok(flat) = canonical::flatten(disk) else {
-        return Some(format!(
-            "{path}: {kind}, {word}, but it is not TOML: the server would not start with it"
-        ));
+    let flat = match canonical::flatten(disk) {
+        Ok(flat) => flat,
+        Err(error) => {
+            return Some(format!(
+                "{path}: {kind}, {word}, but it is {error}: the server would not start with it"
+            ));
+        }
     };
     let line = |key: &String| match flat.get(key) {
         None => format!("\n  {key} is removed"),

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use super::{
     Check, Outcome, PreflightFacts,
-    facts::{ClockSkew, EndpointFact, HomeFact, HostFact, JavaFact, KeystoreFact, Listener, Owner, Seen},
+    facts::{
+        ClockSkew, ConfigFact, EndpointFact, HomeFact, HostFact, JavaFact, KeystoreFact, Listener, Owner,
+        Seen,
+    },
     jdk,
     needs::{Endpoint, Keystore, Target},
     unit::{self, UnitFact},
@@ -45,9 +48,7 @@ pub fn check(facts: &PreflightFacts, settings: &ServiceSettings) -> Vec<Check> {
         outcome: port_outcome(port, &facts.host),
     }));
     checks.push(one("neighbours", neighbours(&facts.host, settings)));
-    if let Some(why) = &facts.config_unread {
-        checks.push(one("config", Outcome::Skipped(why.clone())));
-    }
+    checks.extend(config(&facts.config).map(|outcome| one("config", outcome)));
     checks.extend(facts.endpoints.iter().map(|(endpoint, fact)| Check {
         name: "endpoint",
         subject: endpoint.key.clone(),
@@ -74,6 +75,18 @@ fn fail(reason: RefusalReason, why: String, remedy: impl Into<String>) -> Outcom
 
 fn warn(why: String, remedy: impl Into<String>) -> Outcome {
     Outcome::Warn { why, remedy: remedy.into() }
+}
+
+fn config(fact: &ConfigFact) -> Option<Outcome> {
+    match fact {
+        ConfigFact::Read => None,
+        ConfigFact::Unread(why) => Some(Outcome::Skipped(why.clone())),
+        ConfigFact::Refused(why) => Some(fail(
+            RefusalReason::ConfigInvalid,
+            format!("the server would not start: {why}"),
+            "correct the file; every start fails until then",
+        )),
+    }
 }
 
 fn java(fact: &JavaFact, settings: &ServiceSettings) -> Outcome {

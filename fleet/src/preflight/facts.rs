@@ -25,12 +25,24 @@ pub struct PreflightFacts {
     pub endpoints: Vec<(Endpoint, EndpointFact)>,
     /// Each keystore of the configuration with the outcome of opening it.
     pub keystores: Vec<(Keystore, KeystoreFact)>,
-    /// Why endpoints and keystores are unknown: deployment.toml is absent or does not parse.
-    pub config_unread: Option<String>,
+    /// The server's deployment.toml.
+    pub config: ConfigFact,
     /// The systemd unit that runs the server, if one does.
     pub unit: Option<Seen<UnitFact>>,
     /// Whether the server needs files that are there only while it starts.
     pub has_launch_files: bool,
+}
+
+/// The deployment.toml that the server would read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ConfigFact {
+    /// The server's own reader takes it.
+    #[default]
+    Read,
+    /// It could not be looked at: why. Endpoints and keystores are unknown then.
+    Unread(String),
+    /// The server's own reader refuses it, so no start succeeds: why.
+    Refused(String),
 }
 
 /// The JDK.

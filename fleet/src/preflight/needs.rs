@@ -10,9 +10,13 @@ use std::{
     fmt,
 };
 
+use carbon::MapperError;
 use toml_edit::Value;
 
-use crate::spec::canonical::{Flat, NotToml, flatten};
+use crate::{
+    lint::refusal::explain,
+    spec::canonical::{Flat, Unusable, flatten},
+};
 
 pub use jdbc::{Address, Target, jdbc_target, ldap_target};
 
@@ -88,11 +92,31 @@ impl fmt::Debug for Password {
 /// Reads the needs of a deployment.toml. `env` is the environment that the server gets.
 ///
 /// # Errors
-/// Says where the text is not TOML.
-pub fn read(text: &str, env: &BTreeMap<String, String>) -> Result<Needs, NotToml> {
+/// Says why the text configures no server.
+pub fn read(text: &str, env: &BTreeMap<String, String>) -> Result<Needs, Unusable> {
     let flat = flatten(text)?;
     let typed = Typed { flat: &flat, env };
     Ok(Needs { endpoints: endpoints(&typed), keystores: keystores(&typed) })
+}
+
+/// Why the server's own reader (TOML 0.5, with its quirks) would not take a deployment.toml; `None` if it would. What the
+/// reader found instead of what it expected is left out: it may be a piece of a secret.
+pub fn refused(text: &str) -> Option<String> {
+    let error = carbon::flatten::flatten(text).err()?;
+    Some(match &error {
+        MapperError::Toml { errors } => {
+            let first = errors.first()?;
+            let message = match first.message.rsplit_once("', expected ") {
+                Some((_, expected)) => format!("expected {expected}"),
+                None => first.message.clone(),
+            };
+            format!("{}: {message}", first.position)
+        }
+        other => {
+            let at = other.position().map_or_else(String::new, |position| format!("{position}: "));
+            format!("{at}{}", explain(other).why)
+        }
+    })
 }
 
 /// The typed values with references followed.
@@ -234,4 +258,26 @@ fn keystore(typed: &Typed<'_>, table: &str) -> Option<Keystore> {
             .then(|| part("alias").and_then(Result::ok).unwrap_or_else(|| "wso2carbon".to_owned())),
         key_password: is_keystore.then(|| secret("key_password").unwrap_or_else(shipped)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_own_reader_decides_and_nothing_of_a_secret_is_said() {
+        assert_eq!(refused("[server]\nhostname = \"a\"\n"), None);
+        // TOML 1.0 allows all of these, and the server would not start.
+        let bad = [
+            ("a = { b = [] }\n", "line 1, column 14"),
+            ("\na = [1, \"x\"]\n", "line 2"),
+            ("[a.b]\n[a]\n", "line 2, column 1: [a] is opened after a table inside it (line 1)"),
+            ("secrets = 1\n", "[secrets] may hold texts only"),
+        ];
+        for (text, at) in bad {
+            assert!(refused(text).unwrap().starts_with(at), "{:?}", refused(text));
+        }
+        let said = refused("[database]\npassword = geheim\n").unwrap();
+        assert!(said.starts_with("line 2, column 12: expected") && !said.contains("geheim"), "{said}");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use toml_edit::{ArrayOfTables, DocumentMut, Item, TableLike, Value};
+use toml_edit::{ArrayOfTables, Document, DocumentMut, Item, TableLike, Value};
 
 use crate::ids::Digest;
 
@@ -24,24 +24,85 @@ pub struct NotToml {
     pub message: String,
 }
 
+/// A text that configures no server.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// No TOML.
+    #[error(transparent)]
+    NotToml(#[from] NotToml),
+    /// TOML that the server's own reader dies of.
+    #[error("TOML that opens [{table}] after a table inside it")]
+    Reopened {
+        /// The table.
+        table: String,
+        /// Where its header stands, in bytes.
+        offset: usize,
+    },
+}
+
 /// The flat form of a deployment.toml.
 ///
 /// # Errors
+/// Says where and why `text` is not TOML, or not for the server.
+pub fn flatten(text: &str) -> Result<Flat, Unusable> {
+    let document = Document::parse(text).map_err(|error| not_toml(&error))?;
+    reopened(document.as_table(), "").1?;
+    Ok(flat_form(document.as_table()))
+}
+
+/// The same of a text that is written anew before any server reads it: its tables may stand in any order.
+///
+/// # Errors
 /// Says where and why `text` is not TOML.
-pub fn flatten(text: &str) -> Result<Flat, NotToml> {
+pub(crate) fn flatten_any_order(text: &str) -> Result<Flat, NotToml> {
+    Ok(flat_form(parse(text)?.as_table()))
+}
+
+fn flat_form(table: &toml_edit::Table) -> Flat {
     let mut flat = Flat::new();
-    flatten_table(parse(text)?.as_table(), "", &mut flat);
-    Ok(flat)
+    flatten_table(table, "", &mut flat);
+    flat
+}
+
+/// Where the first header of a table, or of one inside it, stands, and the first table that is opened after one inside
+/// it: WSO2's TOML library puts such a table into itself, and the server ends in a stack overflow.
+fn reopened(table: &toml_edit::Table, path: &str) -> (Option<usize>, Result<(), Unusable>) {
+    let mut first: Option<usize> = None;
+    for (key, item) in table.iter() {
+        let path = join(path, key);
+        let inner: Vec<&toml_edit::Table> = match item {
+            Item::Table(inner) => vec![inner],
+            Item::ArrayOfTables(tables) => tables.iter().collect(),
+            Item::None | Item::Value(_) => continue,
+        };
+        for inner in inner {
+            let (below, outcome) = reopened(inner, &path);
+            if outcome.is_err() {
+                return (below, outcome);
+            }
+            // Dotted keys and tables that only their children name have no header of their own.
+            let own =
+                inner.span().filter(|_| !inner.is_implicit() && !inner.is_dotted()).map(|span| span.start);
+            if let (Some(own), Some(below)) = (own, below)
+                && below < own
+            {
+                return (Some(below), Err(Unusable::Reopened { table: path, offset: own }));
+            }
+            first = [first, own, below].into_iter().flatten().min();
+        }
+    }
+    (first, Ok(()))
 }
 
 fn parse(text: &str) -> Result<DocumentMut, NotToml> {
-    text.parse().map_err(|error: toml_edit::TomlError| NotToml {
-        offset: error.span().map_or(0, |span| span.start),
-        message: error.message().to_owned(),
-    })
+    text.parse().map_err(|error| not_toml(&error))
 }
 
-/// Equal for texts that configure a server equally. A text that is not TOML means just its bytes.
+fn not_toml(error: &toml_edit::TomlError) -> NotToml {
+    NotToml { offset: error.span().map_or(0, |span| span.start), message: error.message().to_owned() }
+}
+
+/// Equal for texts that configure a server equally. A text that configures none means just its bytes.
 pub fn meaning(text: &str) -> Digest {
     match flatten(text) {
         Ok(flat) => meaning_of(&flat),
@@ -260,6 +321,32 @@ mod tests {
     fn a_broken_text_means_its_bytes() {
         assert!(flatten("a = ").is_err());
         assert_ne!(meaning("a = "), meaning("a =  "));
+    }
+
+    #[test]
+    fn a_table_that_is_opened_after_its_child_configures_no_server() {
+        let good =
+            ["[a]\n[a.b]\n", "[a.b]\n[a.c]\n", "[[a]]\n[a.b]\n[[a]]\n[a.b]\n", "[a]\nb.c = 1\nb.d = 2\n"];
+        for text in good {
+            assert!(flatten(text).is_ok() && carbon::flatten::flatten(text).is_ok(), "{text}");
+        }
+        let bad = [
+            ("[x]\n[a.b]\n[a]\n", "a", 10),
+            ("[[a.b.c]]\nd = 1\n[a.b]\n", "a.b", 16),
+            ("[[a]]\n[a.b.c]\n[a.b]\n", "a.b", 14),
+            ("['x y'.b]\n['x y']\n", "'x y'", 10),
+        ];
+        for (text, table, offset) in bad {
+            let table = table.to_owned();
+            assert_eq!(flatten(text), Err(Unusable::Reopened { table, offset }), "{text}");
+            assert!(
+                matches!(carbon::flatten::flatten(text), Err(carbon::MapperError::Reopened(_))),
+                "{text}"
+            );
+            assert!(flatten_any_order(text).is_ok(), "{text}");
+            // It is an edit, whatever its keys.
+            assert_ne!(meaning(text), meaning(&format!("{text}\n")));
+        }
     }
 
     #[test]
