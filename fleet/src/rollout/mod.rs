@@ -69,6 +69,7 @@ pub use state::{
 };
 pub use tally::may_take_down;
 pub use view::{FleetView, NodeView, RunWish};
+pub(crate) use wait::utc;
 pub use wait::{NAMES_MAX, WaitReason};
 pub use window::{Cron, Overrun, Window, WindowUse};
 
