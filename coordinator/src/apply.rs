@@ -14,7 +14,7 @@ use fleet::{
     restart,
     rollout::{
         ControlError, Estimate, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules, estimate,
-        phase::phased_changes,
+        phase::{KeyHolder, phased_changes},
     },
     spec::{Absent, ComposedNode, Composition, Fleet, Secrets, Sources, compose_with},
     time::Timestamp,
@@ -410,8 +410,9 @@ impl Coordinator {
 /// Keys that must not change in one go. Nodes that are new have nothing to agree on yet.
 fn phased(before: &BTreeMap<NodeName, PlannedNode>, fleet: &Fleet) -> Vec<Finding> {
     let pairs = fleet.nodes.iter().filter_map(|(name, node)| {
-        let old = &before.get(name)?.bundle;
-        Some((name.clone(), (old, &node.bundle)))
+        let old = &before.get(name)?.bundle.files;
+        let before = old.iter().map(|(path, file)| (path, file.meaning)).collect();
+        Some((name.clone(), KeyHolder { before, new: &node.bundle }))
     });
     phased_changes(&pairs.collect()).into_iter().map(Finding::from).collect()
 }

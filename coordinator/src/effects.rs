@@ -12,7 +12,7 @@ use fleet::{
     ids::{Digest, NodeName},
     lint::{self, ClearText, PackFacts},
     observed::{Drift, DriftKind},
-    plan::{Before, Effects, NodePlan, PlannedNode, compare, effects},
+    plan::{Base, Before, Effects, NodePlan, PlannedNode, compare, effects},
     spec::{ComposedNode, Fleet},
 };
 
@@ -148,7 +148,9 @@ impl Coordinator {
             let (mut plans, mut effects) = (BTreeMap::new(), BTreeMap::new());
             for (name, node) in &fleet.nodes {
                 let old = before.get(name);
-                let plan = compare(old, node);
+                // Hosts are not asked yet (ADR 0017): a plan rests on what was assigned.
+                let base = Base::assigned(old.cloned(), "hosts are not asked");
+                let plan = compare(&base, node);
                 if let Some(found) =
                     packs.get(name).and_then(|packs| node_effects(name, (old, node, &plan), packs))
                 {

@@ -3,10 +3,7 @@
 
 use similar::{Algorithm, DiffOp, capture_diff_slices, group_diff_ops};
 
-use crate::{
-    bundle::{FileEntry, HomePath},
-    mask,
-};
+use crate::{bundle::HomePath, ids::Digest, mask};
 
 /// A diff shows at most this many lines; what is beyond is counted.
 pub const DIFF_LINES_MAX: usize = 400;
@@ -73,25 +70,35 @@ pub struct DiffLine {
     pub text: String,
 }
 
-type Side<'a> = (Option<&'a FileEntry>, Option<&'a [u8]>);
+/// A file before or after a change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    /// Marked as secret: never shown.
+    pub(super) secret: bool,
+    /// If it is at hand.
+    pub(super) content: Option<&'a [u8]>,
+}
 
-pub(super) fn of_file(path: &HomePath, (was, old): Side<'_>, (is, new): Side<'_>) -> FileDiff {
-    if was.is_some_and(|was| is.is_some_and(|is| was.digest == is.digest)) {
+pub(super) fn of_file(path: &HomePath, old: Option<Side<'_>>, new: Option<Side<'_>>) -> FileDiff {
+    if old.is_some_and(|old| new.is_some_and(|new| old.digest == new.digest)) {
         return FileDiff::Unshown(Unshown::SameContent);
     }
-    if [was, is].into_iter().flatten().any(|entry| entry.secret) {
+    let sides = || old.into_iter().chain(new);
+    if sides().any(|side| side.secret) {
         return FileDiff::Unshown(Unshown::Secret);
     }
-    if (was.is_some() && old.is_none()) || (is.is_some() && new.is_none()) {
+    if sides().any(|side| side.content.is_none()) {
         return FileDiff::Unshown(Unshown::Missing);
     }
-    let text = |bytes: Option<&[u8]>| {
-        let bytes = bytes.unwrap_or_default();
+    let text = |side: Option<Side<'_>>| {
+        let bytes = side.and_then(|side| side.content).unwrap_or_default();
         std::str::from_utf8(bytes).ok().filter(|text| !text.contains('\0')).map(str::to_owned)
     };
     let (Some(old_text), Some(new_text)) = (text(old), text(new)) else {
-        let size = |entry: Option<&FileEntry>| entry.map_or(0, |entry| entry.size);
-        return FileDiff::Unshown(Unshown::Binary { old: size(was), new: size(is) });
+        let size = |side: Option<Side<'_>>| side.map_or(0, |side| side.size);
+        return FileDiff::Unshown(Unshown::Binary { old: size(old), new: size(new) });
     };
     let shown = if path.as_str().ends_with(".toml") { mask::toml_lines } else { mask::text_lines };
     of_texts(&old_text, &new_text, shown).0

@@ -1,21 +1,33 @@
-//! What an apply would change on a node, as values: files, deployment.toml key by key, service settings, and whether
-//! the server restarts and why. Called by the coordinator for `convoy plan`; printed by the CLI. Never holds a secret:
-//! their values are masked here, before anything leaves.
+//! What an apply would change on a node, as values: files, deployment.toml key by key, service settings, whether the
+//! server restarts and why, and what it would replace that nobody declared. Drawn against the host, as far as it is known
+//! ([`Base`], ADR 0017). Called by the coordinator for `convoy plan`; printed by the CLI. Never holds a secret: their
+//! values are masked here, before anything leaves.
 
+mod adoption;
+mod base;
 mod diff;
 mod effects;
+mod note;
 mod settings;
+mod unmanaged;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use adoption::Adoption;
+pub use base::{Base, EditPause, Knowledge, OpenEdits, Source};
 pub use diff::{DIFF_LINES_MAX, DiffLine, FileDiff, LineKind, Unshown};
 pub use effects::{Before, DERIVED_MAX, DerivedChange, Effects, RenderedChange, RenderedKind, effects};
+pub use note::{Groups, Note, closed_windows, policy_changes, renamed};
+pub use unmanaged::{Unmanaged, UnmanagedKind, Unpacked};
+
+use base::{FileBefore, Was, keys_of};
+use diff::Side;
 
 use crate::{
     bundle::{Bundle, FileEntry, HomePath, RestartClass},
     finding::{MASK, Place, is_secret_key, mask_line},
     ids::Digest,
-    restart::{self, RestartDecision},
+    restart::RestartDecision,
     spec::{ComposedNode, canonical},
 };
 
@@ -31,7 +43,7 @@ pub struct PlannedNode {
 /// What happens to one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileChangeKind {
-    /// Not managed before.
+    /// Nothing lies there, as far as is known.
     Added,
     /// Other content.
     Changed,
@@ -66,6 +78,19 @@ pub struct FileChange {
     pub settings: Vec<String>,
     /// The lines that differ, masked.
     pub diff: FileDiff,
+    /// Bytes before and after; 0: absent, or not known.
+    pub sizes: Sizes,
+    /// What else there is to say of what lies there, one clause; empty if nothing is.
+    pub note: String,
+}
+
+/// Bytes of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sizes {
+    /// Before.
+    pub old: u64,
+    /// After.
+    pub new: u64,
 }
 
 /// One deployment.toml key that differs. Values are TOML text, masked if secret.
@@ -99,6 +124,8 @@ pub struct SettingChange {
 pub struct NodePlan {
     /// Nothing was ever assigned to this node.
     pub is_new: bool,
+    /// What it was drawn against.
+    pub source: Source,
     /// Sorted by path.
     pub files: Vec<FileChange>,
     /// Sorted by key.
@@ -107,6 +134,13 @@ pub struct NodePlan {
     pub settings: Vec<SettingChange>,
     /// Whether the server restarts, and why.
     pub restart: RestartDecision,
+    /// What becomes of the server that this node has before Convoy manages it; `None` if Convoy does already, or if
+    /// its host is not known.
+    pub adoption: Option<Adoption>,
+    /// What nobody declared and the apply would replace or remove. Needs an explicit yes.
+    pub unmanaged: Vec<Unmanaged>,
+    /// What came with the product and is replaced in a home that never started.
+    pub unpacked: Option<Unpacked>,
 }
 
 impl NodePlan {
@@ -114,69 +148,187 @@ impl NodePlan {
     pub fn is_empty(&self) -> bool {
         !self.is_new && self.files.is_empty() && self.settings.is_empty()
     }
+
+    /// Of a node that takes no part: whatever lies on its host stays as it is.
+    pub fn untouched(base: &Base) -> Self {
+        Self {
+            is_new: false,
+            source: base.source(),
+            files: Vec::new(),
+            keys: Vec::new(),
+            settings: Vec::new(),
+            restart: RestartDecision { class: RestartClass::None, why: Vec::new() },
+            adoption: None,
+            unmanaged: Vec::new(),
+            unpacked: None,
+        }
+    }
 }
 
-/// Compares what is stored of a node with what its fleet directory asks for.
-pub fn compare(old: Option<&PlannedNode>, new: &ComposedNode) -> NodePlan {
-    let restart = match old {
-        Some(old) => restart::decide(&old.bundle, &new.bundle),
-        None => RestartDecision {
-            class: RestartClass::Restart,
-            why: vec!["nothing was assigned to this node before".to_owned()],
-        },
-    };
+/// Compares what a node has with what its fleet directory asks for.
+pub fn compare(base: &Base, new: &ComposedNode) -> NodePlan {
+    let desired = Desired::over(base, new);
+    let files = file_changes(base, &desired);
+    let keys = key_changes(base, &desired);
+    let judged = adoption::judge(base, &desired);
     NodePlan {
-        is_new: old.is_none(),
-        files: file_changes(old, new),
-        keys: key_changes(old, new),
-        settings: settings::changes(old.map(|old| &old.bundle), &new.bundle),
-        restart,
+        is_new: base.assigned.is_none(),
+        source: base.source(),
+        settings: settings::changes(base.assigned.as_ref().map(|old| &old.bundle), &new.bundle),
+        restart: judged.restart,
+        adoption: judged.adoption,
+        unmanaged: unmanaged::found(base, &desired),
+        unpacked: unmanaged::unpacked(base, &desired),
+        files,
+        keys,
     }
 }
 
-fn file_changes(old: Option<&PlannedNode>, new: &ComposedNode) -> Vec<FileChange> {
-    let before = |path: &HomePath| old.and_then(|old| old.bundle.files.get(path));
-    let text = |entry: Option<&FileEntry>, contents: Option<&BTreeMap<Digest, Arc<[u8]>>>| {
-        entry.and_then(|entry| contents?.get(&entry.digest).cloned())
-    };
-    let mut changes = BTreeMap::new();
-    for (path, file) in &new.bundle.files {
-        let was = before(path);
-        let kind = match was {
-            Some(was) if was == file => continue,
-            Some(was) if was.digest == file.digest => FileChangeKind::Settings,
-            Some(_) => FileChangeKind::Changed,
-            None => FileChangeKind::Added,
+/// What a node is to have, as it will be written over what lies there: keys of deployment.toml that the product itself
+/// wrote are carried over.
+struct Desired<'a> {
+    node: &'a ComposedNode,
+    /// deployment.toml as it will be written.
+    config: String,
+    config_digest: Digest,
+    config_meaning: Digest,
+}
+
+impl<'a> Desired<'a> {
+    fn over(base: &Base, node: &'a ComposedNode) -> Self {
+        let service = &node.bundle.service;
+        let disk = base.used().and_then(|_| base.config_text(&service.config_path));
+        let config = match disk {
+            Some(disk) => {
+                canonical::carry_owned(&node.config_text, disk, base.declared_text(), &service.owned_keys)
+            }
+            None => node.config_text.clone(),
         };
-        let means_the_same = was.is_some_and(|was| was.meaning == file.meaning);
-        let contents = (text(was, old.map(|old| &old.contents)), text(Some(file), Some(&new.contents)));
-        let change = FileChange {
-            path: path.clone(),
-            kind,
-            restart: if means_the_same { RestartClass::None } else { file.restart },
-            settings: was.map(|was| settings::of_file(was, file)).unwrap_or_default(),
-            diff: diff::of_file(path, (was, contents.0.as_deref()), (Some(file), contents.1.as_deref())),
-        };
-        changes.insert(path, change);
+        let (config_digest, config_meaning) = (Digest::of(config.as_bytes()), canonical::meaning(&config));
+        Self { node, config, config_digest, config_meaning }
     }
-    for (path, file) in old.iter().flat_map(|old| &old.bundle.files) {
-        if !new.bundle.files.contains_key(path) {
+
+    fn is_config(&self, path: &HomePath) -> bool {
+        *path == self.node.bundle.service.config_path
+    }
+
+    fn digest(&self, path: &HomePath, entry: &FileEntry) -> Digest {
+        if self.is_config(path) { self.config_digest } else { entry.digest }
+    }
+
+    fn meaning(&self, path: &HomePath, entry: &FileEntry) -> Digest {
+        if self.is_config(path) { self.config_meaning } else { entry.meaning }
+    }
+
+    fn side(&self, path: &HomePath, entry: &FileEntry) -> Side<'_> {
+        let is_config = self.is_config(path);
+        let content = self.node.contents.get(&entry.digest).map(|content| &**content);
+        Side {
+            digest: self.digest(path, entry),
+            size: if is_config { self.config.len() as u64 } else { entry.size },
+            secret: entry.secret,
+            content: if is_config { Some(self.config.as_bytes()) } else { content },
+        }
+    }
+
+    /// Whether a file that was there means the same as the one that is to be.
+    fn means_the_same(&self, was: &FileBefore<'_>, path: &HomePath, entry: &FileEntry) -> bool {
+        was.digest == self.digest(path, entry) || was.meaning == self.meaning(path, entry)
+    }
+
+    /// Files that are written and stay: those that exist only while the server starts are the agent's own.
+    fn lasting(&self) -> impl Iterator<Item = (&'a HomePath, &'a FileEntry)> {
+        self.node.bundle.files.iter().filter(|(_, entry)| !entry.launch)
+    }
+}
+
+fn file_changes(base: &Base, desired: &Desired<'_>) -> Vec<FileChange> {
+    let mut changes = BTreeMap::new();
+    for (path, entry) in &desired.node.bundle.files {
+        changes.extend(file_change(base, desired, (path, entry)).map(|change| (path.clone(), change)));
+    }
+    for (path, file) in base.assigned.iter().flat_map(|old| &old.bundle.files) {
+        if !desired.node.bundle.files.contains_key(path) {
             let change = FileChange {
                 path: path.clone(),
                 kind: FileChangeKind::Released,
                 restart: file.restart,
                 settings: Vec::new(),
                 diff: FileDiff::Unshown(Unshown::Released),
+                sizes: Sizes { old: file.size, new: 0 },
+                note: String::new(),
             };
-            changes.insert(path, change);
+            changes.insert(path.clone(), change);
         }
     }
     changes.into_values().collect()
 }
 
-fn key_changes(old: Option<&PlannedNode>, new: &ComposedNode) -> Vec<KeyChange> {
-    let before = old.and_then(stored_config).unwrap_or_default();
-    let after = canonical::flatten(&new.config_text).unwrap_or_default();
+fn file_change(
+    base: &Base,
+    desired: &Desired<'_>,
+    (path, entry): (&HomePath, &FileEntry),
+) -> Option<FileChange> {
+    let assigned = base.assigned_file(path);
+    // What exists only while a server starts is compared with what was assigned: the host has nothing to show.
+    let was = if entry.launch { base.was_assigned(path) } else { base.was(path) };
+    let side = desired.side(path, entry);
+    let secret = entry.secret || assigned.is_some_and(|assigned| assigned.secret);
+    let (before, note) = match was {
+        Was::Absent if assigned.is_some() => (None, "is missing on the host".to_owned()),
+        Was::Absent => (None, String::new()),
+        Was::File(before) => (Some(before), String::new()),
+        Was::Unusable { why } => (None, format!("{why}, and the agent replaces regular files only")),
+    };
+    let found = before.and_then(|before| before.found);
+    let settings = match before {
+        Some(_) => {
+            let owner = desired.node.bundle.service.run_user.as_deref();
+            settings::of_file(assigned, found, entry, owner)
+        }
+        None => Vec::new(),
+    };
+    let kind = match before {
+        None => FileChangeKind::Added,
+        Some(before) if before.digest != side.digest => FileChangeKind::Changed,
+        Some(_) if settings.is_empty() && assigned.is_none_or(|assigned| same_settings(assigned, entry)) => {
+            return None;
+        }
+        Some(_) => FileChangeKind::Settings,
+    };
+    let means_the_same = before.is_some_and(|before| desired.means_the_same(&before, path, entry));
+    let old = before.map(|before| Side {
+        digest: before.digest,
+        size: before.size,
+        secret,
+        content: before.content,
+    });
+    let size = |size: u64| if entry.launch { 0 } else { size };
+    Some(FileChange {
+        path: path.clone(),
+        kind,
+        restart: if means_the_same { RestartClass::None } else { entry.restart },
+        settings,
+        diff: diff::of_file(path, old, Some(side)),
+        sizes: Sizes { old: size(old.map_or(0, |old| old.size)), new: size(side.size) },
+        note,
+    })
+}
+
+/// Whether nothing but the content of a file may differ.
+fn same_settings(old: &FileEntry, new: &FileEntry) -> bool {
+    let of = |entry: &FileEntry| FileEntry {
+        digest: new.digest,
+        meaning: new.meaning,
+        size: new.size,
+        ..entry.clone()
+    };
+    of(old) == of(new)
+}
+
+fn key_changes(base: &Base, desired: &Desired<'_>) -> Vec<KeyChange> {
+    let before = keys_of(base.config_text(&desired.node.bundle.service.config_path));
+    let after = keys_of(Some(&desired.config));
     canonical::differing_keys(&before, &after, &[])
         .into_iter()
         .map(|key| {
@@ -186,17 +338,11 @@ fn key_changes(old: Option<&PlannedNode>, new: &ComposedNode) -> Vec<KeyChange> 
                 old: shown(before.get(&key)),
                 new: shown(after.get(&key)),
                 secret,
-                place: after.get(&key).and_then(|_| new.origins.get(&key).cloned()),
+                place: after.get(&key).and_then(|_| desired.node.origins.get(&key).cloned()),
                 key,
             }
         })
         .collect()
-}
-
-fn stored_config(old: &PlannedNode) -> Option<canonical::Flat> {
-    let entry = old.bundle.files.get(&old.bundle.service.config_path)?;
-    let content = old.contents.get(&entry.digest)?;
-    canonical::flatten(std::str::from_utf8(content).ok()?).ok()
 }
 
 /// A reference such as `"$secret{db}"` is no secret, and seeing one take the place of a password is the point.
@@ -212,5 +358,7 @@ fn shown_value(key: &str, value: &str, secret: bool) -> String {
     line.strip_prefix(&format!("{key} = ")).map_or(line.clone(), str::to_owned)
 }
 
+#[cfg(test)]
+mod host_tests;
 #[cfg(test)]
 mod tests;

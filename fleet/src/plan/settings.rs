@@ -6,23 +6,42 @@ use super::SettingChange;
 use crate::{
     bundle::{Bundle, FileEntry, ProbeKind, ServiceSettings},
     finding::{MASK, is_secret_key, mask_line},
+    host::FoundFile,
     time::Human,
 };
 
-/// What differs between two entries of one file, besides its content.
-pub(super) fn of_file(old: &FileEntry, new: &FileEntry) -> Vec<String> {
+/// What differs of a file besides its content: what the host has, where that is known, and what was assigned.
+pub(super) fn of_file(
+    assigned: Option<&FileEntry>,
+    found: Option<&FoundFile>,
+    new: &FileEntry,
+    owner: Option<&str>,
+) -> Vec<String> {
     let word = |debug: String| debug.to_lowercase();
+    let mode = |mode: u32| format!("{mode:04o}");
+    let mode_before = match (found, assigned) {
+        // 0: the platform has none.
+        (Some(found), _) => Some(found.mode).filter(|mode| *mode != 0),
+        (None, Some(assigned)) => Some(assigned.mode),
+        (None, None) => None,
+    };
+    let policy = |of: fn(&FileEntry) -> String| assigned.map(of);
     let pairs = [
-        ("mode", format!("{:04o}", old.mode), format!("{:04o}", new.mode)),
-        ("drift", word(format!("{:?}", old.drift)), word(format!("{:?}", new.drift))),
-        ("restart", word(format!("{:?}", old.restart)), word(format!("{:?}", new.restart))),
-        ("secret", old.secret.to_string(), new.secret.to_string()),
+        ("mode", mode_before.map(mode), mode(new.mode)),
+        (
+            "owner",
+            found.filter(|_| owner.is_some()).map(|found| found.owner.clone()),
+            owner.unwrap_or_default().to_owned(),
+        ),
+        ("drift", policy(|old| format!("{:?}", old.drift)).map(word), word(format!("{:?}", new.drift))),
+        ("restart", policy(|old| format!("{:?}", old.restart)).map(word), word(format!("{:?}", new.restart))),
+        ("secret", policy(|old| old.secret.to_string()), new.secret.to_string()),
     ];
-    pairs
-        .into_iter()
-        .filter(|(_, old, new)| old != new)
-        .map(|(what, old, new)| format!("{what} {old} -> {new}"))
-        .collect()
+    let differs = |(what, old, new): (&str, Option<String>, String)| {
+        let old = old.filter(|old| *old != new)?;
+        Some(format!("{what} {old} -> {new}"))
+    };
+    pairs.into_iter().filter_map(differs).collect()
 }
 
 /// What tells one new node from another; its product's profile gives the rest.

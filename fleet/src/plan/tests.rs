@@ -4,7 +4,7 @@ use super::*;
 use crate::ids::NodeName;
 use crate::spec::{Sources, compose};
 
-fn node(layer: &str, files: &[(&str, &str)]) -> ComposedNode {
+pub(super) fn node(layer: &str, files: &[(&str, &str)]) -> ComposedNode {
     let fleet = r#"
 name = "one"
 [groups.km]
@@ -26,8 +26,12 @@ home = "/opt/is"
     fleet.nodes.remove(&NodeName::parse("is-1").unwrap()).unwrap()
 }
 
-fn stored(node: &ComposedNode) -> PlannedNode {
+pub(super) fn stored(node: &ComposedNode) -> PlannedNode {
     PlannedNode { bundle: node.bundle.clone(), contents: node.contents.clone() }
+}
+
+fn assigned(node: &ComposedNode) -> Base {
+    Base::assigned(Some(stored(node)), "its agent is not connected")
 }
 
 /// A plan as text that a reviewer can read.
@@ -61,13 +65,13 @@ fn show(plan: &NodePlan) -> String {
 }
 
 fn plan(old: &ComposedNode, new: &ComposedNode) -> String {
-    show(&compare(Some(&stored(old)), new))
+    show(&compare(&assigned(old), new))
 }
 
 #[test]
 fn equal_bundles_change_nothing() {
     let node = node("[server]\nhostname = \"a\"\n", &[]);
-    let plan = compare(Some(&stored(&node)), &node);
+    let plan = compare(&assigned(&node), &node);
     assert!(plan.is_empty());
     assert_eq!(plan.restart.class, RestartClass::None);
 }
@@ -98,7 +102,7 @@ fn a_key_change_shows_its_place_and_restarts() {
 fn comments_and_order_change_bytes_but_restart_nothing() {
     let old = node("[server]\nhostname = \"a\"\nnode_ip = \"1\"\n", &[]);
     let new = node("# why\n[server]\nnode_ip = '1'\nhostname = \"a\"\n", &[]);
-    let plan = compare(Some(&stored(&old)), &new);
+    let plan = compare(&assigned(&old), &new);
     assert_eq!(plan.files.len(), 1);
     assert_eq!(plan.files[0].restart, RestartClass::None);
     assert!(plan.keys.is_empty());
@@ -110,7 +114,7 @@ fn log4j2_is_hot_and_keystores_are_never_shown() {
     let (log, store) = ("repository/conf/log4j2.properties", "repository/resources/security/a.jks");
     let old = node("", &[(log, "rootLogger.level = INFO\n"), (store, "one")]);
     let live = node("", &[(log, "rootLogger.level = DEBUG\n"), (store, "one")]);
-    assert_eq!(compare(Some(&stored(&old)), &live).restart.class, RestartClass::Hot);
+    assert_eq!(compare(&assigned(&old), &live).restart.class, RestartClass::Hot);
     let phased = node("", &[(log, "rootLogger.level = INFO\n"), (store, "two")]);
     insta::assert_snapshot!(plan(&old, &phased), @r"
     repository/resources/security/a.jks changed Phased []
@@ -134,7 +138,8 @@ fn no_secret_survives_in_any_form() {
     let files: &[(&str, &str)] = &[("conf/a.xml", &xml), ("conf/b.properties", &properties)];
     let new = node(&layer("z = 1\n"), files);
     let changed = node(&layer("z = 2\n").replace(secret, "hunter3hunter3"), files);
-    for plan in [compare(None, &new), compare(Some(&stored(&new)), &changed)] {
+    let nothing = Base::assigned(None, "no agent has joined");
+    for plan in [compare(&nothing, &new), compare(&assigned(&new), &changed)] {
         let text = format!("{plan:?}");
         assert!(!text.contains("hunter"), "{text}");
         assert!(text.contains(MASK));
@@ -145,7 +150,7 @@ fn no_secret_survives_in_any_form() {
 fn a_password_that_becomes_a_reference_shows_the_reference() {
     let old = node("[super_admin]\npassword = \"plain\"\n", &[]);
     let new = node("[super_admin]\npassword = \"$secret{admin}\"\n", &[]);
-    let plan = compare(Some(&stored(&old)), &new);
+    let plan = compare(&assigned(&old), &new);
     assert_eq!(plan.keys[0].old.as_deref(), Some(MASK));
     assert_eq!(plan.keys[0].new.as_deref(), Some("\"$secret{admin}\""));
 }

@@ -70,6 +70,7 @@ pub use state::{
 };
 pub use tally::may_take_down;
 pub use view::{FleetView, NodeView, RunWish, Standing};
+pub(crate) use wait::utc;
 pub use wait::{NAMES_MAX, WaitReason};
 pub use window::{Cron, Overrun, Window, WindowUse};
 

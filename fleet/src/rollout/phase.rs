@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     bundle::{Bundle, HomePath, RestartClass},
     finding::{Finding, Severity},
-    ids::NodeName,
+    ids::{Digest, NodeName},
 };
 
 /// A change that must not be rolled out in one go.
@@ -72,14 +72,23 @@ fn trusts(path: &HomePath) -> bool {
     path.file_name().contains("truststore")
 }
 
+/// A node that gets other files.
+#[derive(Debug, Clone)]
+pub struct KeyHolder<'a> {
+    /// What the files of `new` meant before, as far as they were there: assigned, or found on the host.
+    pub before: BTreeMap<&'a HomePath, Digest>,
+    /// What it gets.
+    pub new: &'a Bundle,
+}
+
 /// The phased changes of a revision: files of class `phased` that mean something else than what the node has, where
 /// more than one node takes part. A file that is new on a node is not a switch, and trust may change at any time.
-pub fn phased_changes(nodes: &BTreeMap<NodeName, (&Bundle, &Bundle)>) -> Vec<PhasedChange> {
+pub fn phased_changes(nodes: &BTreeMap<NodeName, KeyHolder<'_>>) -> Vec<PhasedChange> {
     let mut changes: BTreeMap<&HomePath, BTreeSet<NodeName>> = BTreeMap::new();
     let mut trust_changes_too = false;
-    for (name, (old, new)) in nodes {
-        for (path, file) in &new.files {
-            let changed = old.files.get(path).is_some_and(|before| before.meaning != file.meaning);
+    for (name, holder) in nodes {
+        for (path, file) in &holder.new.files {
+            let changed = holder.before.get(path).is_some_and(|before| *before != file.meaning);
             if changed && trusts(path) {
                 trust_changes_too = true;
             } else if changed && file.restart == RestartClass::Phased {
@@ -119,7 +128,11 @@ mod tests {
         let pairs = new
             .nodes
             .iter()
-            .map(|(name, node)| (name.clone(), (&old.nodes[name].bundle, &node.bundle)))
+            .map(|(name, node)| {
+                let files = &old.nodes[name].bundle.files;
+                let before = files.iter().map(|(path, file)| (path, file.meaning)).collect();
+                (name.clone(), KeyHolder { before, new: &node.bundle })
+            })
             .collect();
         let found: Vec<Finding> = phased_changes(&pairs).into_iter().map(Finding::from).collect();
         let told: Vec<String> =

@@ -274,7 +274,7 @@ fn write_takes(f: &mut fmt::Formatter<'_>, takes: Duration, is_known: bool) -> f
     }
 }
 
-fn utc(at: Timestamp) -> String {
+pub(crate) fn utc(at: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(at.0)
         .map_or_else(|_| format!("{} ms", at.0), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }
