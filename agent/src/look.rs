@@ -270,7 +270,8 @@ fn offset(config: &str) -> Option<u16> {
     flat.get("server.offset").map_or(Some(0), |value| value.trim_matches(['"', '\'']).parse().ok())
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::{
         fs,

@@ -56,14 +56,16 @@ fn report() -> agent::Report {
     }
 }
 
-fn script() -> Script {
+fn node() -> message::Node {
     let text = || HOSTILE.to_owned();
-    let node = message::Node {
+    message::Node {
         name: text(),
         group: text(),
         product: text(),
         host: text(),
         connected: true,
+        desired: None,
+        desired_revision: u64::MAX,
         last_seen_ms: i64::MAX,
         report: Some(report()),
         state: text(),
@@ -72,9 +74,12 @@ fn script() -> Script {
         certificate_expires_ms: i64::MAX,
         enrolled: true,
         platform: text(),
-        ..message::Node::default()
-    };
-    let event = message::Event {
+    }
+}
+
+fn event() -> message::Event {
+    let text = || HOSTILE.to_owned();
+    message::Event {
         seq: u64::MAX,
         at_ms: i64::MAX,
         kind: text(),
@@ -82,8 +87,12 @@ fn script() -> Script {
         text: text(),
         fields: [(text(), text())].into(),
         actor: text(),
-        ..message::Event::default()
-    };
+    }
+}
+
+fn script() -> Script {
+    let text = || HOSTILE.to_owned();
+    let (node, event) = (node(), event());
     let rollout = message::Rollout {
         id: 1,
         author: text(),
@@ -98,7 +107,6 @@ fn script() -> Script {
                 detail: text(),
                 ..message::RolloutNode::default()
             }],
-            ..message::RolloutGroup::default()
         }],
         waiting: vec![text()],
         ..message::Rollout::default()
@@ -121,7 +129,6 @@ fn script() -> Script {
                 ..message::BundleFile::default()
             }],
             events: vec![event.clone()],
-            ..message::NodeReply::default()
         },
         rollouts: [(1, rollout)].into(),
         command: message::CommandReply { ok: false, detail: text(), guard: false },

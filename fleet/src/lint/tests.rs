@@ -65,7 +65,7 @@ fn a_table_that_is_opened_after_its_child_is_told_with_its_line() {
         let mut report = Report::default();
         let subject = Subject::file("deployment.toml", text);
         match &facts {
-            Some(facts) => look(&subject, facts, &mut report),
+            Some(facts) => look(&subject, (facts, &Judged::default()), &mut report),
             None => without_pack(&subject, &mut report),
         }
         let findings = report.into_findings();

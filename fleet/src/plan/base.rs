@@ -184,7 +184,7 @@ impl Base {
                     found: Some(file),
                 })
             }
-            Some((_, FoundEntry::Other { kind })) => Was::Unusable { why: format!("a {kind} lies there") },
+            Some((_, FoundEntry::Other { kind })) => Was::Unusable { why: format!("what lies there {kind}") },
             Some((_, FoundEntry::Unreadable { why })) => {
                 Was::Unusable { why: format!("what lies there cannot be read: {why}") }
             }

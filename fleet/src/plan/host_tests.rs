@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::{
-    host::{FoundEntry, FoundFile, FoundServer, HomeHistory, HostFacts},
+    host::{FoundEntry, FoundFile, FoundServer, HomeHistory, HostFacts, OtherKind},
     observed::{Drift, DriftAction, DriftKind},
     time::Timestamp,
 };
@@ -267,9 +267,9 @@ fn an_edit_that_is_undone_anyway_needs_no_yes() {
 fn what_no_agent_replaces_is_said() {
     let new = node("a = 1\n", &[]);
     let mut facts = host(&[]);
-    facts.entries.insert(path(CONFIG), FoundEntry::Other { kind: "symlink".into() });
+    facts.entries.insert(path(CONFIG), FoundEntry::Other { kind: OtherKind::Symlink });
     let plan = compare(&base(None, facts), &new);
-    assert_eq!(plan.files[0].note, "a symlink lies there, and the agent replaces regular files only");
+    assert_eq!(plan.files[0].note, "what lies there is a symlink, and the agent replaces regular files only");
 }
 
 #[test]

@@ -17,7 +17,13 @@ use fleet::{
 use prost::Message as _;
 
 use crate::{
-    convert::{ConvertError, bundle::digest, invalid, link::{bounded, foreign}, required},
+    convert::{
+        ConvertError,
+        bundle::digest,
+        invalid,
+        link::{bounded, foreign},
+        required,
+    },
     wire::agent as wire,
 };
 
