@@ -320,7 +320,7 @@ mod tests {
         said.product =
             Some(FoundProduct { id: None, name: "a\u{1b}[2J\nb".to_owned(), version: String::new() });
         let read = decode_answer(&encode_answer(&Ok(said.clone()))).unwrap().unwrap();
-        assert_eq!(read.product.unwrap().name, "a [2J b");
+        assert_eq!(read.product.unwrap().name, r"a\u001b[2J b");
         said.contents.insert(Digest::of(b"more"), Arc::from(&b"more"[..]));
         assert!(decode_answer(&encode_answer(&Ok(said.clone()))).is_err());
         said.contents.clear();
