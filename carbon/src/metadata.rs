@@ -121,7 +121,7 @@ impl Metadata {
 }
 
 /// Reads a Java `.properties` file.
-fn properties(text: &str) -> Result<BTreeMap<String, String>, MetadataError> {
+pub fn properties(text: &str) -> Result<BTreeMap<String, String>, MetadataError> {
     let mut entries = BTreeMap::new();
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {

@@ -195,7 +195,12 @@ const KEYS: [Documented; 46] = [
         (FLAG, Some("true")),
         "whether events of the control plane are listened to",
     ),
-    key(Apim, "apim.event_hub.service_url", (TEXT, None), "services of the control plane"),
+    key(
+        Apim,
+        "apim.event_hub.service_url",
+        (TEXT, Some("$ref{apim.throttling.service_url}")),
+        "services of the control plane",
+    ),
     key(
         Apim,
         "apim.event_hub.username",

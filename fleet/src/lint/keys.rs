@@ -24,7 +24,7 @@ pub(super) fn check(look: &Look<'_>, report: &mut Report) {
                 report.warning(
                     "CV502",
                     look.subject.place(&first_element(key), Some(*position)),
-                    format!("this product has no [{top}]; everything in it is ignored"),
+                    format!("this product has no [{top}]; everything in it is ignored (a jar of your own may read it)"),
                     "remove it, or move it to the nodes of the product that it is meant for",
                 );
             }
@@ -75,7 +75,9 @@ fn unknown(look: &Look<'_>, key: &str, position: Position, report: &mut Report) 
     report.warning(
         "CV502",
         look.subject.place(&first_element(key), Some(position)),
-        format!("this product does not know {key}; the server ignores it without a word"),
+        format!(
+            "this product does not know {key}; the server itself ignores it (a jar of your own may read it)"
+        ),
         remedy,
     );
 }

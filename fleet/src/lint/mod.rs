@@ -13,6 +13,7 @@ mod judged;
 mod keys;
 mod literal;
 pub mod refusal;
+mod rotation;
 mod share;
 mod subject;
 mod types;
@@ -108,6 +109,7 @@ pub fn nodes<'p>(
         }
     }
     across::check(fleet, &pack_of, &mut report);
+    rotation::check(fleet, &mut report);
     report.into_findings_by(|found| share::shared(found, fleet))
 }
 

@@ -75,7 +75,11 @@ fn collect<'r>(key: &Arc<str>, value: &'r Value, suspects: &mut Vec<Suspect<'r>>
 
 /// Whether the text by itself, as the content of an element or an attribute, is no XML.
 fn breaks(text: &str) -> bool {
-    let element = format!("<a>{text}</a>");
     let attribute = format!("<a b=\"{text}\"/>");
-    fault(&element).is_some() || fault(&attribute).is_some()
+    breaks_element(text) || fault(&attribute).is_some()
+}
+
+/// Whether the text by itself, as the content of an element, is no XML.
+pub(super) fn breaks_element(text: &str) -> bool {
+    fault(&format!("<a>{text}</a>")).is_some()
 }

@@ -34,7 +34,15 @@ struct Draft {
     stop_deadline: Option<Duration>,
     ports: Option<Vec<ProductPort>>,
     probes: Option<Vec<ProductProbe>>,
-    files: Vec<FileRule>,
+    files: Files,
+}
+
+/// Rules for files; a product's own come after those it inherits, and later rules win.
+#[derive(Clone, Default)]
+struct Files {
+    rules: Vec<FileRule>,
+    /// `files = []`: nothing is inherited.
+    clears: bool,
 }
 
 pub(super) fn built_in() -> Catalogue {
@@ -105,8 +113,15 @@ fn read_draft(entry: &mut Reader<'_>, report: &mut Report) -> Draft {
         stop_deadline: entry.duration("stop_deadline", report),
         ports: read_list(entry, "ports", read_port, report),
         probes: read_list(entry, "probes", read_probe, report),
-        files: entry
-            .tables("files", report)
+        files: read_files(entry, report),
+    }
+}
+
+fn read_files(entry: &mut Reader<'_>, report: &mut Report) -> Files {
+    let rules = entry.tables("files", report);
+    Files {
+        clears: rules.is_empty() && entry.raw().get("files").is_some(),
+        rules: rules
             .into_iter()
             .filter_map(|mut rule| file_rule(&mut rule, report).and_then(|rule| rule.literal(report)))
             .collect(),
@@ -120,7 +135,8 @@ fn read_list<T>(
     report: &mut Report,
 ) -> Option<Vec<T>> {
     let items = entry.tables(key, report);
-    if items.is_empty() {
+    // A list that is typed and empty clears what would be inherited.
+    if items.is_empty() && entry.raw().get(key).is_none() {
         return None;
     }
     Some(
@@ -371,8 +387,10 @@ fn fill_from(whole: &mut Draft, parent: &Draft) {
     for (path, key) in &parent.merge_keys {
         whole.merge_keys.entry(path.clone()).or_insert_with(|| key.clone());
     }
-    // Later rules win, so a product's own come after those it inherits.
-    whole.files.splice(0..0, parent.files.iter().cloned());
+    if !whole.files.clears {
+        whole.files.rules.splice(0..0, parent.files.rules.iter().cloned());
+        whole.files.clears = parent.files.clears;
+    }
 }
 
 fn finish(id: &str, draft: Draft) -> Result<Product, &'static str> {
@@ -391,6 +409,6 @@ fn finish(id: &str, draft: Draft) -> Result<Product, &'static str> {
         stop_deadline: draft.stop_deadline.ok_or("stop_deadline")?,
         ports: draft.ports.ok_or("ports")?,
         probes: draft.probes.unwrap_or_default(),
-        files: draft.files,
+        files: draft.files.rules,
     })
 }

@@ -1,4 +1,8 @@
 use super::*;
+use crate::spec::{
+    report::Report,
+    tree::{self, Source},
+};
 
 #[test]
 fn the_embedded_profiles_read_without_a_finding() {
@@ -44,4 +48,24 @@ fn every_probe_names_a_port_of_its_product_and_the_cluster_port_never_moves() {
         }
         assert!(product.ports.iter().any(|port| port.required), "{}", product.id);
     }
+}
+
+#[test]
+fn a_list_that_is_typed_and_empty_clears_what_is_inherited() {
+    let read = |text: &str| {
+        let text = format!("[[product]]\nid = 'ours'\nextends = 'wso2am-4.5'\n{text}");
+        let parsed = tree::parse(&Source::new("products/ours.toml", &text)).unwrap();
+        let mut report = Report::default();
+        let product = read::read_products(&[&parsed.root], &mut report).remove("ours");
+        assert_eq!(report.into_findings(), []);
+        product.unwrap()
+    };
+    let (whole, bare) = (read(""), read("probes = []\nports = []\nargs = []\nready_lines = []\nfiles = []"));
+    assert!(!whole.probes.is_empty() && !whole.ports.is_empty() && !whole.ready_lines.is_empty());
+    assert!(!whole.files.is_empty());
+    assert_eq!((bare.probes.len(), bare.ports.len(), bare.ready_lines.len(), bare.files.len()), (0, 0, 0, 0));
+    let text = "[[product]]\nid = 'ours'\nextends = 'wso2am-4.5'\nfiles = []\n[[product]]\nid = 'heir'\nextends = 'ours'\n[[product.files]]\npath = 'a'";
+    let parsed = tree::parse(&Source::new("products/ours.toml", text)).unwrap();
+    let heir = read::read_products(&[&parsed.root], &mut Report::default()).remove("heir").unwrap();
+    assert_eq!(heir.files.iter().map(|rule| rule.path.as_str()).collect::<Vec<_>>(), ["a"]);
 }

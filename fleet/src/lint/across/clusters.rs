@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use carbon::{Dialect, Value, Version};
 
 use super::{
+    databases::location,
     equal, groups,
     server::{Family, Server, Setting, is_loopback},
 };
@@ -29,6 +30,7 @@ pub(super) fn check(servers: &[Server<'_>], report: &mut Report) {
         variables(&group, report);
     }
     unique(servers, report);
+    alone(servers, report);
     for server in servers {
         started(server, report);
         if server.facts.is_none() {
@@ -95,6 +97,25 @@ fn members(group: &[&Server<'_>], report: &mut Report) {
         if members.is_empty() { Setting::Unknown } else { Setting::Is(members.join(" ")) }
     };
     super::same(on(), ("CV541", MEMBERS), list, (why, remedy), report);
+}
+
+/// Identity Servers with one database and no cluster: nobody tells the one what the other changed.
+fn alone(servers: &[Server<'_>], report: &mut Report) {
+    let mut sharing: BTreeMap<String, Vec<&Server<'_>>> = BTreeMap::new();
+    for server in servers.iter().filter(|server| server.family == Family::Identity) {
+        // An embedded database is shared with nobody, whatever its path.
+        let place = location(server, "identity_db").known().filter(|place| !place.starts_with("jdbc:h2:"));
+        sharing.entry(place.unwrap_or_default()).or_default().push(server);
+    }
+    sharing.remove("");
+    for server in sharing.into_values().filter(|sharing| 1 < sharing.len()).flatten() {
+        if server.text(SCHEME) == Setting::Absent && server.texts(MEMBERS).is_empty() {
+            let what = "several Identity Servers share identity_db, and this one is in no cluster: its caches go \
+                        stale, users are logged out, and tokens that were revoked elsewhere stay valid";
+            let remedy = "set [clustering] membership_scheme = \"wka\", local_member_host and members";
+            server.warn(report, ("CV555", "database.identity_db.url"), (what.to_owned(), remedy.to_owned()));
+        }
+    }
 }
 
 /// What two nodes cannot both be.

@@ -1,10 +1,12 @@
 //! Names and passwords that servers use among themselves.
 
+use carbon::Value;
+
 use super::{
     equal,
     server::{Family, Server, Setting},
 };
-use crate::spec::report::Report;
+use crate::{lint::xml::breaks_element, spec::report::Report};
 
 const WHY: &str = "REST services and brokers of the one refuse the other";
 const REMEDY: &str = "keep it in a layer that all nodes share, best as secret('...')";
@@ -62,17 +64,41 @@ fn special(server: &Server<'_>, report: &mut Report) {
     if server.facts.is_some() {
         return;
     }
-    for key in ["super_admin.password", "apim.event_hub.password", "apim.throttling.password"] {
-        if server.typed.data.find(key).is_none() {
-            continue;
+    for (key, value) in server.typed.data.iter() {
+        // Secrets are kept in a vault, encrypted; URLs of databases are CV534.
+        let is_url = key.starts_with("database.") && key.ends_with(".url");
+        if !is_url && !key.starts_with("secrets.") && !key.starts_with("runtime_secrets.") {
+            markup(server, key, value, report);
         }
-        let Some(text) = server.text(key).known() else { continue };
-        let (text, is_wrapped) = plain(&text);
-        if !is_wrapped && has_markup(text) {
-            let what = format!("{key} holds < or &, which breaks the XML that it is printed into");
-            let remedy = "wrap it: \"<![CDATA[...]]>\", or choose other characters";
-            server.warn(report, ("CV529", key), (what, remedy.to_owned()));
+    }
+}
+
+/// A value, or one within it, that breaks XML.
+fn markup(server: &Server<'_>, key: &str, value: &Value, report: &mut Report) {
+    match value {
+        Value::List(items) => {
+            for (n, item) in items.iter().enumerate() {
+                let is_table = matches!(item, Value::Map(_));
+                let key = if is_table { format!("{key}[{n}]") } else { key.to_owned() };
+                markup(server, &key, item, report);
+            }
         }
+        Value::Map(table) => {
+            table.iter().for_each(|(name, item)| markup(server, &format!("{key}.{name}"), item, report));
+        }
+        // What a reference leads to is told where it stands.
+        Value::Text(text) if !text.contains("$ref{") => {
+            let Some(text) = server.resolve(text, 0).known() else { return };
+            if text.contains(['<', '&']) && breaks_element(&text) {
+                let what = format!(
+                    "{key} holds < or &: nearly every value is printed into XML as it is, and breaks it"
+                );
+                let remedy = "write &amp; and &lt;, or wrap it: \"<![CDATA[...]]>\"; in a password, best choose \
+                              other characters";
+                server.warn(report, ("CV529", key), (what, remedy.to_owned()));
+            }
+        }
+        _ => {}
     }
 }
 

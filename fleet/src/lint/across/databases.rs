@@ -29,7 +29,7 @@ pub(super) fn check(servers: &[Server<'_>], report: &mut Report) {
 }
 
 /// Where a database is, as one text: by URL or by its parts, which cannot be compared with each other.
-fn location(server: &Server<'_>, name: &str) -> Setting {
+pub(super) fn location(server: &Server<'_>, name: &str) -> Setting {
     let of = |part: &str| server.typed.data.find(&format!("database.{name}.{part}"));
     if of("url").is_some() {
         return server.text(&format!("database.{name}.url"));

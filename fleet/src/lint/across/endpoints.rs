@@ -46,13 +46,18 @@ fn ports((servers, server): (&[Server<'_>], &Server<'_>), key: &str, value: &Val
 
 fn port((servers, server): (&[Server<'_>], &Server<'_>), key: &str, url: &str, report: &mut Report) {
     let Some(endpoint) = Endpoint::parse(url) else { return };
-    // Other things than WSO2 servers run beside a server, too.
-    let is_ours = matches!(endpoint.scheme.as_str(), "tcp" | "ssl")
-        || ["service_url", "notification_endpoint", "revoke_endpoint"].iter().any(|end| key.ends_with(end));
-    if is_loopback(&endpoint.host) && !is_ours {
+    let is_local = is_loopback(&endpoint.host);
+    if is_local && !is_of_servers(server, key, &endpoint) {
         return;
     }
     let Target::WrongPort(nodes) = target(servers, server, &endpoint) else { return };
+    if is_local {
+        let what =
+            format!("{key} names port {} of localhost, where no node of this fleet listens", endpoint.port);
+        let remedy =
+            "if a server of the fleet is meant, count its offset in; fine if another program listens there";
+        return server.warn(report, ("CV525", key), (what, remedy.to_owned()));
+    }
     let names: Vec<String> = nodes
         .iter()
         .map(|node| format!("{} (offset {})", node.name, node.node.bundle.service.offset))
@@ -62,6 +67,27 @@ fn port((servers, server): (&[Server<'_>], &Server<'_>), key: &str, url: &str, r
     let remedy = "the offset of a server does not move ports inside of URLs: derive them, as in \
                   {{ nodes('GROUP') | urls('https') }}";
     server.warn(report, ("CV525", key), (what, remedy.to_owned()));
+}
+
+/// Whether a key leads to a WSO2 server: other programs run beside a server, too.
+fn is_of_servers(server: &Server<'_>, key: &str, endpoint: &Endpoint) -> bool {
+    const OTHERS: [&str; 2] = ["apim.workflow.", "apim.analytics."];
+    const ALWAYS: [&str; 3] = ["service_url", "notification_endpoint", "revoke_endpoint"];
+    // Shipped configurations name the plain ports, even where nothing listens at them.
+    const WITH_OFFSET: [&str; 5] = [
+        ".ws_endpoint",
+        ".wss_endpoint",
+        ".websub_event_receiver_http_endpoint",
+        ".websub_event_receiver_https_endpoint",
+        "apim.devportal.url",
+    ];
+    let ends = |names: &[&str]| names.iter().any(|end| key.ends_with(end));
+    if OTHERS.iter().any(|other| key.starts_with(other)) {
+        return false;
+    }
+    matches!(endpoint.scheme.as_str(), "tcp" | "ssl")
+        || ends(&ALWAYS)
+        || (server.node.bundle.service.offset != 0 && ends(&WITH_OFFSET))
 }
 
 fn key_manager(servers: &[Server<'_>], server: &Server<'_>, report: &mut Report) {
@@ -77,8 +103,7 @@ fn key_manager(servers: &[Server<'_>], server: &Server<'_>, report: &mut Report)
         tell("apim.key_manager.service_url does not end in /services/", "write https://HOST:PORT/services/");
     }
     let found = target(servers, server, &endpoint);
-    let is_self = matches!(&found, Target::Nodes(nodes) if nodes.iter().all(|node| node.name == server.name))
-        || (is_loopback(&endpoint.host) && !is_loopback(&server.node.host));
+    let is_self = found.is_only(server) || (is_loopback(&endpoint.host) && !is_loopback(&server.node.host));
     if server.role == Role::Gateway && is_self {
         tell(
             "this gateway takes itself for the key manager, by its own address or by default",

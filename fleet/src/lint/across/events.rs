@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::{
     groups,
-    server::{Endpoint, Family, Role, Server, Setting, Target, target},
+    server::{Endpoint, Family, Role, Server, Setting, Target, is_loopback, target},
 };
 use crate::{
     ids::{GroupName, NodeName},
@@ -13,6 +13,7 @@ use crate::{
 };
 
 const LISTENING: &str = "apim.event_hub.event_listening_endpoints";
+const SERVICE_URL: &str = "apim.event_hub.service_url";
 const DECISIONS: &str = "apim.throttling.throttle_decision_endpoints";
 
 pub(super) fn check(servers: &[Server<'_>], report: &mut Report) {
@@ -125,11 +126,40 @@ fn listening(servers: &[Server<'_>], server: &Server<'_>, report: &mut Report) {
     brokers((servers, server), LISTENING, control, report);
     if server.role == Role::Gateway {
         brokers((servers, server), DECISIONS, |role| role == Role::TrafficManager, report);
+        control_plane(servers, server, report);
     }
     if server.typed.data.find(LISTENING).is_none() && server.typed.data.find(DECISIONS).is_none() {
         let what = "without apim.event_hub.event_listening_endpoints this node listens to itself";
         let remedy = "name the broker of every control plane: {{ nodes('CONTROL') | urls('amqp', 'tcp') }}";
         server.warn(report, ("CV538", LISTENING), (what.to_owned(), remedy.to_owned()));
+    }
+}
+
+/// A gateway fetches APIs, subscriptions and revoked tokens from there when it starts.
+fn control_plane(servers: &[Server<'_>], server: &Server<'_>, report: &mut Report) {
+    let Some(url) = server.text(SERVICE_URL).known() else { return };
+    let is_typed = server.typed.data.find(SERVICE_URL).is_some();
+    let remedy =
+        "name the services of the control plane, or of its load balancer: https://HOST:PORT/services/";
+    let mut tell = |what: &str| {
+        server.warn(report, ("CV554", SERVICE_URL), (what.to_owned(), remedy.to_owned()));
+    };
+    let Some(endpoint) = Endpoint::parse(&url) else {
+        return tell("apim.event_hub.service_url is no URL");
+    };
+    let found = target(servers, server, &endpoint);
+    if found.is_only(server) || (is_loopback(&endpoint.host) && !is_loopback(&server.node.host)) {
+        tell(if is_typed {
+            "apim.event_hub.service_url is this gateway itself, which knows of no APIs, subscriptions and revoked tokens"
+        } else {
+            "without apim.event_hub.service_url this gateway asks itself for APIs, subscriptions and revoked tokens"
+        });
+    } else if let Target::Nodes(nodes) = &found
+        && nodes.iter().all(|node| node.role == Role::Gateway)
+    {
+        tell(
+            "apim.event_hub.service_url leads to a gateway, which knows of no APIs, subscriptions and revoked tokens",
+        );
     }
 }
 

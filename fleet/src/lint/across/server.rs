@@ -388,6 +388,11 @@ pub(super) enum Target<'s, 'f> {
 }
 
 impl<'s, 'f> Target<'s, 'f> {
+    /// Whether it leads to `server` and nobody else.
+    pub(super) fn is_only(&self, server: &Server<'_>) -> bool {
+        matches!(self, Target::Nodes(nodes) if nodes.iter().all(|node| node.name == server.name))
+    }
+
     /// Whom the endpoint reaches in the end, if that is known.
     pub(super) fn reached(&self) -> &[&'s Server<'f>] {
         match self {

@@ -467,3 +467,111 @@ fn variables_and_start_arguments() {
     assert!(told("'-Dprofile=control-plane'") && !told("'-Dprofile=gateway-worker'"));
     assert!(told("'--optimize'") && !told("'--optimize', '--skipConfigOptimization'"));
 }
+
+#[test]
+fn a_gateway_asks_a_control_plane() {
+    let hub = |host: &str| format!("[apim.event_hub]\nservice_url = 'https://{host}/services/'\n");
+    let fleet = |layer: &str, version: [&str; 2]| {
+        let nodes = [
+            ("gw-1", "gw", version[0], 0, layer),
+            ("gw-2", "gw", version[0], 0, layer),
+            ("cp", "cp", version[1], 0, ""),
+        ];
+        let found = findings(&nodes, &[]);
+        found.iter().filter(|finding| finding.code == "CV554").count()
+    };
+    for version in [[GW, CP], ["wso2am-4.2-gateway-worker", "wso2am-4.2-control-plane"]] {
+        assert_eq!(fleet("", version), 1, "one for the group: by default it is the gateway itself");
+        assert_eq!(fleet(&hub("localhost:9443"), version), 1);
+        assert!(0 < fleet(&hub("gw-1:9443"), version), "itself, or another gateway");
+        assert_eq!(fleet(&hub("cp:9443"), version), 0);
+        assert_eq!(fleet(&hub("balancer"), version), 0, "a name that no node has");
+        let throttling = "[apim.throttling]\nservice_url = 'https://cp:9443/services/'\n";
+        assert_eq!(fleet(throttling, version), 0, "which the other follows");
+        let off = "apim.event_hub.enable = false";
+        assert_eq!(fleet(off, version), 0, "CV538 says it");
+    }
+    check("CV554", &[("gw", "gw", GW, 0, &hub("$x{")), ("cp", "cp", CP, 0, "")], &[("am", "am", AM, 0, "")]);
+}
+
+#[test]
+fn identity_servers_with_one_database_are_a_cluster() {
+    let database = |url: &str| format!("[database.identity_db]\ntype = 'x'\nurl = '{url}'\n");
+    let url = database("jdbc:mysql://db/identity");
+    let clustered = format!(
+        "{url}[clustering]\nmembership_scheme = 'wka'\nlocal_member_host = '10.0.0.1'\nmembers = ['10.0.0.1:4000']\n"
+    );
+    let two = |first: &str, second: &str| {
+        let nodes = [("is-1", "a", IS7, 0, first), ("is-2", "b", IS7, 0, second)];
+        findings(&nodes, &[]).iter().filter(|finding| finding.code == "CV555").count()
+    };
+    assert_eq!(two(&url, &url), 2);
+    assert_eq!(two(&url, &clustered), 1, "the one that is in no cluster");
+    assert_eq!(two(&clustered, &clustered), 0);
+    assert_eq!(two(&url, &database("jdbc:mysql://db/other")), 0);
+    let embedded = database("jdbc:h2:./repository/database/X");
+    assert_eq!(two(&embedded, &embedded), 0, "a file of each");
+    assert_eq!(two("", ""), 0, "nothing is known");
+}
+
+#[test]
+fn a_port_of_localhost_may_be_that_of_another_program() {
+    let told = |offset: u16, layer: &str| {
+        let found = findings(&[("am", "am", AM, offset, layer)], &[]);
+        found.into_iter().find(|finding| finding.code == "CV525").map(|finding| finding.remedy)
+    };
+    let environment = |line: &str| format!("[[apim.gateway.environment]]\nname = 'x'\n{line}\n");
+    let other = told(0, &environment("service_url = 'https://localhost:9444/services/'")).unwrap();
+    assert!(other.contains("another program") && !other.contains("nodes("), "{other}");
+    assert_eq!(told(0, "[apim.workflow]\nservice_url = 'https://localhost:9445/bpmn'\n"), None);
+    for line in [
+        "ws_endpoint = 'ws://localhost:9099'",
+        "wss_endpoint = 'wss://localhost:8099'",
+        "websub_event_receiver_http_endpoint = 'http://localhost:9021'",
+        "websub_event_receiver_https_endpoint = 'https://localhost:8021'",
+    ] {
+        assert!(told(1, &environment(line)).is_some(), "{line}");
+        assert_eq!(told(0, &environment(line)), None, "{line}");
+    }
+    let portal = |port: u16| format!("[apim.devportal]\nurl = 'https://localhost:{port}/devportal'\n");
+    assert!(told(1, &portal(9443)).is_some());
+    assert_eq!((told(1, &portal(9444)), told(0, &portal(9443))), (None, None));
+}
+
+#[test]
+fn any_value_that_breaks_xml_is_told_without_a_pack() {
+    let told = |layer: &str| {
+        let found = findings(&[("is", "is", IS7, 0, layer)], &[]);
+        let found = found.into_iter().filter(|finding| finding.code == "CV529");
+        found.map(|finding| finding.message.split(' ').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let email = |password: &str| format!("[output_adapter.email]\npassword = \"{password}\"\n");
+    assert_eq!(told(&email("Qx&19zz")), ["output_adapter.email.password"]);
+    assert_eq!(told(&email("Qx&amp;19zz")), [""; 0]);
+    assert_eq!(told(&email("<![CDATA[Qx&19zz]]>")), [""; 0]);
+    assert_eq!(told("[database.shared_db]\npassword = 'a&b'"), ["database.shared_db.password"]);
+    assert_eq!(told("[database.shared_db]\nurl = 'jdbc:x?a&b'"), [""; 0], "CV534 says it");
+    assert_eq!(told("[[a.b]]\nc = ['x', 'y<z']"), ["a.b[0].c"]);
+    assert_eq!(told("[secrets]\nx = '[a&b]'"), [""; 0]);
+    assert_eq!(told("[super_admin]\npassword = 'a&b'\n[x]\ny = '$ref{super_admin.password}'").len(), 1);
+}
+
+#[test]
+fn a_log_that_overwrites_itself_is_told_once_for_the_group() {
+    let log = |name: &str| {
+        format!("appender.A.filePattern = {name}\nappender.A.policies.s.type = SizeBasedTriggeringPolicy\n")
+    };
+    let told = |name: &str| {
+        let nodes = [("is-1", "is", IS7, 0, ""), ("is-2", "is", IS7, 0, "")];
+        let file = ("files/g-is/repository/conf/log4j2.properties", log(name));
+        let found = findings(&nodes, &[(file.0, &file.1)]);
+        found
+            .into_iter()
+            .filter(|finding| finding.code == "CV556")
+            .map(|finding| finding.message)
+            .collect::<Vec<_>>()
+    };
+    let found = told("a-%d{MM-dd-yyyy}.log");
+    assert!(found.len() == 1 && found[0].contains("appender.A rolls over by size"), "{found:?}");
+    assert_eq!(told("a-%d{MM-dd-yyyy}-%i.log"), [""; 0]);
+}
