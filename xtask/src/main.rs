@@ -11,6 +11,8 @@ mod bench;
 mod cargo;
 mod demo;
 mod fixtures;
+#[cfg(target_os = "linux")]
+mod later;
 #[cfg(unix)]
 mod macos;
 mod sim;
@@ -56,6 +58,10 @@ enum Task {
 /// Which tests.
 #[derive(Debug, Args)]
 struct Filter {
+    /// Run everything once more with the clock 400 days ahead. Linux only.
+    #[cfg(target_os = "linux")]
+    #[arg(long)]
+    long: bool,
     /// Handed to the test runner; without any, all tests run.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<String>,
@@ -73,7 +79,14 @@ fn main() -> ExitCode {
 
 fn run(typed: Typed) -> Result<ExitCode> {
     match typed.task {
-        Task::Test(filter) => verify::test(&filter.words),
+        Task::Test(filter) => {
+            let ended = verify::test(&filter.words)?;
+            #[cfg(target_os = "linux")]
+            if filter.long {
+                return verify::test_later(&filter.words);
+            }
+            Ok(ended)
+        }
         Task::Check => verify::check(),
         Task::Demo(demo) => demo::run(&demo),
         Task::Sim(asked) => sim::run(&asked),
