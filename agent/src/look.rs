@@ -15,8 +15,8 @@ use fleet::{
     bundle::{FILE_SIZE_MAX, HomePath},
     drift::generated::RECORD,
     host::{
-        CONFIG, FoundEntry, FoundFile, FoundProduct, FoundServer, HomeHistory, HostFacts, HostQuestion,
-        LOOK_CONTENT_MAX, LOOK_PATHS_MAX, WantedContents,
+        CONFIG, ConfigRead, FoundEntry, FoundFile, FoundProduct, FoundServer, HomeHistory, HostFacts,
+        HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, WantedContents,
     },
     ids::Digest,
     import,
@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use crate::{
-    files::{Facts, Home, Place, PlaceError, read_bounded},
+    files::{Facts, Home, Place, PlaceError, config_unread, read_bounded},
     outside::Machine,
     platform::Names,
 };
@@ -139,9 +139,7 @@ fn read(
         home: home.to_owned(),
         product,
         offset: config.as_deref().and_then(offset),
-        server: servers
-            .first()
-            .map_or(FoundServer::Stopped, |process| FoundServer::Running { since: process.started }),
+        server: servers.first().map_or(FoundServer::Stopped, |process| running(&opened, process.started)),
         history: if has_run { HomeHistory::Started } else { HomeHistory::NeverStarted },
         keystores,
         entries: look.entries,
@@ -226,6 +224,11 @@ fn regular(home: &Home, path: &HomePath) -> Result<Option<(Place, Facts)>, Place
         Err(PlaceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn running(home: &Home, since: Timestamp) -> FoundServer {
+    let changed = config_unread(home, &path(CONFIG)).is_some_and(|changed| since < changed);
+    FoundServer::Running { since, config: if changed { ConfigRead::Earlier } else { ConfigRead::OnDisk } }
 }
 
 fn small(home: &Home, name: &str) -> Option<Vec<u8>> {

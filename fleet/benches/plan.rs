@@ -64,7 +64,13 @@ fn target(text: &str) -> Target {
 fn on(applied: Applied) -> Observed {
     Observed {
         desired: Some(applied),
-        attempted: Some(Attempt { target: applied, stage: Stage::Ready, failure: None, done: true }),
+        attempted: Some(Attempt {
+            target: applied,
+            stage: Stage::Ready,
+            failure: None,
+            done: true,
+            kept_server: false,
+        }),
         written: Some(applied),
         running: Some(applied),
         last_good: Some(applied),

@@ -189,11 +189,22 @@ pub enum FoundServer {
     Running {
         /// By the host's clock.
         since: Timestamp,
+        /// Which deployment.toml it read.
+        config: ConfigRead,
     },
     /// None runs.
     Stopped,
     /// The agent could not tell.
     Unknown,
+}
+
+/// Which deployment.toml a running server read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigRead {
+    /// The one on disk, as far as anybody can tell.
+    OnDisk,
+    /// An earlier one: the file was changed after the start, and is not the one that the product recorded then.
+    Earlier,
 }
 
 /// Whether a home was ever used.

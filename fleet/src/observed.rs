@@ -135,6 +135,15 @@ pub struct Attempt {
     pub failure: Option<Refusal>,
     /// It ended, well or badly.
     pub done: bool,
+    /// The server that ran before went on running: it reads the same.
+    pub kept_server: bool,
+}
+
+impl Attempt {
+    /// One that was just heard of.
+    pub const fn begin(target: Applied) -> Self {
+        Self { target, stage: Stage::Received, failure: None, done: false, kept_server: false }
+    }
 }
 
 /// What the server of a node does.

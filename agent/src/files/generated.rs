@@ -10,6 +10,7 @@ use fleet::{
     bundle::{FILE_SIZE_MAX, HomePath},
     drift::generated::{Looked, RECORD, RECORD_DIR, REFERENCES, Recorded, secret_residue},
     node::Event,
+    time::Timestamp,
 };
 use md5::{Digest as _, Md5};
 
@@ -68,6 +69,16 @@ impl Reader {
         self.seen.insert(path.clone(), (facts, md5.clone()));
         Ok(Some(md5))
     }
+}
+
+/// When deployment.toml was changed, if it is not the one that the product recorded at its last start. `None` as well
+/// if there is no record: then nothing is known against it.
+pub fn config_unread(home: &Home, config: &HomePath) -> Option<Timestamp> {
+    let (text, _) = Reader::default().read_text(home, RECORD)?;
+    let read = Recorded::config(&text, config)?;
+    let (place, facts) = find(home, config).ok()??;
+    let now = md5_of(&place).ok()?;
+    (now != read).then(|| facts.modified())
 }
 
 /// The file's place and facts; `None` if it or a directory on its way is gone.
@@ -193,6 +204,20 @@ mod tests {
             Event::Mended { restored, dropped, trouble } => (restored, dropped, trouble),
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_config_that_no_start_has_read_is_told_from_one_that_was() {
+        let (dir, home) = home();
+        let config = "repository/conf/deployment.toml";
+        put(dir.path(), config, "a");
+        assert_eq!(config_unread(&home, &path(config)), None, "the record does not name it");
+        put(dir.path(), RECORD, &format!("#date\n{config}=0cc175b9c0f1b6a831c399e269772661\n"));
+        assert_eq!(config_unread(&home, &path(config)), None, "it is what the start read");
+        put(dir.path(), config, "b");
+        assert!(config_unread(&home, &path(config)).is_some());
+        fs::remove_file(dir.path().join(RECORD)).unwrap();
+        assert_eq!(config_unread(&home, &path(config)), None, "nothing is known against it");
     }
 
     #[test]

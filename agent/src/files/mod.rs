@@ -15,6 +15,7 @@ mod worker;
 
 pub use self::{
     check::{Defaults, check},
+    generated::config_unread,
     launch::{clear_launch_files, write_launch_files},
     pack::{PackAt, read as read_pack},
     place::{Facts, Home, Owner, Place, PlaceError},

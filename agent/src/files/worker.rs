@@ -287,6 +287,7 @@ impl Worker {
             failure_of(&error)
         })?;
         staged.facts.pack = self.read_pack(&bundle.service.home);
+        staged.facts.config_unread = generated::config_unread(&home, &bundle.service.config_path);
         self.look_at_generated(bundle);
         let facts = staged.facts.clone();
         self.staged = Some((target, Arc::clone(bundle), staged));

@@ -95,7 +95,8 @@ impl Conversation {
             return;
         }
         let done = refusal.is_some() || stage == Stage::Ready;
-        observed.attempted = Some(Attempt { target, stage, failure: refusal, done });
+        let kept_server = known.is_some_and(|known| known.target == target && known.kept_server);
+        observed.attempted = Some(Attempt { target, stage, failure: refusal, done, kept_server });
         self.unsaved = true;
     }
 

@@ -31,6 +31,7 @@ fn extremes() -> Vec<Report> {
         stage: Stage::Ready.into(),
         failure: Some(refusal(still)),
         done: true,
+        kept_server: false,
     };
     let mut reports = Vec::new();
     for n in UNSIGNED {

@@ -457,6 +457,7 @@ pub fn report(good: Option<&Assign>, failed: Option<&Assign>) -> Report {
         stage: if failed.is_some() { Stage::Staged } else { Stage::Ready }.into(),
         failure: failed.map(|_| refusal),
         done: true,
+        kept_server: false,
     });
     let state = if good.is_some() { "running" } else { "stopped" };
     let health = if good.is_some() { "healthy" } else { "unknown" };

@@ -24,6 +24,13 @@ pub const REFERENCES: &str = "repository/resources/conf/.metadata/references.pro
 pub struct Recorded(pub BTreeMap<HomePath, String>);
 
 impl Recorded {
+    /// The MD5 of the deployment.toml that the last start read, if the record names it.
+    pub fn config(text: &str, config: &HomePath) -> Option<String> {
+        let mut entries = properties::parse(text).into_iter();
+        let (_, md5) = entries.find(|(key, _)| key.replace('\\', "/") == config.as_str())?;
+        Some(md5.trim().to_ascii_lowercase())
+    }
+
     /// Reads the record's text. `config` is deployment.toml, which is recorded as well but is input, not output.
     /// Entries that are no path below home are left out: the mapper never writes such.
     pub fn parse(text: &str, config: &HomePath) -> Self {

@@ -133,9 +133,7 @@ impl Engine {
             Some(attempt) if attempt.done || in_force => return self.settle_lost(&assignment, out),
             Some(_) => {}
             None => {
-                let attempt =
-                    Attempt { target: to.applied, stage: Stage::Received, failure: None, done: false };
-                self.memory.attempted = Some(attempt);
+                self.memory.attempted = Some(Attempt::begin(to.applied));
             }
         }
         if self.timers.obtain.is_some() {
@@ -233,13 +231,33 @@ impl Engine {
         }
         let Some((_, bundle)) = self.bundle(Some(step.to)) else { return };
         if self.memory.running.is_none() {
-            let restarts = |path| bundle.files.get(path).is_some_and(|f| RestartClass::Restart <= f.restart);
-            self.facts.foreign_reads_old |= facts.differing.iter().any(restarts);
+            self.compare_with_disk(&bundle, facts);
         }
         if step.purpose == Purpose::Forward {
             self.reach(Stage::Staged, out);
         }
         self.phase = Phase::Halting(step);
+    }
+
+    /// A server that this agent never launched is judged by what it found on disk.
+    fn compare_with_disk(&mut self, bundle: &Bundle, facts: &StagedFacts) {
+        let restarts = |path| bundle.files.get(path).is_some_and(|f| RestartClass::Restart <= f.restart);
+        let differs = facts.differing.iter().any(restarts);
+        let is_untouched = self.memory.written.is_none() && self.memory.switching.is_none();
+        if is_untouched {
+            // The disk still holds what the server found there, whatever an earlier staging was compared with.
+            self.memory.reads_other = differs;
+            self.facts.config_unread = facts.config_unread;
+        } else {
+            self.memory.reads_other |= differs;
+        }
+    }
+
+    /// Somebody changed deployment.toml after the server had started: nobody knows what it read.
+    fn compare_with_start(&mut self) {
+        let Some(changed) = self.facts.config_unread.take() else { return };
+        let started = self.service.process().map(|process| process.started);
+        self.memory.reads_other |= started.is_some_and(|started| started < changed);
     }
 
     /// Switches, unless a server is just reading its files: that one is stopped first, since half of the old and half
@@ -254,6 +272,7 @@ impl Engine {
             let detail = self.facts.journal_error.clone().unwrap_or_default();
             return self.fail_move(clock, step, journal_failure(&detail), out);
         }
+        self.compare_with_start();
         let reading = matches!(self.service, Service::Starting { .. } | Service::Stopping { .. });
         if reading && self.asks_restart(&bundle) {
             return;
@@ -282,7 +301,7 @@ impl Engine {
         match self.bundle(self.memory.running) {
             Some((_, old)) => restart::decide(&old, new).restarts(),
             // A server of somebody else's: judged by what it found on disk.
-            None => self.memory.running.is_some() || self.facts.foreign_reads_old,
+            None => self.memory.running.is_some() || self.memory.reads_other,
         }
     }
 

@@ -66,6 +66,8 @@ pub struct StagedFacts {
     pub differing: Vec<HomePath>,
     /// What the configuration resources of the home are known by ([`crate::pack`]), if readable.
     pub pack: Option<Digest>,
+    /// deployment.toml on disk is not the one that the product recorded at its last start; when it was changed.
+    pub config_unread: Option<Timestamp>,
 }
 
 /// A line of the server's output that says something.

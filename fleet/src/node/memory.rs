@@ -48,6 +48,9 @@ pub struct Memory {
     pub running: Option<Placed>,
     /// The newest server process.
     pub process: Option<ProcessIdentity>,
+    /// The server that runs was not launched by this agent, and it read files that mean something else than those in
+    /// force. Durable: an agent that dies between the switch and the restart must still restart it.
+    pub reads_other: bool,
     /// The newest that became ready.
     pub last_good: Option<Placed>,
     /// Those that became ready before `last_good`, oldest first, each once; kept for going back without the

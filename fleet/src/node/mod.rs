@@ -114,8 +114,8 @@ struct Facts {
     config_error: Option<String>,
     /// Since when all probes pass although no line said so.
     healthy_since: Option<Instant>,
-    /// A server that this agent never launched lives, and an apply changed the meaning of files that it had read.
-    foreign_reads_old: bool,
+    /// When deployment.toml was changed although no start has read that change; as the first staging found it.
+    config_unread: Option<Timestamp>,
     /// The switch that had been interrupted before the one under way began: undone, files are that mix again.
     interrupted: Option<Placed>,
     /// The server was found running, not launched.

@@ -106,6 +106,9 @@ impl Engine {
         self.facts.config_error = None;
         self.facts.healthy_since = None;
         self.memory.restart = None;
+        if let Some(attempt) = &mut self.memory.attempted {
+            attempt.kept_server = false;
+        }
         self.launch_files_written();
         self.facts.adopted = false;
         // From now on, not from when it is heard of: a switch in between would be taken for what it has read.
@@ -188,8 +191,8 @@ impl Engine {
                 decision.restarts().then(|| decision.why.join("; "))
             }
             (None, None) => self
-                .facts
-                .foreign_reads_old
+                .memory
+                .reads_other
                 .then(|| "it was started by somebody else and read other files".to_owned()),
             (None, Some(_)) => Some("nobody knows any more what it read".to_owned()),
         };
@@ -204,9 +207,18 @@ impl Engine {
     }
 
     fn read_same(&mut self, clock: Clock, written: Placed) {
-        self.memory.running = Some(written);
-        let text =
-            format!("generation {} needs no restart: the server reads the same", written.applied.generation);
+        let is_first = self.memory.running.replace(written).is_none();
+        if let Some(attempt) =
+            self.memory.attempted.as_mut().filter(|attempt| attempt.target == written.applied)
+        {
+            attempt.kept_server = true;
+        }
+        let generation = written.applied.generation;
+        let text = if is_first {
+            format!("adopted, no restart: the files of generation {generation} mean the same to the server")
+        } else {
+            format!("generation {generation} needs no restart: the server reads the same")
+        };
         self.notice(clock, "no-restart", &text, &[]);
     }
 
@@ -352,7 +364,7 @@ impl Engine {
         let Service::Starting { process: None, deadline, late } = self.service else { return };
         self.memory.starts_total += 1;
         self.memory.process = Some(process.clone());
-        self.facts.foreign_reads_old = false;
+        self.memory.reads_other = false;
         self.service = Service::Starting { process: Some(process), deadline, late };
         self.health.on_start(clock.now);
         self.timers.probe = Some(clock.now.after(PROBE_STARTING));

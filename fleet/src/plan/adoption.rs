@@ -4,7 +4,7 @@
 use super::{Base, Desired, Was};
 use crate::{
     bundle::RestartClass,
-    host::FoundServer,
+    host::{ConfigRead, FoundServer},
     restart::{self, RestartDecision},
 };
 
@@ -55,7 +55,13 @@ pub(super) fn judge(base: &Base, desired: &Desired<'_>) -> Judged {
             ),
             adoption: None,
         },
-        FoundServer::Running { .. } => adopt(base, desired),
+        FoundServer::Running { config: ConfigRead::Earlier, .. } => Judged {
+            restart: restarts(
+                "deployment.toml was changed after the server had started, so it read another one",
+            ),
+            adoption: Some(Adoption::Restarted),
+        },
+        FoundServer::Running { config: ConfigRead::OnDisk, .. } => adopt(base, desired),
     }
 }
 

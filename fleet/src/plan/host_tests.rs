@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::{
-    host::{FoundEntry, FoundFile, FoundServer, HomeHistory, HostFacts, OtherKind},
+    host::{ConfigRead, FoundEntry, FoundFile, FoundServer, HomeHistory, HostFacts, OtherKind},
     observed::{Drift, DriftAction, DriftKind},
     time::Timestamp,
 };
@@ -24,7 +24,7 @@ fn host(files: &[(&str, &str)]) -> HostFacts {
         home: "/opt/is".to_owned(),
         product: None,
         offset: Some(0),
-        server: FoundServer::Running { since: Timestamp(500) },
+        server: FoundServer::Running { since: Timestamp(500), config: ConfigRead::OnDisk },
         history: HomeHistory::Started,
         keystores: Vec::new(),
         entries: BTreeMap::new(),
@@ -121,6 +121,21 @@ fn a_running_server_whose_files_mean_the_same_is_adopted_without_a_restart() {
         from now
         repository/conf/deployment.toml changed None []
         None adopted: its files mean the same
+        ",
+    );
+}
+
+#[test]
+fn a_server_that_started_before_an_edit_is_not_adopted() {
+    let new = node("[server]\nhostname = \"a\"\n", &[]);
+    let mut facts = host(&[(CONFIG, &new.config_text)]);
+    facts.server = FoundServer::Running { since: Timestamp(500), config: ConfigRead::Earlier };
+    check(
+        &base(None, facts),
+        &new,
+        "
+        from now
+        Restart restarted: deployment.toml was changed after the server had started, so it read another one
         ",
     );
 }

@@ -100,7 +100,8 @@ fn advance(flight: &mut Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> Opt
             flight.since = clocks.now;
         }
         if is_complete(flight, node, observed, clocks) {
-            return Some(complete(flight, clocks.now));
+            let kept = attempt(flight, observed).is_some_and(|attempt| attempt.kept_server);
+            return Some(complete(flight, clocks.now, flight.restarts && !kept));
         }
     }
     overdue(flight, node, clocks)
@@ -143,10 +144,10 @@ fn is_complete(flight: &Flight, node: &NodeView<'_>, observed: &Observed, clocks
     flight.stage == FlightStage::Soaking && is_ready && clocks.policy.min_healthy_time <= healthy_for
 }
 
-fn complete(flight: &Flight, now: Timestamp) -> StepState {
+fn complete(flight: &Flight, now: Timestamp, restarted: bool) -> StepState {
     let generation = flight.generation;
     match flight.kind {
-        StepKind::Update => StepState::Ready { generation, at: now, restarted: flight.restarts },
+        StepKind::Update => StepState::Ready { generation, at: now, restarted },
         StepKind::RollBack => StepState::RolledBack { generation, at: now },
     }
 }

@@ -426,6 +426,21 @@ impl StepState {
         }
     }
 
+    /// What there is to say besides the state: why it is so, or what became of the server.
+    pub fn detail(&self) -> Option<&str> {
+        match self {
+            StepState::Ready { restarted: false, .. } => Some("no restart"),
+            StepState::Ready { restarted: true, .. }
+            | StepState::Pending
+            | StepState::InFlight(_)
+            | StepState::Failed { .. }
+            | StepState::RolledBack { .. }
+            | StepState::ReturnFailed { .. }
+            | StepState::ReturnUnseen { .. }
+            | StepState::Skipped { .. } => self.why(),
+        }
+    }
+
     /// Why it is so, where there is a why.
     pub fn why(&self) -> Option<&str> {
         match self {

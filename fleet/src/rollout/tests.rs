@@ -76,7 +76,13 @@ fn target(text: &str) -> Target {
 fn healthy(applied: Applied) -> Observed {
     Observed {
         desired: Some(applied),
-        attempted: Some(Attempt { target: applied, stage: Stage::Ready, failure: None, done: true }),
+        attempted: Some(Attempt {
+            target: applied,
+            stage: Stage::Ready,
+            failure: None,
+            done: true,
+            kept_server: false,
+        }),
         written: Some(applied),
         running: Some(applied),
         last_good: Some(applied),
@@ -213,7 +219,7 @@ impl Bench {
                     _ => Verdict::Healthy,
                 };
             }
-            seen.attempted = Some(Attempt { target: desired, stage, failure, done });
+            seen.attempted = Some(Attempt { target: desired, stage, failure, done, kept_server: false });
             if now < node.unclear_until && seen.health == Verdict::Healthy {
                 seen.health = Verdict::Unknown("the server is starting".to_owned());
             }

@@ -8,7 +8,7 @@ use std::{
 use fleet::{
     bundle::HomePath,
     host::{
-        FoundEntry, FoundFile, FoundProduct, FoundServer, HomeHistory, HostFacts, HostQuestion,
+        ConfigRead, FoundEntry, FoundFile, FoundProduct, FoundServer, HomeHistory, HostFacts, HostQuestion,
         LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original, OtherKind, WantedContents,
     },
     ids::{Digest, Generation},
@@ -174,19 +174,24 @@ impl TryFrom<wire::HostFacts> for HostFacts {
 }
 
 fn server_to_wire(server: FoundServer) -> wire::FoundServer {
-    let (state, since) = match server {
-        FoundServer::Running { since } => ("running", since),
-        FoundServer::Stopped => ("stopped", Timestamp(0)),
-        FoundServer::Unknown => ("unknown", Timestamp(0)),
+    let (state, since, config) = match server {
+        FoundServer::Running { since, config } => ("running", since, config),
+        FoundServer::Stopped => ("stopped", Timestamp(0), ConfigRead::OnDisk),
+        FoundServer::Unknown => ("unknown", Timestamp(0), ConfigRead::OnDisk),
     };
-    wire::FoundServer { state: state.to_owned(), since_ms: since.0 }
+    let config_unread = match config {
+        ConfigRead::OnDisk => false,
+        ConfigRead::Earlier => true,
+    };
+    wire::FoundServer { state: state.to_owned(), since_ms: since.0, config_unread }
 }
 
 /// A state of a later version is one that this one cannot tell.
 fn server_from_wire(server: Option<wire::FoundServer>) -> FoundServer {
     match server {
         Some(server) if server.state == "running" => {
-            FoundServer::Running { since: Timestamp(server.since_ms) }
+            let config = if server.config_unread { ConfigRead::Earlier } else { ConfigRead::OnDisk };
+            FoundServer::Running { since: Timestamp(server.since_ms), config }
         }
         Some(server) if server.state == "stopped" => FoundServer::Stopped,
         _ => FoundServer::Unknown,
@@ -291,7 +296,7 @@ mod tests {
                 version: "7.2.0".to_owned(),
             }),
             offset: Some(3),
-            server: FoundServer::Running { since: Timestamp(3) },
+            server: FoundServer::Running { since: Timestamp(3), config: ConfigRead::Earlier },
             history: HomeHistory::Started,
             keystores: vec![path("repository/resources/security/a.p12")],
             entries: entries.into_iter().chain(others).collect(),

@@ -137,6 +137,7 @@ impl From<&Memory> for wire::Memory {
             accepted: memory.accepted.iter().map(accepted_to_wire).collect(),
             owed: memory.owed.as_ref().map(Into::into),
             restart: memory.restart.clone(),
+            reads_other: memory.reads_other,
         }
     }
 }
@@ -166,6 +167,7 @@ impl TryFrom<wire::Memory> for Memory {
             accepted: memory.accepted.iter().map(accepted_from_wire).collect::<Result<_, _>>()?,
             owed: placed(memory.owed)?,
             restart: memory.restart,
+            reads_other: memory.reads_other,
         })
     }
 }
@@ -203,6 +205,7 @@ mod tests {
                 stage: Stage::Staged,
                 failure: None,
                 done: false,
+                kept_server: true,
             }),
             switching: Some(placed(4)),
             written: Some(placed(3)),
@@ -225,6 +228,7 @@ mod tests {
             accepted: BTreeMap::from([(HomePath::parse("a/b").unwrap(), Timestamp(7))]),
             owed: Some(placed(2)),
             restart: Some("an operator asked for it".into()),
+            reads_other: true,
         };
         assert_eq!(decode_memory(&encode_memory(&memory)).unwrap(), memory);
         assert_eq!(decode_memory(&encode_memory(&Memory::default())).unwrap(), Memory::default());

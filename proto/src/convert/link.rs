@@ -209,6 +209,7 @@ impl From<&Attempt> for wire::Attempt {
             stage: wire::Stage::from(attempt.stage).into(),
             failure: attempt.failure.as_ref().map(Into::into),
             done: attempt.done,
+            kept_server: attempt.kept_server,
         }
     }
 }
@@ -223,6 +224,7 @@ impl TryFrom<wire::Attempt> for Attempt {
             stage,
             failure: attempt.failure.map(Refusal::try_from).transpose()?,
             done: attempt.done,
+            kept_server: attempt.kept_server,
         })
     }
 }
@@ -486,6 +488,7 @@ mod tests {
                 stage: Stage::Written,
                 failure: Some(refusal),
                 done: true,
+                kept_server: true,
             }),
             written: Some(applied(3)),
             running: Some(applied(3)),

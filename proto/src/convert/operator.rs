@@ -265,7 +265,7 @@ fn group_to_wire(name: &GroupName, steps: &[(&NodeName, &StepRecord)]) -> wire::
     let node = |(name, step): &(&NodeName, &StepRecord)| wire::RolloutNode {
         node: name.to_string(),
         state: step.state.as_str().to_owned(),
-        detail: step.state.why().unwrap_or_default().to_owned(),
+        detail: step.state.detail().unwrap_or_default().to_owned(),
         since_ms: step.state.since().map_or(0, |since| since.0),
         generation: step.state.generation().map_or(0, |generation| generation.0),
         begun_ms: step.begun.map_or(0, |begun| begun.0),

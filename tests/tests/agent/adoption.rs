@@ -64,6 +64,39 @@ async fn an_agent_without_coordinator_keeps_enforcing_after_its_own_restart() ->
 async fn a_server_that_somebody_else_started_is_adopted_and_never_doubled() -> Result<()> {
     let mut rig = Rig::open("wso2is-7.2").await?;
     let wanted = rig.wanted();
+    let _child = start_by_hand(&rig).await?;
+    // The same configuration as it runs with: nothing to restart for.
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    let observed = rig.ready(generation).await?;
+    assert_eq!(observed.starts_total, 0, "it was not started by the agent");
+    assert!(observed.attempted.is_some_and(|attempt| attempt.kept_server), "and the node says so");
+    assert_eq!(rig.alive().len(), 2);
+    // Another configuration: stopped and started, still one.
+    let next = rig.assign(&wanted.with_config("\n[x]\ny = 1\n"), RunState::Running).await?;
+    let observed = rig.ready(next).await?;
+    assert_eq!(observed.starts_total, 1);
+    assert_eq!(rig.alive().len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_that_runs_with_less_than_its_deployment_toml_says_is_restarted_by_the_first_apply()
+-> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let _child = start_by_hand(&rig).await?;
+    // Edited while it runs; the assignment then says the same as the disk, but not the same as the server read.
+    let wanted = rig.wanted().with_config("\n[x]\ny = 1\n");
+    fs::write(rig.path(CONFIG), &wanted.files[CONFIG].0)?;
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    let observed = rig.ready(generation).await?;
+    assert_eq!(observed.starts_total, 1);
+    assert!(observed.attempted.is_some_and(|attempt| !attempt.kept_server));
+    assert_eq!(rig.alive().len(), 2);
+    Ok(())
+}
+
+/// The pack's own script, as an administrator starts it.
+async fn start_by_hand(rig: &Rig) -> Result<tokio::process::Child> {
     let mut script = tokio::process::Command::new("sh");
     script
         .arg(rig.pack.script())
@@ -74,20 +107,10 @@ async fn a_server_that_somebody_else_started_is_adopted_and_never_doubled() -> R
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .kill_on_drop(true);
-    let _child = script.spawn()?;
+    let child = script.spawn()?;
     convoy_tests::harness::until("the foreign server to be up", convoy_tests::harness::LIMIT, async || {
         Ok(rig.read("repository/logs/wso2carbon.log").contains("WSO2 Carbon started in").then_some(()))
     })
     .await?;
-    // The same configuration as it runs with: nothing to restart for.
-    let generation = rig.assign(&wanted, RunState::Running).await?;
-    let observed = rig.ready(generation).await?;
-    assert_eq!(observed.starts_total, 0, "it was not started by the agent");
-    assert_eq!(rig.alive().len(), 2);
-    // Another configuration: stopped and started, still one.
-    let next = rig.assign(&wanted.with_config("\n[x]\ny = 1\n"), RunState::Running).await?;
-    let observed = rig.ready(next).await?;
-    assert_eq!(observed.starts_total, 1);
-    assert_eq!(rig.alive().len(), 2);
-    Ok(())
+    Ok(child)
 }
