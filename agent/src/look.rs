@@ -32,7 +32,7 @@ use tokio::{
 };
 
 use crate::{
-    files::{Facts, Home, Place, PlaceError, config_unread, read_bounded},
+    files::{Content, Facts, Home, Place, PlaceError, config_unread},
     outside::Machine,
     platform::Names,
 };
@@ -181,9 +181,8 @@ impl Look<'_> {
         if self.until <= Instant::now() {
             return Err(failed(io::Error::new(io::ErrorKind::TimedOut, "other files took too long")));
         }
-        let Some((place, facts)) = regular(self.home, path)? else { return Ok(None) };
-        let too_large = || failed(io::Error::other(format!("it is larger than {FILE_SIZE_MAX} bytes")));
-        let content = read_bounded(&place, &facts)?.ok_or_else(too_large)?;
+        let Some((place, _)) = regular(self.home, path)? else { return Ok(None) };
+        let Content { bytes: content, facts } = place.read(FILE_SIZE_MAX)?;
         let digest = Digest::of(&content);
         let is_config = path.as_str() == CONFIG;
         let meaning = match std::str::from_utf8(&content) {
@@ -221,7 +220,7 @@ impl Look<'_> {
 fn regular(home: &Home, path: &HomePath) -> Result<Option<(Place, Facts)>, PlaceError> {
     match home.place(path, None) {
         Ok(place) => Ok(place.facts()?.map(|facts| (place, facts))),
-        Err(PlaceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -232,8 +231,7 @@ fn running(home: &Home, since: Timestamp) -> FoundServer {
 }
 
 fn small(home: &Home, name: &str) -> Option<Vec<u8>> {
-    let (place, facts) = regular(home, &path(name)).ok()??;
-    read_bounded(&place, &facts).ok()?
+    Some(home.read(&path(name), FILE_SIZE_MAX).ok()??.bytes)
 }
 
 fn is_there(home: &Home, name: &str) -> bool {
@@ -361,7 +359,7 @@ mod tests {
         assert_eq!(kind("fifo"), OtherKind::Special);
         assert_eq!(kind("repository"), OtherKind::Directory);
         let FoundEntry::Unreadable { why } = &facts.entries[&path("large")] else { panic!("{facts:?}") };
-        assert!(why.contains("larger than"), "{why}");
+        assert!(why.contains("has more than"), "{why}");
         assert!(facts.contents.values().all(|content| !content.starts_with(b"root")));
     }
 

@@ -264,6 +264,20 @@ impl OtherKind {
             Self::BehindLink => "behind-link",
         }
     }
+
+    /// What an operator can do about it; follows what it is.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Symlink => {
+                "it is neither followed nor replaced, so put the file itself there: \
+                 cp --remove-destination \"$(readlink -f FILE)\" FILE"
+            }
+            Self::Directory => "move it away",
+            Self::Special => "it is a pipe, a socket or a device, so remove it",
+            Self::Mount => "mount its directory, or nothing",
+            Self::BehindLink => "make every directory on its way a real one, or mount the other place there",
+        }
+    }
 }
 
 impl fmt::Display for OtherKind {

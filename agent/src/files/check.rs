@@ -51,7 +51,10 @@ pub fn failure_of(error: &PlaceError) -> Failure {
     let reason = match error {
         PlaceError::Unsafe { .. } => RefusalReason::TargetUnsafe,
         PlaceError::Io { .. } if error.is_disk_full() => RefusalReason::DiskFull,
-        PlaceError::Io { .. } => RefusalReason::IoFailed,
+        PlaceError::Io { .. }
+        | PlaceError::TooLarge { .. }
+        | PlaceError::TooMany { .. }
+        | PlaceError::Slow { .. } => RefusalReason::IoFailed,
     };
     Failure { reason, detail: crate::chain(error) }
 }

@@ -1,10 +1,7 @@
 //! What the product generated, as it is now: its own record, the MD5 of each recorded file, and the values that it
 //! keeps in clear. And the way back for files that are gone: `backup/`, or a configuration step from nothing.
 
-use std::{
-    collections::BTreeMap,
-    io::{Read as _, Write as _},
-};
+use std::{collections::BTreeMap, io::Write as _};
 
 use fleet::{
     bundle::{FILE_SIZE_MAX, HomePath},
@@ -22,6 +19,9 @@ use super::{
 
 /// Recorded files that are looked at, at most; API Manager has about 150.
 const FILES_MAX: usize = 5_000;
+
+/// A generated file of more bytes is none that a product makes, and is not read.
+const GENERATED_SIZE_MAX: u64 = 64 * 1024 * 1024;
 
 /// Remembers what a file was when it was read last, so that an unchanged one is not read again.
 #[derive(Debug, Default)]
@@ -51,11 +51,9 @@ impl Reader {
     }
 
     fn read_text(&self, home: &Home, path: &str) -> Option<(String, Option<u32>)> {
-        let place = home.place(&HomePath::parse(path).ok()?, None).ok()?;
-        let facts = place.facts().ok()??;
-        let content = read_bounded(&place, &facts).ok()??;
+        let content = home.read(&HomePath::parse(path).ok()?, FILE_SIZE_MAX).ok()??;
         // Properties files are Latin-1 with escapes; paths and names are ASCII.
-        Some((String::from_utf8_lossy(&content).into_owned(), facts.mode))
+        Some((String::from_utf8_lossy(&content.bytes).into_owned(), content.facts.mode))
     }
 
     fn md5(&mut self, home: &Home, path: &HomePath) -> Result<Option<String>, PlaceError> {
@@ -85,23 +83,15 @@ pub fn config_unread(home: &Home, config: &HomePath) -> Option<Timestamp> {
 fn find(home: &Home, path: &HomePath) -> Result<Option<(Place, Facts)>, PlaceError> {
     match home.place(path, None) {
         Ok(place) => Ok(place.facts()?.map(|facts| (place, facts))),
-        Err(PlaceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 fn md5_of(place: &Place) -> Result<String, PlaceError> {
-    let failed = |source| PlaceError::Io { what: "read", path: place.path().to_string(), source };
     let mut digest = Md5::new();
-    let (mut file, mut buffer) = (place.open()?, vec![0; 16 * 1024]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hex(&digest.finalize())),
-            Ok(read) => digest.update(&buffer[..read]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(failed(error)),
-        }
-    }
+    place.each_chunk(GENERATED_SIZE_MAX, |chunk| digest.update(chunk))?;
+    Ok(hex(&digest.finalize()))
 }
 
 fn hex(bytes: &[u8]) -> String {

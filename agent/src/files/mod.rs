@@ -18,7 +18,7 @@ pub use self::{
     generated::config_unread,
     launch::{clear_launch_files, write_launch_files},
     pack::{PackAt, read as read_pack},
-    place::{Facts, Home, Owner, Place, PlaceError},
+    place::{Content, Facts, Home, LastPart, Owner, Place, PlaceError, open_named, read_named},
     scan::Scanner,
     stage::read_bounded,
     worker::{Files, Job, Kept},

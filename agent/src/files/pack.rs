@@ -1,8 +1,6 @@
 //! The configuration resources of a home, read through the same door as managed files: no symlink is followed. Files
 //! are read only when a name, a size or a time of change differs from the last time.
 
-use std::{fs, io, path::Path};
-
 use carbon::pack::{RESOURCES, RULE_FILES, TEMPLATES};
 use fleet::{
     bundle::HomePath,
@@ -11,10 +9,10 @@ use fleet::{
 };
 use proto::convert::pack::named_pack;
 
-use super::{
-    place::{Facts, Home, PlaceError},
-    stage::read_bounded,
-};
+use super::place::{Facts, Home, PlaceError};
+
+/// Names that are looked at in all; `lib` of a pack holds about ten, and its templates are about 200.
+const ENTRIES_MAX: usize = 2 * FILES_MAX;
 
 /// Where a pack lies that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,14 +29,6 @@ pub enum PackReadError {
     /// A file or the home.
     #[error(transparent)]
     Place(#[from] PlaceError),
-    /// A directory.
-    #[error("cannot list {path}")]
-    List {
-        /// Which.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
     /// More than any product has.
     #[error(transparent)]
     Resources(#[from] ResourcesError),
@@ -107,7 +97,8 @@ fn content(home: &Home, stamps: &[(HomePath, Facts)]) -> Result<Resources, PackR
         } else if (fleet::pack::FILE_BYTES_MAX as u64) < facts.size {
             return Err(ResourcesError::File { path: path.to_string() }.into());
         } else {
-            read_bounded(&home.place(path, None)?, facts)?.unwrap_or_default()
+            let content = home.read(path, fleet::pack::FILE_BYTES_MAX as u64)?;
+            content.map(|content| content.bytes).unwrap_or_default()
         };
         files.push((path.to_string(), bytes));
     }
@@ -118,38 +109,33 @@ fn content(home: &Home, stamps: &[(HomePath, Facts)]) -> Result<Resources, PackR
 fn stamps(home: &Home) -> Result<Vec<(HomePath, Facts)>, PackReadError> {
     let mut names: Vec<String> = RULE_FILES.iter().map(|file| format!("{RESOURCES}{file}")).collect();
     names.push(VERSION_FILE.to_owned());
-    names.extend(jars(home.path())?);
-    let templates = home.path().join(RESOURCES).join(TEMPLATES);
-    for entry in walkdir::WalkDir::new(&templates).follow_links(false).follow_root_links(false) {
-        let entry = match entry {
-            Ok(entry) => entry,
-            Err(error) if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound) => {
-                break;
+    for jar in home.list(&directory(JARS)?, ENTRIES_MAX)? {
+        names.push(format!("{JARS}{}", jar.name));
+    }
+    let mut dirs = vec![format!("{RESOURCES}{TEMPLATES}")];
+    while let Some(dir) = dirs.pop() {
+        for entry in home.list(&directory(&dir)?, ENTRIES_MAX)? {
+            if entry.is_dir {
+                dirs.push(format!("{dir}{}/", entry.name));
+            } else {
+                names.push(format!("{dir}{}", entry.name));
             }
-            Err(error) => {
-                return Err(PackReadError::List {
-                    path: templates.display().to_string(),
-                    source: error.into(),
-                });
+            if ENTRIES_MAX < names.len() + dirs.len() {
+                return Err(ResourcesError::Files.into());
             }
-        };
-        if entry.file_type().is_dir() {
-            continue;
         }
-        let below = entry.path().strip_prefix(home.path()).unwrap_or(entry.path());
-        let parts: Vec<_> = below.components().map(|part| part.as_os_str().to_string_lossy()).collect();
-        names.push(parts.join("/"));
-        if FILES_MAX < names.len() {
-            return Err(ResourcesError::Files.into());
-        }
+    }
+    names.retain(|name| belongs(name));
+    if FILES_MAX < names.len() {
+        return Err(ResourcesError::Files.into());
     }
     names.sort();
     let mut stamps = Vec::with_capacity(names.len());
-    for name in names.into_iter().filter(|name| belongs(name)) {
+    for name in names {
         let path = HomePath::parse(&name)?;
         let facts = match home.place(&path, None) {
             Ok(place) => place.facts()?,
-            Err(PlaceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(error) if error.is_not_found() => None,
             Err(error) => return Err(error.into()),
         };
         stamps.extend(facts.map(|facts| (path, facts)));
@@ -157,26 +143,14 @@ fn stamps(home: &Home) -> Result<Vec<(HomePath, Facts)>, PackReadError> {
     Ok(stamps)
 }
 
-fn jars(home: &Path) -> Result<Vec<String>, PackReadError> {
-    let path = home.join(JARS);
-    let failed = |source| PackReadError::List { path: path.display().to_string(), source };
-    let entries = match fs::read_dir(&path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut names = Vec::new();
-    for entry in entries {
-        let name = format!("{JARS}{}", entry.map_err(failed)?.file_name().to_string_lossy());
-        if belongs(&name) {
-            names.push(name);
-        }
-    }
-    Ok(names)
+fn directory(name: &str) -> Result<HomePath, PackReadError> {
+    Ok(HomePath::parse(name.trim_end_matches('/'))?)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn home() -> tempfile::TempDir {

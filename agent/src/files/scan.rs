@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
@@ -13,8 +12,9 @@ use super::{
 };
 use crate::cache::Cache;
 use fleet::{
-    bundle::{Bundle, FileEntry, HomePath},
+    bundle::{Bundle, FILE_SIZE_MAX, FileEntry, HomePath},
     drift::Found,
+    host::OtherKind,
     ids::Digest,
     spec::canonical,
 };
@@ -89,7 +89,7 @@ impl Scanner {
                 self.seen.remove(path);
                 return Ok(Some(Found::Missing));
             }
-            Err(PlaceError::Unsafe { .. }) => return Ok(Some(Found::Content { texts: None })),
+            Err(PlaceError::Unsafe { why, .. }) => return Ok(Some(unusable(why))),
             Err(error) => return Err(error),
         };
         let is_config = *path == bundle.service.config_path;
@@ -99,7 +99,7 @@ impl Scanner {
                 self.seen.remove(path);
                 return Ok(Some(if is_config { missing_config(home, entry, path) } else { Found::Missing }));
             }
-            Err(PlaceError::Unsafe { .. }) => return Ok(Some(Found::Content { texts: None })),
+            Err(PlaceError::Unsafe { why, .. }) => return Ok(Some(unusable(why))),
             Err(error) => return Err(error),
         };
         if let Some(seen) = self.seen.get(path)
@@ -129,18 +129,28 @@ const TEMPLATES: &str = "repository/resources/conf/deployment-templates";
 /// Templates that are looked at; packs ship about five.
 const TEMPLATES_MAX: usize = 50;
 
-fn templates(home: &Home) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(home.path().join(TEMPLATES)).into_iter().flatten().flatten();
-    let files =
-        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|it| it == "toml"));
-    files.take(TEMPLATES_MAX).collect()
+/// A directory that holds more names, or cannot be listed, is not the product's.
+fn templates(home: &Home) -> Vec<HomePath> {
+    let listed = HomePath::parse(TEMPLATES).ok().and_then(|dir| home.list(&dir, TEMPLATES_MAX).ok());
+    let files = listed.unwrap_or_default().into_iter().filter(|it| !it.is_dir && it.name.ends_with(".toml"));
+    files.filter_map(|it| HomePath::parse(&format!("{TEMPLATES}/{}", it.name)).ok()).collect()
+}
+
+fn read_text(home: &Home, path: &HomePath) -> Option<String> {
+    String::from_utf8(home.read(path, FILE_SIZE_MAX).ok()??.bytes).ok()
+}
+
+fn unusable(why: OtherKind) -> Found {
+    Found::Unusable { detail: format!("it {why}; {}", why.remedy()) }
 }
 
 /// Profile setup moves the file to `deployment.toml.backup` before it copies its template: that is no person's doing.
 fn missing_config(home: &Home, entry: &FileEntry, path: &HomePath) -> Found {
-    let backup = home.path().join(format!("{path}.backup"));
-    let moved = || std::fs::read(&backup).is_ok_and(|content| Digest::of(&content) == entry.digest);
-    if !templates(home).is_empty() && moved() {
+    let moved = || {
+        let backup = HomePath::parse(&format!("{path}.backup")).ok()?;
+        Some(Digest::of(&home.read(&backup, FILE_SIZE_MAX).ok()??.bytes))
+    };
+    if !templates(home).is_empty() && moved() == Some(entry.digest) {
         let detail = format!("profile setup has moved it to {path}.backup");
         return Found::Replaced { detail };
     }
@@ -156,13 +166,13 @@ fn other_config(
     let found = texts(cache, entry, disk);
     let on_disk = found.as_ref().and_then(|(_, disk)| canonical::flatten(disk).ok());
     // The key generator may have written into the template already.
-    let is_disk = |path: &&PathBuf| {
-        let template = std::fs::read_to_string(path).ok().and_then(|text| canonical::flatten(&text).ok());
+    let is_disk = |path: &&HomePath| {
+        let template = read_text(home, path).and_then(|text| canonical::flatten(&text).ok());
         let pair = template.as_ref().zip(on_disk.as_ref());
         pair.is_some_and(|(a, b)| canonical::differing_keys(a, b, &bundle.service.owned_keys).is_empty())
     };
     if let Some(template) = templates(home).iter().find(is_disk) {
-        let name = template.file_name().unwrap_or_default().to_string_lossy();
+        let name = template.file_name();
         return Found::Replaced { detail: format!("profile setup has put its template {name} in its place") };
     }
     Found::Content { texts: found }

@@ -1,16 +1,11 @@
 //! New content beside its target: written, owned, permitted, synced, under a hidden name.
 
-use std::{
-    collections::BTreeMap,
-    fs::File,
-    io::{Read as _, Write as _},
-};
+use std::{collections::BTreeMap, io::Write as _};
 
 use super::place::{Facts, Home, Owner, Place, PlaceError};
 use crate::{cache::Cache, step::step};
 use fleet::{
     bundle::{Bundle, FILE_SIZE_MAX, FileEntry, HomePath},
-    host::OtherKind,
     ids::Digest,
     node::{Replaced, StagedFacts},
     spec::canonical,
@@ -145,27 +140,12 @@ pub fn read_bounded(place: &Place, facts: &Facts) -> Result<Option<Vec<u8>>, Pla
     if FILE_SIZE_MAX < facts.size {
         return Ok(None);
     }
-    let file = place.open()?;
-    // Something else may have taken its place since it was looked at.
-    let is_regular = file.metadata().is_ok_and(|metadata| metadata.is_file());
-    if !is_regular {
-        return Err(PlaceError::Unsafe { path: place.path().to_string(), why: OtherKind::Special });
+    match place.read(FILE_SIZE_MAX) {
+        Ok(content) => Ok(Some(content.bytes)),
+        // It has grown since it was looked at.
+        Err(PlaceError::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
-    read_all(place, file).map(Some)
-}
-
-/// The content of an open file, cut just beyond the size that any desired content may have.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn read_all(place: &Place, file: File) -> Result<Vec<u8>, PlaceError> {
-    let mut content = Vec::new();
-    file.take(FILE_SIZE_MAX + 1).read_to_end(&mut content).map_err(|source| PlaceError::Io {
-        what: "read",
-        path: place.path().to_string(),
-        source,
-    })?;
-    Ok(content)
 }
 
 /// The digest of what is on disk.

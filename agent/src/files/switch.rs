@@ -10,14 +10,14 @@ use std::{
 };
 
 use fleet::{
-    bundle::HomePath,
+    bundle::{FILE_SIZE_MAX, HomePath},
     ids::Digest,
     node::{Recovery, Replaced, SwitchRecord, Way},
 };
 
 use super::{
     place::{Home, Place, PlaceError},
-    stage::{NEW, OLD, discard, read_all, read_bounded},
+    stage::{NEW, OLD, discard, read_bounded},
 };
 use crate::journal::Switches;
 
@@ -153,8 +153,8 @@ impl Leftover {
             Err(error) => return Err(error),
         };
         let beside = |purpose| -> Result<Option<Digest>, PlaceError> {
-            let file = place.open_aside(&place.aside(purpose))?;
-            file.map(|file| read_all(&place, file).map(|content| Digest::of(&content))).transpose()
+            let content = place.read_aside(&place.aside(purpose), FILE_SIZE_MAX)?;
+            Ok(content.map(|content| Digest::of(&content)))
         };
         let target = match place.facts()? {
             Some(facts) => read_bounded(&place, &facts)?.map(|content| Digest::of(&content)),

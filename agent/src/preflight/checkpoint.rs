@@ -1,10 +1,10 @@
 //! Between the engine's wish to stage a bundle and the staging: the preflight. A bundle that does not pass never gets
 //! a file beside its target.
 
-use std::{fs, path::Path, sync::Arc};
+use std::sync::Arc;
 
 use fleet::{
-    bundle::{Applied, Bundle, FileEntry, HomePath, RestartClass, ServiceSettings},
+    bundle::{Applied, Bundle, FILE_SIZE_MAX, FileEntry, HomePath, RestartClass, ServiceSettings},
     node::{Event, Failure},
     preflight::{
         Intent, Outcome, PreflightFacts,
@@ -21,7 +21,7 @@ use tokio::{
 use super::{Site, Subject};
 use crate::{
     cache::Cache,
-    files::{Defaults, Job},
+    files::{Defaults, Home, Job},
     outside::Machine,
     unit::Units,
 };
@@ -124,8 +124,11 @@ async fn restarts(bundle: &Arc<Bundle>, cache: &Cache) -> bool {
 }
 
 fn means_the_same(bundle: &Bundle, cache: &Cache, (path, file): (&HomePath, &FileEntry)) -> Seen<bool> {
-    let disk =
-        fs::read(Path::new(&bundle.service.home).join(path.as_str())).map_err(|error| error.to_string())?;
+    let home = Home::open(&bundle.service.home).map_err(|error| crate::chain(&error))?;
+    let Some(content) = home.read(path, FILE_SIZE_MAX).map_err(|error| crate::chain(&error))? else {
+        return Ok(false);
+    };
+    let disk = content.bytes;
     if fleet::ids::Digest::of(&disk) == file.digest {
         return Ok(true);
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use fleet::{
-    bundle::HomePath,
+    bundle::{FILE_SIZE_MAX, HomePath},
     drift::generated::{RECORD, Recorded},
     preflight::facts::{HomeFact, HostFact, Listener, Neighbour, Owner, Seen},
     spec::canonical,
@@ -17,7 +17,7 @@ use fleet::{
 use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 use super::Subject;
-use crate::platform;
+use crate::{files::Home, platform};
 
 /// How many foreign files are named.
 const FOREIGN_MAX: usize = 5;
@@ -39,8 +39,7 @@ pub(super) fn home(subject: &Subject) -> HomeFact {
     let run_user = platform::user(subject.settings.run_user.as_deref()).map(|user| user.owner);
     let foreign = run_user.as_ref().map(|user| foreign(subject, user)).unwrap_or_default();
     HomeFact {
-        version: fs::read_to_string(home.join("bin/version.txt"))
-            .map_err(|error| format!("bin/version.txt: {error}")),
+        version: read_text(home, "bin/version.txt").map_err(|why| format!("bin/version.txt: {why}")),
         script: is_file(&home.join(script.as_str())).map_err(|why| format!("{script}: {why}")),
         owner: platform::owner(home),
         run_user,
@@ -61,7 +60,7 @@ fn foreign(subject: &Subject, user: &Owner) -> Vec<String> {
         return Vec::new();
     }
     let home = subject.home();
-    let record = fs::read_to_string(home.join(RECORD)).unwrap_or_default();
+    let record = read_text(home, RECORD).unwrap_or_default();
     let recorded = Recorded::parse(&record, &subject.settings.config_path);
     let generated = recorded.0.keys().map(HomePath::as_str);
     let foreign = |path: &&str| {
@@ -177,15 +176,23 @@ fn argument(process: &Process, prefix: &str) -> Option<String> {
     process.cmd().iter().find_map(|word| Some(word.to_str()?.strip_prefix(prefix)?.to_owned()))
 }
 
+fn read_text(home: &Path, path: &str) -> Seen<String> {
+    let path = HomePath::parse(path).map_err(|error| error.to_string())?;
+    let read = Home::open(&home.to_string_lossy()).and_then(|home| home.read(&path, FILE_SIZE_MAX));
+    let content = read.map_err(|error| crate::chain(&error))?.ok_or("it is not there")?;
+    String::from_utf8(content.bytes).map_err(|error| error.to_string())
+}
+
 /// `-DportOffset` beats deployment.toml.
 fn offset_of(process: &Process) -> Seen<u16> {
     let unreadable = || "not a number".to_owned();
     if let Some(offset) = argument(process, "-DportOffset=") {
         return offset.parse().map_err(|_| unreadable());
     }
+    // Any user can start a process that names any home.
     let home = argument(process, "-Dcarbon.home=").unwrap_or_default();
-    let config = Path::new(&home).join("repository/conf/deployment.toml");
-    let text = fs::read_to_string(config).map_err(|error| format!("its deployment.toml: {error}"))?;
+    let text = read_text(Path::new(&home), "repository/conf/deployment.toml")
+        .map_err(|why| format!("its deployment.toml: {why}"))?;
     let flat = canonical::flatten(&text).map_err(|_| "its deployment.toml does not parse".to_owned())?;
     flat.get("server.offset")
         .map_or(Ok(0), |offset| offset.trim_matches('"').parse().map_err(|_| unreadable()))

@@ -12,13 +12,14 @@ mod keystore;
 
 use std::{
     collections::BTreeMap,
-    io::{self, Read as _},
+    io,
     net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use fleet::{
-    bundle::{HomePath, ServiceSettings},
+    bundle::{FILE_SIZE_MAX, HomePath, ServiceSettings},
     preflight::{
         Check, Keystore, Needs, PreflightFacts,
         facts::{ClockSkew, ConfigFact, HomeFact, HostFact, KeystoreFact, Seen},
@@ -27,9 +28,15 @@ use fleet::{
     },
 };
 
-use crate::unit::Unit;
+use crate::{
+    files::{Home, read_named},
+    unit::Unit,
+};
 
 pub use checkpoint::Checkpoint;
+
+/// Everything that preflight reads is read within this, or not at all.
+const LOOK_TIME: Duration = Duration::from_secs(30);
 
 /// What is to be judged.
 #[derive(Debug, Clone)]
@@ -92,9 +99,13 @@ impl Subject {
         Path::new(&self.settings.home)
     }
 
-    /// Where the content of a file below home lies now.
-    fn content_of(&self, path: &HomePath) -> PathBuf {
-        self.staged.get(path).cloned().unwrap_or_else(|| self.home().join(path.as_str()))
+    /// The content that a file below home has, or will have; `None` if there is no such file.
+    fn read(&self, path: &HomePath, bytes_max: u64) -> Seen<Option<Vec<u8>>> {
+        if let Some(kept) = self.staged.get(path) {
+            return read_named(kept, bytes_max).map(Some).map_err(|error| error.to_string());
+        }
+        let read = Home::open(&self.settings.home).and_then(|home| home.read(path, bytes_max));
+        Ok(read.map_err(|error| crate::chain(&error))?.map(|content| content.bytes))
     }
 }
 
@@ -107,7 +118,11 @@ pub async fn run(subject: &Subject) -> Vec<Check> {
 /// Looks at everything, and judges nothing.
 pub async fn gather(subject: &Subject) -> PreflightFacts {
     let settings = &subject.settings;
-    let (needs, config) = read_needs(subject);
+    let of_subject = subject.clone();
+    let (needs, config) = match blocking(move || read_needs(&of_subject)).await {
+        Ok(read) => read,
+        Err(why) => (Needs::default(), ConfigFact::Unread(why)),
+    };
     let mut endpoints = needs.endpoints;
     if !subject.site.check_endpoints {
         for endpoint in &mut endpoints {
@@ -136,9 +151,13 @@ async fn look_at_unit(subject: &Subject) -> Option<Seen<UnitFact>> {
 
 fn read_needs(subject: &Subject) -> (Needs, ConfigFact) {
     let path = &subject.settings.config_path;
-    let text = match std::fs::read_to_string(subject.content_of(path)) {
+    let read = subject.read(path, FILE_SIZE_MAX).and_then(|content| {
+        let content = content.ok_or_else(|| "it is not there".to_owned())?;
+        String::from_utf8(content).map_err(|error| error.to_string())
+    });
+    let text = match read {
         Ok(text) => text,
-        Err(error) => return (Needs::default(), ConfigFact::Unread(format!("{path}: {error}"))),
+        Err(why) => return (Needs::default(), ConfigFact::Unread(format!("{path}: {why}"))),
     };
     if let Some(why) = needs::refused(&text) {
         return (Needs::default(), ConfigFact::Refused(format!("{path}, {why}")));
@@ -161,23 +180,37 @@ async fn look_locally(subject: Subject, stores: Vec<Keystore>) -> Local {
         let keystores = keystores.collect();
         (host::home(&subject), host::host(&subject), keystores)
     };
-    tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    match blocking(look).await {
+        Ok(found) => found,
+        Err(why) => {
+            tracing::warn!(why, "Preflight could not look at the home");
+            Local::default()
+        }
+    }
+}
+
+/// Looks on a thread of its own, and no longer than a person would wait: a disk that does not answer must not keep the
+/// node from everything else. The thread is left behind.
+async fn blocking<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Seen<T> {
+    match tokio::time::timeout(LOOK_TIME, tokio::task::spawn_blocking(look)).await {
+        Ok(looked) => looked.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("the disk did not answer within {} s", LOOK_TIME.as_secs())),
+    }
 }
 
 fn open_keystore(subject: &Subject, store: &Keystore) -> KeystoreFact {
-    let path = match HomePath::parse(&store.file) {
-        Ok(path) => subject.content_of(&path),
-        Err(_) => PathBuf::from(&store.file),
+    let read = match HomePath::parse(&store.file) {
+        Ok(path) => subject.read(&path, keystore::SIZE_MAX),
+        Err(_) => match read_named(Path::new(&store.file), keystore::SIZE_MAX) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.to_string()),
+        },
     };
-    let read = || -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        std::fs::File::open(&path)?.take(keystore::SIZE_MAX).read_to_end(&mut content)?;
-        Ok(content)
-    };
-    match read() {
-        Ok(content) => keystore::open(&content, store),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => KeystoreFact::Absent,
-        Err(error) => KeystoreFact::NotChecked(error.to_string()),
+    match read {
+        Ok(Some(content)) => keystore::open(&content, store),
+        Ok(None) => KeystoreFact::Absent,
+        Err(why) => KeystoreFact::NotChecked(why),
     }
 }
 

@@ -189,3 +189,26 @@ async fn a_configuration_that_does_not_parse_is_said() {
     let said = host.said("config").await;
     assert!(said[0].starts_with("skipped config"), "{said:?}");
 }
+
+/// With every file of the home that is read replaced by a pipe that nobody writes to.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_pipe_in_place_of_a_file_is_said_and_not_waited_for() {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    let host = Host::new("[keystore.primary]\nfile_name = \"wso2carbon.jks\"\n");
+    let pipe = |path: &str| {
+        let path = host.dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        drop(fs::remove_file(&path));
+        mkfifoat(CWD, path, Mode::RUSR).unwrap();
+    };
+    pipe("repository/resources/security/wso2carbon.jks");
+    pipe("bin/version.txt");
+    pipe("repository/resources/conf/.metadata/metadata_config.properties");
+    let limit = LOOK_TIME / 3;
+    let said = tokio::time::timeout(limit, host.said("keystore")).await.expect("nothing waits for a pipe");
+    assert!(said.iter().any(|line| line.contains("is not a regular file; it is a pipe")), "{said:?}");
+    pipe("repository/conf/deployment.toml");
+    let said = tokio::time::timeout(limit, host.said("config")).await.expect("nothing waits for a pipe");
+    assert!(said.iter().any(|line| line.contains("is not a regular file; it is a pipe")), "{said:?}");
+}

@@ -9,12 +9,17 @@ use std::{
 
 use fleet::{finding::mask_line, node::LogSign};
 
-use crate::private;
+use crate::{
+    files::{LastPart, open_named},
+    private,
+};
 
 /// Older logs kept.
 const KEPT: u32 = 3;
 /// Read at most so much per look, bytes.
 const LOOK_MAX: u64 = 256 * 1024;
+/// Of which the last lines are shown.
+const TAIL_BYTES: u64 = 8 * 1024;
 /// What a line says when the configuration cannot be used; see LIFECYCLE of the products: config-mapper and launcher.
 const CONFIG_ERRORS: [&str; 7] = [
     "ERROR {org.wso2.config.mapper",
@@ -107,11 +112,11 @@ impl Console {
     /// The last lines, secrets masked, for the reason of a failed start.
     pub fn tail(&self, lines: usize) -> String {
         let text = (|| {
-            let mut file = File::open(&self.path)?;
+            let mut file = open_named(&self.path, LastPart::IsNoLink)?;
             let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(8 * 1024)))?;
+            file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
             let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
+            file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
             io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
         })();
         let text = text.unwrap_or_default();
@@ -156,7 +161,7 @@ impl Follower {
     }
 
     fn read(&mut self) -> io::Result<String> {
-        let mut file = File::open(&self.path)?;
+        let mut file = open_named(&self.path, LastPart::IsNoLink)?;
         let length = file.metadata()?.len();
         if length < self.offset {
             // It was cut.

@@ -1,15 +1,18 @@
 //! What is said to systemd: `org.freedesktop.systemd1`, by the interfaces of its manager, units and services.
 
-use std::{fmt::Write as _, fs, time::Duration};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
 use fleet::preflight::unit::{UnitFact, Variables};
 use futures::StreamExt as _;
 use zbus::{Connection, OwnedObjectPath, connection::Builder, proxy, proxy::CacheProperties};
 
 use super::{Unit, UnitError};
+use crate::files::read_named;
 
 /// For one call and its answer.
 const CALL_TIME: Duration = Duration::from_secs(20);
+/// Of an environment file, bytes.
+const VARIABLES_MAX: u64 = 1024 * 1024;
 const KILL: i32 = 9;
 /// In microseconds this is how systemd says "never".
 const INFINITY: u64 = u64::MAX;
@@ -156,7 +159,8 @@ fn hex(bytes: &[u8]) -> String {
 /// Assignments of an `EnvironmentFile=`, as far as they are on one line. An unreadable file says nothing here, and
 /// keeps the unit from starting unless it may be absent.
 fn variables_of(path: &str) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap_or_default();
+    let text = read_named(Path::new(path), VARIABLES_MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
     lines
         .filter_map(|line| line.split_once('='))
@@ -217,7 +221,7 @@ mod tests {
     fn files_of_variables_are_read_as_far_as_they_are_on_one_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("is.env");
-        fs::write(&path, "# JAVA_HOME=/no\nJAVA_HOME = \"/opt/jdk 21\"\nA='b'\nnothing\n").unwrap();
+        std::fs::write(&path, "# JAVA_HOME=/no\nJAVA_HOME = \"/opt/jdk 21\"\nA='b'\nnothing\n").unwrap();
         assert_eq!(variables_of(path.to_str().unwrap()), ["JAVA_HOME=/opt/jdk 21", "A=b"]);
         assert_eq!(variables_of("/nowhere/is.env"), [""; 0]);
     }

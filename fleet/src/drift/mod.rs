@@ -36,6 +36,11 @@ pub enum Found {
         /// What it did, for people.
         detail: String,
     },
+    /// Something that can be neither read nor replaced is in its place, such as a symlink.
+    Unusable {
+        /// What it is and what to do about it, for people.
+        detail: String,
+    },
     /// Only its permission bits differ.
     Mode {
         /// What it has.
@@ -77,6 +82,7 @@ pub fn judge(file: &FileEntry, found: &Found, owned: &[String]) -> Option<Differ
         }
         Found::Owner { detail } => plain(DriftKind::Owner, detail.clone()),
         Found::Replaced { detail } => plain(DriftKind::ProductOwned, detail.clone()),
+        Found::Unusable { detail } => plain(DriftKind::Edited, detail.clone()),
         Found::Content { texts: None } => plain(DriftKind::Edited, "content differs".to_owned()),
         Found::Content { texts: Some((desired, disk)) } => judge_config(desired, disk, owned),
     }

@@ -119,7 +119,9 @@ fn change(path: &HomePath, found: &Found, bundle: &Bundle) -> Option<String> {
             Found::Mode { mode } => format!("set mode = \"{mode:04o}\" in a [[files]] rule for {path}"),
             Found::Missing => format!("take {path} out of files/ of the fleet directory"),
             Found::Owner { .. } => "change run_user".to_owned(),
-            Found::Replaced { detail } => format!("nothing in a layer does that: {detail}"),
+            Found::Replaced { detail } | Found::Unusable { detail } => {
+                format!("nothing in a layer does that: {detail}")
+            }
             Found::Content { .. } => format!("put its content into files/<group or node>/{path}"),
         };
         return Some(format!("{path}: {kind}, {word}. To make it desired: {how}"));

@@ -14,7 +14,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Facts, Owner, PlaceError};
+use super::{Entry, Facts, LastPart, Owner, PlaceError};
 use crate::step::step;
 
 /// An open home.
@@ -32,6 +32,12 @@ pub struct Place {
     path: HomePath,
 }
 
+/// Without a link at the end, and without waiting for the other end of a pipe.
+const READING: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Home {
@@ -100,6 +106,70 @@ impl Home {
         }
         Ok(Place { dir, name: OsString::from(name), path: path.clone() })
     }
+
+    /// Names in a directory below home, in no order; none if it is not there.
+    ///
+    /// # Errors
+    /// It, or a directory on its way, is a link or no directory; it holds more than `entries_max` names; or the file
+    /// system refuses.
+    pub fn list(&self, path: &HomePath, entries_max: usize) -> Result<Vec<Entry>, PlaceError> {
+        let place = match self.place(path, None) {
+            Ok(place) => place,
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let failed = |error| io_error("list", path.as_str(), error);
+        let dir = match rustix::fs::openat(&place.dir, &place.name, DIRECTORY, Mode::empty()) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(Vec::new()),
+            Err(Errno::LOOP | Errno::NOTDIR) => return Err(place.unsafe_target(OtherKind::BehindLink)),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut entries = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&dir).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name == "." || name == ".." {
+                continue;
+            }
+            if entries.len() == entries_max {
+                return Err(PlaceError::TooMany { path: path.to_string(), entries_max });
+            }
+            let is_dir = match entry.file_type() {
+                FileType::Directory => true,
+                FileType::Unknown => {
+                    let stat = rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+                    stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+                }
+                _ => false,
+            };
+            entries.push(Entry { name, is_dir });
+        }
+        Ok(entries)
+    }
+}
+
+/// What can be read, given how it was found. Only regular files can.
+fn obstacle(stat: &Stat) -> Option<OtherKind> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => None,
+        FileType::Symlink => Some(OtherKind::Symlink),
+        FileType::Directory => Some(OtherKind::Directory),
+        FileType::Fifo
+        | FileType::Socket
+        | FileType::CharacterDevice
+        | FileType::BlockDevice
+        | FileType::Unknown => Some(OtherKind::Special),
+    }
+}
+
+/// See [`super::open_named`].
+pub(super) fn open_without_waiting(path: &Path, last: LastPart) -> io::Result<File> {
+    let flags = match last {
+        LastPart::MayBeLink => READING.difference(OFlags::NOFOLLOW),
+        LastPart::IsNoLink => READING,
+    };
+    Ok(rustix::fs::open(path, flags, Mode::empty()).map(File::from)?)
 }
 
 fn make_dir(dir: &OwnedFd, part: &str, owner: Option<Owner>, path: &HomePath) -> Result<OwnedFd, PlaceError> {
@@ -143,21 +213,36 @@ impl Place {
         step(what).map_err(|source| PlaceError::Io { what, path: self.path.to_string(), source })
     }
 
+    fn unsafe_target(&self, why: OtherKind) -> PlaceError {
+        PlaceError::Unsafe { path: self.path.to_string(), why }
+    }
+
     /// A name beside the target, if it is there.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// It is no regular file, or the file system refuses.
     pub fn open_aside(&self, name: &OsStr) -> Result<Option<File>, PlaceError> {
         match self.open_name(name) {
-            Ok(file) => Ok(Some(file)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(error) => Err(self.error("read what lies beside", error)),
+            Ok((file, _)) => Ok(Some(file)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
-    fn open_name(&self, name: &OsStr) -> Result<File, Errno> {
-        let flags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
-        rustix::fs::openat(&self.dir, name, flags, Mode::empty()).map(File::from)
+    fn open_name(&self, name: &OsStr) -> Result<(File, Facts), PlaceError> {
+        let fd = match rustix::fs::openat(&self.dir, name, READING, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::LOOP) => return Err(self.unsafe_target(OtherKind::Symlink)),
+            // A socket, or a device without a driver.
+            Err(Errno::NXIO) => return Err(self.unsafe_target(OtherKind::Special)),
+            Err(error) => return Err(self.error("read", error)),
+        };
+        // Only now is it known what was opened: the name may have been given to something else since the last look.
+        let stat = rustix::fs::fstat(&fd).map_err(|error| self.error("look at", error))?;
+        match obstacle(&stat) {
+            None => Ok((File::from(fd), facts(&stat))),
+            Some(why) => Err(self.unsafe_target(why)),
+        }
     }
 
     /// A hidden name in the same directory, for `purpose`.
@@ -170,21 +255,17 @@ impl Place {
     /// # Errors
     /// It is something else, or the file system refuses.
     pub fn facts(&self) -> Result<Option<Facts>, PlaceError> {
-        let unsafe_target = |why| PlaceError::Unsafe { path: self.path.to_string(), why };
         let stat = match rustix::fs::statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(Errno::NOENT) => return Ok(None),
             Err(error) => return Err(self.error("look at", error)),
         };
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => {}
-            FileType::Symlink => return Err(unsafe_target(OtherKind::Symlink)),
-            FileType::Directory => return Err(unsafe_target(OtherKind::Directory)),
-            _ => return Err(unsafe_target(OtherKind::Special)),
+        if let Some(why) = obstacle(&stat) {
+            return Err(self.unsafe_target(why));
         }
         let dir = rustix::fs::fstat(&self.dir).map_err(|error| self.error("look at", error))?;
         if dir.st_dev != stat.st_dev || self.is_mount_root() {
-            return Err(unsafe_target(OtherKind::Mount));
+            return Err(self.unsafe_target(OtherKind::Mount));
         }
         Ok(Some(facts(&stat)))
     }
@@ -205,12 +286,12 @@ impl Place {
         false
     }
 
-    /// Opens the target for reading.
+    /// Opens the target for reading, and says what it opened.
     ///
     /// # Errors
-    /// Whatever the file system says; a symlink is not followed.
-    pub fn open(&self) -> Result<File, PlaceError> {
-        self.open_name(&self.name).map_err(|error| self.error("read", error))
+    /// It is no regular file, or the file system refuses.
+    pub(super) fn open(&self) -> Result<(File, Facts), PlaceError> {
+        self.open_name(&self.name)
     }
 
     /// Removes a name beside the target; no error if it is not there.

@@ -11,7 +11,7 @@ use std::{
 
 use fleet::{bundle::HomePath, host::OtherKind};
 
-use super::{Facts, Owner, PlaceError};
+use super::{Entry, Facts, LastPart, Owner, PlaceError};
 
 /// A scanner or a backup program holds a file for a moment; whoever holds it longer is reported.
 const SHARING_TIME: Duration = Duration::from_secs(5);
@@ -98,6 +98,43 @@ impl Home {
         }
         Ok(Place { dir, name: OsString::from(name), path: path.clone() })
     }
+
+    /// Names in a directory below home, in no order; none if it is not there.
+    ///
+    /// # Errors
+    /// It, or a directory on its way, is a link or no directory; it holds more than `entries_max` names; or the file
+    /// system refuses.
+    pub fn list(&self, path: &HomePath, entries_max: usize) -> Result<Vec<Entry>, PlaceError> {
+        let place = match self.place(path, None) {
+            Ok(place) => place,
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let failed = |source| PlaceError::Io { what: "list", path: path.to_string(), source };
+        match fs::symlink_metadata(place.target()) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                return Err(PlaceError::Unsafe { path: path.to_string(), why: OtherKind::BehindLink });
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        }
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(place.target()).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entries.len() == entries_max {
+                return Err(PlaceError::TooMany { path: path.to_string(), entries_max });
+            }
+            let name = entry.file_name().to_string_lossy().into_owned();
+            entries.push(Entry { name, is_dir: entry.file_type().is_ok_and(|kind| kind.is_dir()) });
+        }
+        Ok(entries)
+    }
+}
+
+/// See [`super::open_named`]. There are no pipes among files here.
+pub(super) fn open_without_waiting(path: &Path, _last: LastPart) -> io::Result<File> {
+    File::open(path)
 }
 
 impl Place {
@@ -126,7 +163,7 @@ impl Place {
     pub fn facts(&self) -> Result<Option<Facts>, PlaceError> {
         match fs::symlink_metadata(self.target()) {
             Ok(metadata) if metadata.is_file() => Ok(Some(facts(&metadata))),
-            Ok(_) => Err(PlaceError::Unsafe { path: self.path.to_string(), why: OtherKind::Special }),
+            Ok(metadata) => Err(self.unsafe_target(&metadata)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(self.error("look at", error)),
         }
@@ -144,12 +181,28 @@ impl Place {
         }
     }
 
-    /// Opens the target for reading.
+    /// Opens the target for reading, and says what it opened.
     ///
     /// # Errors
-    /// Whatever the file system says.
-    pub fn open(&self) -> Result<File, PlaceError> {
-        File::open(self.target()).map_err(|error| self.error("read", error))
+    /// It is no regular file, or the file system refuses.
+    pub(super) fn open(&self) -> Result<(File, Facts), PlaceError> {
+        let failed = |error| self.error("read", error);
+        let named = fs::symlink_metadata(self.target()).map_err(failed)?;
+        if !named.is_file() {
+            return Err(self.unsafe_target(&named));
+        }
+        let file = File::open(self.target()).map_err(failed)?;
+        let opened = file.metadata().map_err(failed)?;
+        Ok((file, facts(&opened)))
+    }
+
+    fn unsafe_target(&self, metadata: &Metadata) -> PlaceError {
+        let why = match metadata.file_type() {
+            kind if kind.is_symlink() => OtherKind::Symlink,
+            kind if kind.is_dir() => OtherKind::Directory,
+            _ => OtherKind::Special,
+        };
+        PlaceError::Unsafe { path: self.path.to_string(), why }
     }
 
     /// Removes a name beside the target; no error if it is not there.
