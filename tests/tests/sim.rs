@@ -59,6 +59,26 @@ fn a_seed_means_the_same_run_for_ever() {
 }
 
 #[test]
+fn an_upgrade_of_all_agents_does_not_disturb_a_rollout() {
+    for seed in 0..20 {
+        let ended = sim::upgrade_all_agents(seed);
+        assert_eq!((ended.word.as_str(), ended.launches), ("done", ended.nodes), "seed {seed}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_node_that_vanishes_for_good_in_a_soak_ends_the_rollout() {
+    for seed in 0..20 {
+        let ended = sim::vanish_in_a_soak(seed);
+        let word = ended.word.split(' ').next().unwrap_or_default();
+        assert!(["failed", "rolled-back"].contains(&word), "seed {seed}: {ended:?}");
+        // What it waits for silence, on the way there and on the way back, and the restarts themselves.
+        let most = 2 * ended.progress_deadline + std::time::Duration::from_secs(1800);
+        assert!(ended.wall <= most, "seed {seed}: {ended:?}");
+    }
+}
+
+#[test]
 fn every_planted_bug_is_found() {
     for bug in Bug::ALL {
         let found = (0..3000).find_map(|seed| sim::run(seed, Some(bug)).violation.map(|what| (seed, what)));

@@ -38,11 +38,13 @@ pub enum Bug {
     HookFailureIsUnseen,
     /// An agent that starts again has forgotten that it took its server out of service.
     OwedIsForgotten,
+    /// A node that nobody can judge yet is taken for failed.
+    UnknownIsFailed,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 17] = [
+    pub const ALL: [Bug; 18] = [
         Bug::NoCompareAndSwap,
         Bug::SendBeforeCommit,
         Bug::AckBeforeSync,
@@ -60,5 +62,6 @@ impl Bug {
         Bug::LostAnswerPasses,
         Bug::HookFailureIsUnseen,
         Bug::OwedIsForgotten,
+        Bug::UnknownIsFailed,
     ];
 }

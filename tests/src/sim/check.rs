@@ -1,6 +1,8 @@
 //! The guarantees, checked against what is true rather than against what anybody says. Numbers are those of the
 //! design.
 
+use std::time::Duration;
+
 use fleet::{
     bundle::Applied,
     ids::Generation,
@@ -165,6 +167,28 @@ impl Sim {
                 if step.restarts {
                     self.check_known_down(index);
                 }
+            }
+        }
+    }
+
+    /// A node that was ready fails only if its server stopped serving, or if nobody could tell for as long as is allowed.
+    pub(super) fn check_failed_in_soak(&mut self, rollout: &Rollout) {
+        let Some(current) = self.coordinator.store.rollout.as_ref().filter(|it| it.id == rollout.id) else {
+            return;
+        };
+        for (name, step) in &rollout.steps {
+            let StepState::Failed { why, .. } = &step.state else { continue };
+            let Some(before) = current.steps.get(name) else { continue };
+            let StepState::Ready { at, .. } = before.state else { continue };
+            let Some(host) = self.hosts.iter().find(|host| host.name == *name) else { continue };
+            let ready = u64::try_from(at.0).unwrap_or(0);
+            let served = host.served_since().is_some_and(|since| since <= ready);
+            let group = &current.groups[&before.group];
+            let blind =
+                group.blind.spent + group.blind.since.map_or(Duration::ZERO, |it| self.wall().since(it));
+            if served && host.lies_until < ready && blind <= group.policy.progress_deadline {
+                let text = format!("{name} served all the time while its wave soaked, and is failed: {why}");
+                return self.broken(&text);
             }
         }
     }

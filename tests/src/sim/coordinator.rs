@@ -96,6 +96,10 @@ fn misread(bug: Bug, record: &Record) -> Option<Observed> {
         Bug::StartingCountsAsHealthy if report.service == ServiceState::Starting => {
             (report.service, report.health) = (ServiceState::Running, Verdict::Healthy);
         }
+        Bug::UnknownIsFailed => match &report.health {
+            Verdict::Unknown(why) => report.health = Verdict::Unhealthy(why.clone()),
+            Verdict::Healthy | Verdict::Unhealthy(_) => return None,
+        },
         Bug::NumbersFromOldStore => {
             report.desired = record.desired;
             if let (Some(attempt), Some(desired)) = (&mut report.attempted, record.desired) {
@@ -197,6 +201,7 @@ impl Sim {
             }
         }
         self.check_commit(&steps, &rollout);
+        self.check_failed_in_soak(&rollout);
         let rolled_back = matches!(rollout.phase, Phase::RolledBack { .. });
         self.coordinator.store.rollout = Some(rollout);
         self.coordinator.store.version += 1;
@@ -218,6 +223,7 @@ impl Sim {
                 self.assign(index);
             }
         }
+        self.spring_ambush();
         self.check_frozen();
         if rolled_back && self.bug == Some(Bug::RollbackIsUndone) {
             self.give_newest_again();

@@ -9,7 +9,7 @@ use fleet::{
     rollout::{Abort, GroupGoal, OnFailure, Promotion, RolloutPolicy, Share, Target},
 };
 
-use super::{Bug, Entry, Nature, Sim, coordinator::Record, host::Host};
+use super::{Bug, Entry, Nature, Sim, coordinator::Record, host::Host, soaks::Ambush};
 
 const MINUTE: u64 = 60_000;
 
@@ -100,7 +100,7 @@ impl Sim {
         self.outcome.faults += 1;
         let (index, until) =
             (self.chance.index(self.hosts.len()), self.now + self.chance.range(2000, 90_000));
-        match self.chance.range(0, 9) {
+        match self.chance.range(0, 12) {
             0 => self.cut(index, until),
             1 => {
                 // A whole site.
@@ -132,6 +132,9 @@ impl Sim {
                 self.trace(|| format!("coordinator: its store is slow until {:.3}s", until as f64 / 1000.0));
                 self.coordinator.slow_until = until;
             }
+            10 => self.ambushes.push(Ambush::Restart),
+            11 => self.ambushes.push(Ambush::Vanish),
+            12 => self.restart_all_agents(),
             _ => {}
         }
         if self.bug == Some(Bug::NumbersFromOldStore) {
@@ -151,7 +154,7 @@ impl Sim {
         }
     }
 
-    fn cut(&mut self, index: usize, until: u64) {
+    pub(super) fn cut(&mut self, index: usize, until: u64) {
         self.trace(|| format!("host {index}: cut off until {:.3}s", until as f64 / 1000.0));
         let host = &mut self.hosts[index];
         host.cut_until = until;
@@ -234,6 +237,7 @@ impl Sim {
         self.trace(|| "all faults end".to_owned());
         self.healed = Some(self.now);
         self.coordinator.slow_until = 0;
+        self.ambushes.clear();
         if !self.coordinator.up {
             self.coordinator_starts();
         }

@@ -144,6 +144,11 @@ impl Host {
             && self.process.as_ref().and_then(|process| process.ready_at).is_some_and(|ready| ready <= now)
     }
 
+    /// Since when its server has been serving without a break; `None`: it does not.
+    pub(super) fn served_since(&self) -> Option<u64> {
+        self.process.as_ref().filter(|_| self.powered).and_then(|process| process.ready_at)
+    }
+
     /// Its own agent has called it healthy for so long that everybody knows, were a session dead meanwhile. A server
     /// that its agent calls unhealthy is down, whatever it could do in truth.
     pub(super) fn known_healthy(&self, now: u64) -> bool {
@@ -358,11 +363,7 @@ impl Sim {
                     Event::Scanned { target, looked: BTreeSet::new(), found: BTreeMap::new() },
                 );
             }
-            Action::Look { .. } => {
-                let found = self.hosts[index].process.iter().map(|process| process.identity.clone());
-                let found = if self.bug == Some(Bug::NoAdoption) { Vec::new() } else { found.collect() };
-                self.later(index, (1, 50), Event::Found(found));
-            }
+            Action::Look { .. } => self.look(index),
             Action::Launch(bundle) => self.launch(index, &bundle),
             Action::Stop(process) => {
                 self.check_stop(index, &process);
@@ -387,6 +388,18 @@ impl Sim {
             | Action::Dump(_)
             | Action::Measure { .. } => {}
         }
+    }
+
+    fn look(&mut self, index: usize) {
+        let (now, delay) = (self.now, self.chance.range(1, 50));
+        let process = &mut self.hosts[index].process;
+        if let Some(process) = process {
+            // The end of a server that was found is heard of after the finding: one task waits for both.
+            process.heard_at = process.heard_at.max(now + delay);
+        }
+        let found = process.iter().map(|process| process.identity.clone());
+        let found = if self.bug == Some(Bug::NoAdoption) { Vec::new() } else { found.collect() };
+        self.later(index, (delay, delay), Event::Found(found));
     }
 
     fn probe(&mut self, index: usize, probes: Vec<Probe>, process: &ProcessIdentity) {

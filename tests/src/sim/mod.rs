@@ -15,6 +15,7 @@ mod faults;
 mod host;
 mod members;
 mod pace;
+mod soaks;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,6 +41,8 @@ use fleet::{
 };
 use host::Host;
 pub use pace::{Pace, pace};
+use soaks::Ambush;
+pub use soaks::{upgrade_all_agents, vanish_in_a_soak};
 
 /// The store that all agents obey.
 pub(crate) const EPOCH: FleetEpoch = FleetEpoch([7; 16]);
@@ -143,6 +146,8 @@ pub struct Sim {
     /// The most that may be down for steps: in each group, and in the fleet if that is limited.
     budgets: Vec<usize>,
     fleet_budget: Option<usize>,
+    /// Faults that wait for a wave to soak.
+    ambushes: Vec<Ambush>,
     /// Nodes come and go.
     churns: bool,
     library: Library,
@@ -238,6 +243,7 @@ impl Sim {
             fleet: FleetPolicy::default(),
             budgets: Vec::new(),
             fleet_budget: None,
+            ambushes: Vec::new(),
             churns: false,
             library: Library::default(),
             versions: 0,

@@ -69,7 +69,7 @@ pub fn pace(seed: u64, nodes: u64, unavailable: u8, (min_healthy_time, soak): (D
 }
 
 impl Sim {
-    fn found_large(&mut self, nodes: u64, policy: &RolloutPolicy) {
+    pub(super) fn found_large(&mut self, nodes: u64, policy: &RolloutPolicy) {
         let group = |name: &str| GroupName::parse(name).expect("a fixed name");
         for (index, (name, percent, is_identity_server)) in GROUPS.into_iter().enumerate() {
             let after: BTreeSet<_> = GROUPS.iter().take(index).map(|(before, ..)| group(before)).collect();
@@ -101,7 +101,7 @@ impl Sim {
         self.run_until(|sim| (0..sim.hosts.len()).all(|index| sim.coordinator.connected(index)));
     }
 
-    fn roll_out(&mut self) {
+    pub(super) fn roll_out(&mut self) {
         self.versions += 1;
         let version = self.versions;
         let target = self.library.add(version, (version, version), Nature::Good);
