@@ -1,7 +1,7 @@
 //! Views as text for people. Pure: no stream, no clock; every function returns what to print.
 
 use crate::{
-    text::{Cell, Style, Table, Tone, ago, count, cut, local},
+    text::{Cell, Style, Table, Tone, ago, count, local, wrap},
     view::{Answer, Event, Finding, JoinToken, Lint, SecretName, When},
 };
 
@@ -97,19 +97,29 @@ pub fn findings_summary(findings: &[Finding]) -> String {
     parts.join(", ")
 }
 
-/// One event on one line.
+/// One event: on one line if there is room, else with its text wrapped below.
 pub fn event(event: &Event, style: Style) -> String {
     let node = event.node.as_deref().unwrap_or("-");
     let mut text = event.text.clone();
     if let Some(actor) = &event.actor {
         text.push_str(&format!(" (by {actor})"));
     }
-    let used = 21 + 14 + 20;
-    let text =
-        style.width.map_or_else(|| text.clone(), |width| cut(&text, width.saturating_sub(used).max(30)));
+    let head = format!("{}  {node:<12}  {:<18}", local(event.at), event.kind);
+    let width = style.width.unwrap_or(usize::MAX);
     let time = style.paint(Tone::Faint, &local(event.at));
-    format!("{time}  {node:<12}  {:<18}  {text}\n", event.kind)
+    let head_painted = format!("{time}  {node:<12}  {:<18}", event.kind);
+    if head.chars().count() + 2 + text.chars().count() <= width {
+        return format!("{head_painted}  {text}\n");
+    }
+    // Where one line has no room for it, the text stands whole below.
+    let indent = " ".repeat(EVENT_INDENT);
+    let lines = wrap(&text, width.saturating_sub(EVENT_INDENT));
+    let lines: String = lines.iter().map(|line| format!("{indent}{line}\n")).collect();
+    format!("{}\n{lines}", head_painted.trim_end())
 }
+
+/// How far the text of an event that has lines of its own is moved to the right.
+const EVENT_INDENT: usize = 4;
 
 /// What an act on a node led to.
 pub fn answer(answer: &Answer) -> String {

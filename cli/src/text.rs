@@ -95,22 +95,38 @@ impl Cell {
 /// A field longer than this does not widen its column; only its own row gets out of line.
 const ALIGNED_MAX: usize = 56;
 
-/// Rows under a heading. Columns are as wide as their widest field of up to 56 characters; the last one is cut at the
-/// terminal's edge.
+/// Whether a column stays where the terminal has no room for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Always.
+    Always,
+    /// It goes where there is no room; the highest number goes first.
+    UnlessNarrow(u8),
+}
+
+/// Rows under a heading. Columns are as wide as their widest field of up to 56 characters. Where a terminal has no room
+/// for all columns, those that matter least go; the last field of a row is wrapped between words, never cut.
 pub struct Table {
     indent: usize,
+    keep: Vec<Keep>,
     rows: Vec<Vec<Cell>>,
 }
 
 impl Table {
     /// A table with a heading.
     pub fn headed<const N: usize>(titles: [&str; N]) -> Self {
-        Self { indent: 0, rows: vec![titles.map(|title| Cell::toned(Tone::Faint, title)).into()] }
+        Self::fitted(titles.map(|title| (title, Keep::Always)))
+    }
+
+    /// A table with a heading, some of whose columns may go.
+    pub fn fitted<const N: usize>(columns: [(&str, Keep); N]) -> Self {
+        let titles = columns.map(|(title, _)| Cell::toned(Tone::Faint, title));
+        Self { indent: 0, keep: columns.map(|(_, keep)| keep).into(), rows: vec![titles.into()] }
     }
 
     /// A table without one, moved to the right.
     pub fn indented(indent: usize) -> Self {
-        Self { indent, rows: Vec::new() }
+        Self { indent, keep: Vec::new(), rows: Vec::new() }
     }
 
     /// One more row.
@@ -118,12 +134,44 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// The table as text, ending with a newline unless it is empty. The last cell of a row is cut where the terminal ends.
+    /// The table as text, ending with a newline unless it is empty.
     pub fn render(&self, style: Style) -> String {
-        self.lay_out(style, |line, (used, _), cell| {
-            let room = style.width.map_or(usize::MAX, |width| width.saturating_sub(used).max(10));
-            line.push_str(&style.paint(cell.tone, &cut(&cell.text, room)));
+        let fitting = style.width.and_then(|width| self.narrowed(width));
+        fitting.as_ref().unwrap_or(self).lay_out(style, |line, (used, _), cell| {
+            let width = style.width.unwrap_or(usize::MAX);
+            let mut parts = wrap(&cell.text, width.saturating_sub(used).max(WRAP_MIN)).into_iter();
+            line.push_str(&style.paint(cell.tone, &parts.next().unwrap_or_default()));
+            for part in parts {
+                line.push_str(&format!("\n{}{}", " ".repeat(used), style.paint(cell.tone, &part)));
+            }
         })
+    }
+
+    /// The same without the columns for which there is no room; `None` if all have room.
+    fn narrowed(&self, width: usize) -> Option<Self> {
+        let mut narrow = Self { indent: self.indent, keep: self.keep.clone(), rows: self.rows.clone() };
+        while width < narrow.whole_width() {
+            let rank = |keep: &Keep| match keep {
+                Keep::Always => 0,
+                Keep::UnlessNarrow(rank) => *rank,
+            };
+            let column = (0..narrow.keep.len()).max_by_key(|column| rank(&narrow.keep[*column]))?;
+            if narrow.keep[column] == Keep::Always {
+                break;
+            }
+            narrow.keep.remove(column);
+            narrow.rows.iter_mut().filter(|row| column < row.len()).for_each(|row| drop(row.remove(column)));
+        }
+        (narrow.keep.len() < self.keep.len()).then_some(narrow)
+    }
+
+    fn whole_width(&self) -> usize {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let longest = |column: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
+        };
+        self.indent + (0..columns).map(longest).sum::<usize>() + 2 * columns.saturating_sub(1)
     }
 
     /// The same, and nothing is cut: a last cell for which there is no room moves closer, or to a line of its own.
@@ -178,7 +226,7 @@ impl Table {
     }
 }
 
-/// At most `room` characters, with a sign where something is missing.
+/// At most `room` characters, with a sign where something is missing. For lines of files, which wrapping would change.
 pub fn cut(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_owned();
@@ -186,6 +234,27 @@ pub fn cut(text: &str, room: usize) -> String {
     let mut short: String = text.chars().take(room.saturating_sub(1)).collect();
     short.push('…');
     short
+}
+
+/// A wrapped part is not narrower than this, whatever the terminal.
+const WRAP_MIN: usize = 24;
+
+/// The text in lines of at most `room` characters, broken between words only: a longer word has a line of its own.
+pub fn wrap(text: &str, room: usize) -> Vec<String> {
+    if text.chars().count() <= room {
+        return vec![text.to_owned()];
+    }
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// How long ago, as people say it; whole units only, so that columns stay quiet.
@@ -287,8 +356,43 @@ mod tests {
             table.render(PLAIN),
             "NODE       STATE     WHY\nis-1       ready\ngateway-1  updating  restarting since 3s\n"
         );
-        let narrow = Style { colour: false, width: Some(35) };
-        assert!(table.render(narrow).contains("updating  restarting si…\n"), "{}", table.render(narrow));
+        let narrow = Style { colour: false, width: Some(46) };
+        table.row([
+            Cell::plain("is-2"),
+            Cell::state("failed"),
+            Cell::plain("no JDK in the range of this product"),
+        ]);
+        assert!(
+            table.render(narrow).ends_with(
+                "is-2       failed    no JDK in the range of\n                     this product\n"
+            ),
+            "{}",
+            table.render(narrow)
+        );
+    }
+
+    #[test]
+    fn columns_that_matter_least_go_first_and_only_where_there_is_no_room() {
+        let mut table = Table::fitted([
+            ("NODE", Keep::Always),
+            ("GROUP", Keep::UnlessNarrow(1)),
+            ("HEALTH", Keep::UnlessNarrow(2)),
+            ("SEEN", Keep::Always),
+        ]);
+        let cells = ["gateway-1", "gateway", "healthy", "now"];
+        table.row(cells.map(Cell::plain));
+        let at = |width| table.render(Style { colour: false, width: Some(width) });
+        let all = "NODE       GROUP    HEALTH   SEEN\ngateway-1  gateway  healthy  now\n";
+        assert_eq!(at(33), all);
+        assert_eq!(at(32), "NODE       GROUP    SEEN\ngateway-1  gateway  now\n");
+        assert_eq!(at(20), "NODE       SEEN\ngateway-1  now\n");
+        assert_eq!(table.render(PLAIN), all, "a pipe has room for everything");
+    }
+
+    #[test]
+    fn a_word_is_never_broken() {
+        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrap("a repository/conf/deployment.toml", 10), ["a", "repository/conf/deployment.toml"]);
     }
 
     #[test]

@@ -274,9 +274,42 @@ pub struct Status {
     pub revision: u64,
     pub at: When,
     pub coordinator_version: String,
+    /// The newest revision repeats the content of this one; `null`: it has its own.
+    pub content_of: Option<u64>,
+    /// An agent has accepted what the store does not know: the store was restored from an older copy.
+    pub store_older: bool,
     pub nodes: Vec<Node>,
     /// Unfinished ones, and the newest finished one.
     pub rollouts: Vec<Rollout>,
+}
+
+/// Whether a node is on the newest revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// What the newest revision wants of it is in force.
+    OnNewest,
+    /// A rollout is about to change it, or is changing it.
+    UnderWay,
+    /// Something else is in force, and nobody is changing that.
+    Behind,
+    /// Its agent never said what is in force.
+    NotReported,
+    /// Its agent has accepted what the store does not know.
+    StoreOlder,
+}
+
+impl Standing {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Standing::OnNewest => "on the newest revision",
+            Standing::UnderWay => "changing",
+            Standing::Behind => "behind",
+            Standing::NotReported => "not reported",
+            Standing::StoreOlder => "ahead of the store",
+        }
+    }
 }
 
 /// One node: what is wanted, what was tried, what is on disk, what runs.
@@ -293,6 +326,12 @@ pub struct Node {
     pub connected: bool,
     pub last_seen: When,
     pub desired_revision: u64,
+    /// The revision whose content is on the node's disk; `null` if that is not known.
+    pub revision_in_force: Option<u64>,
+    /// `null` for a node that the newest revision does not name.
+    pub standing: Option<Standing>,
+    /// Why it is not on the newest revision; empty if it is.
+    pub standing_why: String,
     pub desired: Option<Generation>,
     /// The agent's last report; `null` if there never was one.
     pub report: Option<Report>,

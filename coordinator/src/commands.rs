@@ -7,6 +7,7 @@ use fleet::{
     bundle::{HomePath, RunState},
     ids::{NodeName, RolloutId},
     node::Command,
+    reason::Reason,
     rollout::{Abort, ControlError, Rollout, RolloutRules, WaitReason, may_take_down},
     time::Timestamp,
 };
@@ -98,9 +99,10 @@ fn beyond_budget(snapshot: &Snapshot, node: &NodeName) -> Option<String> {
     let reason = may_take_down(rules, under_way, &snapshot.view(), node).err()?;
     let WaitReason::Budget { down, .. } = &reason else { return Some(reason.to_string()) };
     let Some(other) = down.iter().find(|other| *other != node) else { return Some(reason.to_string()) };
-    let (state, why) = snapshot.state(other);
-    let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-    Some(format!("{reason}; {other} is {state}{why}"))
+    let state = snapshot.state(other);
+    let why = state.why();
+    let why = if why.is_empty() { why } else { format!(" ({why})") };
+    Some(format!("{reason}; {other} is {}{why}", state.as_str()))
 }
 
 impl Coordinator {
@@ -124,7 +126,7 @@ impl Coordinator {
             )));
         }
         let insisted = if insist { ", whatever else is down" } else { "" };
-        let text = format!("{actor} restarts {node}{insisted}: {why}");
+        let text = format!("{actor} restarts {node}{insisted}{}", Reason(why));
         let sent = self.live.command(node, Command::Restart { why: why.to_owned() });
         drop(taking_down);
         let event = Draft::new((self.clock)(), "node-restart", text).of_node(node).by(actor);
@@ -204,7 +206,7 @@ impl Coordinator {
             record.run = run;
             let commit = Transaction::default().replace(Key::node(node), entry.version, record.encode());
             let insisted = if insist { ", whatever else is down" } else { "" };
-            let text = format!("{actor} wants {node} to {word}{insisted}: {why}");
+            let text = format!("{actor} wants {node} to {word}{insisted}{}", Reason(why));
             let event = Draft::new((self.clock)(), "node-run", text).of_node(node).by(actor);
             match self.events.append(vec![event], commit).await {
                 Ok(_) => {
@@ -285,7 +287,7 @@ impl Coordinator {
             let next = controlled(&record.rollout, control, why, now)?;
             let record = RolloutRecord { rollout: next, ..record };
             let commit = Transaction::default().replace(Key::rollout(id), entry.version, record.encode());
-            let text = format!("{actor}: {} rollout {id}: {why}", control.as_str());
+            let text = format!("{actor}: {} rollout {id}{}", control.as_str(), Reason(why));
             let event = Draft::new(now, "rollout-control", text).by(actor).with("rollout", &id);
             let event = event.with("action", &control.as_str());
             match self.events.append(vec![event], commit).await {

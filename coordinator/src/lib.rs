@@ -16,6 +16,7 @@ mod garbage;
 mod gates;
 mod hosts;
 pub mod identity;
+mod in_force;
 pub mod listener;
 mod outlook;
 mod packs;

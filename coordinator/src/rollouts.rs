@@ -6,7 +6,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use fleet::rollout::{Phase, Plan, Rollout, Step, StepKind, StepState, plan};
+use fleet::{
+    ids::{Digest, Revision},
+    reason::Reason,
+    rollout::{Phase, Plan, Rollout, Step, StepKind, StepState, plan},
+};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -165,11 +169,22 @@ fn commit_of(
         let version = known.map_or(0, |known| known.version);
         let mut node = known.map_or_else(|| NodeRecord::new(step.node.clone()), |known| known.record.clone());
         let target = snapshot.wanted(&step.node)?.with(&step.target);
-        let (generation, revision, why) = (step.generation, next.revision, step.why.clone());
-        node.assign(Assigned { generation, revision, target, why });
+        let revision = match step.kind {
+            StepKind::Update => next.revision,
+            // What it returns to is the content of an older revision, and is called so.
+            StepKind::RollBack => revision_of(snapshot, &node, &step.target.bundle).unwrap_or(next.revision),
+        };
+        node.assign(Assigned { generation: step.generation, revision, target, why: step.why.clone() });
         commit = commit.replace(Key::node(&step.node), version, node.encode());
     }
     Some(commit)
+}
+
+/// The revision that a bundle came to a node with.
+fn revision_of(snapshot: &Snapshot, node: &NodeRecord, bundle: &Digest) -> Option<Revision> {
+    let good = snapshot.seen.get(&node.name).and_then(|seen| seen.last_good.as_ref());
+    let known = node.desired.iter().chain(&node.history).chain(good);
+    known.into_iter().find(|assigned| assigned.target.bundle == *bundle).map(|assigned| assigned.revision)
 }
 
 /// One event for each thing that people ask about.
@@ -188,10 +203,9 @@ fn tell(before: &Rollout, after: &Rollout, now: fleet::time::Timestamp) -> Vec<D
                     format!("{name} returns to its last good bundle as generation {}", flight.generation)
                 }
             },
-            (state, _) => match state.why() {
-                Some(why) => format!("{name} is {}: {why}", state.as_str()),
-                None => format!("{name} is {}", state.as_str()),
-            },
+            (state, _) => {
+                format!("{name} is {}{}", state.as_str(), Reason(state.why().unwrap_or_default()))
+            }
         };
         let event = Draft::new(now, "step", text).of_node(name).with("state", &step.state.as_str());
         events.push(event.with("rollout", &after.id));
@@ -199,10 +213,8 @@ fn tell(before: &Rollout, after: &Rollout, now: fleet::time::Timestamp) -> Vec<D
     // The rollout's own change comes last and is never the one that is left out.
     events.truncate(APPEND_MAX / 2 - 1);
     if before.phase != after.phase {
-        let text = match after.why() {
-            Some(why) => format!("rollout {} is {}: {why}", after.id, after.phase.as_str()),
-            None => format!("rollout {} is {}", after.id, after.phase.as_str()),
-        };
+        let why = Reason(after.why().unwrap_or_default());
+        let text = format!("rollout {} is {}{why}", after.id, after.phase.as_str());
         events.push(
             Draft::new(now, "rollout", text).with("rollout", &after.id).with("state", &after.phase.as_str()),
         );

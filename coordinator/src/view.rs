@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
     bundle::RunState,
-    ids::{NodeName, RolloutId},
+    ids::{FleetEpoch, Generation, NodeName, Revision, RolloutId},
     observed::{Observed, ServiceState, Verdict},
-    rollout::{FleetView, NodeView, RunWish},
+    reason::Reason,
+    rollout::{FleetView, NodeView, Position, RunWish, Standing, standing},
 };
 
 use crate::{
@@ -60,6 +61,10 @@ impl Coordinator {
     /// # Errors
     /// The store failed or holds a record that cannot be read.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
+        // What agents say is read before what they are told: else one that obeys in between seems to know more than the
+        // store.
+        let live = self.live.snapshot();
+        let seen = self.store.range(Range::first(Key::SEEN, usize::MAX)).await?;
         let meta = self.store.get(&Key::meta()).await?;
         let meta = meta.ok_or_else(|| StoreError::missing("read its identity"))?;
         let meta = Versioned::<Meta>::read(&meta)?;
@@ -67,7 +72,6 @@ impl Coordinator {
         let rollouts = rollouts.iter().map(Versioned::read).collect::<Result<_, _>>()?;
         let revision = self.store.get(&Key::revision(meta.record.newest_revision)).await?;
         let nodes = self.store.range(Range::first(Key::NODES, usize::MAX)).await?;
-        let seen = self.store.range(Range::first(Key::SEEN, usize::MAX)).await?;
         let by_name = |entry: &Entry| {
             let node = Versioned::<NodeRecord>::read(entry)?;
             Ok::<_, StoreError>((node.record.name.clone(), node))
@@ -82,7 +86,7 @@ impl Coordinator {
             revision: revision.as_ref().map(RevisionRecord::read).transpose()?,
             nodes: nodes.iter().map(by_name).collect::<Result<_, _>>()?,
             seen: seen.iter().map(seen_by_name).collect::<Result<_, _>>()?,
-            live: self.live.snapshot(),
+            live,
             rollouts,
         })
     }
@@ -150,49 +154,164 @@ impl Snapshot {
         self.rollouts.iter().find(|rollout| rollout.record.rollout.id == id)
     }
 
+    /// A node of the newest revision, as [`standing`] asks for it.
+    pub fn position<'a>(&'a self, node: &'a NodeName) -> Option<Position<'a>> {
+        let newest = self.revision.as_ref()?;
+        let wanted = newest.nodes.get(node)?.bundle;
+        let record = self.nodes.get(node).map(|node| &node.record);
+        let rollouts = self.rollouts.iter().map(|rollout| &rollout.record.rollout);
+        Some(Position {
+            node,
+            wanted,
+            desired: record.and_then(|record| record.desired.as_ref()).map(|desired| desired.applied()),
+            observed: self.observed(node),
+            rollout: rollouts
+                .filter(|rollout| rollout.revision == newest.number)
+                .max_by_key(|rollout| rollout.id),
+        })
+    }
+
+    /// The revision that the files in force on a node were assigned with.
+    pub fn assigned_revision(&self, name: &NodeName) -> Option<Revision> {
+        let written = self.observed(name)?.written?;
+        let assigned = self.nodes.get(name)?.record.assigned(written.generation)?;
+        (assigned.target.bundle == written.bundle).then_some(assigned.revision)
+    }
+
     /// One word for people, and why. Unknown is never healthy, and not connected is never ready.
-    pub fn state(&self, name: &NodeName) -> (&'static str, String) {
+    pub fn state(&self, name: &NodeName) -> NodeState {
         let record = self.nodes.get(name).map(|node| &node.record);
-        let live = self.live.get(name);
         let joined = record.is_some_and(|record| record.enrolment.is_some());
-        let say = |word, why: &str| (word, why.to_owned());
         if self.wanted(name).is_none() && self.revision.is_some() {
-            return say("not-in-fleet", "the newest revision does not name it");
+            return NodeState::NotInFleet;
         }
-        if live.is_none() {
+        let Some(live) = self.live.get(name) else {
             return match (joined, self.seen.contains_key(name)) {
-                (false, _) => say("not-joined", "no agent has joined as it; see `convoy token create`"),
-                (true, false) => say("never-connected", "its agent has joined and never connected"),
-                (true, true) => say("unreachable", "its agent is not connected"),
+                (false, _) => NodeState::NotJoined,
+                (true, false) => NodeState::NeverConnected,
+                (true, true) => NodeState::Unreachable,
             };
-        }
-        if live.is_some_and(|live| live.restarting) {
-            return say("unknown", "it was told to restart a moment ago");
-        }
-        let Some(observed) = live.and_then(|live| live.observed.as_ref()) else {
-            return say("unknown", "its agent is connected and has not reported yet");
         };
+        if let Some(theirs) = live.obeys.filter(|epoch| *epoch != self.meta.record.epoch) {
+            return NodeState::OtherEpoch { theirs, ours: self.meta.record.epoch };
+        }
+        if live.restarting {
+            return NodeState::Unknown("it was told to restart a moment ago".to_owned());
+        }
+        let Some(observed) = &live.observed else {
+            return NodeState::Unknown("its agent is connected and has not reported yet".to_owned());
+        };
+        if let Some(older @ Standing::StoreOlder { .. }) = self.position(name).as_ref().map(standing) {
+            return NodeState::StoreOlder(older.to_string());
+        }
         let Some(desired) = record.and_then(|record| record.desired.as_ref()) else {
-            return say("idle", "nothing was assigned to it yet");
+            return NodeState::Idle;
         };
         let attempt = observed.attempted.as_ref();
         let attempt = attempt.filter(|attempt| attempt.target.generation == desired.generation);
         if let Some(failure) = attempt.and_then(|attempt| attempt.failure.as_ref()) {
-            return ("failed", format!("{}: {}", failure.reason, failure.detail));
+            return NodeState::Failed(format!("{}: {}", failure.reason, failure.detail));
         }
         if attempt.is_none_or(|attempt| !attempt.done) && observed.last_good != Some(desired.applied()) {
-            return ("updating", format!("to generation {}: {}", desired.generation, desired.why));
+            return NodeState::Updating { to: desired.generation, why: desired.why.clone() };
         }
-        service_state(observed)
+        NodeState::of_service(observed)
     }
 }
 
-fn service_state(observed: &Observed) -> (&'static str, String) {
-    let reason = observed.service_reason.clone();
-    match (&observed.service, &observed.health) {
-        (ServiceState::Running, Verdict::Healthy) => ("ready", String::new()),
-        (ServiceState::Running, Verdict::Unhealthy(why)) => ("unhealthy", why.clone()),
-        (ServiceState::Running, Verdict::Unknown(why)) => ("unknown", why.clone()),
-        (other, _) => (other.as_str(), reason),
+/// What a node is, in one word for people, with its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeState {
+    /// The newest revision does not name it.
+    NotInFleet,
+    /// No agent has its certificate.
+    NotJoined,
+    /// Its agent has a certificate and never came.
+    NeverConnected,
+    /// Its agent is not connected.
+    Unreachable,
+    /// Its agent obeys another store, and refuses what this one says.
+    OtherEpoch {
+        /// The one it obeys.
+        theirs: FleetEpoch,
+        /// This one.
+        ours: FleetEpoch,
+    },
+    /// The store was restored from an older copy: its agent knows more than the store.
+    StoreOlder(String),
+    /// Nothing can be said.
+    Unknown(String),
+    /// Nothing was assigned to it.
+    Idle,
+    /// The newest assignment ended badly.
+    Failed(String),
+    /// The newest assignment is being carried out.
+    Updating {
+        /// Its number.
+        to: Generation,
+        /// For people.
+        why: String,
+    },
+    /// It serves.
+    Ready,
+    /// Its server runs and does not do its job.
+    Unhealthy(String),
+    /// Its server does something else than running.
+    Service {
+        /// What.
+        state: ServiceState,
+        /// Why.
+        why: String,
+    },
+}
+
+impl NodeState {
+    fn of_service(observed: &Observed) -> Self {
+        match (&observed.service, &observed.health) {
+            (ServiceState::Running, Verdict::Healthy) => NodeState::Ready,
+            (ServiceState::Running, Verdict::Unhealthy(why)) => NodeState::Unhealthy(why.clone()),
+            (ServiceState::Running, Verdict::Unknown(why)) => NodeState::Unknown(why.clone()),
+            (state, _) => NodeState::Service { state: state.clone(), why: observed.service_reason.clone() },
+        }
+    }
+
+    /// The word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            NodeState::NotInFleet => "not-in-fleet",
+            NodeState::NotJoined => "not-joined",
+            NodeState::NeverConnected => "never-connected",
+            NodeState::Unreachable => "unreachable",
+            NodeState::OtherEpoch { .. } => "other-epoch",
+            NodeState::StoreOlder(_) => "store-older",
+            NodeState::Unknown(_) => "unknown",
+            NodeState::Idle => "idle",
+            NodeState::Failed(_) => "failed",
+            NodeState::Updating { .. } => "updating",
+            NodeState::Ready => "ready",
+            NodeState::Unhealthy(_) => "unhealthy",
+            NodeState::Service { state, .. } => state.as_str(),
+        }
+    }
+
+    /// The reason; empty where there is nothing to say.
+    pub fn why(&self) -> String {
+        match self {
+            NodeState::NotInFleet => "the newest revision does not name it".to_owned(),
+            NodeState::NotJoined => "no agent has joined as it; see `convoy token create`".to_owned(),
+            NodeState::NeverConnected => "its agent has joined and never connected".to_owned(),
+            NodeState::Unreachable => "its agent is not connected".to_owned(),
+            NodeState::OtherEpoch { theirs, ours } => format!(
+                "its agent obeys store {theirs} and refuses this one, {ours}: the store was lost or made anew"
+            ),
+            NodeState::Idle => "nothing was assigned to it yet".to_owned(),
+            NodeState::Updating { to, why } => format!("to generation {to}{}", Reason(why)),
+            NodeState::Ready => String::new(),
+            NodeState::StoreOlder(why)
+            | NodeState::Unknown(why)
+            | NodeState::Failed(why)
+            | NodeState::Unhealthy(why)
+            | NodeState::Service { why, .. } => why.clone(),
+        }
     }
 }

@@ -22,6 +22,7 @@ pub mod pack;
 pub mod plan;
 pub mod preflight;
 pub mod product;
+pub mod reason;
 pub mod restart;
 pub mod rollout;
 pub mod service;

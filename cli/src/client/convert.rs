@@ -132,13 +132,29 @@ pub(super) fn status(reply: wire::StatusReply) -> view::Status {
         revision: reply.revision,
         at: When(reply.at_ms),
         coordinator_version: reply.coordinator_version,
+        content_of: Some(reply.content_of).filter(|revision| *revision != 0),
+        store_older: reply.store_older,
         nodes: reply.nodes.into_iter().map(node).collect(),
         rollouts: reply.rollouts.into_iter().map(rollout).collect(),
     }
 }
 
+fn standing(standing: wire::Standing) -> Option<view::Standing> {
+    match standing {
+        wire::Standing::Unspecified => None,
+        wire::Standing::OnNewest => Some(view::Standing::OnNewest),
+        wire::Standing::UnderWay => Some(view::Standing::UnderWay),
+        wire::Standing::Behind => Some(view::Standing::Behind),
+        wire::Standing::NotReported => Some(view::Standing::NotReported),
+        wire::Standing::StoreOlder => Some(view::Standing::StoreOlder),
+    }
+}
+
 fn node(node: wire::Node) -> view::Node {
     view::Node {
+        revision_in_force: Some(node.revision_in_force).filter(|revision| *revision != 0),
+        standing: standing(node.standing()),
+        standing_why: node.standing_why,
         name: node.name,
         group: node.group,
         product: node.product,

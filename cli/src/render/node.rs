@@ -2,7 +2,7 @@
 
 use crate::{
     text::{Cell, Style, Table, Tone, ago, bytes, lasting, local},
-    view::{Concern, DriftEntry, Generation, Node, NodeDetail, NodeDrift, Report, When},
+    view::{Concern, DriftEntry, Generation, Node, NodeDetail, NodeDrift, Report, Standing, When},
 };
 
 /// Everything known about one node: what is wanted, tried, written, running and was good, kept apart.
@@ -81,9 +81,13 @@ fn configuration(node: &Node, report: &Report) -> Vec<(&'static str, String)> {
         };
         format!("{}, {end}", generation(attempt.target.as_ref()))
     });
-    let revision = format!("{} (revision {})", generation(node.desired.as_ref()), node.desired_revision);
+    let mut revision = node.revision_in_force.map_or_else(|| "unknown".to_owned(), |it| it.to_string());
+    if let Some(standing) = node.standing.filter(|standing| *standing != Standing::OnNewest) {
+        revision.push_str(&format!(", {}: {}", standing.as_str(), node.standing_why));
+    }
     vec![
-        ("desired", revision),
+        ("revision", revision),
+        ("desired", generation(node.desired.as_ref())),
         ("attempted", attempted.unwrap_or_default()),
         ("written", generation(report.written.as_ref())),
         ("running", generation(report.running.as_ref())),

@@ -2,8 +2,8 @@
 //! rest.
 
 use crate::{
-    text::{Cell, Style, Table, Tone, ago, count, lasting, tally},
-    view::{Node, Status, When},
+    text::{Cell, Keep, Style, Table, Tone, ago, count, lasting, tally},
+    view::{DriftEntry, Node, Standing, Status, When},
 };
 
 /// The whole screen.
@@ -32,25 +32,86 @@ pub fn status(status: &Status, style: Style) -> String {
 
 fn headline(status: &Status, style: Style) -> String {
     let fleet = style.paint(Tone::Strong, &status.fleet);
-    let revision = match status.revision {
+    let mut revision = match status.revision {
         0 => "nothing applied yet".to_owned(),
         revision => format!("revision {revision}"),
     };
+    if let Some(content) = status.content_of {
+        revision.push_str(&format!(" (the content of revision {content})"));
+    }
     let total = status.nodes.len();
     let ready = status.nodes.iter().filter(|node| node.state == "ready").count();
-    let summary = if total == 0 {
-        style.paint(Tone::Doubtful, "no nodes yet: `convoy apply DIR` makes some")
-    } else if ready == total {
-        style.paint(Tone::Good, &format!("all {} ready", count(total, "node")))
-    } else {
-        let states = tally(status.nodes.iter().map(|node| node.state.as_str()));
-        let worst = status.nodes.iter().any(|node| Tone::of_state(&node.state) == Tone::Bad);
-        style.paint(
-            if worst { Tone::Bad } else { Tone::Doubtful },
-            &format!("{}: {states}", count(total, "node")),
-        )
+    let states = tally(status.nodes.iter().map(|node| node.state.as_str()));
+    let states = format!("{}: {states}", count(total, "node"));
+    let worst = status.nodes.iter().any(|node| Tone::of_state(&node.state) == Tone::Bad);
+    let tone = if worst { Tone::Bad } else { Tone::Doubtful };
+    let mut out = match standings(status) {
+        // All is never said to be well while a node is not on what the newest revision wants of it.
+        Some(standings) => {
+            let first = format!("{fleet}, {standings}\n");
+            if ready == total { first } else { first + &style.paint(tone, &states) + "\n" }
+        }
+        None if total == 0 => {
+            let none = style.paint(Tone::Doubtful, "no nodes yet: `convoy apply DIR` makes some");
+            format!("{fleet}, {revision}, {none}\n")
+        }
+        None if ready == total => {
+            let all = style.paint(Tone::Good, &format!("all {} ready", count(total, "node")));
+            format!("{fleet}, {revision}, {all}\n")
+        }
+        None => format!("{fleet}, {revision}, {}\n", style.paint(tone, &states)),
     };
-    format!("{fleet}, {revision}, {summary}\n")
+    if status.store_older {
+        out.push_str(&style.paint(Tone::Bad, "the store is older than its agents: apply again\n"));
+    }
+    out
+}
+
+/// `2 of 3 on revision 3; is-2 is behind: rollout 3 was aborted`; nothing if every node is on the newest revision.
+fn standings(status: &Status) -> Option<String> {
+    let named = status.nodes.iter().filter_map(|node| Some((node, node.standing?)));
+    let (on, others): (Vec<_>, Vec<_>) = named.partition(|(_, standing)| *standing == Standing::OnNewest);
+    if others.is_empty() {
+        return None;
+    }
+    let mut content = String::new();
+    if let Some(of) = status.content_of {
+        content = format!(" (the content of revision {of})");
+    }
+    let all = on.len() + others.len();
+    let mut text = format!("{} of {all} on revision {}{content}", on.len(), status.revision);
+    // Nodes with the same cause share a clause.
+    let mut causes: Vec<((Standing, &str), Vec<&str>)> = Vec::new();
+    for (node, standing) in others {
+        let cause = (standing, node.standing_why.as_str());
+        match causes.iter_mut().find(|(known, _)| *known == cause) {
+            Some((_, names)) => names.push(&node.name),
+            None => causes.push((cause, vec![&node.name])),
+        }
+    }
+    for ((standing, why), names) in causes {
+        let verb = if names.len() == 1 { "is" } else { "are" };
+        let nodes = listed(&names);
+        text.push_str(&match standing {
+            Standing::OnNewest => String::new(),
+            Standing::UnderWay => format!("; {why}"),
+            Standing::Behind => format!("; {nodes} {verb} behind: {why}"),
+            Standing::NotReported => format!("; {nodes} {verb} unknown: no report yet"),
+            // The whole fleet has to act on this one; it has a line of its own.
+            Standing::StoreOlder => format!("; {nodes} {verb} ahead of the store"),
+        });
+    }
+    Some(text)
+}
+
+/// Names that a headline lists.
+const NAMES_MAX: usize = 3;
+
+fn listed(names: &[&str]) -> String {
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names[..NAMES_MAX].join(", ")),
+    }
 }
 
 /// What is wrong or doubtful, each with its reason and the command that says more.
@@ -65,8 +126,8 @@ fn attention(status: &Status, style: Style) -> String {
     }
     let Some(first) = names.first() else { return String::new() };
     let mut out = format!("\n{}\n", style.paint(Tone::Strong, "Needs a look"));
-    // Reasons are not cut: at 3 a.m. the end of the line is the part that matters.
-    out.push_str(&table.render(Style { width: None, ..style }));
+    // Reasons are wrapped, never cut: at 3 a.m. the end of the line is the part that matters.
+    out.push_str(&table.render(style));
     out.push_str(&style.paint(Tone::Faint, &format!("  more: convoy node show {first}\n")));
     out
 }
@@ -112,72 +173,77 @@ fn complaints(node: &Node, now: When) -> Vec<(Tone, String)> {
 
 /// All nodes, one line each.
 pub fn node_table(nodes: &[Node], now: When, style: Style) -> String {
-    let mut table = Table::headed([
-        "NODE",
-        "GROUP",
-        "STATE",
-        "SERVER",
-        "HEALTH",
-        "REVISION",
-        "GENERATION",
-        "DRIFT",
-        "SEEN",
+    let mut table = Table::fitted([
+        ("NODE", Keep::Always),
+        ("GROUP", Keep::UnlessNarrow(2)),
+        ("STATE", Keep::Always),
+        ("SERVER", Keep::UnlessNarrow(1)),
+        ("HEALTH", Keep::UnlessNarrow(4)),
+        ("REVISION", Keep::Always),
+        ("DRIFT", Keep::UnlessNarrow(3)),
+        ("SEEN", Keep::Always),
     ]);
     for node in nodes {
         let report = node.report.as_ref();
-        let server = report.map_or_else(
-            || Cell::toned(Tone::Faint, "-"),
-            |report| {
-                let state = &report.service.state;
-                let since = lasting(now, report.service.since);
-                Cell::toned(Tone::of_state(state), format!("{state} {since}").trim_end())
-            },
-        );
         let health = report
             .map_or_else(|| Cell::toned(Tone::Faint, "-"), |report| Cell::state(&report.health.verdict));
-        let revision =
-            if node.desired_revision == 0 { "-".to_owned() } else { node.desired_revision.to_string() };
         table.row([
             Cell::plain(node.name.clone()),
             Cell::plain(node.group.clone()),
             Cell::state(&node.state),
-            server,
+            server(node, now),
             health,
-            Cell::plain(revision),
-            generation(node),
-            drift(node),
+            revision(node),
+            drift(node, now),
             seen(node, now),
         ]);
     }
     table.render(style)
 }
 
-/// What it runs, and what it should run where that differs.
-fn generation(node: &Node) -> Cell {
-    let desired = node.desired.as_ref().map(|desired| desired.generation);
-    let running = node.report.as_ref().and_then(|report| report.running.as_ref()).map(|it| it.generation);
-    match (running, desired) {
-        (Some(running), Some(desired)) if running == desired => Cell::plain(running.to_string()),
-        (Some(running), Some(desired)) => Cell::toned(Tone::Doubtful, format!("{running} → {desired}")),
-        (None, Some(desired)) => Cell::toned(Tone::Doubtful, format!("- → {desired}")),
-        (Some(running), None) => Cell::plain(running.to_string()),
-        (None, None) => Cell::toned(Tone::Faint, "-"),
+/// What the server does, and since when. A server that runs is as old as its process, whoever adopted it when.
+fn server(node: &Node, now: When) -> Cell {
+    let Some(report) = &node.report else { return Cell::toned(Tone::Faint, "-") };
+    let state = &report.service.state;
+    let started = report.process.as_ref().map(|process| process.started).filter(|at| at.0 != 0);
+    let since = match (state.as_str(), started) {
+        ("running", Some(started)) => started,
+        _ => report.service.since,
+    };
+    Cell::toned(Tone::of_state(state), format!("{state} {}", lasting(now, since)).trim_end())
+}
+
+/// The revision whose content is in force, and whether the node should be on another.
+fn revision(node: &Node) -> Cell {
+    let known = node.revision_in_force.map(|revision| revision.to_string());
+    let revision = known.unwrap_or_else(|| "unknown".to_owned());
+    match node.standing {
+        Some(Standing::OnNewest) => Cell::plain(revision),
+        Some(standing @ (Standing::Behind | Standing::UnderWay)) => {
+            Cell::toned(Tone::Doubtful, format!("{revision}, {}", standing.as_str()))
+        }
+        // The store is what is behind here.
+        Some(Standing::StoreOlder | Standing::NotReported) => Cell::toned(Tone::Doubtful, revision),
+        None if node.revision_in_force.is_some() => Cell::plain(revision),
+        None => Cell::toned(Tone::Faint, "-"),
     }
 }
 
-fn drift(node: &Node) -> Cell {
+/// A repair that is older than this is history: `drift list` and events have it.
+const REPAIR_SHOWN_MS: i64 = 24 * 3600 * 1000;
+
+fn drift(node: &Node, now: When) -> Cell {
     let Some(report) = &node.report else { return Cell::toned(Tone::Faint, "-") };
-    let standing = report
-        .drift
-        .iter()
-        .filter(|drift| drift.action != "restored" && drift.kind != "product-owned")
-        .count();
+    let is_open = |drift: &&DriftEntry| drift.action != "restored" && drift.kind != "product-owned";
+    let standing = report.drift.iter().filter(is_open).count();
+    let repaired = report.drift.iter().filter(|drift| drift.action == "restored");
+    let repaired = repaired.filter(|drift| now.0 - drift.at.0 < REPAIR_SHOWN_MS).count();
     if report.drift_pause.is_some() {
         Cell::toned(Tone::Doubtful, "paused")
     } else if 0 < standing {
         Cell::toned(Tone::Doubtful, format!("{standing} open"))
-    } else if 0 < report.drift_total {
-        Cell::plain(format!("{} repaired", report.drift_total))
+    } else if 0 < repaired {
+        Cell::plain(format!("{repaired} repaired"))
     } else {
         Cell::toned(Tone::Faint, "none")
     }

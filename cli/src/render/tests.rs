@@ -17,6 +17,9 @@ fn ready(name: &str) -> Node {
         connected: true,
         last_seen: NOW,
         desired_revision: 7,
+        revision_in_force: Some(7),
+        standing: Some(Standing::OnNewest),
+        standing_why: String::new(),
         desired: generation.clone(),
         report: Some(Report {
             accepted: generation.clone(),
@@ -58,6 +61,8 @@ fn status_of(nodes: Vec<Node>) -> Status {
         revision: 7,
         at: NOW,
         coordinator_version: "0.1.0".into(),
+        content_of: None,
+        store_older: false,
         nodes,
         rollouts: Vec::new(),
     }
@@ -73,9 +78,9 @@ fn a_quiet_fleet_is_a_quiet_screen() {
         &status(&status_of(vec![ready("is-1"), ready("is-2")]), PLAIN),
         "acme, revision 7, all 2 nodes ready
 
-NODE  GROUP        STATE  SERVER         HEALTH   REVISION  GENERATION  DRIFT  SEEN
-is-1  key-manager  ready  running 3d11h  healthy  7         9           none   now
-is-2  key-manager  ready  running 3d11h  healthy  7         9           none   now
+NODE  GROUP        STATE  SERVER         HEALTH   REVISION  DRIFT  SEEN
+is-1  key-manager  ready  running 3d11h  healthy  7         none   now
+is-2  key-manager  ready  running 3d11h  healthy  7         none   now
 ",
     );
 }
@@ -105,19 +110,36 @@ fn what_is_wrong_comes_with_its_reason_and_is_never_cut() {
     let needs = text.split_once("Needs a look\n").map(|(_, rest)| rest).unwrap();
     check(
         needs,
-        "  is-1  repository/conf/deployment.toml edited 1m30s ago, reported
-  is-2  unreachable: no heartbeat for 45s; the server was last seen running
+        "  is-1  repository/conf/deployment.toml edited 1m30s ago,
+        reported
+  is-2  unreachable: no heartbeat for 45s; the server was
+        last seen running
   more: convoy node show is-1
 ",
     );
 }
 
 #[test]
-fn desired_and_running_are_both_shown_where_they_differ() {
+fn all_is_not_well_while_a_node_is_behind() {
+    let mut behind = ready("is-2");
+    behind.revision_in_force = Some(6);
+    behind.standing = Some(Standing::Behind);
+    behind.standing_why = "rollout 7 was aborted".into();
+    let text = status(&status_of(vec![ready("is-1"), behind, ready("is-3")]), PLAIN);
+    assert!(
+        text.starts_with("acme, 2 of 3 on revision 7; is-2 is behind: rollout 7 was aborted\n"),
+        "{text}"
+    );
+    assert!(text.contains("6, behind") && !text.contains("all 3 nodes ready"), "{text}");
+}
+
+#[test]
+fn a_restored_older_store_says_what_to_do() {
     let mut node = ready("is-1");
-    node.desired = Some(Generation { generation: 10, bundle: String::new() });
-    let text = node_table(&[node], NOW, PLAIN);
-    assert!(text.contains("9 → 10"), "{text}");
+    node.standing = Some(Standing::StoreOlder);
+    let status_reply = Status { store_older: true, ..status_of(vec![node]) };
+    let text = status(&status_reply, PLAIN);
+    assert!(text.contains("the store is older than its agents: apply again\n"), "{text}");
 }
 
 #[test]

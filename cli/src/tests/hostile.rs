@@ -74,6 +74,9 @@ fn node() -> message::Node {
         certificate_expires_ms: i64::MAX,
         enrolled: true,
         platform: text(),
+        revision_in_force: u64::MAX,
+        standing: message::Standing::Behind.into(),
+        standing_why: text(),
     }
 }
 

@@ -30,6 +30,13 @@ fn expiry(coordinator: &Coordinator, operator: &OperatorPeer) -> Instant {
     Instant::now() + operator.not_after.since((coordinator.clock)())
 }
 
+/// The status at this moment.
+pub(super) async fn now(coordinator: &Coordinator) -> Result<wire::StatusReply, StoreError> {
+    let snapshot = coordinator.snapshot().await?;
+    let places = coordinator.places(&snapshot).await?;
+    Ok(status::status(&snapshot, &places, (coordinator.clock)()))
+}
+
 /// Sends the whole status at once, and again when it changed.
 pub(super) async fn statuses(
     coordinator: Arc<Coordinator>,
@@ -42,10 +49,7 @@ pub(super) async fn statuses(
     loop {
         store.mark_unchanged();
         live.mark_unchanged();
-        let next = match coordinator.snapshot().await {
-            Ok(snapshot) => Ok(status::status(&snapshot, (coordinator.clock)())),
-            Err(error) => Err(store_failed(&error)),
-        };
+        let next = now(&coordinator).await.map_err(|error| store_failed(&error));
         let failed = next.is_err();
         if sender.send(next).await.is_err() || failed {
             return;

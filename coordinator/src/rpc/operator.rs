@@ -199,8 +199,8 @@ impl Operator for Console {
         request: Request<wire::StatusRequest>,
     ) -> Result<Response<wire::StatusReply>, Status> {
         operator_of(&self.coordinator, &request)?;
-        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
-        Ok(Response::new(status::status(&snapshot, (self.coordinator.clock)())))
+        let status = follow::now(&self.coordinator).await.map_err(|error| store_failed(&error))?;
+        Ok(Response::new(status))
     }
 
     async fn watch_status(
@@ -233,7 +233,8 @@ impl Operator for Console {
             None => None,
         };
         let events = self.node_events(&name).await?;
-        let node = Some(status::node(&snapshot, &name));
+        let places = self.coordinator.places(&snapshot).await.map_err(|error| store_failed(&error))?;
+        let node = Some(status::node(&snapshot, &places, &name));
         Ok(Response::new(wire::NodeReply { node, files: files.unwrap_or_default(), events }))
     }
 

@@ -2,7 +2,7 @@
 
 use fleet::{
     ids::NodeName,
-    rollout::{FleetView, estimate, plan},
+    rollout::{FleetView, Standing, estimate, plan},
     time::Timestamp,
 };
 use proto::{
@@ -11,12 +11,13 @@ use proto::{
 };
 
 use crate::{
+    in_force::Places,
     store::records::{EventRecord, RolloutRecord},
     view::Snapshot,
 };
 
 /// Everything at one moment.
-pub(super) fn status(snapshot: &Snapshot, now: Timestamp) -> wire::StatusReply {
+pub(super) fn status(snapshot: &Snapshot, places: &Places, now: Timestamp) -> wire::StatusReply {
     let view = snapshot.view();
     let shown = snapshot.rollouts.iter().enumerate().filter(|(index, rollout)| {
         // Those that have not ended, and the newest in any case.
@@ -26,9 +27,11 @@ pub(super) fn status(snapshot: &Snapshot, now: Timestamp) -> wire::StatusReply {
         fleet: snapshot.meta.record.fleet.to_string(),
         revision: snapshot.meta.record.newest_revision.0,
         at_ms: now.0,
-        nodes: snapshot.names().into_iter().map(|name| node(snapshot, name)).collect(),
+        nodes: snapshot.names().into_iter().map(|name| node(snapshot, places, name)).collect(),
         rollouts: shown.map(|(_, shown)| rollout(&shown.record, &view, now)).collect(),
         coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
+        content_of: snapshot.revision.as_ref().and_then(|newest| newest.rolls_back_to).map_or(0, |it| it.0),
+        store_older: places.is_store_older(),
     }
 }
 
@@ -45,13 +48,14 @@ pub(super) fn rollout(record: &RolloutRecord, view: &FleetView<'_>, now: Timesta
 }
 
 /// One node.
-pub(super) fn node(snapshot: &Snapshot, name: &NodeName) -> wire::Node {
+pub(super) fn node(snapshot: &Snapshot, places: &Places, name: &NodeName) -> wire::Node {
     let record = snapshot.nodes.get(name).map(|node| &node.record);
     let desired = record.and_then(|record| record.desired.as_ref());
     let target = snapshot.wanted(name).or(desired.map(|desired| &desired.target));
     let enrolment = record.and_then(|record| record.enrolment.as_ref());
     let (live, seen) = (snapshot.live.get(name), snapshot.seen.get(name));
-    let (state, state_why) = snapshot.state(name);
+    let state = snapshot.state(name);
+    let place = places.of(name);
     let last_seen = live.map(|live| live.last_heard).or(seen.map(|seen| seen.last_seen));
     let text =
         |of_live: Option<&String>, of_seen: Option<&String>| of_live.or(of_seen).cloned().unwrap_or_default();
@@ -65,12 +69,25 @@ pub(super) fn node(snapshot: &Snapshot, name: &NodeName) -> wire::Node {
         desired: desired.map(|desired| agent::Applied::from(&desired.applied())),
         report: snapshot.observed(name).map(Into::into),
         desired_revision: desired.map_or(0, |desired| desired.revision.0),
-        state: state.to_owned(),
-        state_why,
+        state: state.as_str().to_owned(),
+        state_why: state.why(),
         agent_version: text(live.map(|live| &live.agent_version), seen.map(|seen| &seen.agent_version)),
         certificate_expires_ms: enrolment.map_or(0, |own| own.expires.0),
         enrolled: enrolment.is_some(),
         platform: text(live.map(|live| &live.platform), seen.map(|seen| &seen.platform)),
+        revision_in_force: place.and_then(|place| place.revision).map_or(0, |revision| revision.0),
+        standing: place.map_or(wire::Standing::Unspecified, |place| standing(&place.standing)).into(),
+        standing_why: place.map(|place| place.standing.to_string()).unwrap_or_default(),
+    }
+}
+
+fn standing(standing: &Standing) -> wire::Standing {
+    match standing {
+        Standing::OnNewest => wire::Standing::OnNewest,
+        Standing::UnderWay { .. } => wire::Standing::UnderWay,
+        Standing::Behind(_) => wire::Standing::Behind,
+        Standing::NotReported => wire::Standing::NotReported,
+        Standing::StoreOlder { .. } => wire::Standing::StoreOlder,
     }
 }
 

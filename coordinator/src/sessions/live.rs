@@ -8,7 +8,7 @@ use std::{
 
 use fleet::{
     host::HostQuestion,
-    ids::{Digest, NodeName},
+    ids::{Digest, FleetEpoch, NodeName},
     node::Command,
     observed::Observed,
     time::Timestamp,
@@ -70,6 +70,8 @@ pub struct LiveNode {
     /// A report of this session is stored, and since the last restart that was asked for: what the store holds is of the
     /// present, not of a session long ago, nor of a server that is about to be stopped.
     pub reported: bool,
+    /// The store that its agent obeys, if it obeys one already.
+    pub obeys: Option<FleetEpoch>,
     /// A restart was asked for, and nothing that is stored was said after it.
     pub restarting: bool,
     /// Of the agent.

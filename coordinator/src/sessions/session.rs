@@ -115,6 +115,7 @@ fn live_node(now: Timestamp, hello: &Hello) -> LiveNode {
         observed: None,
         reported: false,
         restarting: false,
+        obeys: hello.epoch,
         agent_version: hello.agent_version.clone(),
         protocol: hello.protocol,
         platform: hello.platform.clone(),

@@ -12,4 +12,5 @@ mod operator;
 mod packs;
 mod rollouts;
 mod sizes;
+mod standings;
 mod support;

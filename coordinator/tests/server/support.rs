@@ -391,6 +391,8 @@ impl ScriptedAgent {
         let task = tokio::spawn(async move {
             while let Ok(Some(message)) = session.next().await {
                 match message {
+                    // As a real agent does: what it has obeyed does not go backwards.
+                    to_agent::Message::Assign(assign) if is_older(&assign, good.as_ref()) => {}
                     to_agent::Message::Assign(assign) => {
                         fetch_all(&mut client, &assign).await;
                         assignments.send_modify(|all: &mut Vec<u64>| all.push(assign.generation));
@@ -417,6 +419,10 @@ impl ScriptedAgent {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
+}
+
+fn is_older(assign: &Assign, obeyed: Option<&Assign>) -> bool {
+    obeyed.is_some_and(|obeyed| assign.generation < obeyed.generation)
 }
 
 async fn fetch(client: &mut AgentLinkClient<Channel>, digests: Vec<Vec<u8>>) -> BTreeMap<Vec<u8>, Vec<u8>> {

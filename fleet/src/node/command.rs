@@ -3,6 +3,7 @@
 use crate::{
     bundle::HomePath,
     node::{Action, COMMANDS_MAX, Clock, Command, Engine, Extent, Out},
+    reason::Reason,
     service::Service,
 };
 
@@ -73,7 +74,7 @@ impl Engine {
             }
             Service::Stopped | Service::Starting { .. } | Service::Running { .. } => {
                 self.look_before_restart(clock, out);
-                self.memory.restart = Some(format!("an operator asked for a restart: {why}"));
+                self.memory.restart = Some(format!("an operator asked for a restart{}", Reason(why)));
             }
             Service::Stopping { .. } => {}
         }

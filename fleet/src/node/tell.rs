@@ -3,6 +3,7 @@
 use crate::{
     node::{Action, Clock, Engine, NOTICES_MAX, Out},
     observed::{DRIFT_MAX, Notice, Observed},
+    reason::Reason,
     service::Service,
 };
 
@@ -24,7 +25,7 @@ impl Engine {
                 ("to", to.as_str().to_owned()),
                 ("reason", why.to_owned()),
             ];
-            self.notice(clock, "service-state", &format!("server: {from} to {to}: {why}"), &fields);
+            self.notice(clock, "service-state", &format!("server: {from} to {to}{}", Reason(why)), &fields);
         }
     }
 

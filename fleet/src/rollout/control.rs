@@ -2,7 +2,7 @@
 //! commits the result like a plan, then plans.
 
 use super::state::{Blind, Pause, Phase, Rollout, StepState};
-use crate::{ids::RolloutId, time::Timestamp};
+use crate::{ids::RolloutId, reason::Reason, time::Timestamp};
 
 /// Why a transition was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +16,7 @@ pub enum ControlError {
         state: &'static str,
     },
     /// It is paused already.
-    #[error("rollout {rollout} is paused already: {why}")]
+    #[error("rollout {rollout} is paused already{}", Reason(.why))]
     Paused {
         /// Which.
         rollout: RolloutId,
@@ -32,7 +32,7 @@ pub enum ControlError {
         state: &'static str,
     },
     /// It is on its way back or out already.
-    #[error("rollout {rollout} is {state} already: {why}")]
+    #[error("rollout {rollout} is {state} already{}", Reason(.why))]
     Leaving {
         /// Which.
         rollout: RolloutId,

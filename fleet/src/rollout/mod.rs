@@ -52,6 +52,7 @@ pub mod order;
 pub mod phase;
 mod plan;
 pub mod policy;
+mod standing;
 mod state;
 mod tally;
 mod view;
@@ -64,12 +65,13 @@ pub use estimate::{Estimate, estimate};
 pub use gate::{Ask, GATE_NAME_MAX, GATES_MAX, Gate, GateOn, GateVerdict, Gates};
 pub use plan::{Plan, Step, plan};
 pub use policy::{FleetPolicy, OnFailure, Promotion, RolloutPolicy, Share};
+pub use standing::{Lag, Position, Standing, standing};
 pub use state::{
     Blind, Flight, FlightStage, GroupRollout, Pause, Phase, Rollout, Spent, StepKind, StepRecord, StepState,
     Target,
 };
 pub use tally::may_take_down;
-pub use view::{FleetView, NodeView, RunWish, Standing};
+pub use view::{FleetView, NodeView, RunWish, Serving};
 pub(crate) use wait::utc;
 pub use wait::{NAMES_MAX, WaitReason};
 pub use window::{Cron, Overrun, Window, WindowUse};

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{
     policy::RolloutPolicy,
     state::{Blind, Flight, FlightStage, StepKind, StepRecord, StepState},
-    view::{NodeView, RunWish, Standing},
+    view::{NodeView, RunWish, Serving},
 };
 use crate::{
     observed::{Attempt, Observed, ServiceState, Stage, Verdict},
@@ -192,16 +192,16 @@ fn unhealthy_for(flight: &Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> O
     let (policy, now) = (clocks.policy, clocks.now);
     let elapsed = now.since(flight.written?).saturating_sub(flight.blind.total(now));
     let deadline = policy.healthy_deadline;
-    let is_late = match node.standing() {
-        Standing::Away => false,
+    let is_late = match node.serving() {
+        Serving::Away => false,
         // Healthy again and again, and never for long enough.
-        Standing::Serves if flight.stage == FlightStage::Soaking => {
+        Serving::Serves if flight.stage == FlightStage::Soaking => {
             deadline * 2 + policy.min_healthy_time < elapsed
         }
-        Standing::Unclear(_) if !flight.blind.spent.is_zero() || now.since(flight.since) <= deadline => {
+        Serving::Unclear(_) if !flight.blind.spent.is_zero() || now.since(flight.since) <= deadline => {
             deadline * 2 < elapsed
         }
-        Standing::Serves | Standing::Unclear(_) | Standing::Fails(_) => deadline < elapsed,
+        Serving::Serves | Serving::Unclear(_) | Serving::Fails(_) => deadline < elapsed,
     };
     is_late.then_some(elapsed)
 }

@@ -18,6 +18,7 @@ mod gates;
 mod guard;
 mod members;
 mod operators;
+mod standings;
 mod times;
 mod unseen;
 

@@ -21,7 +21,7 @@ pub enum RunWish {
 
 /// Whether a node serves, as far as its last word tells. Unknown is neither healthy nor failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
+pub enum Serving {
     /// It is connected, and its server runs and is healthy.
     Serves,
     /// Its agent says that the server does not do its job, and why.
@@ -92,17 +92,17 @@ impl NodeView<'_> {
     }
 
     /// What can be said of its server now.
-    pub fn standing(&self) -> Standing {
+    pub fn serving(&self) -> Serving {
         let observed = match self.observed {
-            _ if !self.connected => return Standing::Away,
-            None => return Standing::Unclear("it never reported".to_owned()),
+            _ if !self.connected => return Serving::Away,
+            None => return Serving::Unclear("it never reported".to_owned()),
             Some(observed) => observed,
         };
         match &observed.health {
-            Verdict::Healthy if observed.service == ServiceState::Running => Standing::Serves,
-            Verdict::Healthy => Standing::Unclear(observed.service_reason.clone()),
-            Verdict::Unknown(why) => Standing::Unclear(why.clone()),
-            Verdict::Unhealthy(why) => Standing::Fails(why.clone()),
+            Verdict::Healthy if observed.service == ServiceState::Running => Serving::Serves,
+            Verdict::Healthy => Serving::Unclear(observed.service_reason.clone()),
+            Verdict::Unknown(why) => Serving::Unclear(why.clone()),
+            Verdict::Unhealthy(why) => Serving::Fails(why.clone()),
         }
     }
 

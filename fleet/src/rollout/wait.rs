@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     ids::{GroupName, NodeName},
+    reason::Reason,
     time::{Human, Timestamp},
 };
 
@@ -181,9 +182,9 @@ fn write_names(f: &mut fmt::Formatter<'_>, names: &[NodeName], count: usize) -> 
 impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            WaitReason::Paused { why, failed: 0 } => write!(f, "paused: {why}"),
+            WaitReason::Paused { why, failed: 0 } => write!(f, "paused{}", Reason(why)),
             WaitReason::Paused { why, failed } => {
-                write!(f, "paused: {why}; {failed} failed, which is acted on when it is resumed")
+                write!(f, "paused{}; {failed} failed, which is acted on when it is resumed", Reason(why))
             }
             WaitReason::Order { group, after, open } => {
                 match open {

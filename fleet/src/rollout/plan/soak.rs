@@ -7,7 +7,7 @@
 use super::{
     super::{
         state::StepState,
-        view::{RunWish, Standing},
+        view::{RunWish, Serving},
         wait::WaitReason,
     },
     Planner,
@@ -34,17 +34,17 @@ impl<'a> Planner<'a> {
             let StepState::Ready { generation, restarted: true, .. } = *self.state(node) else { continue };
             restarted = true;
             let Some(view) = self.node(node).filter(|view| view.wish == RunWish::Running) else { continue };
-            match view.standing() {
-                Standing::Serves => {}
-                Standing::Fails(why) => {
+            match view.serving() {
+                Serving::Serves => {}
+                Serving::Fails(why) => {
                     self.fail(
                         node,
                         generation,
                         format!("stopped being healthy while its wave soaked: {why}"),
                     );
                 }
-                Standing::Unclear(why) => unseen.push(Unseen { node, generation, why: Some(why) }),
-                Standing::Away => unseen.push(Unseen { node, generation, why: None }),
+                Serving::Unclear(why) => unseen.push(Unseen { node, generation, why: Some(why) }),
+                Serving::Away => unseen.push(Unseen { node, generation, why: None }),
             }
         }
         if !unseen.is_empty() {

@@ -1,0 +1,87 @@
+//! Which revision's content is in force on each node. Only `status` asks: nothing is decided by it.
+
+use std::collections::BTreeMap;
+
+use fleet::{
+    ids::{Digest, NodeName, Revision},
+    rollout::{Standing, standing},
+};
+
+use crate::{
+    coordinator::Coordinator,
+    store::{
+        Key, StoreError,
+        records::{Record as _, RevisionRecord},
+    },
+    view::Snapshot,
+};
+
+/// Older revisions that are looked through at most: each is a record of the whole fleet.
+const LOOKED_AT_MAX: u64 = 20;
+
+/// Where a node stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The revision whose content is in force; `None` if that is not known.
+    pub revision: Option<Revision>,
+    /// Whether it is the newest one's, and if not, why.
+    pub standing: Standing,
+}
+
+/// The places of all nodes that the newest revision names.
+#[derive(Debug, Clone, Default)]
+pub struct Places(BTreeMap<NodeName, Place>);
+
+impl Places {
+    /// A node's.
+    pub fn of(&self, name: &NodeName) -> Option<&Place> {
+        self.0.get(name)
+    }
+
+    /// An agent knows more than the store does.
+    pub fn is_store_older(&self) -> bool {
+        self.0.values().any(|place| matches!(place.standing, Standing::StoreOlder { .. }))
+    }
+}
+
+impl Coordinator {
+    /// Where each node of the newest revision stands. Older revisions are read only if a node is not on the newest.
+    ///
+    /// # Errors
+    /// The store failed or holds a record that cannot be read.
+    pub async fn places(&self, snapshot: &Snapshot) -> Result<Places, StoreError> {
+        let Some(newest) = &snapshot.revision else { return Ok(Places::default()) };
+        let mut places = Places::default();
+        let mut open: BTreeMap<NodeName, Digest> = BTreeMap::new();
+        for name in newest.nodes.keys() {
+            let Some(position) = snapshot.position(name) else { continue };
+            let standing = standing(&position);
+            let written = position.observed.and_then(|observed| observed.written);
+            let revision = written.filter(|it| it.bundle == position.wanted).map(|_| newest.number);
+            if let (Some(written), None) = (written, revision) {
+                open.insert(name.clone(), written.bundle);
+            }
+            places.0.insert(name.clone(), Place { revision, standing });
+        }
+        let mut number = newest.number;
+        let oldest = Revision(newest.number.0.saturating_sub(LOOKED_AT_MAX));
+        while !open.is_empty() && oldest < number {
+            number = Revision(number.0 - 1);
+            let Some(entry) = self.store.get(&Key::revision(number)).await? else { break };
+            let older = RevisionRecord::read(&entry)?;
+            open.retain(|name, bundle| {
+                let is_this = older.nodes.get(name).is_some_and(|target| target.bundle == *bundle);
+                if let (true, Some(place)) = (is_this, places.0.get_mut(name)) {
+                    place.revision = Some(number);
+                }
+                !is_this
+            });
+        }
+        for name in open.keys() {
+            if let Some(place) = places.0.get_mut(name) {
+                place.revision = snapshot.assigned_revision(name);
+            }
+        }
+        Ok(places)
+    }
+}
