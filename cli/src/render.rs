@@ -107,15 +107,19 @@ pub fn event(event: &Event, style: Style) -> String {
     let head = format!("{}  {node:<12}  {:<18}", local(event.at), event.kind);
     let width = style.width.unwrap_or(usize::MAX);
     let time = style.paint(Tone::Faint, &local(event.at));
+    let missing = match event.missing {
+        0 => String::new(),
+        missing => format!("({missing} earlier events are not kept any more)\n"),
+    };
     let head_painted = format!("{time}  {node:<12}  {:<18}", event.kind);
     if head.chars().count() + 2 + text.chars().count() <= width {
-        return format!("{head_painted}  {text}\n");
+        return format!("{missing}{head_painted}  {text}\n");
     }
     // Where one line has no room for it, the text stands whole below.
     let indent = " ".repeat(EVENT_INDENT);
     let lines = wrap(&text, width.saturating_sub(EVENT_INDENT));
     let lines: String = lines.iter().map(|line| format!("{indent}{line}\n")).collect();
-    format!("{}\n{lines}", head_painted.trim_end())
+    format!("{missing}{}\n{lines}", head_painted.trim_end())
 }
 
 /// How far the text of an event that has lines of its own is moved to the right.

@@ -574,7 +574,12 @@ impl RolloutNode {
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
     pub seq: u64,
+    /// When it happened, or when the node's notice of it was received.
     pub at: When,
+    /// When its host says that it happened, by the host's clock; `null`: the coordinator's own.
+    pub host_at: Option<When>,
+    /// So many earlier events, asked for, are not kept any more.
+    pub missing: u64,
     pub kind: String,
     /// `null`: the coordinator's own.
     pub node: Option<String>,

@@ -25,7 +25,7 @@ use tracing::info;
 use crate::{
     coordinator::Coordinator,
     effects::{GivenPacks, NodeEffects, Weighed, overwritten},
-    events::Draft,
+    events::{Draft, Kind},
     gates::{gates, questions},
     outlook,
     secrets::OpenError,
@@ -532,7 +532,7 @@ fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> D
         Some(to) => format!("went back to revision {to} as revision {}", rollout.revision),
         None => format!("applied revision {}", rollout.revision),
     };
-    let kind = if draft.rolls_back_to.is_some() { "rolled-back" } else { "applied" };
+    let kind = if draft.rolls_back_to.is_some() { Kind::RolledBack } else { Kind::Applied };
     let message = if intent.message.is_empty() { "(no message)" } else { &intent.message };
     let text = format!("{what}: {message}; nodes that change: {}", rollout.steps.len());
     let event = Draft::new(rollout.started, kind, text).by(&intent.author);

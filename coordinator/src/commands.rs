@@ -15,7 +15,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     coordinator::Coordinator,
-    events::Draft,
+    events::{Draft, Kind},
+    rpc::chain,
     sessions::CommandRefused,
     store::{
         CommitError, Key, StoreError, Transaction,
@@ -127,10 +128,10 @@ impl Coordinator {
         }
         let insisted = if insist { ", whatever else is down" } else { "" };
         let text = format!("{actor} restarts {node}{insisted}{}", Reason(why));
-        let sent = self.live.command(node, Command::Restart { why: why.to_owned() });
+        let event = Draft::new((self.clock)(), Kind::NodeRestart, text).of_node(node).by(actor);
+        let sent = self.hand_over(node, Command::Restart { why: why.to_owned() }, event).await;
         drop(taking_down);
-        let event = Draft::new((self.clock)(), "node-restart", text).of_node(node).by(actor);
-        Ok(self.recorded(node, sent, event).await)
+        Ok(self.outcome(node, sent).await)
     }
 
     /// Hands a command to a node and waits for its answer.
@@ -138,12 +139,28 @@ impl Coordinator {
         self.answered(node, self.live.command(node, command)).await
     }
 
-    /// Events tell what was handed over, not what was only wished.
-    async fn recorded(&self, node: &NodeName, sent: Sent, event: Draft) -> Outcome {
-        if sent.is_ok() {
-            self.events.record(event).await;
+    /// Stores who orders what, then hands it over: an order that no event names would be nobody's.
+    async fn hand_over(&self, node: &NodeName, command: Command, event: Draft) -> Result<Sent, CommitError> {
+        if self.live.node(node).is_none() {
+            return Ok(Err(CommandRefused::NotConnected));
         }
-        self.answered(node, sent).await
+        self.events.append(vec![event.clone()], Transaction::default()).await?;
+        let sent = self.live.command(node, command);
+        if let Err(refused) = &sent {
+            let text = format!("{}; it was not handed over: {refused}", event.text);
+            self.events.record(Draft { text, ..event }).await;
+        }
+        Ok(sent)
+    }
+
+    async fn outcome(&self, node: &NodeName, sent: Result<Sent, CommitError>) -> Outcome {
+        match sent {
+            Ok(sent) => self.answered(node, sent).await,
+            Err(error) => {
+                let why = chain(&error);
+                Outcome::Failed(format!("nothing was done, because the event of it cannot be stored: {why}"))
+            }
+        }
     }
 
     async fn answered(&self, node: &NodeName, sent: Sent) -> Outcome {
@@ -207,7 +224,7 @@ impl Coordinator {
             let commit = Transaction::default().replace(Key::node(node), entry.version, record.encode());
             let insisted = if insist { ", whatever else is down" } else { "" };
             let text = format!("{actor} wants {node} to {word}{insisted}{}", Reason(why));
-            let event = Draft::new((self.clock)(), "node-run", text).of_node(node).by(actor);
+            let event = Draft::new((self.clock)(), Kind::NodeRun, text).of_node(node).by(actor);
             match self.events.append(vec![event], commit).await {
                 Ok(_) => {
                     let told = match self.live.node(node) {
@@ -240,7 +257,7 @@ impl Coordinator {
             .delete(Key::node(node))
             .delete(Key::seen(node))
             .delete(Key::host(node));
-        let event = Draft::new((self.clock)(), "node-forgotten", format!("{actor} forgot {node}"));
+        let event = Draft::new((self.clock)(), Kind::NodeForgotten, format!("{actor} forgot {node}"));
         self.events.append(vec![event.of_node(node).by(actor)], commit).await?;
         self.live.dismiss(node, "the node was forgotten");
         Ok(Outcome::Done(format!("{node} is forgotten; its server and files are left as they are")))
@@ -265,9 +282,9 @@ impl Coordinator {
                 (Command::RestoreDrift { path }, format!("{actor} restores {what} of {node}"))
             }
         };
-        let event = Draft::new((self.clock)(), "drift-control", text).of_node(node).by(actor);
-        let sent = self.live.command(node, command);
-        self.recorded(node, sent, event).await
+        let event = Draft::new((self.clock)(), Kind::DriftControl, text).of_node(node).by(actor);
+        let sent = self.hand_over(node, command, event).await;
+        self.outcome(node, sent).await
     }
 
     /// Changes the course of a rollout.
@@ -288,7 +305,7 @@ impl Coordinator {
             let record = RolloutRecord { rollout: next, ..record };
             let commit = Transaction::default().replace(Key::rollout(id), entry.version, record.encode());
             let text = format!("{actor}: {} rollout {id}{}", control.as_str(), Reason(why));
-            let event = Draft::new(now, "rollout-control", text).by(actor).with("rollout", &id);
+            let event = Draft::new(now, Kind::RolloutControl, text).by(actor).with("rollout", &id);
             let event = event.with("action", &control.as_str());
             match self.events.append(vec![event], commit).await {
                 Ok(_) => return Ok(record),

@@ -17,6 +17,7 @@ use crate::{
     events::Events,
     hosts::Hosts,
     packs::Packs,
+    rates::Rates,
     secrets::Vault,
     sessions::Live,
     store::{
@@ -46,6 +47,8 @@ pub struct Coordinator {
     pub hosts: Hosts,
     /// What happened.
     pub events: Events,
+    /// How much of one source becomes events.
+    pub rates: Rates,
     /// The wall clock, for what people read and for certificates.
     pub clock: fn() -> Timestamp,
     /// Held while content is stored for a revision that is not committed yet, and while garbage is removed.

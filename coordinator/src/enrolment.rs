@@ -7,13 +7,15 @@ use fleet::{
     time::{Human, Timestamp},
     token::{JoinToken, SECRET_LEN, TokenSecret},
 };
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
     authority::{AuthorityError, Issued},
     coordinator::Coordinator,
-    events::Draft,
+    events::{Draft, Kind},
     identity::NodePeer,
+    rates::Source,
     store::{
         CommitError, Entry, Key, Range, StoreError, Transaction,
         records::{Enrolment, NodeRecord, Record as _, TokenRecord},
@@ -112,7 +114,7 @@ impl Coordinator {
         let expires = now.after(valid.min(TOKEN_VALID_MAX));
         let record = TokenRecord { node: node.clone(), expires, used: None, created_by: actor.to_owned() };
         let put = Transaction::default().replace(Key::token(&secret_hash(&secret)), 0, record.encode());
-        let event = Draft::new(now, "token-created", format!("a join token was made for {node}"));
+        let event = Draft::new(now, Kind::TokenCreated, format!("a join token was made for {node}"));
         let event = event.of_node(node).by(actor).with("expires_ms", &expires.0);
         self.events.append(vec![event], put).await.map_err(EnrolError::Commit)?;
         self.remove_old_tokens(now).await;
@@ -139,8 +141,9 @@ impl Coordinator {
                 Err(error) => {
                     warn!(%node, error = %error, "Refused an enrolment");
                     // Anybody can try tokens that were never made; they shall not push real events out of history.
-                    if !matches!(error, EnrolError::Unknown { .. }) {
-                        let event = Draft::new((self.clock)(), "enrolment-refused", error.to_string());
+                    let counts = !matches!(error, EnrolError::Unknown { .. });
+                    if counts && self.rates.admit(&Source::Enrolment, Instant::now()) {
+                        let event = Draft::new((self.clock)(), Kind::EnrolmentRefused, error.to_string());
                         self.events.record(event.of_node(node)).await;
                     }
                     return Err(error);
@@ -184,7 +187,7 @@ impl Coordinator {
             .delete(Key::seen(node))
             .delete(Key::host(node));
         let event =
-            Draft::new(now, "node-enrolled", format!("{node} joined with a token of {}", used.created_by));
+            Draft::new(now, Kind::NodeEnrolled, format!("{node} joined with a token of {}", used.created_by));
         self.events.append(vec![event.of_node(node)], commit).await.map_err(EnrolError::Commit)?;
         Ok(issued)
     }

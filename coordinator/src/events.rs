@@ -1,24 +1,31 @@
 //! What happened, for `convoy events`: numbered, stored, bounded.
 //!
 //! One task gives the numbers. A caller may attach a transaction of its own, so that an event and the fact it tells
-//! of are stored together or not at all.
+//! of are stored together or not at all. Events that do not fit into that transaction are stored in it without their
+//! numbers, and get those at once afterwards, or after the next start.
+
+mod kind;
 
 use std::{collections::BTreeMap, fmt::Display, sync::Arc};
 
-use fleet::{ids::NodeName, time::Timestamp};
+use fleet::{ids::NodeName, observed::Notice, time::Timestamp};
+pub use kind::Kind;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use crate::{
     store::{
-        CommitError, Key, Range, Store, StoreError, TRANSACTION_WRITES_MAX, Transaction, Version,
-        records::{EventRecord, Record as _},
+        CommitError, Key, Range, Store, StoreError, TRANSACTION_BYTES_MAX, TRANSACTION_WRITES_MAX,
+        Transaction, VALUE_MAX, Version, Write,
+        records::{EventRecord, Record as _, UntoldRecord},
     },
     tasks::Tasks,
 };
 
-/// Events of one call to [`Events::append`].
+/// Events that one commit numbers.
 pub const APPEND_MAX: usize = 64;
+/// Room in a transaction for what the engine and the encoding add, in bytes.
+const BYTES_SPARE: usize = 64 * 1024;
 /// Calls that wait for their turn; more callers wait for room.
 const WAITING_MAX: usize = 256;
 /// Old events are removed each time so many new ones have come.
@@ -27,8 +34,10 @@ const TRIM_EVERY: u64 = 64;
 /// An event without its number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// When.
+    /// When it happened, or when a node's notice of it was received.
     pub at: Timestamp,
+    /// When its host says that it happened, by a clock that may be wrong; `None` for the coordinator's own events.
+    pub host_at: Option<Timestamp>,
     /// Stable word.
     pub kind: String,
     /// The node it concerns, if one.
@@ -42,10 +51,31 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Something that happened now.
-    pub fn new(at: Timestamp, kind: &str, text: impl Into<String>) -> Self {
-        let (kind, text) = (kind.to_owned(), text.into());
-        Self { at, kind, node: None, text, fields: BTreeMap::new(), actor: String::new() }
+    /// Something that the coordinator knows by itself.
+    pub fn new(at: Timestamp, kind: Kind, text: impl Into<String>) -> Self {
+        let (kind, text) = (kind.as_str().to_owned(), text.into());
+        Self { at, host_at: None, kind, node: None, text, fields: BTreeMap::new(), actor: String::new() }
+    }
+
+    /// Something that a node says, received at `at`. A node cannot use the kinds of the coordinator: whoever holds one
+    /// node's certificate must not be able to write that an operator did something.
+    pub fn said(at: Timestamp, node: &NodeName, notice: Notice) -> Self {
+        let Notice { seq: _, at: host_at, kind, text, mut fields } = notice;
+        let kind = if Kind::is_reserved(&kind) {
+            fields.insert("claimed_kind".to_owned(), kind);
+            Kind::NodeClaimed.as_str().to_owned()
+        } else {
+            kind
+        };
+        let (node, host_at) = (Some(node.clone()), Some(host_at));
+        Self { at, host_at, kind, node, text, fields, actor: String::new() }
+    }
+
+    /// About so many bytes are stored for it.
+    pub fn size(&self) -> usize {
+        let fields: usize = self.fields.iter().map(|(key, value)| key.len() + value.len() + 8).sum();
+        let node = self.node.as_ref().map_or(0, |node| node.as_str().len());
+        64 + self.kind.len() + self.text.len() + self.actor.len() + node + fields
     }
 
     /// Concerning a node.
@@ -70,8 +100,8 @@ impl Draft {
     }
 
     fn numbered(self, seq: u64) -> EventRecord {
-        let Draft { at, kind, node, text, fields, actor } = self;
-        EventRecord { seq, at, kind, node, text, fields, actor }
+        let Draft { at, host_at, kind, node, text, fields, actor } = self;
+        EventRecord { seq, at, host_at, kind, node, text, fields, actor }
     }
 }
 
@@ -96,7 +126,8 @@ impl Events {
         let next = next_seq(&*store).await?;
         let (appends, waiting) = mpsc::channel(WAITING_MAX);
         let keep = u64::try_from(keep).unwrap_or(u64::MAX);
-        let appender = Appender { store, next, keep };
+        // An earlier coordinator may have ended between a commit and the numbering of what it left untold.
+        let appender = Appender { store, next, keep, untold: true };
         tasks.until_unused("events", async move {
             appender.run(waiting).await;
             Ok(())
@@ -104,7 +135,7 @@ impl Events {
         Ok(Self { appends })
     }
 
-    /// Stores events together with `with`; all of it or nothing. At most [`APPEND_MAX`] events.
+    /// Stores events together with `with`; all of it or nothing.
     ///
     /// # Errors
     /// As the store's commit; a conflict names a key of `with`.
@@ -136,24 +167,92 @@ struct Appender {
     store: Arc<dyn Store>,
     next: u64,
     keep: u64,
+    /// There may be events in the store without a number.
+    untold: bool,
+}
+
+/// What one commit numbers, and what it leaves for the next.
+struct Portion {
+    now: Vec<Draft>,
+    later: UntoldRecord,
+}
+
+impl Portion {
+    fn of(mut drafts: Vec<Draft>, with: &Transaction) -> Self {
+        let room = TRANSACTION_WRITES_MAX.saturating_sub(with.writes.len()).min(APPEND_MAX);
+        if drafts.len() <= room {
+            return Self { now: drafts, later: UntoldRecord::default() };
+        }
+        let mut later = drafts.split_off(room.saturating_sub(1));
+        let taken = bytes_of(with) + drafts.iter().map(Draft::size).sum::<usize>() + BYTES_SPARE;
+        let mut left = TRANSACTION_BYTES_MAX.saturating_sub(taken).min(VALUE_MAX - BYTES_SPARE);
+        let fitting = later.iter().take_while(|draft| {
+            let fits = draft.size() <= left;
+            left = left.saturating_sub(draft.size());
+            fits
+        });
+        let fitting = fitting.count();
+        if let Some(first) = later.get(fitting) {
+            let count = later.len() - fitting;
+            let text = format!("{count} more changed at once than can be told one by one");
+            let summary = Draft::new(first.at, Kind::EventsSummed, text).with("count", &count);
+            later.truncate(fitting);
+            later.push(summary);
+        }
+        let later = later.into_iter().map(|draft| draft.numbered(0)).collect();
+        Self { now: drafts, later: UntoldRecord { events: later } }
+    }
+
+    fn has_later(&self) -> bool {
+        !self.later.events.is_empty()
+    }
+}
+
+fn bytes_of(transaction: &Transaction) -> usize {
+    let bytes = |write: &Write| match write {
+        Write::Put(_, value) => value.len(),
+        Write::Delete(_) => 0,
+    };
+    transaction.writes.iter().map(bytes).sum()
 }
 
 impl Appender {
     async fn run(mut self, mut waiting: mpsc::Receiver<Append>) {
+        if let Err(error) = self.tell_untold().await {
+            warn!(%error, "Cannot number events that an earlier coordinator left");
+        }
         while let Some(Append { drafts, with, answer }) = waiting.recv().await {
-            let outcome = self.append(&drafts, &with).await;
+            let outcome = self.append(drafts, &with).await;
             // The caller may have gone away; the events stand all the same.
             drop(answer.send(outcome));
+            if let Err(error) = self.tell_untold().await {
+                warn!(%error, "Cannot number the rest of the events; trying again with the next");
+            }
         }
     }
 
-    async fn append(&mut self, drafts: &[Draft], with: &Transaction) -> Result<Version, CommitError> {
+    async fn append(&mut self, drafts: Vec<Draft>, with: &Transaction) -> Result<Version, CommitError> {
+        // The order of what happened is the order of the numbers, and there is one place for what waits.
+        self.tell_untold().await?;
+        let portion = Portion::of(drafts, with);
+        let with = if portion.has_later() {
+            self.untold = true;
+            with.clone().replace(Key::untold(), 0, portion.later.encode())
+        } else {
+            with.clone()
+        };
+        let events = portion.now.into_iter().map(|draft| draft.numbered(0)).collect();
+        self.number(events, &with).await
+    }
+
+    /// Stores events under the next numbers, together with `with`.
+    async fn number(&mut self, events: Vec<EventRecord>, with: &Transaction) -> Result<Version, CommitError> {
         let version = loop {
-            let numbered = drafts.iter().take(APPEND_MAX).zip(self.next..);
-            let events = numbered.fold(with.clone(), |all, (draft, seq)| {
-                all.replace(Key::event(seq), 0, draft.clone().numbered(seq).encode())
+            let numbered = events.iter().zip(self.next..);
+            let commit = numbered.fold(with.clone(), |all, (event, seq)| {
+                all.replace(Key::event(seq), 0, EventRecord { seq, ..event.clone() }.encode())
             });
-            match self.store.commit(events).await {
+            match self.store.commit(commit).await {
                 Ok(version) => break version,
                 // Another coordinator took the number, or an earlier commit whose answer was lost did happen.
                 Err(CommitError::Conflict { key }) if key.as_str().starts_with(Key::EVENTS) => {
@@ -163,11 +262,32 @@ impl Appender {
             }
         };
         let before = self.next;
-        self.next += drafts.len() as u64;
+        self.next += events.len() as u64;
         if before / TRIM_EVERY != self.next / TRIM_EVERY {
             self.trim().await;
         }
         Ok(version)
+    }
+
+    /// Numbers what was stored without numbers, in portions.
+    async fn tell_untold(&mut self) -> Result<(), CommitError> {
+        while self.untold {
+            let entry = self.store.get(&Key::untold()).await.map_err(CommitError::Refused)?;
+            let Some(entry) = entry else {
+                self.untold = false;
+                break;
+            };
+            let mut now = UntoldRecord::read(&entry).map_err(CommitError::Refused)?.events;
+            let later = now.split_off(now.len().min(APPEND_MAX));
+            let with = if later.is_empty() {
+                Transaction::default().check(Key::untold(), entry.version).delete(Key::untold())
+            } else {
+                let later = UntoldRecord { events: later };
+                Transaction::default().replace(Key::untold(), entry.version, later.encode())
+            };
+            self.number(now, &with).await?;
+        }
+        Ok(())
     }
 
     async fn trim(&self) {
@@ -184,3 +304,6 @@ impl Appender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

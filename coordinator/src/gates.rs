@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::{
     coordinator::Coordinator,
-    events::Draft,
+    events::{Draft, Kind},
     rpc::chain,
     store::{
         CommitError, Key, Transaction, blobs,
@@ -169,7 +169,7 @@ impl Coordinator {
                 Ok(()) => format!("gate {} passed on {}", ask.gate, ask.node),
                 Err(why) => format!("gate {} failed on {}: {why}", ask.gate, ask.node),
             };
-            let event = Draft::new(now, "gate", text).of_node(&ask.node).with("rollout", &id);
+            let event = Draft::new(now, Kind::Gate, text).of_node(&ask.node).with("rollout", &id);
             let event = event.with("gate", &ask.gate).with("passed", &answer.is_ok());
             match self.events.append(vec![event], commit).await {
                 Ok(_) => return Ok(()),

@@ -21,6 +21,7 @@ pub mod listener;
 mod outlook;
 mod packs;
 mod private;
+mod rates;
 mod rollback;
 mod rollouts;
 pub mod rpc;
@@ -166,6 +167,7 @@ pub async fn start(
         packs: packs::Packs::default(),
         hosts: hosts::Hosts::default(),
         events,
+        rates: rates::Rates::default(),
         clock,
         applying: tokio::sync::Mutex::new(()),
         taking_down: tokio::sync::Mutex::new(()),
@@ -196,6 +198,7 @@ pub fn accept<L: Listen>(
     tasks.vital("rollouts", rollouts::run(coordinator.clone()));
     tasks.vital("garbage", garbage::run(coordinator.clone()));
     tasks.vital("packs", packs::run(coordinator.clone()));
+    tasks.vital("rates", rates::run(coordinator.clone()));
     tasks.vital("hosts", hosts::run(coordinator.clone()));
     tasks.vital("server certificate", rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
     let (fleet, clock) = (config.fleet.clone(), coordinator.clock);

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     coordinator::Coordinator,
-    events::{APPEND_MAX, Draft},
+    events::{APPEND_MAX, Draft, Kind},
     gates::Asking,
     rpc::chain,
     store::{
@@ -207,16 +207,16 @@ fn tell(before: &Rollout, after: &Rollout, now: fleet::time::Timestamp) -> Vec<D
                 format!("{name} is {}{}", state.as_str(), Reason(state.why().unwrap_or_default()))
             }
         };
-        let event = Draft::new(now, "step", text).of_node(name).with("state", &step.state.as_str());
+        let event = Draft::new(now, Kind::Step, text).of_node(name).with("state", &step.state.as_str());
         events.push(event.with("rollout", &after.id));
     }
-    // The rollout's own change comes last and is never the one that is left out.
-    events.truncate(APPEND_MAX / 2 - 1);
     if before.phase != after.phase {
         let why = Reason(after.why().unwrap_or_default());
         let text = format!("rollout {} is {}{why}", after.id, after.phase.as_str());
         events.push(
-            Draft::new(now, "rollout", text).with("rollout", &after.id).with("state", &after.phase.as_str()),
+            Draft::new(now, Kind::Rollout, text)
+                .with("rollout", &after.id)
+                .with("state", &after.phase.as_str()),
         );
     }
     events

@@ -17,7 +17,7 @@ use fleet::{
 
 use crate::{
     coordinator::Coordinator,
-    events::Draft,
+    events::{Draft, Kind},
     private,
     store::{
         CommitError, Key, Range, StoreError, Transaction,
@@ -136,7 +136,7 @@ impl Coordinator {
                 changed_by: actor.to_owned(),
             };
             let commit = Transaction::default().replace(key.clone(), version, record.encode());
-            let event = Draft::new(now, "secret-set", format!("the secret {name} was set")).by(actor);
+            let event = Draft::new(now, Kind::SecretSet, format!("the secret {name} was set")).by(actor);
             match self.events.append(vec![event], commit).await {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Conflict { .. }) if attempt < TRIES_MAX => {}
@@ -154,7 +154,7 @@ impl Coordinator {
         let key = Key::secret(name);
         let Some(entry) = self.store.get(&key).await? else { return Ok(false) };
         let commit = Transaction::default().check(key.clone(), entry.version).delete(key);
-        let event = Draft::new((self.clock)(), "secret-removed", format!("the secret {name} was removed"));
+        let event = Draft::new((self.clock)(), Kind::SecretRemoved, format!("the secret {name} was removed"));
         self.events.append(vec![event.by(actor)], commit).await.map_err(SetError::Commit)?;
         Ok(true)
     }

@@ -330,6 +330,8 @@ pub(super) fn event(event: wire::Event) -> view::Event {
     view::Event {
         seq: event.seq,
         at: When(event.at_ms),
+        host_at: event.host_at_ms.map(When),
+        missing: event.missing,
         kind: event.kind,
         node: some(event.node),
         text: event.text,

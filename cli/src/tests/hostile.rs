@@ -90,6 +90,8 @@ fn event() -> message::Event {
         text: text(),
         fields: [(text(), text())].into(),
         actor: text(),
+        host_at_ms: Some(i64::MIN),
+        missing: u64::MAX,
     }
 }
 

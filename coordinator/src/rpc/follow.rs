@@ -76,11 +76,11 @@ pub(super) async fn events(
 ) {
     let expires = expiry(&coordinator, &operator);
     let mut changes = coordinator.store.watch(Key::EVENTS);
-    let mut after = request.after;
+    let mut place = Place { after: request.after, missing: 0 };
     let mut left = if request.most == 0 { u64::MAX } else { u64::from(request.most) };
     if request.after == 0 && request.most != 0 {
         match first_of_last(&coordinator, &request).await {
-            Ok(before) => after = before,
+            Ok(before) => place.after = before,
             Err(error) => return drop(sender.send(Err(store_failed(&error))).await),
         }
         if request.follow {
@@ -90,7 +90,7 @@ pub(super) async fn events(
     }
     loop {
         changes.mark_unchanged();
-        match send_after(&coordinator, &request, (&mut after, &mut left), &sender).await {
+        match send_after(&coordinator, &request, (&mut place, &mut left), &sender).await {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => return drop(sender.send(Err(store_failed(&error))).await),
@@ -104,6 +104,21 @@ pub(super) async fn events(
             () = sender.closed() => return,
             () = coordinator.stop.cancelled() => return,
         }
+    }
+}
+
+/// How far a reader has come.
+struct Place {
+    after: u64,
+    /// Events that it asked for and that were removed before they were read, of whatever node.
+    missing: u64,
+}
+
+impl Place {
+    /// Numbers have no gaps except where history was cut.
+    fn advance(&mut self, seq: u64) {
+        self.missing += seq.saturating_sub(self.after.saturating_add(1));
+        self.after = seq;
     }
 }
 
@@ -135,19 +150,23 @@ async fn first_of_last(coordinator: &Coordinator, request: &wire::EventsRequest)
 async fn send_after(
     coordinator: &Coordinator,
     request: &wire::EventsRequest,
-    (after, left): (&mut u64, &mut u64),
+    (place, left): (&mut Place, &mut u64),
     sender: &mpsc::Sender<Result<wire::Event, Status>>,
 ) -> Result<bool, StoreError> {
     loop {
-        let range = Range { after: Some(Key::event(*after)), ..Range::first(Key::EVENTS, EVENTS_BATCH) };
+        let range = Range { after: Some(Key::event(place.after)), ..Range::first(Key::EVENTS, EVENTS_BATCH) };
         let found = coordinator.store.range(range).await?;
         for entry in &found {
             let event = EventRecord::read(entry)?;
-            *after = event.seq;
+            place.advance(event.seq);
             if !concerns(request, &event) {
                 continue;
             }
-            if *left == 0 || sender.send(Ok(status::event(event))).await.is_err() {
+            if *left == 0 {
+                return Ok(false);
+            }
+            let event = wire::Event { missing: std::mem::take(&mut place.missing), ..status::event(event) };
+            if sender.send(Ok(event)).await.is_err() {
                 return Ok(false);
             }
             *left -= 1;

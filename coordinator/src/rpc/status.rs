@@ -96,6 +96,8 @@ pub(super) fn event(record: EventRecord) -> wire::Event {
     wire::Event {
         seq: record.seq,
         at_ms: record.at.0,
+        host_at_ms: record.host_at.map(|at| at.0),
+        missing: 0,
         kind: record.kind,
         node: record.node.map(|node| node.to_string()).unwrap_or_default(),
         text: record.text,

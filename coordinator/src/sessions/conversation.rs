@@ -1,16 +1,41 @@
 //! What one session knows and what follows from each message: no I/O, no clock. [`super::Session`] performs it.
 
+use std::collections::VecDeque;
+
 use fleet::{
-    ids::Generation,
+    ids::{Generation, NodeName},
+    node::NOTICES_MAX,
     observed::{Attempt, Notice, Observed, Refusal, ServiceState, Stage, Verdict},
     time::Timestamp,
 };
 
 use super::{Hello, ToAgent};
 use crate::{
-    events::{APPEND_MAX, Draft},
+    events::{APPEND_MAX, Draft, Kind},
     store::records::{NodeRecord, RenderedWith, SeenRecord},
 };
+
+/// Refusals that wait to be stored.
+const REFUSALS_MAX: usize = 16;
+/// Notices that wait to be stored, as many as an agent keeps; no more is read from the stream until there is room.
+const PENDING_MAX: usize = NOTICES_MAX;
+/// Bytes of events of one save.
+const SAVE_BYTES_MAX: usize = 256 * 1024;
+
+/// A notice that was received and is not known to be stored.
+struct Heard {
+    seq: u64,
+    at: Timestamp,
+    /// `None`: only counted, because its node said too much.
+    event: Option<Draft>,
+}
+
+/// How much of what waits is in the save under way.
+#[derive(Default)]
+struct InFlight {
+    refusals: usize,
+    notices: usize,
+}
 
 /// One session's knowledge of its node.
 pub(super) struct Conversation {
@@ -19,9 +44,9 @@ pub(super) struct Conversation {
     /// What it said, as last said; stored when `unsaved`.
     seen: SeenRecord,
     unsaved: bool,
-    /// Received, not yet stored.
-    notices: Vec<Notice>,
+    notices: VecDeque<Heard>,
     refusals: Vec<Draft>,
+    in_flight: InFlight,
     nonce: u64,
     told: Option<fleet::bundle::Assignment>,
 }
@@ -34,8 +59,9 @@ pub(super) struct Save {
 
 impl Conversation {
     pub(super) fn new(record: NodeRecord, seen: SeenRecord) -> Self {
-        let (notices, refusals) = (Vec::new(), Vec::new());
-        Self { record, seen, unsaved: false, notices, refusals, nonce: 0, told: None }
+        let (notices, refusals) = (VecDeque::new(), Vec::new());
+        let in_flight = InFlight::default();
+        Self { record, seen, unsaved: false, notices, refusals, in_flight, nonce: 0, told: None }
     }
 
     pub(super) fn on_hello(&mut self, now: Timestamp, hello: Hello) {
@@ -74,12 +100,14 @@ impl Conversation {
         &mut self,
         now: Timestamp,
         (generation, stage, refusal): (Generation, Stage, Option<Refusal>),
+        admit: impl Fn() -> bool,
     ) {
         if let Some(refusal) = &refusal {
             let text = format!("generation {generation} did not get to {stage:?}: {}", refusal.detail);
-            let event = Draft::new(now, "assignment-refused", text).of_node(&self.record.name);
+            let event = Draft::new(now, Kind::AssignmentRefused, text).of_node(&self.record.name);
             let event = event.with("reason", &refusal.reason).with("generation", &generation);
-            if self.refusals.len() < APPEND_MAX / 2 && !self.refusals.contains(&event) {
+            let is_known = self.refusals.iter().any(|known| known.text == event.text);
+            if self.refusals.len() < REFUSALS_MAX && !is_known && admit() {
                 self.refusals.push(event);
                 self.unsaved = true;
             }
@@ -100,42 +128,71 @@ impl Conversation {
         self.unsaved = true;
     }
 
-    pub(super) fn on_notices(&mut self, notices: Vec<Notice>) {
+    /// Keeps every notice that is new; those that `admit` refuses are only counted, by whoever gave it.
+    pub(super) fn on_notices(&mut self, now: Timestamp, notices: Vec<Notice>, admit: impl Fn() -> bool) {
         for notice in notices {
-            let newest = self.notices.last().map_or(self.seen.notices_up_to, |last| last.seq);
-            // What does not fit is resent by the agent, because it is not told "received".
-            if newest < notice.seq && self.notices.len() < APPEND_MAX / 2 {
-                self.notices.push(notice);
+            let newest = self.notices.back().map_or(self.seen.notices_up_to, |last| last.seq);
+            if newest < notice.seq {
+                let seq = notice.seq;
+                let event = admit().then(|| Draft::said(now, &self.record.name, notice));
+                self.notices.push_back(Heard { seq, at: now, event });
             }
         }
     }
 
-    /// What the agent may be told to have been received.
+    /// Whether more may be read from the agent. If not, its notices wait in the stream and are not lost.
+    pub(super) fn has_room(&self) -> bool {
+        self.notices.len() < PENDING_MAX
+    }
+
+    /// What the agent may be told to have been received, once nothing waits.
     pub(super) fn notices_up_to(&self) -> u64 {
         self.seen.notices_up_to
     }
 
     pub(super) fn has_unsaved(&self) -> bool {
-        self.unsaved || !self.notices.is_empty()
+        self.unsaved || !self.notices.is_empty() || !self.refusals.is_empty()
     }
 
-    /// Everything to be stored; considered stored until [`Conversation::on_save_failed`].
+    /// What is to be stored next: as many of the oldest notices as one commit takes. Followed by
+    /// [`Conversation::on_saved`] or [`Conversation::on_save_failed`].
     pub(super) fn save(&mut self) -> Save {
-        let node = &self.record.name;
-        let mut events = std::mem::take(&mut self.refusals);
-        for notice in self.notices.drain(..) {
-            self.seen.notices_up_to = notice.seq;
-            let draft = Draft::new(notice.at, &notice.kind, notice.text).of_node(node);
-            events.push(Draft { fields: notice.fields, ..draft });
+        let mut events = self.refusals.clone();
+        let mut bytes: usize = events.iter().map(Draft::size).sum();
+        let mut taken = 0;
+        for heard in &self.notices {
+            let size = heard.event.as_ref().map_or(0, Draft::size);
+            // A notice may need a second event, which tells of a gap before it.
+            let is_full = APPEND_MAX < events.len() + 2 || SAVE_BYTES_MAX < bytes + size;
+            if is_full && taken != 0 {
+                break;
+            }
+            let expected = self.seen.notices_up_to + 1;
+            if expected < heard.seq {
+                events.push(lost(&self.record.name, heard, expected));
+            }
+            events.extend(heard.event.clone());
+            bytes += size;
+            taken += 1;
+            self.seen.notices_up_to = heard.seq;
         }
+        self.in_flight = InFlight { refusals: self.refusals.len(), notices: taken };
         self.unsaved = false;
         Save { seen: self.seen.clone(), events }
     }
 
-    /// What the store really holds; the notices of the lost save come again from the agent.
+    /// The save under way is stored.
+    pub(super) fn on_saved(&mut self) {
+        let InFlight { refusals, notices } = std::mem::take(&mut self.in_flight);
+        self.refusals.drain(..refusals);
+        self.notices.drain(..notices);
+    }
+
+    /// What the store really holds; what it does not is saved again.
     pub(super) fn on_save_failed(&mut self, stored: Option<&SeenRecord>) {
+        self.in_flight = InFlight::default();
         self.seen.notices_up_to = stored.map_or(0, |stored| stored.notices_up_to);
-        self.notices.clear();
+        self.notices.retain(|heard| self.seen.notices_up_to < heard.seq);
         self.unsaved = true;
     }
 
@@ -172,6 +229,15 @@ impl Conversation {
     }
 }
 
+/// An agent keeps only so many notices while nobody receives them; what it let go of is told as a gap.
+fn lost(node: &NodeName, heard: &Heard, expected: u64) -> Draft {
+    let count = heard.seq - expected;
+    let text = format!(
+        "{count} notices of its agent never arrived: it keeps the newest {NOTICES_MAX} until they are received"
+    );
+    Draft::new(heard.at, Kind::NoticesLost, text).of_node(node).with("count", &count)
+}
+
 /// Whether two reports say the same of what must survive the coordinator. Measurements are not among it.
 fn same_facts(a: &Observed, b: &Observed) -> bool {
     let applied = |o: &Observed| (o.desired, o.written, o.running, o.last_good);
@@ -190,6 +256,8 @@ fn same_facts(a: &Observed, b: &Observed) -> bool {
         && service(a) == service(b)
         && a.pack == b.pack
         && a.drift_pause == b.drift_pause
+        // Their details hold measurements.
+        && a.concerns.iter().map(|concern| &concern.kind).eq(b.concerns.iter().map(|concern| &concern.kind))
 }
 
 #[cfg(test)]

@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     coordinator::Coordinator,
-    events::Draft,
+    events::{Draft, Kind},
     identity::NodePeer,
+    rates::Source,
     store::{
         CommitError, Key, StoreError, Transaction, Version,
         records::{NodeRecord, Record as _, SeenRecord},
@@ -34,6 +35,8 @@ pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// After the store failed.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
+/// A host's clock may be so wrong before it is told: certificates and times of events are judged by clocks.
+const SKEW_MAX: Duration = Duration::from_secs(60);
 /// Commands that wait for their answer.
 const ANSWERS_MAX: usize = 16;
 /// An agent that was replaced by a newer session of its node dials again only after this: two hosts with one
@@ -138,6 +141,12 @@ async fn load_seen(
     Ok((entry.as_ref().map(SeenRecord::read).transpose()?.map(Box::new), version))
 }
 
+/// Asks whether one more event of this node is kept.
+fn admission<I>(session: &Session<I>) -> impl Fn() -> bool + use<I> {
+    let (coordinator, source) = (session.coordinator.clone(), Source::Node(session.peer.name.clone()));
+    move || coordinator.rates.admit(&source, Instant::now())
+}
+
 /// What the store's work came to.
 enum Done {
     Loaded(Result<Box<NodeRecord>, SessionError>),
@@ -234,10 +243,10 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
                 format!("its agent obeys store {other}, this one is {}; it will refuse", coordinator.epoch);
             warn!(node = %self.session.peer.name, theirs = %other, ours = %coordinator.epoch,
                 "An agent obeys another store; was this one restored or made anew?");
-            let event = Draft::new(self.wall(), "other-epoch", text).of_node(&self.session.peer.name);
-            let events = coordinator.events.clone();
-            coordinator.tasks.spawn("event", async move { events.record(event).await });
+            let event = Draft::new(self.wall(), Kind::OtherEpoch, text).of_node(&self.session.peer.name);
+            self.record_of_node(event);
         }
+        self.tell_skew(hello.wall_clock);
         let coordinator = &self.session.coordinator;
         self.outbox.put(ToAgent::Welcome {
             epoch: coordinator.epoch,
@@ -249,6 +258,28 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
         self.conversation.on_hello(now, hello);
         let record = self.conversation.record.clone();
         self.on_record(record);
+    }
+
+    /// Beside the session, and within what is kept of one node.
+    fn record_of_node(&self, event: Draft) {
+        if admission(&self.session)() {
+            let events = self.session.coordinator.events.clone();
+            self.session.coordinator.tasks.spawn("event", async move { events.record(event).await });
+        }
+    }
+
+    /// Agents of later versions, and strangers, may not say what time it is with them.
+    fn tell_skew(&self, theirs: Timestamp) {
+        let ours = self.wall();
+        let skew = ours.since(theirs).max(theirs.since(ours));
+        if theirs.0 == 0 || skew < SKEW_MAX {
+            return;
+        }
+        let direction = if ours < theirs { "ahead of" } else { "behind" };
+        let text = format!("the clock of its host is {} s {direction} the coordinator's", skew.as_secs());
+        warn!(node = %self.session.peer.name, seconds = skew.as_secs(), direction, "A host's clock is wrong");
+        let event = Draft::new(ours, Kind::ClockSkew, text).of_node(&self.session.peer.name);
+        self.record_of_node(event.with("seconds", &skew.as_secs()));
     }
 
     async fn run(&mut self) -> Result<(), SessionError> {
@@ -284,7 +315,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
         let deadline = self.next_deadline();
         // Every arm is cancel-safe: what was not taken is still there at the next turn.
         tokio::select! {
-            said = self.session.inbound.next(), if talking => Event::Said(said),
+            said = self.session.inbound.next(), if talking && self.conversation.has_room() => Event::Said(said),
             ordered = self.seat.commands.recv(), if talking => Event::Ordered(ordered),
             Some(asked) = self.seat.questions.recv(), if talking => Event::Asked(asked),
             Ok(()) = self.seat.pack.changed(), if talking => Event::PackWanted,
@@ -354,7 +385,8 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
                 self.reported.0 = true;
             }
             FromAgent::Ack { generation, stage, refusal } => {
-                self.conversation.on_ack(now, (generation, stage, refusal));
+                let admit = admission(&self.session);
+                self.conversation.on_ack(now, (generation, stage, refusal), admit);
             }
             FromAgent::Heartbeat(seq) => {
                 let coordinator = &self.session.coordinator;
@@ -362,7 +394,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
                 self.outbox.put(ToAgent::HeartbeatReply { seq, next: self.interval });
             }
             FromAgent::Notices(notices) => {
-                self.conversation.on_notices(notices);
+                self.conversation.on_notices(now, notices, admission(&self.session));
                 if !self.conversation.has_unsaved() {
                     // All of them are stored already: the earlier answer was lost.
                     self.outbox.put(ToAgent::NoticesReceived(self.conversation.notices_up_to()));
@@ -459,6 +491,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             Done::Saved(Ok(version)) => {
                 self.saving = false;
                 self.seen_version = version;
+                self.conversation.on_saved();
                 self.tell_stored(self.reported.1);
                 if self.received != self.conversation.notices_up_to() {
                     self.received = self.conversation.notices_up_to();
@@ -537,6 +570,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
                 Some(Done::Saved(Ok(version))) => {
                     self.saving = false;
                     self.seen_version = version;
+                    self.conversation.on_saved();
                     if !self.conversation.has_unsaved() {
                         return;
                     }

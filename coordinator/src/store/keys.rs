@@ -78,6 +78,11 @@ impl Key {
         Self(format!("{}{seq:020}", Self::EVENTS))
     }
 
+    /// Events that wait for their numbers. Not below [`Key::EVENTS`], whose last entry is the highest number.
+    pub fn untold() -> Self {
+        Self("untold".to_owned())
+    }
+
     /// A pack whose content is kept.
     pub fn pack(digest: &Digest) -> Self {
         Self(format!("{}{digest}", Self::PACKS))

@@ -587,8 +587,10 @@ impl Record for SecretRecord {
 pub struct EventRecord {
     /// From 1, without gaps except where history was cut.
     pub seq: u64,
-    /// When.
+    /// When it happened, or when a node's notice of it was received.
     pub at: Timestamp,
+    /// When its host says that it happened; `None` for the coordinator's own, and in records of 0.1.
+    pub host_at: Option<Timestamp>,
     /// Stable word.
     pub kind: String,
     /// The node it concerns, if one.
@@ -609,6 +611,7 @@ impl Record for EventRecord {
         wire::Event {
             seq: self.seq,
             at_ms: self.at.0,
+            host_at_ms: self.host_at.map(|at| at.0),
             kind: self.kind.clone(),
             node: self.node.as_ref().map(ToString::to_string).unwrap_or_default(),
             text: self.text.clone(),
@@ -622,12 +625,34 @@ impl Record for EventRecord {
         Ok(Self {
             seq: wire.seq,
             at: Timestamp(wire.at_ms),
+            host_at: wire.host_at_ms.map(Timestamp),
             kind: wire.kind,
             node: node.map(|node| NodeName::parse(&node)).transpose().map_err(|error| error.to_string())?,
             text: wire.text,
             fields: wire.fields,
             actor: wire.actor,
         })
+    }
+}
+
+/// Events that were stored together with what they tell of and wait for their numbers; their `seq` is 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UntoldRecord {
+    /// In the order of what happened.
+    pub events: Vec<EventRecord>,
+}
+
+impl Record for UntoldRecord {
+    type Wire = wire::Untold;
+    const NAME: &'static str = "events without a number";
+
+    fn to_wire(&self) -> wire::Untold {
+        wire::Untold { events: self.events.iter().map(Record::to_wire).collect() }
+    }
+
+    fn from_wire(wire: wire::Untold) -> Result<Self, String> {
+        let events = wire.events.into_iter().map(EventRecord::from_wire).collect::<Result<_, _>>()?;
+        Ok(Self { events })
     }
 }
 

@@ -5,7 +5,7 @@ use proto::wire::{
         Ack, Applied, Attempt, Concern, Drift, DriftPause, Heartbeat, Notice, Notices, Process, Refusal,
         Report, Stage, Vitals, from_agent::Message, to_agent,
     },
-    operator::NodeRequest,
+    operator::{Event, EventsRequest, NodeRequest},
 };
 
 use crate::support::{TestCoordinator, report};
@@ -145,5 +145,90 @@ async fn what_a_node_writes_is_printable_for_operators() {
     // Debug spells control characters out with one backslash of its own; ours are two.
     assert!(shown.contains("u001b]0;owned") && !shown.contains("\\u{1b}"), "{shown}");
     assert!(!shown.contains("\\u{9b}") && !shown.contains("\\u{202e}"), "{shown}");
+    coordinator.stop().await;
+}
+
+fn claim(seq: u64) -> Notice {
+    let text = "revision 99 was applied by admin".into();
+    Notice { seq, at_ms: 1, kind: "applied".into(), text, ..Notice::default() }
+}
+
+/// All events that are kept, in order.
+async fn events(coordinator: &TestCoordinator, request: EventsRequest) -> Vec<Event> {
+    let mut stream = coordinator.operator().await.events(request).await.unwrap().into_inner();
+    let mut events = Vec::new();
+    while let Some(event) = stream.message().await.unwrap() {
+        events.push(event);
+    }
+    events
+}
+
+#[tokio::test]
+async fn one_node_can_neither_wipe_nor_forge_history() {
+    let coordinator = TestCoordinator::start().await;
+    coordinator.apply(&crate::support::small_fleet("a.example"), None).await;
+    let mut session = coordinator.join("is-1").await.session(&coordinator).await.unwrap();
+    for first in (1..=20_000_u64).step_by(1_000) {
+        let notices = (first..first + 1_000).map(claim).collect();
+        session.say(Message::Notices(Notices { notices })).await;
+    }
+    let received = |message| match message {
+        to_agent::Message::NoticesReceived(received) if received.up_to == 20_000 => Some(()),
+        _ => None,
+    };
+    session.until(received).await;
+    let dir = coordinator.stop().await;
+
+    let coordinator = TestCoordinator::start_in(dir, "").await;
+    let events = events(&coordinator, EventsRequest::default()).await;
+    let of_kind = |kind: &str| events.iter().filter(|event| event.kind == kind).collect::<Vec<_>>();
+    assert_eq!(of_kind("applied").len(), 1, "only the operator's own");
+    let claimed = of_kind("node-claimed");
+    // One more is earned every 10 s.
+    assert!((512..540).contains(&claimed.len()), "{}", claimed.len());
+    // Ordered and dated by receipt; the host's time is kept beside it.
+    assert!(claimed.iter().all(|event| event.host_at_ms == Some(1) && 1 < event.at_ms));
+    let withheld = of_kind("events-withheld");
+    let counts: u64 = withheld.iter().map(|event| event.fields["count"].parse::<u64>().unwrap()).sum();
+    assert_eq!(counts, 20_000 - claimed.len() as u64);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_reader_is_told_what_is_not_kept_any_more() {
+    let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let coordinator = TestCoordinator::start_in(dir, "[history]\nevents = 100\n").await;
+    coordinator.apply(&crate::support::small_fleet("a.example"), None).await;
+    let mut session = coordinator.join("is-1").await.session(&coordinator).await.unwrap();
+    let notice = |seq| Notice { kind: "hook".into(), ..claim(seq) };
+    session.say(Message::Notices(Notices { notices: (1..=400).map(notice).collect() })).await;
+    let received = |message| match message {
+        to_agent::Message::NoticesReceived(received) if received.up_to == 400 => Some(()),
+        _ => None,
+    };
+    session.until(received).await;
+    let kept = events(&coordinator, EventsRequest { after: 3, ..EventsRequest::default() }).await;
+    let (first, rest) = kept.split_first().unwrap();
+    assert_eq!(first.missing, first.seq - 4, "the numbers between are the ones that are gone");
+    assert!(0 < first.missing && rest.iter().all(|event| event.missing == 0));
+    // Who asks only for the last ones misses nothing.
+    let last = events(&coordinator, EventsRequest { most: 3, ..EventsRequest::default() }).await;
+    assert!(last.len() == 3 && last.iter().all(|event| event.missing == 0));
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_that_was_used_is_no_way_to_wipe_history() {
+    let coordinator = TestCoordinator::start().await;
+    let secret = coordinator.token("is-1", 60).await.secret.to_hex();
+    coordinator.enroll("is-1", &secret).await.unwrap();
+    for _ in 0..600 {
+        coordinator.enroll_badly("is-1", &secret).await;
+    }
+    let events = events(&coordinator, EventsRequest::default()).await;
+    // One more is earned every 10 s.
+    let refused = events.iter().filter(|event| event.kind == "enrolment-refused").count();
+    assert!((512..560).contains(&refused), "{refused}");
+    assert!(events.iter().any(|event| event.kind == "node-enrolled"));
     coordinator.stop().await;
 }

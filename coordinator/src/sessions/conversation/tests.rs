@@ -105,32 +105,106 @@ fn the_last_good_bundle_is_kept_with_its_content_even_when_history_is_cut() {
     assert_eq!(talk.save().seen.last_good, None);
 }
 
+fn hear(talk: &mut Conversation, numbers: impl IntoIterator<Item = u64>) {
+    talk.on_notices(NOW, numbers.into_iter().map(notice).collect(), || true);
+}
+
+fn texts(save: &Save) -> Vec<&str> {
+    save.events.iter().map(|event| event.text.as_str()).collect()
+}
+
 #[test]
 fn each_notice_becomes_one_event_however_often_it_is_sent() {
     let mut talk = conversation(1);
-    talk.on_notices(vec![notice(1), notice(2)]);
-    talk.on_notices(vec![notice(1), notice(2), notice(3)]);
+    hear(&mut talk, [1, 2]);
+    hear(&mut talk, [1, 2, 3]);
     let save = talk.save();
-    let texts: Vec<&str> = save.events.iter().map(|event| event.text.as_str()).collect();
-    assert_eq!(texts, ["notice 1", "notice 2", "notice 3"]);
+    assert_eq!(texts(&save), ["notice 1", "notice 2", "notice 3"]);
     assert_eq!(save.seen.notices_up_to, 3);
-    talk.on_notices(vec![notice(2), notice(3)]);
+    hear(&mut talk, [2, 3]);
+    talk.on_saved();
+    hear(&mut talk, [2, 3]);
     assert!(!talk.has_unsaved());
 }
 
 #[test]
-fn notices_of_a_save_that_was_lost_are_taken_again() {
+fn an_agent_that_comes_back_with_many_notices_loses_none() {
     let mut talk = conversation(1);
-    talk.on_notices(vec![notice(1)]);
+    for first in (1..=100).step_by(16) {
+        hear(&mut talk, first..(first + 16).min(101));
+    }
+    let mut told = Vec::new();
+    let mut received = 0;
+    while talk.has_unsaved() {
+        let save = talk.save();
+        assert!(save.events.len() <= APPEND_MAX);
+        talk.on_saved();
+        told.extend(save.events.into_iter().map(|event| event.text));
+        // What the agent is told never goes beyond what is stored, and it forgets up to there.
+        received = talk.notices_up_to();
+        assert_eq!(received, told.len() as u64);
+    }
+    assert_eq!(received, 100);
+    assert_eq!(told, (1..=100).map(|seq| format!("notice {seq}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_more_is_read_than_can_wait() {
+    let mut talk = conversation(1);
+    hear(&mut talk, 1..=256);
+    assert!(!talk.has_room());
+    talk.save();
+    assert!(!talk.has_room(), "what is being stored is not stored");
+    talk.on_saved();
+    assert!(talk.has_room());
+}
+
+#[test]
+fn what_an_agent_had_to_let_go_of_is_told_with_its_count() {
+    let mut talk = conversation(1);
+    hear(&mut talk, [1, 2, 45]);
+    let save = talk.save();
+    assert_eq!(save.events[2].kind, "notices-lost");
+    assert_eq!(save.events[2].fields["count"], "42");
+    assert_eq!((save.events.len(), save.seen.notices_up_to), (4, 45));
+}
+
+#[test]
+fn notices_beyond_what_is_kept_of_one_node_are_received_and_make_no_event() {
+    let mut talk = conversation(1);
+    let admitted = std::cell::Cell::new(0);
+    let admit = || admitted.replace(admitted.get() + 1) < 2;
+    talk.on_notices(NOW, (1..=1000).map(notice).collect(), admit);
+    let save = talk.save();
+    assert_eq!(texts(&save), ["notice 1", "notice 2"]);
+    assert_eq!(save.seen.notices_up_to, 1000);
+}
+
+#[test]
+fn notices_of_a_save_that_was_lost_are_saved_again() {
+    let mut talk = conversation(1);
+    hear(&mut talk, [1]);
     talk.save();
     talk.on_save_failed(None);
     assert_eq!(talk.notices_up_to(), 0);
-    talk.on_notices(vec![notice(1)]);
-    assert_eq!(talk.save().events.len(), 1);
-    // Had it been stored after all, the store says so and the notice is not told twice.
+    // An agent sends a notice once on each connection: it need not come again.
+    hear(&mut talk, [2]);
+    assert_eq!(texts(&talk.save()), ["notice 1", "notice 2"]);
+    // Had the first been stored after all, the store says so and it is not told twice.
     talk.on_save_failed(Some(&SeenRecord { notices_up_to: 1, ..SeenRecord::default() }));
-    talk.on_notices(vec![notice(1)]);
-    assert!(talk.save().events.is_empty());
+    assert_eq!(texts(&talk.save()), ["notice 2"]);
+}
+
+#[test]
+fn a_refusal_of_a_save_that_was_lost_is_saved_again() {
+    let mut talk = conversation(2);
+    let refusal = Refusal { reason: RefusalReason::DiskFull, detail: "full".to_owned(), still_running: None };
+    talk.on_ack(NOW, (Generation(2), Stage::Staged, Some(refusal)), || true);
+    assert_eq!(talk.save().events.len(), 1);
+    talk.on_save_failed(None);
+    assert_eq!(talk.save().events.len(), 1);
+    talk.on_saved();
+    assert!(!talk.has_unsaved());
 }
 
 #[test]
@@ -142,12 +216,13 @@ fn a_refusal_is_an_event_and_an_ended_attempt() {
         detail: "1 GB missing".to_owned(),
         still_running: Some(assigned(1).applied()),
     };
-    talk.on_ack(NOW, (Generation(2), Stage::Staged, Some(refusal)));
+    talk.on_ack(NOW, (Generation(2), Stage::Staged, Some(refusal)), || true);
     let save = talk.save();
     assert_eq!(save.events[0].fields["reason"], "disk-full");
     let attempt = save.seen.observed.unwrap().attempted.unwrap();
     assert_eq!((attempt.target.generation, attempt.done), (Generation(2), true));
+    talk.on_saved();
     // A late acknowledgement of an earlier stage does not undo it.
-    talk.on_ack(NOW, (Generation(2), Stage::Received, None));
+    talk.on_ack(NOW, (Generation(2), Stage::Received, None), || true);
     assert!(!talk.has_unsaved());
 }

@@ -1,0 +1,111 @@
+//! The kinds of events that only the coordinator writes.
+
+/// What an event of the coordinator's own is about. Kinds of notices are words of the agents, which may be newer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An operator applied a spec.
+    Applied,
+    /// A node refused what it was assigned.
+    AssignmentRefused,
+    /// The clock of a host differs from the coordinator's.
+    ClockSkew,
+    /// An operator paused, resumed, restored or accepted drift.
+    DriftControl,
+    /// A join token did not work.
+    EnrolmentRefused,
+    /// More happened at once than can be told one by one.
+    EventsSummed,
+    /// Sources said more than is kept of one source.
+    EventsWithheld,
+    /// A gate was answered.
+    Gate,
+    /// A node used a kind that is the coordinator's.
+    NodeClaimed,
+    /// A node joined.
+    NodeEnrolled,
+    /// An operator forgot a node.
+    NodeForgotten,
+    /// An operator restarted a server.
+    NodeRestart,
+    /// An operator started or stopped a server.
+    NodeRun,
+    /// Notices of a node never arrived.
+    NoticesLost,
+    /// An agent obeys another store.
+    OtherEpoch,
+    /// An operator went back to an earlier revision.
+    RolledBack,
+    /// A rollout changed state.
+    Rollout,
+    /// An operator controlled a rollout.
+    RolloutControl,
+    /// An operator removed a secret.
+    SecretRemoved,
+    /// An operator set a secret.
+    SecretSet,
+    /// A step of a rollout changed state.
+    Step,
+    /// An operator made a join token.
+    TokenCreated,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 22] = [
+        Self::Applied,
+        Self::AssignmentRefused,
+        Self::ClockSkew,
+        Self::DriftControl,
+        Self::EnrolmentRefused,
+        Self::EventsSummed,
+        Self::EventsWithheld,
+        Self::Gate,
+        Self::NodeClaimed,
+        Self::NodeEnrolled,
+        Self::NodeForgotten,
+        Self::NodeRestart,
+        Self::NodeRun,
+        Self::NoticesLost,
+        Self::OtherEpoch,
+        Self::RolledBack,
+        Self::Rollout,
+        Self::RolloutControl,
+        Self::SecretRemoved,
+        Self::SecretSet,
+        Self::Step,
+        Self::TokenCreated,
+    ];
+
+    /// The stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::AssignmentRefused => "assignment-refused",
+            Self::ClockSkew => "clock-skew",
+            Self::DriftControl => "drift-control",
+            Self::EnrolmentRefused => "enrolment-refused",
+            Self::EventsSummed => "events-summed",
+            Self::EventsWithheld => "events-withheld",
+            Self::Gate => "gate",
+            Self::NodeClaimed => "node-claimed",
+            Self::NodeEnrolled => "node-enrolled",
+            Self::NodeForgotten => "node-forgotten",
+            Self::NodeRestart => "node-restart",
+            Self::NodeRun => "node-run",
+            Self::NoticesLost => "notices-lost",
+            Self::OtherEpoch => "other-epoch",
+            Self::RolledBack => "rolled-back",
+            Self::Rollout => "rollout",
+            Self::RolloutControl => "rollout-control",
+            Self::SecretRemoved => "secret-removed",
+            Self::SecretSet => "secret-set",
+            Self::Step => "step",
+            Self::TokenCreated => "token-created",
+        }
+    }
+
+    /// Whether a node must not use this word.
+    pub fn is_reserved(word: &str) -> bool {
+        Self::ALL.iter().any(|kind| kind.as_str() == word)
+    }
+}
