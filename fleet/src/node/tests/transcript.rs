@@ -238,7 +238,7 @@ fn over_a_running_server(bundle: &Arc<Bundle>, facts: StagedFacts) -> Story {
 }
 
 fn differing() -> StagedFacts {
-    StagedFacts { differing: vec![path("repository/conf/deployment.toml")], ..StagedFacts::default() }
+    StagedFacts { differing: vec![path("deployment.toml")], ..StagedFacts::default() }
 }
 
 /// Whether the server is asked to stop once the switch is over.
@@ -270,13 +270,13 @@ fn a_running_server_that_read_other_files_is_restarted_even_by_the_next_agent() 
     let mut story = over_a_running_server(&first, differing());
     assert!(restarts(&mut story, &first), "{}", story.text);
 
-    let before = over_a_running_server(&first, differing());
-    let memory = before.engine.memory().clone();
+    let before = over_a_running_server(&first, StagedFacts::default());
+    let memory = Memory { reads_other: true, ..before.engine.memory().clone() };
     assert!(memory.switching.is_some());
     let mut story = Story::begin(memory, &[&first]);
     let (target, state) = (target_of(1, &first), Recovery::New);
-    story.at(104, "one is there", Event::Found(vec![process(10, 3000)]));
-    story.at(105, "all new files are in force", Event::Recovered { target, state });
+    story.at(104, "all new files are in force", Event::Recovered { target, state });
+    story.at(105, "one is there", Event::Found(vec![process(10, 3000)]));
     assert!(story.text.contains("TERM 10"), "{}", story.text);
 }
 
@@ -292,13 +292,25 @@ fn a_running_server_is_restarted_for_an_edit_that_it_cannot_have_read() {
 }
 
 #[test]
-fn what_a_failed_first_apply_was_compared_with_does_not_count_for_the_next() {
+fn what_an_earlier_staging_was_compared_with_does_not_count_for_the_next() {
     let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
-    let mut story = over_a_running_server(&first, differing());
-    let failure = Failure { reason: RefusalReason::IoFailed, detail: "read-only".into() };
-    story.at(103, "refused", Event::SwitchFailed { target: target_of(1, &first), undone: true, failure });
-    story.assigned(110, 2, &second).switched(111, 2, &second);
-    assert!(!story.text.contains("TERM"), "{}", story.text);
+    let staged = |generation, bundle: &Bundle, facts| {
+        let target = target_of(generation, bundle);
+        Event::Staged { target, facts }
+    };
+    let obtained =
+        |bundle: &Arc<Bundle>| Event::Obtained { content: content_of(bundle), bundle: bundle.clone() };
+    let mut story = Story::begin(Memory::default(), &[]);
+    story
+        .assigned(100, 1, &first)
+        .at(101, "content is there", obtained(&first))
+        .at(102, "staged", staged(1, &first, differing()))
+        .assigned(110, 2, &second)
+        .at(111, "content is there", obtained(&second))
+        .at(111, "staged", staged(2, &second, StagedFacts::default()))
+        .at(112, "one is there", Event::Found(vec![process(10, 3000)]))
+        .at(113, "switched", Event::Switched { target: target_of(2, &second) });
+    assert!(story.text.contains("switch 2") && !story.text.contains("TERM"), "{}", story.text);
 }
 
 #[test]
