@@ -38,8 +38,8 @@ enum Command {
     Run,
     /// Join a fleet: make a key here and have it certified.
     Enroll {
-        /// What `convoy token create --node NODE` printed; `-` reads it from standard input. Every user of the host can
-        /// read a command line, so prefer `-` or `--token-file`.
+        /// `-` reads what `convoy token create --node NODE` printed from standard input. The token itself is refused
+        /// here: every user of the host can read a command line.
         #[arg(long, required_unless_present = "token_file")]
         token: Option<String>,
         /// A file that holds the token.
@@ -151,7 +151,12 @@ fn fail(code: u8, text: &str) -> ExitCode {
 
 fn read_token(token: Option<String>, file: Option<PathBuf>) -> Result<JoinToken, String> {
     let text = match (token, file) {
-        (Some(token), _) if token != "-" => Ok(token),
+        (Some(token), _) if token != "-" => {
+            return Err("every user of this host can read a command line, and a shell remembers it: give the token on \
+                        standard input (`--token -`) or in a file (`--token-file FILE`). Whoever has read this one can use \
+                        it, so make another with `convoy token create`"
+                .to_owned());
+        }
         (_, Some(file)) => std::fs::read_to_string(file),
         _ => io::read_to_string(io::stdin()),
     };
@@ -198,5 +203,16 @@ async fn stopped() {
     #[cfg(not(unix))]
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_on_the_command_line_is_refused_and_not_repeated() {
+        let refused = read_token(Some("a-secret".to_owned()), None).unwrap_err();
+        assert!(refused.contains("command line") && !refused.contains("a-secret"), "{refused}");
     }
 }

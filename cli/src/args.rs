@@ -108,9 +108,24 @@ pub enum Command {
         /// Only of this node.
         #[arg(long, value_name = "NAME")]
         node: Option<String>,
-        /// How many of the newest to begin with.
-        #[arg(long, value_name = "N", default_value_t = 50)]
-        last: u32,
+        /// Only of nodes that are in this group now.
+        #[arg(long, value_name = "NAME")]
+        group: Option<String>,
+        /// Only of this kind, as the third column shows it; may be given several times.
+        #[arg(long, value_name = "WORD")]
+        kind: Vec<String>,
+        /// Only what this operator did.
+        #[arg(long, value_name = "NAME")]
+        actor: Option<String>,
+        /// Only since then: how long ago (`2h`), or a time (`2026-11-29T08:00:00Z`).
+        #[arg(long, value_name = "WHEN")]
+        since: Option<String>,
+        /// Only until then: how long ago, or a time.
+        #[arg(long, value_name = "WHEN", conflicts_with = "follow")]
+        until: Option<String>,
+        /// How many of the newest to begin with; 50, or all with `--since`.
+        #[arg(long, value_name = "N")]
+        last: Option<u32>,
         /// Only what comes after this event number.
         #[arg(long, value_name = "SEQ", conflicts_with = "last")]
         after: Option<u64>,

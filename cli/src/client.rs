@@ -3,7 +3,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use fleet::spec::Sources;
+use fleet::{spec::Sources, time::Timestamp};
 use futures::{Stream, StreamExt as _};
 use proto::wire::{
     agent::RunState,
@@ -210,6 +210,13 @@ impl Client {
             follow: query.follow,
             most: query.most,
             node: query.node.unwrap_or_default(),
+            filter: Some(wire::EventFilter {
+                since_ms: query.since.map(|at| at.0),
+                until_ms: query.until.map(|at| at.0),
+                kinds: query.kinds,
+                actor: query.actor.unwrap_or_default(),
+                group: query.group.unwrap_or_default(),
+            }),
         };
         let reply = self.operator.events(request).await;
         let address = self.address.clone();
@@ -270,6 +277,11 @@ pub struct EventQuery {
     pub follow: bool,
     pub most: u32,
     pub node: Option<String>,
+    pub group: Option<String>,
+    pub kinds: Vec<String>,
+    pub actor: Option<String>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use fleet::time::Timestamp;
 use futures::StreamExt as _;
 
 use crate::{
@@ -19,6 +20,8 @@ use crate::{
 
 /// How many events one answer may hold before it has to be asked again.
 const EVENTS_MAX: u32 = 10_000;
+/// Events that are shown if nobody says how many.
+const EVENTS_LAST: u32 = 50;
 
 /// Runs one command.
 ///
@@ -396,12 +399,22 @@ async fn drift_act(session: &mut Session, node: &str, act: DriftAct) -> Result<E
 }
 
 async fn events(session: &mut Session, request: Events) -> Result<Exit, Failure> {
+    let now = Timestamp((session.now)().0);
     let query = EventQuery {
         after: request.after.unwrap_or(0),
         follow: request.follow,
-        // After a given event everything is wanted, though not without bound.
-        most: if request.after.is_some() { EVENTS_MAX } else { request.last },
+        most: match (request.last, request.after, request.since) {
+            (Some(last), _, _) => last,
+            // After a given event or time everything is wanted, though not without bound.
+            (None, Some(_), _) | (None, _, Some(_)) => EVENTS_MAX,
+            (None, None, None) => EVENTS_LAST,
+        },
         node: request.node.map(|node| node.to_string()),
+        group: request.group,
+        kinds: request.kinds,
+        actor: request.actor,
+        since: request.since.map(|moment| moment.at(now)),
+        until: request.until.map(|moment| moment.at(now)),
     };
     let mut events = session.client.events(query).await?;
     let interrupt = session.interrupt.wait();

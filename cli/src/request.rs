@@ -7,7 +7,7 @@ use fleet::{
     bundle::HomePath,
     ids::NodeName,
     spec::SecretName,
-    time::{Human, parse_duration},
+    time::{Human, Timestamp, parse_duration},
 };
 
 use crate::{
@@ -198,8 +198,33 @@ pub enum DriftAct {
 pub struct Events {
     pub follow: bool,
     pub node: Option<NodeName>,
-    pub last: u32,
+    pub group: Option<String>,
+    pub kinds: Vec<String>,
+    pub actor: Option<String>,
+    pub since: Option<Moment>,
+    pub until: Option<Moment>,
+    pub last: Option<u32>,
     pub after: Option<u64>,
+}
+
+/// A point in time, as people give it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// So long before now.
+    Ago(Duration),
+    At(Timestamp),
+}
+
+impl Moment {
+    /// As a reading of the wall clock.
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ago(duration) => {
+                Timestamp(now.0.saturating_sub(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
+            }
+            Self::At(at) => at,
+        }
+    }
 }
 
 impl Request {
@@ -264,9 +289,11 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         Command::Node(typed) => node_request(typed)?,
         Command::Rollout(typed) => rollout_request(typed)?,
         Command::Drift(typed) => drift_request(typed)?,
-        Command::Events { follow, node: name, last, after } => {
+        Command::Events { follow, node: name, group, kind, actor, since, until, last, after } => {
             let node = name.as_deref().map(node).transpose()?;
-            Remote::Events(Events { follow, node, last, after })
+            let since = since.as_deref().map(|text| moment("--since", text)).transpose()?;
+            let until = until.as_deref().map(|text| moment("--until", text)).transpose()?;
+            Remote::Events(Events { follow, node, group, kinds: kind, actor, since, until, last, after })
         }
         Command::Token(args::Token::Create { node: name, valid }) => {
             Remote::Token { node: node(&name)?, valid: duration("--valid", &valid)? }
@@ -374,6 +401,17 @@ fn home_path(text: &str) -> Result<HomePath, Failure> {
     })
 }
 
+fn moment(option: &str, text: &str) -> Result<Moment, Failure> {
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Ok(Moment::At(Timestamp(at.as_millisecond())));
+    }
+    let ago = parse_duration(text).map_err(|_| {
+        let what = format!("{option}: {text:?} is neither how long ago nor a time");
+        Failure::usage(what, format!("for example {option} 2h, or {option} 2026-11-29T08:00:00Z"))
+    })?;
+    Ok(Moment::Ago(ago))
+}
+
 fn duration(option: &str, text: &str) -> Result<Duration, Failure> {
     let duration = parse_duration(text)
         .map_err(|error| Failure::usage(format!("{option}: {error}"), format!("for example {option} 30m")))?;
@@ -389,6 +427,16 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_or_how_long_ago() {
+        let now = Timestamp(1_800_000_000_000);
+        let at = |text| moment("--since", text).map(|moment| moment.at(now).0).ok();
+        assert_eq!(at("2h"), Some(now.0 - 7_200_000));
+        assert_eq!(at("2027-01-15T08:00:01Z"), Some(now.0 + 1_000));
+        assert_eq!(at("2027-01-15T09:00:01+01:00"), Some(now.0 + 1_000));
+        assert_eq!((at("yesterday"), at("2027-01-15")), (None, None));
+    }
     use crate::{args::Typed, exit::Exit};
 
     fn meant(line: &str) -> Result<Request, Failure> {

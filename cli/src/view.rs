@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
+use crate::text::bytes;
+
 /// A wall-clock time, milliseconds since 1970; zero means never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct When(pub i64);
@@ -278,6 +280,8 @@ pub struct Status {
     pub content_of: Option<u64>,
     /// An agent has accepted what the store does not know: the store was restored from an older copy.
     pub store_older: bool,
+    /// Why the coordinator cannot keep its records, or soon cannot; `null`: it can.
+    pub store_trouble: Option<StoreTrouble>,
     pub nodes: Vec<Node>,
     /// Unfinished ones, and the newest finished one.
     pub rollouts: Vec<Rollout>,
@@ -308,6 +312,41 @@ impl Standing {
             Standing::Behind => "behind",
             Standing::NotReported => "not reported",
             Standing::StoreOlder => "ahead of the store",
+        }
+    }
+}
+
+/// Why the coordinator cannot keep its records, or soon cannot.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum StoreTrouble {
+    CannotCommit {
+        why: String,
+    },
+    LowRoom {
+        free: u64,
+        reserve: u64,
+    },
+    /// Of a later version.
+    Other,
+}
+
+impl std::fmt::Display for StoreTrouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::CannotCommit { why } => {
+                write!(f, "the coordinator cannot store anything, and what is below may be old: {why}")
+            }
+            Self::LowRoom { free, reserve } => {
+                let (free, reserve) = (bytes(*free), bytes(*reserve));
+                write!(
+                    f,
+                    "the coordinator's disk has {free} left; applies are refused below {reserve}, make room"
+                )
+            }
+            Self::Other => {
+                f.write_str("the coordinator's store has trouble that only a newer `convoy` can name")
+            }
         }
     }
 }

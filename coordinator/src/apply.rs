@@ -272,7 +272,13 @@ impl Coordinator {
             fleet.nodes.iter().map(|(name, node)| (name, encode_bundle(&node.bundle))).collect();
         let questions = questions(&fleet);
         let contents = contents_of(&fleet, encoded.values().chain(questions.values()), &sources);
-        blobs::put_all(&*self.store, &contents).await.map_err(ApplyError::Commit)?;
+        match self.keep_content(&contents).await {
+            Ok(()) => {}
+            Err(CommitError::NoRoom(why)) => {
+                return Ok(Applied::Refused { findings, why: why.to_string() });
+            }
+            Err(error) => return Err(ApplyError::Commit(error)),
+        }
 
         let draft = RevisionDraft::of(&fleet, &sources);
         let outcome = self.commit_revision(&draft, Some(&fleet), intent).await?;

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     coordinator::Coordinator,
+    enrolment::revocations_of,
     events::{Draft, Kind},
     rpc::chain,
     sessions::CommandRefused,
@@ -259,6 +260,7 @@ impl Coordinator {
             .delete(Key::host(node));
         let event = Draft::new((self.clock)(), Kind::NodeForgotten, format!("{actor} forgot {node}"));
         self.events.append(vec![event.of_node(node).by(actor)], commit).await?;
+        self.revoke(revocations_of(&known.record)).await;
         self.live.dismiss(node, "the node was forgotten");
         Ok(Outcome::Done(format!("{node} is forgotten; its server and files are left as they are")))
     }

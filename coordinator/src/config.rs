@@ -50,10 +50,16 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Open connections; further ones wait in the listen queue.
+    /// Open connections of agents.
     #[serde(deserialize_with = "positive")]
     pub connections: usize,
-    /// TLS handshakes at once.
+    /// Open connections of operators.
+    #[serde(deserialize_with = "positive")]
+    pub operators: usize,
+    /// Open connections of peers without a certificate.
+    #[serde(deserialize_with = "positive")]
+    pub strangers: usize,
+    /// Sockets whose TLS handshake is not done.
     #[serde(deserialize_with = "positive")]
     pub handshakes: usize,
     /// A handshake that takes longer is given up.
@@ -65,16 +71,21 @@ pub struct Limits {
     /// Files of one uploaded fleet directory.
     #[serde(deserialize_with = "positive")]
     pub upload_files: usize,
+    /// Bytes that content leaves free on the disk of the data directory.
+    pub disk_reserve: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
-            handshakes: 64,
+            operators: 256,
+            strangers: 512,
+            handshakes: 1_024,
             handshake_timeout: Duration::from_secs(10),
             upload_bytes: 256 * 1024 * 1024,
             upload_files: 5_000,
+            disk_reserve: 64 * 1024 * 1024,
         }
     }
 }

@@ -9,12 +9,14 @@ use fleet::{
     ids::{FleetEpoch, FleetName, Revision, RolloutId},
     time::Timestamp,
 };
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     authority::Authority,
     config::{Heartbeat, History, Limits},
-    events::Events,
+    disk::{Disk, StoreTrouble},
+    events::{Events, index::NodeIndex},
     hosts::Hosts,
     packs::Packs,
     rates::Rates,
@@ -25,6 +27,7 @@ use crate::{
         records::{Meta, Record as _},
     },
     tasks::Tasks,
+    witness::{Doubt, Witness},
 };
 
 /// Shared by all tasks and calls.
@@ -33,12 +36,16 @@ pub struct Coordinator {
     pub fleet: FleetName,
     /// Of the store; agents do not obey another.
     pub epoch: FleetEpoch,
+    /// Room for records.
+    pub disk: Disk,
+    /// Why records cannot be kept, or soon cannot, as last found out.
+    pub trouble: watch::Sender<Option<StoreTrouble>>,
     /// All records.
     pub store: Arc<dyn Store>,
     /// Signs certificates.
     pub authority: Arc<Authority>,
     /// Seals and opens the values of secrets.
-    pub vault: Vault,
+    pub vault: Arc<Vault>,
     /// Who is connected, and what they say now.
     pub live: Live,
     /// Packs of hosts, loaded.
@@ -47,6 +54,10 @@ pub struct Coordinator {
     pub hosts: Hosts,
     /// What happened.
     pub events: Events,
+    /// Which events are about which node.
+    pub event_index: NodeIndex,
+    /// Remembers beside the store what a restore must not undo.
+    pub witness: Arc<Witness>,
     /// How much of one source becomes events.
     pub rates: Rates,
     /// The wall clock, for what people read and for certificates.
@@ -90,28 +101,68 @@ pub enum OpenError {
         /// In the configuration.
         configured: FleetName,
     },
+    /// Its content and secrets are sealed under another key.
+    #[error(
+        "secrets.key of the data directory is not the key that the store's content is sealed under; restore the right one, or move \
+         it away and run `convoy-coordinator --config FILE recover new-key`"
+    )]
+    OtherKey,
+    /// Its nodes trust another authority.
+    #[error(
+        "the store's nodes trust the authority with the SHA-256 {stored}, and ca/authority.pem has {found}; restore the right one,          or move it away and run `convoy-coordinator --config FILE recover new-authority`"
+    )]
+    OtherAuthority {
+        /// In the store, hexadecimal.
+        stored: String,
+        /// In the data directory, hexadecimal.
+        found: String,
+    },
+    /// It is not the store that was here.
+    #[error(transparent)]
+    Doubt(#[from] Doubt),
 }
 
-/// Reads the store's identity, or gives it one: `epoch` is random and used only then.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads the store's identity, or gives it one: `epoch` is random and used only then. A store of 0.1 is bound to
+/// `authority`, the digest of the authority's certificate.
 ///
 /// # Errors
-/// The store fails, or belongs to another fleet.
+/// The store fails, or belongs to another fleet or authority.
 pub async fn open_meta(
     store: &dyn Store,
     fleet: &FleetName,
     epoch: FleetEpoch,
+    authority: [u8; 32],
 ) -> Result<FleetEpoch, OpenError> {
     loop {
-        if let Some(entry) = store.get(&Key::meta()).await? {
-            let meta = Meta::read(&entry)?;
-            if meta.fleet != *fleet {
+        let entry = store.get(&Key::meta()).await?;
+        let known = entry.as_ref().map(Meta::read).transpose()?;
+        let version = entry.as_ref().map_or(0, |entry| entry.version);
+        let meta = match known {
+            Some(meta) if meta.fleet != *fleet => {
                 return Err(OpenError::OtherFleet { stored: meta.fleet, configured: fleet.clone() });
             }
-            return Ok(meta.epoch);
-        }
-        let meta =
-            Meta { epoch, fleet: fleet.clone(), newest_revision: Revision(0), newest_rollout: RolloutId(0) };
-        match store.commit(Transaction::default().replace(Key::meta(), 0, meta.encode())).await {
+            Some(meta) => match meta.authority {
+                Some(stored) if stored == authority => return Ok(meta.epoch),
+                Some(stored) => {
+                    let (stored, found) = (hex(&stored), hex(&authority));
+                    return Err(OpenError::OtherAuthority { stored, found });
+                }
+                None => Meta { authority: Some(authority), ..meta },
+            },
+            None => Meta {
+                epoch,
+                fleet: fleet.clone(),
+                newest_revision: Revision(0),
+                newest_rollout: RolloutId(0),
+                authority: Some(authority),
+                key_check: None,
+            },
+        };
+        match store.commit(Transaction::default().replace(Key::meta(), version, meta.encode())).await {
             // Another coordinator was faster: its epoch counts.
             Ok(_) | Err(CommitError::Conflict { .. }) => {}
             Err(error) => return Err(OpenError::Commit(error)),

@@ -20,6 +20,7 @@ use crate::{
         CommitError, Entry, Key, Range, StoreError, Transaction,
         records::{Enrolment, NodeRecord, Record as _, TokenRecord},
     },
+    witness::{Revocable, Revocation},
 };
 
 /// A token is valid for at most this long.
@@ -52,6 +53,14 @@ pub enum EnrolError {
         node: NodeName,
         /// How long ago it was used.
         ago: Duration,
+    },
+    /// It worked once before, and the store does not know because it was restored from an older copy.
+    #[error(
+        "this join token was used before the coordinator's store was restored; create another with `convoy token create --node {node}`"
+    )]
+    Restored {
+        /// Who asked.
+        node: NodeName,
     },
     /// Too late.
     #[error(
@@ -171,8 +180,14 @@ impl Coordinator {
         let entry = self.store.get(&key).await?.ok_or_else(unknown)?;
         let token = TokenRecord::read(&entry)?;
         check_token(&token, node, now)?;
+        let spent = Revocable::Token(secret_hash(&secret.ok_or_else(unknown)?));
+        if self.witness.is_revoked(&spent) {
+            return Err(EnrolError::Restored { node: node.clone() });
+        }
         let issued = self.authority.sign_node(node, request_pem, (now, self.node_certificate))?;
         let (mut record, version) = self.node_or_new(node).await?;
+        let mut revocations = revocations_of(&record);
+        revocations.push(Revocation { what: spent, end: token.expires.after(TOKEN_KEPT) });
         record.enrolment = Some(Enrolment {
             enrolled: now,
             serial: issued.serial.clone(),
@@ -189,7 +204,14 @@ impl Coordinator {
         let event =
             Draft::new(now, Kind::NodeEnrolled, format!("{node} joined with a token of {}", used.created_by));
         self.events.append(vec![event.of_node(node)], commit).await.map_err(EnrolError::Commit)?;
+        self.revoke(revocations).await;
         Ok(issued)
+    }
+
+    /// Whether a node's certificate still is its node's.
+    pub(crate) fn speaks_for(&self, record: &NodeRecord, peer: &NodePeer) -> bool {
+        let certificate = Revocable::Certificate(peer.serial.clone());
+        record.accepts(&peer.serial) && !self.witness.is_revoked(&certificate)
     }
 
     /// A new certificate for the name that the caller already has. The one in use stays valid until its end.
@@ -201,7 +223,7 @@ impl Coordinator {
             let now = (self.clock)();
             let superseded = || EnrolError::Superseded { node: peer.name.clone() };
             let (mut record, version) = self.node_or_new(&peer.name).await?;
-            if !record.accepts(&peer.serial) {
+            if !self.speaks_for(&record, peer) {
                 warn!(node = %peer.name, serial = peer.serial, "Refused a renewal with a replaced certificate");
                 return Err(superseded());
             }
@@ -247,6 +269,15 @@ impl Coordinator {
             warn!(%error, "Cannot remove old join tokens");
         }
     }
+}
+
+/// Every certificate of a node that is valid now.
+pub(crate) fn revocations_of(record: &NodeRecord) -> Vec<Revocation> {
+    let Some(own) = &record.enrolment else { return Vec::new() };
+    let serials = own.previous_serial.iter().chain([&own.serial]);
+    let revocation =
+        |serial: &String| Revocation { what: Revocable::Certificate(serial.clone()), end: own.expires };
+    serials.map(revocation).collect()
 }
 
 fn check_token(token: &TokenRecord, node: &NodeName, now: Timestamp) -> Result<(), EnrolError> {

@@ -4,6 +4,7 @@
 //! of are stored together or not at all. Events that do not fit into that transaction are stored in it without their
 //! numbers, and get those at once afterwards, or after the next start.
 
+pub mod index;
 mod kind;
 
 use std::{collections::BTreeMap, fmt::Display, sync::Arc};

@@ -200,7 +200,7 @@ impl Coordinator {
         // Nobody may remove content as garbage between its being stored and its record.
         let _applying = self.applying.lock().await;
         let by_digest = contents.iter().map(|(digest, content)| (*digest, content.as_ref())).collect();
-        blobs::put_all(&*self.store, &by_digest).await?;
+        self.keep_content(&by_digest).await?;
         let mut record = HostRecord { facts, received: (self.clock)() };
         let mut bytes = record.encode();
         while RECORD_MAX < bytes.len() && record.facts.entries.pop_last().is_some() {

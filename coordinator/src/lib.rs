@@ -9,6 +9,7 @@ mod commands;
 pub mod config;
 mod context;
 mod coordinator;
+mod disk;
 mod effects;
 mod enrolment;
 mod events;
@@ -22,6 +23,7 @@ mod outlook;
 mod packs;
 mod private;
 mod rates;
+pub mod recovery;
 mod rollback;
 mod rollouts;
 pub mod rpc;
@@ -31,6 +33,7 @@ pub mod store;
 pub mod tasks;
 pub mod telemetry;
 mod view;
+mod witness;
 
 use std::{future::Future, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -40,7 +43,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -54,10 +57,10 @@ use crate::{
     config::Config,
     events::Events,
     listener::{Acceptor, Listen, TlsError, tls_config},
-    secrets::Vault,
     sessions::Live,
-    store::{Embedded, Store, StoreError},
+    store::{Sealed, Store, StoreError},
     tasks::{TaskFailure, Tasks},
+    witness::Witness,
 };
 
 /// After the signal to stop, so long for what is under way.
@@ -91,6 +94,9 @@ pub enum RunError {
     /// The store is not this fleet's.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// Something of the data directory is missing.
+    #[error(transparent)]
+    Recovery(#[from] recovery::Refusal),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -121,9 +127,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let address_file = config.data_dir.join("address");
     remove_if_there(&address_file).map_err(data_error)?;
     let tasks = Tasks::new(stop);
-    let file = private::open(&config.data_dir.join("store.redb")).map_err(data_error)?;
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(file, &tasks)?);
-    let authority = Arc::new(Authority::open(&config.data_dir.join("ca"), &config.fleet, wall_clock())?);
+    let store = recovery::open_store(&config.data_dir, &tasks)?;
+    let authority = Arc::new(recovery::open_authority(&*store, &config, wall_clock()).await?);
 
     let listen_error = |source| RunError::Listen { address: config.listen, source };
     let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
@@ -153,13 +158,23 @@ pub async fn start(
     (store, authority, clock): (Arc<dyn Store>, Arc<Authority>, Clock),
     tasks: Tasks,
 ) -> Result<Arc<Coordinator>, RunError> {
-    let path = config.data_dir.join("secrets.key");
-    let vault = Vault::open(&path, &config.fleet).map_err(|source| RunError::DataDir { path, source })?;
-    let epoch = open_meta(&*store, &config.fleet, FleetEpoch(rand::random())).await?;
+    let vault = Arc::new(recovery::open_vault(&*store, config).await?);
+    let epoch =
+        open_meta(&*store, &config.fleet, FleetEpoch(rand::random()), authority.fingerprint()).await?;
+    recovery::bind_key(&*store, &vault).await?;
+    let sealed = Arc::new(Sealed::new(store, vault.clone()));
+    let store: Arc<dyn Store> = sealed.clone();
+    tasks.spawn("sealing", seal_old(sealed));
+    let data_error = |source| RunError::DataDir { path: config.data_dir.clone(), source };
+    let witness = Arc::new(Witness::open(&config.data_dir).map_err(data_error)?);
+    let commits = witness::commits(&*store).await.map_err(StoreError::not_committed)?;
+    witness.check(epoch, commits).map_err(OpenError::Doubt)?;
     let events = Events::start(store.clone(), config.history.events, &tasks).await?;
     Ok(Arc::new(Coordinator {
         fleet: config.fleet.clone(),
         epoch,
+        disk: disk::Disk { dir: config.data_dir.clone(), reserve: config.limits.disk_reserve },
+        trouble: watch::Sender::new(None),
         store,
         authority,
         vault,
@@ -167,6 +182,8 @@ pub async fn start(
         packs: packs::Packs::default(),
         hosts: hosts::Hosts::default(),
         events,
+        event_index: events::index::NodeIndex::default(),
+        witness,
         rates: rates::Rates::default(),
         clock,
         applying: tokio::sync::Mutex::new(()),
@@ -179,6 +196,16 @@ pub async fn start(
         stop: tasks.stop().clone(),
         tasks,
     }))
+}
+
+async fn seal_old(store: Arc<Sealed>) {
+    match store.seal_old().await {
+        Ok(0) => {}
+        Ok(pieces) => info!(pieces, "Sealed content that an earlier version had stored in the clear"),
+        Err(error) => {
+            warn!(error = rpc::chain(&error), "Cannot seal old content; trying again after the next start");
+        }
+    }
 }
 
 /// Sockets whose peers are known, as [`accept`] passes them on.
@@ -199,6 +226,7 @@ pub fn accept<L: Listen>(
     tasks.vital("garbage", garbage::run(coordinator.clone()));
     tasks.vital("packs", packs::run(coordinator.clone()));
     tasks.vital("rates", rates::run(coordinator.clone()));
+    tasks.vital("witness", witness::run(coordinator.clone()));
     tasks.vital("hosts", hosts::run(coordinator.clone()));
     tasks.vital("server certificate", rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
     let (fleet, clock) = (config.fleet.clone(), coordinator.clock);

@@ -1,7 +1,10 @@
 //! The one port: accepts, shakes hands outside the accept loop, learns who the peer is, and passes the connection on.
 //!
-//! Every bound is a permit: connections beyond the limit wait in the kernel's queue, handshakes beyond theirs wait for
-//! a permit, and one that takes too long is dropped. One slow peer holds up nobody else.
+//! Nobody waits for anybody: sockets without a finished handshake, strangers, agents and operators have places of their
+//! own, which are shared fairly among addresses and names (see [`shares`]). A handshake that takes too long is dropped.
+
+mod shares;
+mod warnings;
 
 use std::{
     future::Future,
@@ -21,15 +24,18 @@ use rustls::{
     time_provider::TimeProvider,
 };
 use rustls_pki_types::UnixTime;
+use shares::{Held, Holder, Shares};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
+    time::Instant,
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
 use tracing::{debug, warn};
+use warnings::Warnings;
 
 use crate::{
     Clock,
@@ -47,6 +53,14 @@ const ANONYMOUS_MAX: Duration = Duration::from_secs(60);
 const ANONYMOUS_STOP: Duration = Duration::from_secs(1);
 /// After its certificate has ended a connection is cut; until then its session may say goodbye.
 const EXPIRY_GRACE: Duration = Duration::from_secs(10);
+/// Of one address, before its handshakes are done: many agents may stand behind one.
+const HANDSHAKES_OF_ONE_MAX: usize = 256;
+/// Of one address, without a certificate.
+const STRANGERS_OF_ONE_MAX: usize = 64;
+/// Of one node: an agent has one, and dials another before the old one is known to be dead.
+const CONNECTIONS_OF_NODE_MAX: usize = 8;
+/// Of one operator, who may be a pipeline with many jobs.
+const CONNECTIONS_OF_OPERATOR_MAX: usize = 128;
 /// After a failed accept, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -126,7 +140,7 @@ pub struct Connection<S> {
     peer: Peer,
     end: Pin<Box<dyn Future<Output = ()> + Send>>,
     // Held as long as the connection lives, which is what bounds their number.
-    _permit: OwnedSemaphorePermit,
+    _place: Held,
 }
 
 impl<S> Connected for Connection<S> {
@@ -160,20 +174,24 @@ impl<L: Listen> Acceptor<L> {
     }
 
     async fn accept_all(self, tasks: Tasks, ready: mpsc::Sender<io::Result<Connection<L::Socket>>>) {
-        let slots = Arc::new(Semaphore::new(self.limits.connections));
-        let handshakes = Arc::new(Semaphore::new(self.limits.handshakes));
-        while let Some((socket, address, permit)) = self.next_socket(&slots, tasks.stop()).await {
+        let places = Arc::new(Places::new(&self.limits));
+        while let Some((socket, address)) = self.next_socket(tasks.stop()).await {
+            let Some(place) = places.waiting.take(&Holder::at(address)) else {
+                places.warn(address, "no place is left for another handshake");
+                continue;
+            };
             let handshake = Handshake {
-                tls: TlsAcceptor::from(self.tls.load_full()),
+                tls: self.tls.load_full(),
                 fleet: self.fleet.clone(),
                 clock: self.clock,
                 timeout: self.limits.handshake_timeout,
                 stop: tasks.stop().clone(),
-                permits: handshakes.clone(),
+                places: places.clone(),
+                place,
             };
             let ready = ready.clone();
             tasks.spawn("handshake", async move {
-                if let Some(connection) = handshake.run((socket, address), permit).await {
+                if let Some(connection) = handshake.run(socket, address).await {
                     // The server has ended: the connection goes with it.
                     drop(ready.send(Ok(connection)).await);
                 }
@@ -181,80 +199,120 @@ impl<L: Listen> Acceptor<L> {
         }
     }
 
-    /// The next socket with its permit; `None` when it is time to stop.
-    async fn next_socket(
-        &self,
-        slots: &Arc<Semaphore>,
-        stop: &CancellationToken,
-    ) -> Option<(L::Socket, SocketAddr, OwnedSemaphorePermit)> {
+    /// The next socket; `None` when it is time to stop.
+    async fn next_socket(&self, stop: &CancellationToken) -> Option<(L::Socket, SocketAddr)> {
         loop {
-            let next = async {
-                let permit = slots.clone().acquire_owned().await;
-                (self.listener.accept().await, permit)
-            };
             tokio::select! {
                 () = stop.cancelled() => return None,
                 // Cancel-safe: a socket that was not accepted stays in the kernel's queue.
-                (socket, permit) = next => match (socket, permit) {
-                    (Ok((socket, address)), Ok(permit)) => return Some((socket, address, permit)),
-                    (Err(error), _) => {
+                accepted = self.listener.accept() => match accepted {
+                    Ok(accepted) => return Some(accepted),
+                    Err(error) => {
                         warn!(%error, "Cannot accept a connection");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
-                    (_, Err(_)) => return None,
                 },
             }
         }
     }
 }
 
+/// The places of each kind of peer.
+struct Places {
+    /// Handshakes that are not done.
+    waiting: Arc<Shares>,
+    strangers: Arc<Shares>,
+    nodes: Arc<Shares>,
+    operators: Arc<Shares>,
+    warnings: Warnings,
+}
+
+impl Places {
+    fn new(limits: &Limits) -> Self {
+        Self {
+            waiting: Shares::new(limits.handshakes, HANDSHAKES_OF_ONE_MAX),
+            strangers: Shares::new(limits.strangers, STRANGERS_OF_ONE_MAX),
+            nodes: Shares::new(limits.connections, CONNECTIONS_OF_NODE_MAX),
+            operators: Shares::new(limits.operators, CONNECTIONS_OF_OPERATOR_MAX),
+            warnings: Warnings::default(),
+        }
+    }
+
+    /// A place for as long as the connection lives.
+    fn take(&self, peer: &Peer, address: SocketAddr) -> Option<Held> {
+        match peer {
+            Peer::Anonymous => self.strangers.take(&Holder::at(address)),
+            Peer::Node(node) => self.nodes.take(&Holder::Node(node.name.clone())),
+            Peer::Operator(operator) => self.operators.take(&Holder::Operator(operator.name.clone())),
+        }
+    }
+
+    fn warn(&self, address: SocketAddr, why: impl std::fmt::Display) {
+        if let Some(more) = self.warnings.due(&Holder::at(address), Instant::now()) {
+            warn!(%address, %why, more_since_the_last = more, "Refused a connection");
+        }
+    }
+}
+
 struct Handshake {
-    tls: TlsAcceptor,
+    tls: Arc<ServerConfig>,
     fleet: FleetName,
     clock: Clock,
     timeout: Duration,
     stop: CancellationToken,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
+    place: Held,
 }
 
 impl Handshake {
     async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         self,
-        (socket, address): (S, SocketAddr),
-        permit: OwnedSemaphorePermit,
+        socket: S,
+        address: SocketAddr,
     ) -> Option<Connection<S>> {
-        let stream = tokio::time::timeout(self.timeout, async {
-            let _turn = self.permits.acquire().await.ok()?;
-            Some(self.tls.accept(socket).await)
-        });
-        let stream = match stream.await {
-            Ok(Some(Ok(stream))) => stream,
-            Ok(Some(Err(error))) => {
-                warn!(%error, %address, "Refused a connection: the TLS handshake failed");
-                return None;
-            }
-            Ok(None) => return None,
-            Err(_) => {
-                warn!(%address, "Gave up a TLS handshake that took too long");
+        let shaken = async {
+            let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
+            // Who has begun is not pushed out by those who come and say nothing.
+            self.place.be_busy();
+            hello.into_stream(self.tls.clone()).await
+        };
+        let stream = tokio::select! {
+            stream = tokio::time::timeout(self.timeout, shaken) => stream,
+            () = self.place.cut().cancelled() => {
+                self.places.warn(address, "it said nothing, and others needed its place");
                 return None;
             }
         };
-        match peer_of(stream.get_ref().1.peer_certificates(), &self.fleet) {
-            Ok(peer) => {
-                let end = self.end_of(&peer);
-                Some(Connection { stream, peer, end, _permit: permit })
+        let stream = match stream {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                self.places.warn(address, format_args!("the TLS handshake failed: {error}"));
+                return None;
             }
+            Err(_) => {
+                self.places.warn(address, "the TLS handshake took too long");
+                return None;
+            }
+        };
+        let peer = match peer_of(stream.get_ref().1.peer_certificates(), &self.fleet) {
+            Ok(peer) => peer,
             Err(error) => {
-                warn!(%error, %address, "Refused a connection: its certificate names nobody here");
-                None
+                self.places.warn(address, format_args!("its certificate names nobody here: {error}"));
+                return None;
             }
-        }
+        };
+        let Some(place) = self.places.take(&peer, address) else {
+            self.places.warn(address, "no place is left for another connection of its kind");
+            return None;
+        };
+        let end = self.end_of(&peer, place.cut().clone());
+        Some(Connection { stream, peer, end, _place: place })
     }
 }
 
 impl Handshake {
     /// When a connection is cut, whatever is under way on it.
-    fn end_of(&self, peer: &Peer) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    fn end_of(&self, peer: &Peer, cut: CancellationToken) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let not_after = match peer {
             Peer::Node(node) => node.not_after,
             Peer::Operator(operator) => operator.not_after,
@@ -267,11 +325,20 @@ impl Handshake {
                         stop.cancelled().await;
                         tokio::time::sleep(ANONYMOUS_STOP).await;
                     };
-                    drop(tokio::time::timeout(ANONYMOUS_MAX, stopped).await);
+                    let ended = async {
+                        tokio::select! {
+                            () = stopped => {}
+                            () = cut.cancelled() => {}
+                        }
+                    };
+                    drop(tokio::time::timeout(ANONYMOUS_MAX, ended).await);
                 });
             }
         };
-        Box::pin(tokio::time::sleep(not_after.since((self.clock)()) + EXPIRY_GRACE))
+        let left = not_after.since((self.clock)()) + EXPIRY_GRACE;
+        Box::pin(async move {
+            drop(tokio::time::timeout(left, cut.cancelled()).await);
+        })
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use coordinator::{
     config::{Config, ConfigError},
-    run, telemetry,
+    recovery::{Recovery, recover},
+    run, telemetry, wall_clock,
 };
+use fleet::ids::FleetEpoch;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +25,37 @@ struct Arguments {
     /// Check the configuration and exit: 0 if it is usable, 64 if not.
     #[arg(long)]
     check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Go on after a loss, with the coordinator stopped; docs/coordinator.md has the steps.
+    Recover {
+        #[command(subcommand)]
+        loss: Loss,
+    },
+}
+
+#[derive(Subcommand)]
+enum Loss {
+    /// The store is lost and there is no copy: make an empty one that the agents obey.
+    NewStore {
+        /// Epoch that the agents obey, 32 hexadecimal digits; without it the one in witness.toml.
+        #[arg(long, value_parser = epoch)]
+        epoch: Option<FleetEpoch>,
+    },
+    /// The authority's key is lost and there is no copy: make another one, and void every certificate and token.
+    NewAuthority,
+    /// The key of content and secrets is lost and there is no copy: go on without them.
+    NewKey,
+    /// The store was restored from an older copy: accept it, void unused tokens, keep revocations.
+    RestoredStore,
+}
+
+fn epoch(text: &str) -> Result<FleetEpoch, &'static str> {
+    FleetEpoch::from_hex(text).ok_or("an epoch has 32 hexadecimal digits")
 }
 
 fn main() -> ExitCode {
@@ -45,13 +78,29 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     telemetry::init(&config.log);
-    match start(config) {
+    let outcome = match arguments.command {
+        Some(Command::Recover { loss }) => carry_on(&config, &loss),
+        None => start(config),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             say(&format!("convoy-coordinator: {error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+#[tokio::main]
+async fn carry_on(config: &Config, loss: &Loss) -> anyhow::Result<()> {
+    let recovery = match loss {
+        Loss::NewStore { epoch } => Recovery::NewStore { epoch: *epoch },
+        Loss::NewAuthority => Recovery::NewAuthority,
+        Loss::NewKey => Recovery::NewKey,
+        Loss::RestoredStore => Recovery::RestoredStore,
+    };
+    say(&format!("convoy-coordinator: {}", recover(config, recovery, wall_clock()).await?));
+    Ok(())
 }
 
 #[tokio::main]

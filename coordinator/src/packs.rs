@@ -22,13 +22,16 @@ use crate::{
     coordinator::Coordinator,
     rpc::chain,
     store::{
-        CommitError, Key, Range, StoreError, Transaction, blobs,
+        CommitError, Key, Range, Store, StoreError, Transaction, blobs,
         records::{PackRecord, Record as _, SeenRecord},
     },
 };
 
 /// Packs that are kept. A fleet in the middle of an update has two per product.
-const PACKS_MAX: usize = 64;
+const PACKS_MAX: usize = 256;
+/// Packs of one node that are kept: one that makes up packs must not keep out those of others. What no node uses is
+/// removed within the hour, so a host may be updated as often.
+const PACKS_OF_NODE_MAX: usize = 8;
 /// Loaded ones, some 10 MB each.
 const LOADED_MAX: usize = 6;
 /// Plans that evaluate packs at the same time.
@@ -98,6 +101,50 @@ pub enum Unusable {
     Broken(String),
 }
 
+/// Why a pack is not kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    /// The bound of its node.
+    #[error(
+        "{PACKS_OF_NODE_MAX} packs of {0} are kept already; those that nobody uses are removed within the hour"
+    )]
+    TooManyOfNode(NodeName),
+    /// The bound of all.
+    #[error("{PACKS_MAX} packs are kept already")]
+    TooMany,
+    /// It cannot be looked up.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It cannot be stored.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
+}
+
+/// How many packs are kept of whom.
+#[derive(Default)]
+struct Kept {
+    total: usize,
+    by_node: BTreeMap<String, usize>,
+}
+
+impl Kept {
+    async fn read(store: &dyn Store) -> Result<Self, StoreError> {
+        let mut kept = Self::default();
+        for entry in store.range(Range::first(Key::PACKS, usize::MAX)).await? {
+            kept.total += 1;
+            *kept.by_node.entry(PackRecord::read(&entry)?.node).or_default() += 1;
+        }
+        Ok(kept)
+    }
+
+    fn check_room_for(&self, node: &NodeName) -> Result<(), KeepError> {
+        if self.by_node.get(node.as_str()).is_some_and(|own| PACKS_OF_NODE_MAX <= *own) {
+            return Err(KeepError::TooManyOfNode(node.clone()));
+        }
+        if PACKS_MAX <= self.total { Err(KeepError::TooMany) } else { Ok(()) }
+    }
+}
+
 /// Evaluates encoded resources.
 pub(crate) fn load(bytes: &[u8]) -> Result<PackFacts, String> {
     let loading = || {
@@ -134,16 +181,17 @@ impl Coordinator {
     /// Keeps what was checked against its digest; durable on return.
     ///
     /// # Errors
-    /// The store failed.
+    /// There are too many packs of this node or at all, or the store failed.
     pub(crate) async fn keep_pack(
         &self,
         digest: Digest,
         bytes: &[u8],
         node: &NodeName,
-    ) -> Result<(), CommitError> {
+    ) -> Result<(), KeepError> {
         // Nobody may remove content as garbage between its being stored and its record.
         let _applying = self.applying.lock().await;
-        blobs::put_all(&*self.store, &BTreeMap::from([(digest, bytes)])).await?;
+        Kept::read(&*self.store).await?.check_room_for(node)?;
+        self.keep_content(&BTreeMap::from([(digest, bytes)])).await?;
         let record = PackRecord { size: bytes.len() as u64, stored: (self.clock)(), node: node.to_string() };
         self.store.commit(Transaction::default().put(Key::pack(&digest), record.encode())).await?;
         info!(%node, digest = %digest.short(), bytes = bytes.len(), "Keeps a pack");
@@ -209,18 +257,22 @@ impl Asking {
             if last.is_some_and(|(at, _)| at.elapsed() < ASK_AGAIN) {
                 continue;
             }
-            if PACKS_MAX <= coordinator.store.range(Range::first(Key::PACKS, PACKS_MAX)).await?.len() {
+            let kept = Kept::read(&*coordinator.store).await?;
+            let has_room = |node: &&NodeName| kept.check_room_for(node).is_ok();
+            // Another one than the last time, if there is one.
+            let after = last.and_then(|(_, node)| {
+                nodes.range(node.clone()..).find(|next| *next != node && has_room(next))
+            });
+            let Some(node) = after.or_else(|| nodes.iter().find(has_room)) else {
                 if !std::mem::replace(&mut self.full, true) {
                     warn!(
                         most = PACKS_MAX,
+                        most_of_a_node = PACKS_OF_NODE_MAX,
                         "No more packs are kept; plans show no rendered files for the others"
                     );
                 }
                 continue;
-            }
-            // Another one than the last time, if there is one.
-            let after = last.and_then(|(_, node)| nodes.range(node.clone()..).find(|next| *next != node));
-            let Some(node) = after.or(nodes.first()) else { continue };
+            };
             coordinator.live.want_pack(node, digest);
             self.asked.insert(digest, (Instant::now(), node.clone()));
         }

@@ -140,7 +140,9 @@ async fn look(coordinator: &Arc<Coordinator>, asking: &mut Asking) -> Result<Loo
         }
         Err(CommitError::Conflict { .. }) => Ok(Look::Again),
         Err(CommitError::Refused(error) | CommitError::Unknown(error)) => Err(error),
-        Err(error @ CommitError::TooLarge { .. }) => Err(StoreError::too_large(&error)),
+        Err(error @ (CommitError::TooLarge { .. } | CommitError::NoRoom(_))) => {
+            Err(StoreError::too_large(&error))
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The values behind `secret()` (ADR 0005): sealed in the store, opened only to compose.
+//! The values behind `secret()` (ADR 0005): sealed in the store, opened only to compose. The same key seals content, see
+//! [`crate::store::Sealed`].
 //!
 //! Each value is sealed with XChaCha20-Poly1305 under the key of `<data_dir>/secrets.key`, with the fleet and the name
 //! as associated data, so that a sealed value moved to another name does not open. The key file is not in the store:
@@ -70,6 +71,25 @@ impl Vault {
         let payload = Payload { msg: value.expose().as_bytes(), aad: &self.bound_to(name) };
         let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).ok()?;
         Some((nonce.to_vec(), sealed))
+    }
+
+    /// Nonce and ciphertext of a piece of content, bound to the key it is stored under.
+    pub(crate) fn seal_content(&self, key: &str, content: &[u8]) -> Option<Vec<u8>> {
+        let nonce: [u8; NONCE_LEN] = rand::random();
+        let payload = Payload { msg: content, aad: &self.content_at(key) };
+        let sealed = self.cipher.encrypt(&XNonce::from(nonce), payload).ok()?;
+        Some([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// What [`Vault::seal_content`] sealed; `None` under another key, or in another place.
+    pub(crate) fn open_content(&self, key: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let payload = Payload { msg: sealed, aad: &self.content_at(key) };
+        self.cipher.decrypt(&XNonce::from(*nonce), payload).ok()
+    }
+
+    fn content_at(&self, key: &str) -> Vec<u8> {
+        format!("convoy content\0{}\0{key}", self.fleet).into_bytes()
     }
 
     fn unseal(&self, record: &SecretRecord) -> Option<Secret> {

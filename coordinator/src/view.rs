@@ -13,6 +13,7 @@ use fleet::{
 
 use crate::{
     coordinator::Coordinator,
+    disk::StoreTrouble,
     sessions::LiveNode,
     store::{
         Entry, Key, Range, StoreError, Version,
@@ -49,6 +50,8 @@ pub struct Snapshot {
     pub live: BTreeMap<NodeName, LiveNode>,
     /// The newest rollouts, newest first, and every older one that has not ended.
     pub rollouts: Vec<Versioned<RolloutRecord>>,
+    /// Why records cannot be kept, or soon cannot.
+    pub trouble: Option<StoreTrouble>,
 }
 
 /// Ended rollouts that a snapshot holds; older ones are read when somebody asks.
@@ -88,6 +91,7 @@ impl Coordinator {
             seen: seen.iter().map(seen_by_name).collect::<Result<_, _>>()?,
             live,
             rollouts,
+            trouble: self.trouble.borrow().clone(),
         })
     }
 }

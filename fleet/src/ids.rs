@@ -142,6 +142,20 @@ number!(
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FleetEpoch(pub [u8; 16]);
 
+impl FleetEpoch {
+    /// Reads 32 hexadecimal digits, as it prints.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 16];
+        if text.len() != 32 || !text.is_ascii() {
+            return None;
+        }
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
 impl fmt::Display for FleetEpoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -213,6 +227,13 @@ mod tests {
         for bad in ["", "-a", "a-", "Is-1", "is_1", "is 1", "ä", &"x".repeat(64)] {
             assert!(NodeName::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_epoch_reads_back_what_it_prints() {
+        let epoch = FleetEpoch([0xa7; 16]);
+        assert_eq!(FleetEpoch::from_hex(&epoch.to_string()), Some(epoch));
+        assert_eq!(FleetEpoch::from_hex("a7"), None);
     }
 
     #[test]

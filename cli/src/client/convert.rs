@@ -134,6 +134,7 @@ pub(super) fn status(reply: wire::StatusReply) -> view::Status {
         coordinator_version: reply.coordinator_version,
         content_of: Some(reply.content_of).filter(|revision| *revision != 0),
         store_older: reply.store_older,
+        store_trouble: reply.store_trouble.map(store_trouble),
         nodes: reply.nodes.into_iter().map(node).collect(),
         rollouts: reply.rollouts.into_iter().map(rollout).collect(),
     }
@@ -147,6 +148,16 @@ fn standing(standing: wire::Standing) -> Option<view::Standing> {
         wire::Standing::Behind => Some(view::Standing::Behind),
         wire::Standing::NotReported => Some(view::Standing::NotReported),
         wire::Standing::StoreOlder => Some(view::Standing::StoreOlder),
+    }
+}
+
+fn store_trouble(trouble: wire::StoreTrouble) -> view::StoreTrouble {
+    match trouble.trouble {
+        Some(wire::store_trouble::Trouble::CannotCommit(why)) => view::StoreTrouble::CannotCommit { why },
+        Some(wire::store_trouble::Trouble::LowRoom(room)) => {
+            view::StoreTrouble::LowRoom { free: room.free_bytes, reserve: room.reserve_bytes }
+        }
+        None => view::StoreTrouble::Other,
     }
 }
 

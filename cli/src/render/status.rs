@@ -9,6 +9,10 @@ use crate::{
 /// The whole screen.
 pub fn status(status: &Status, style: Style) -> String {
     let mut out = headline(status, style);
+    if let Some(trouble) = &status.store_trouble {
+        out.push_str(&style.paint(Tone::Bad, &trouble.to_string()));
+        out.push('\n');
+    }
     let unfinished = || status.rollouts.iter().filter(|rollout| !rollout.has_ended());
     for rollout in unfinished() {
         out.push('\n');

@@ -63,6 +63,7 @@ fn status_of(nodes: Vec<Node>) -> Status {
         coordinator_version: "0.1.0".into(),
         content_of: None,
         store_older: false,
+        store_trouble: None,
         nodes,
         rollouts: Vec::new(),
     }
@@ -70,6 +71,21 @@ fn status_of(nodes: Vec<Node>) -> Status {
 
 fn check(text: &str, expected: &str) {
     assert!(text == expected, "expected:\n{expected}\ngot:\n{text}");
+}
+
+#[test]
+fn a_coordinator_that_cannot_store_says_so_before_anything_else() {
+    let why = "No space left on device".to_owned();
+    let mut shown = status_of(vec![ready("is-1")]);
+    shown.store_trouble = Some(StoreTrouble::CannotCommit { why });
+    let text = status(&shown, PLAIN);
+    let second = text.lines().nth(1).unwrap();
+    assert!(
+        second.starts_with("the coordinator cannot store anything") && second.contains("No space left"),
+        "{text}"
+    );
+    shown.store_trouble = Some(StoreTrouble::LowRoom { free: 3_000_000, reserve: 64_000_000 });
+    assert!(status(&shown, PLAIN).contains("3.0 MB left; applies are refused below 64.0 MB"));
 }
 
 #[test]

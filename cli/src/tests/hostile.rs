@@ -95,6 +95,70 @@ fn event() -> message::Event {
     }
 }
 
+fn finding() -> message::Finding {
+    let text = || HOSTILE.to_owned();
+    message::Finding {
+        code: text(),
+        severity: text(),
+        file: text(),
+        line: u32::MAX,
+        column: u32::MAX,
+        line_text: text(),
+        message: text(),
+        remedy: text(),
+        node: text(),
+    }
+}
+
+fn plan() -> message::PlanReply {
+    let text = || HOSTILE.to_owned();
+    let file = message::FileChange {
+        path: text(),
+        change: text(),
+        old_size: u64::MAX,
+        new_size: u64::MAX,
+        restart: text(),
+        diff: format!("@@ -1 +1 @@\n-{HOSTILE}\n+{HOSTILE}\n"),
+        restart_why: text(),
+    };
+    let effects = message::Effects {
+        pack_digest: text(),
+        pack_before: text(),
+        files: vec![message::RenderedFile {
+            path: text(),
+            change: text(),
+            added: u32::MAX,
+            removed: u32::MAX,
+            diff: format!("-{HOSTILE}\n"),
+        }],
+        derived: vec![message::DerivedKey { key: text(), old: Some(text()), new: Some(text()), why: text() }],
+        unrendered: text(),
+        ..message::Effects::default()
+    };
+    let node = message::NodePlan {
+        node: text(),
+        group: text(),
+        change: text(),
+        files: vec![file],
+        keys: vec![message::KeyChange { key: text(), old: text(), new: text(), place: text() }],
+        restart: text(),
+        restart_why: text(),
+        settings: vec![text()],
+        effects: Some(effects),
+        pack_unknown: text(),
+        overwritten: vec![message::Overwritten { path: text(), kind: text() }],
+    };
+    message::PlanReply {
+        base_revision: u64::MAX,
+        nodes: vec![node],
+        findings: vec![finding()],
+        waves: vec![text()],
+        unchanged: u64::MAX,
+        estimate: Some(message::Estimate { left_ms: Some(u64::MAX), unknown: u32::MAX }),
+        ..message::PlanReply::default()
+    }
+}
+
 fn script() -> Script {
     let text = || HOSTILE.to_owned();
     let (node, event) = (node(), event());
@@ -116,12 +180,25 @@ fn script() -> Script {
         waiting: vec![text()],
         ..message::Rollout::default()
     };
+    let status = message::StatusReply { fleet: text(), nodes: vec![node.clone()], ..Default::default() };
     Script {
+        plan: plan(),
+        apply: message::ApplyReply {
+            refused: true,
+            refusal: text(),
+            findings: vec![finding()],
+            ..message::ApplyReply::default()
+        },
+        watched: [status].into(),
+        breaks: true,
         status: message::StatusReply {
             fleet: text(),
             nodes: vec![node.clone()],
             rollouts: vec![rollout.clone()],
             coordinator_version: text(),
+            store_trouble: Some(message::StoreTrouble {
+                trouble: Some(message::store_trouble::Trouble::CannotCommit(text())),
+            }),
             ..message::StatusReply::default()
         },
         node: message::NodeReply {
@@ -161,11 +238,29 @@ async fn no_command_shows_a_terminal_anything_that_it_would_act_on() {
         "events",
         "rollout list",
         "rollout show 1",
+        "rollout pause 1 --why x",
+        "plan DIR",
+        "plan DIR --diff",
+        "apply DIR --yes",
+        "rollback --yes",
+        "status --watch",
+        "node stop is-1 --why x --yes",
+        "node start is-1",
+        "node forget is-1 --yes",
+        "drift restore is-1",
+        "drift accept is-1 repository/conf/deployment.toml",
+        "drift pause is-1 --reason x --for 1h",
+        "drift resume is-1",
+        "token create --node is-1",
+        "secret list",
     ];
+    let dir = fleet_dir();
     let coloured = Terminal { colour: true, width: Some(100), ..NOBODY };
     for command in commands {
         for (terminal, json) in [(NOBODY, ""), (coloured, ""), (NOBODY, " --json")] {
-            let run = Stage { terminal, ..Stage::new(script()) }.run(&format!("{command}{json}")).await;
+            let run = Stage { terminal, ..Stage::new(script()) }
+                .run(&format!("{}{json}", command.replace("DIR", dir.path().to_str().unwrap())))
+                .await;
             assert!(!run.out.is_empty() || !run.said.is_empty(), "{command} says nothing");
             let shown = without_colours(&format!("{}{}", run.out, run.said));
             let bad = shown.chars().find(|&c| {

@@ -33,6 +33,8 @@ pub enum Kind {
     NoticesLost,
     /// An agent obeys another store.
     OtherEpoch,
+    /// An operator accepted what a loss had left.
+    Recovered,
     /// An operator went back to an earlier revision.
     RolledBack,
     /// A rollout changed state.
@@ -51,7 +53,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Applied,
         Self::AssignmentRefused,
         Self::ClockSkew,
@@ -67,6 +69,7 @@ impl Kind {
         Self::NodeRun,
         Self::NoticesLost,
         Self::OtherEpoch,
+        Self::Recovered,
         Self::RolledBack,
         Self::Rollout,
         Self::RolloutControl,
@@ -94,6 +97,7 @@ impl Kind {
             Self::NodeRun => "node-run",
             Self::NoticesLost => "notices-lost",
             Self::OtherEpoch => "other-epoch",
+            Self::Recovered => "recovered",
             Self::RolledBack => "rolled-back",
             Self::Rollout => "rollout",
             Self::RolloutControl => "rollout-control",

@@ -59,6 +59,7 @@ pub(super) fn refused(error: &EnrolError) -> Status {
     match error {
         EnrolError::Unknown { .. }
         | EnrolError::Used { .. }
+        | EnrolError::Restored { .. }
         | EnrolError::Expired { .. }
         | EnrolError::OtherNode { .. }
         | EnrolError::Superseded { .. } => Status::permission_denied(error.to_string()),

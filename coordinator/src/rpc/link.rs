@@ -166,7 +166,7 @@ async fn accepted(coordinator: &Coordinator, peer: &NodePeer) -> Result<NodeReco
     let superseded = || session_status(&SessionError::Superseded(peer.name.clone()));
     let entry = coordinator.store.get(&Key::node(&peer.name)).await.map_err(|error| store_failed(&error))?;
     let record = NodeRecord::read(&entry.ok_or_else(superseded)?).map_err(|error| store_failed(&error))?;
-    if record.accepts(&peer.serial) { Ok(record) } else { Err(superseded()) }
+    if coordinator.speaks_for(&record, peer) { Ok(record) } else { Err(superseded()) }
 }
 
 /// The encodings of the caller's desired and last good bundles, and the files that those name.

@@ -5,6 +5,7 @@
 
 mod enrolment;
 mod follow;
+mod history;
 mod host;
 mod link;
 mod operator;
@@ -13,7 +14,7 @@ mod secrets;
 mod status;
 mod upload;
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, io, mem, sync::Arc, time::Duration};
 
 use futures::Stream;
 use proto::wire::{
@@ -23,12 +24,15 @@ use proto::wire::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{
     Request, Status,
+    service::interceptor::InterceptedService,
     transport::{Server, server::Connected},
 };
-use tracing::warn;
+use tonic_health::ServingStatus;
+use tracing::{error, info, warn};
 
 use crate::{
     coordinator::Coordinator,
+    disk::StoreTrouble,
     identity::{NodePeer, OperatorPeer, Peer},
     store::{CommitError, StoreError},
 };
@@ -59,6 +63,9 @@ where
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<AgentLinkServer<link::Link>>().await;
     coordinator.tasks.vital("health", watch_health(coordinator.clone(), health));
+    let checked = coordinator.clone();
+    // The descriptions say a stranger what to attack.
+    let for_operators = move |request: Request<()>| operator_of(&checked, &request).map(|_| request);
     let link = AgentLinkServer::new(link::Link::new(coordinator.clone()));
     let enrolment = EnrolmentServer::new(enrolment::Enrolment::new(coordinator.clone()));
     let secrets = SecretsServer::new(secrets::Keeper::new(coordinator.clone()));
@@ -67,7 +74,7 @@ where
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .max_concurrent_streams(STREAMS_MAX)
         .add_service(health_service)
-        .add_service(reflection)
+        .add_service(InterceptedService::new(reflection, for_operators))
         .add_service(link.max_decoding_message_size(SESSION_MESSAGE_MAX))
         .add_service(
             OperatorServer::new(operator::Console::new(coordinator)).max_decoding_message_size(REQUEST_MAX),
@@ -96,26 +103,36 @@ const HEALTH_EVERY: Duration = Duration::from_secs(10);
 async fn watch_health(coordinator: Arc<Coordinator>, health: tonic_health::server::HealthReporter) {
     let mut every = tokio::time::interval(HEALTH_EVERY);
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut healthy = true;
     loop {
         tokio::select! {
             _ = every.tick() => {}
             () = coordinator.stop.cancelled() => break,
         }
-        let outcome = coordinator.store.health().await;
-        if outcome.is_ok() == healthy {
+        let trouble = match coordinator.store.health().await {
+            Ok(()) => coordinator.disk.trouble(),
+            Err(error) => Some(StoreTrouble::CannotCommit { why: chain(&error) }),
+        };
+        let before = coordinator.trouble.send_replace(trouble.clone());
+        if before.as_ref().map(mem::discriminant) == trouble.as_ref().map(mem::discriminant) {
             continue;
         }
-        healthy = outcome.is_ok();
-        match outcome {
-            Ok(()) => health.set_service_status("", tonic_health::ServingStatus::Serving).await,
-            Err(error) => {
-                tracing::error!(error = chain(&error), "The store does not commit any more");
-                health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        let serving = match trouble {
+            None => {
+                info!("The store commits and has room again");
+                ServingStatus::Serving
             }
-        }
+            Some(StoreTrouble::LowRoom { free, reserve }) => {
+                error!(free, reserve, "The disk of the data directory is nearly full; applies are refused");
+                ServingStatus::Serving
+            }
+            Some(StoreTrouble::CannotCommit { why }) => {
+                error!(error = why, "The store does not commit any more");
+                ServingStatus::NotServing
+            }
+        };
+        health.set_service_status("", serving).await;
     }
-    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    health.set_service_status("", ServingStatus::NotServing).await;
 }
 
 /// An error and its causes, for the log.
@@ -172,7 +189,9 @@ fn commit_failed(error: &CommitError) -> Status {
     warn!(error = chain(error), "A call failed at the store");
     match error {
         CommitError::Conflict { .. } => Status::aborted(error.to_string()),
-        CommitError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
+        CommitError::TooLarge { .. } | CommitError::NoRoom(_) => {
+            Status::resource_exhausted(error.to_string())
+        }
         CommitError::Refused(_) | CommitError::Unknown(_) => Status::unavailable(error.to_string()),
     }
 }

@@ -19,7 +19,11 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{chain, commit_failed, follow, operator_of, status, store_failed, upload};
+use super::{
+    chain, commit_failed, follow,
+    history::{self, Query},
+    operator_of, status, store_failed, upload,
+};
 use crate::{
     apply::{Applied, ApplyError, Intent, Planned, PlannedChange},
     commands::{Control, ControlFailure, DriftControl, Outcome},
@@ -34,8 +38,6 @@ use crate::{
 
 /// Events that `node show` lists.
 const NODE_EVENTS_MAX: usize = 20;
-/// Events that are looked through for them.
-const NODE_EVENTS_SEARCHED: usize = 1_000;
 /// Rollouts of one list.
 const ROLLOUTS_MAX: usize = 100;
 /// How long drift enforcement pauses if nobody says otherwise.
@@ -61,20 +63,21 @@ impl Console {
     }
 
     async fn node_events(&self, node: &NodeName) -> Result<Vec<wire::Event>, Status> {
-        let range = Range::last(Key::EVENTS, NODE_EVENTS_SEARCHED);
-        let found = self.coordinator.store.range(range).await.map_err(|error| store_failed(&error))?;
-        let events = found.iter().map(EventRecord::read).collect::<Result<Vec<_>, _>>();
-        let events = events.map_err(|error| store_failed(&error))?;
-        let own = events.into_iter().filter(|event| event.node.as_ref() == Some(node));
-        let mut own: Vec<wire::Event> = own.take(NODE_EVENTS_MAX).map(status::event).collect();
-        own.reverse();
+        let store = &*self.coordinator.store;
+        let numbers = self.coordinator.event_index.last(store, node, NODE_EVENTS_MAX).await;
+        let mut own = Vec::new();
+        for seq in numbers.map_err(|error| store_failed(&error))? {
+            let entry = store.get(&Key::event(seq)).await.map_err(|error| store_failed(&error))?;
+            let event = entry.as_ref().map(EventRecord::read).transpose();
+            own.extend(event.map_err(|error| store_failed(&error))?.map(status::event));
+        }
         Ok(own)
     }
 }
 
 type Outgoing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
-fn node_name(text: &str) -> Result<NodeName, Status> {
+pub(super) fn node_name(text: &str) -> Result<NodeName, Status> {
     NodeName::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
@@ -349,9 +352,9 @@ impl Operator for Console {
         request: Request<wire::EventsRequest>,
     ) -> Result<Response<Self::EventsStream>, Status> {
         let operator = operator_of(&self.coordinator, &request)?;
-        let request = request.into_inner();
+        let query = Query::read(&self.coordinator, request.into_inner()).await?;
         let (sender, receiver) = mpsc::channel(STREAM_WAITING);
-        let events = follow::events(self.coordinator.clone(), operator, request, sender);
+        let events = history::events(self.coordinator.clone(), operator, query, sender);
         self.coordinator.tasks.spawn("event stream", events);
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }

@@ -10,7 +10,7 @@ use proto::{
 use tonic::{Response, Status, Streaming};
 
 use super::{chain, commit_failed, store_failed};
-use crate::{coordinator::Coordinator, identity::NodePeer, store::Key};
+use crate::{coordinator::Coordinator, identity::NodePeer, packs::KeepError, store::Key};
 
 /// A node that sends nothing for so long is given up.
 const CHUNK_TIME: Duration = Duration::from_secs(30);
@@ -50,8 +50,16 @@ pub(super) async fn receive(
         .map_err(|_| Status::internal("the pack could not be read; this is a defect of Convoy"))?
         .map_err(|error| Status::invalid_argument(chain(&error)))?;
     let kept = coordinator.keep_pack(digest, &bytes, &peer.name).await;
-    kept.map_err(|error| commit_failed(&error))?;
+    kept.map_err(|error| not_kept(&error))?;
     Ok(Response::new(PackReceived {}))
+}
+
+fn not_kept(error: &KeepError) -> Status {
+    match error {
+        KeepError::TooManyOfNode(_) | KeepError::TooMany => Status::resource_exhausted(error.to_string()),
+        KeepError::Store(error) => store_failed(error),
+        KeepError::Commit(error) => commit_failed(error),
+    }
 }
 
 async fn next(stream: &mut Streaming<PackChunk>) -> Result<Option<PackChunk>, Status> {

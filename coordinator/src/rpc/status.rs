@@ -11,6 +11,7 @@ use proto::{
 };
 
 use crate::{
+    disk::StoreTrouble,
     in_force::Places,
     store::records::{EventRecord, RolloutRecord},
     view::Snapshot,
@@ -32,7 +33,18 @@ pub(super) fn status(snapshot: &Snapshot, places: &Places, now: Timestamp) -> wi
         coordinator_version: env!("CARGO_PKG_VERSION").to_owned(),
         content_of: snapshot.revision.as_ref().and_then(|newest| newest.rolls_back_to).map_or(0, |it| it.0),
         store_older: places.is_store_older(),
+        store_trouble: snapshot.trouble.clone().map(trouble),
     }
+}
+
+fn trouble(trouble: StoreTrouble) -> wire::StoreTrouble {
+    let trouble = match trouble {
+        StoreTrouble::CannotCommit { why } => wire::store_trouble::Trouble::CannotCommit(why),
+        StoreTrouble::LowRoom { free, reserve } => {
+            wire::store_trouble::Trouble::LowRoom(wire::LowRoom { free_bytes: free, reserve_bytes: reserve })
+        }
+    };
+    wire::StoreTrouble { trouble: Some(trouble) }
 }
 
 /// One rollout, with the reasons that the planner gives for it now.

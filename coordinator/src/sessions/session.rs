@@ -129,7 +129,7 @@ async fn load_node(coordinator: &Coordinator, peer: &NodePeer) -> Result<NodeRec
     let superseded = || SessionError::Superseded(peer.name.clone());
     let entry = coordinator.store.get(&Key::node(&peer.name)).await?.ok_or_else(superseded)?;
     let record = NodeRecord::read(&entry)?;
-    if record.accepts(&peer.serial) { Ok(record) } else { Err(superseded()) }
+    if coordinator.speaks_for(&record, peer) { Ok(record) } else { Err(superseded()) }
 }
 
 async fn load_seen(

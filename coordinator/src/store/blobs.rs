@@ -10,10 +10,34 @@ use super::{CommitError, Key, Range, Store, StoreError, TRANSACTION_BYTES_MAX, T
 
 /// Bytes of one piece.
 const PIECE: usize = 512 * 1024;
+/// Room in a transaction for what sealing adds to its pieces.
+const SEALS: usize = 64 * 128;
 /// Pieces of content: 128 MiB are more than any file or bundle encoding.
 const PIECES_MAX: usize = 256;
 
-/// Stores what is not there yet; all of it is durable on return.
+/// The last piece is written last, so its presence says that all are there.
+fn last_piece(digest: &Digest, content: &[u8]) -> Key {
+    Key::blob(digest, content.len().saturating_sub(1) / PIECE)
+}
+
+/// What of `contents` is not there yet.
+///
+/// # Errors
+/// The store failed.
+pub async fn missing<'a>(
+    store: &dyn Store,
+    contents: &BTreeMap<Digest, &'a [u8]>,
+) -> Result<BTreeMap<Digest, &'a [u8]>, StoreError> {
+    let mut missing = BTreeMap::new();
+    for (digest, content) in contents {
+        if store.get(&last_piece(digest, content)).await?.is_none() {
+            missing.insert(*digest, *content);
+        }
+    }
+    Ok(missing)
+}
+
+/// Stores content, see [`missing`]; all of it is durable on return.
 ///
 /// # Errors
 /// The store failed; some of it may be there, which does no harm.
@@ -21,13 +45,8 @@ pub async fn put_all(store: &dyn Store, contents: &BTreeMap<Digest, &[u8]>) -> R
     let mut batch = Transaction::default();
     let mut bytes = 0;
     for (digest, content) in contents {
-        // The last piece is written last, so its presence says that all are there.
-        let last = Key::blob(digest, content.len().saturating_sub(1) / PIECE);
-        if store.get(&last).await.map_err(CommitError::Refused)?.is_some() {
-            continue;
-        }
         for (index, piece) in pieces(content).enumerate() {
-            if TRANSACTION_BYTES_MAX < bytes + piece.len() || 64 <= batch.writes.len() {
+            if TRANSACTION_BYTES_MAX - SEALS < bytes + piece.len() || 64 <= batch.writes.len() {
                 store.commit(std::mem::take(&mut batch)).await?;
                 bytes = 0;
             }

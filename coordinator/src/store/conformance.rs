@@ -1,15 +1,19 @@
 //! What every engine must do, run against each of them. A third engine passes this or is none.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use fleet::{
-    ids::{Digest, NodeName, Revision},
+    ids::{Digest, FleetName, NodeName, Revision},
     time::Timestamp,
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CommitError, Embedded, Failing, Fault, Key, LeaseGrant, Memory, Order, Range, Store,
+    CommitError, Embedded, Failing, Fault, Key, LeaseGrant, Memory, Order, Range, Sealed, Store,
     TRANSACTION_WRITES_MAX, Transaction, VALUE_MAX, blobs,
 };
 use crate::tasks::Tasks;
@@ -18,11 +22,15 @@ fn node(name: &str) -> Key {
     Key::node(&NodeName::parse(name).unwrap())
 }
 
-fn engines(dir: &std::path::Path) -> [(&'static str, Arc<dyn Store>); 3] {
-    let file = crate::private::open(&dir.join("store.redb")).unwrap();
+fn engines(dir: &std::path::Path) -> [(&'static str, Arc<dyn Store>); 4] {
+    let path = dir.join("store.redb");
+    let fleet = FleetName::parse("acme").unwrap();
+    let vault = Arc::new(crate::secrets::Vault::open(&dir.join("secrets.key"), &fleet).unwrap());
+    let open = move || crate::private::open(&path);
     [
         ("memory", Arc::new(Memory::new())),
-        ("embedded", Arc::new(Embedded::open(file, &Tasks::new(CancellationToken::new())).unwrap())),
+        ("embedded", Arc::new(Embedded::open(open, &Tasks::new(CancellationToken::new())).unwrap())),
+        ("sealed", Arc::new(Sealed::new(Arc::new(Memory::new()), vault))),
         ("failing, without a script", Arc::new(Failing::new(Memory::new()))),
     ]
 }
@@ -133,8 +141,9 @@ mod rules {
         let contents = [large.as_slice(), b"small", b""];
         let digests = contents.map(Digest::of);
         let by_digest = digests.into_iter().zip(contents).collect();
+        assert_eq!(blobs::missing(&*store, &by_digest).await.unwrap(), by_digest);
         blobs::put_all(&*store, &by_digest).await.unwrap();
-        blobs::put_all(&*store, &by_digest).await.unwrap();
+        assert_eq!(blobs::missing(&*store, &by_digest).await.unwrap(), BTreeMap::new());
         for (digest, content) in digests.iter().zip(contents) {
             assert!(blobs::get(&*store, digest).await.unwrap().is_some_and(|found| found == content));
         }
@@ -160,8 +169,11 @@ mod rules {
 async fn an_embedded_store_keeps_what_it_answered_and_its_versions_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let tasks = Tasks::new(CancellationToken::new());
-    let open =
-        || Embedded::open(crate::private::open(&dir.path().join("store.redb")).unwrap(), &tasks).unwrap();
+    let path = dir.path().join("store.redb");
+    let open = || {
+        let path = path.clone();
+        Embedded::open(move || crate::private::open(&path), &tasks).unwrap()
+    };
     let store = open();
     let before = store.commit(Transaction::default().put(Key::revision(Revision(1)), "1")).await.unwrap();
     drop(store);

@@ -3,20 +3,30 @@
 //! One writer takes every waiting transaction into one durable commit (group commit), so ten thousand reports that
 //! arrive together do not cost ten thousand disk flushes. Commits and reads run on the blocking pool; between two
 //! commits no thread is held.
+//!
+//! After one failed write redb refuses everything that follows, also when the disk has room again. So the file is
+//! closed and opened anew after a failure; if that fails too, the writer ends and with it the coordinator.
 
-use std::{fs::File, ops::Bound, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    ops::Bound,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use fleet::time::Timestamp;
 use futures::{FutureExt as _, future::BoxFuture};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{error, warn};
 
 use super::{
     CommitError, Entry, Key, LeaseGrant, Order, Range, Read, Store, StoreError, Transaction, Version, Write,
     lease, memory, watchers::Watchers,
 };
-use crate::tasks::Tasks;
+use crate::{rpc::chain, tasks::Tasks};
 
 const ENTRIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("entries");
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
@@ -25,9 +35,12 @@ const VERSION: &str = "version";
 /// Transactions that wait while one commit is being made durable; more callers wait for room.
 const WAITING_MAX: usize = 256;
 
+/// Opens the database; called again after a failed write.
+type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
+
 /// A store in one file.
 pub struct Embedded {
-    database: Arc<Database>,
+    engine: Arc<Engine>,
     writer: mpsc::Sender<Job>,
     watchers: Arc<Watchers>,
 }
@@ -37,33 +50,120 @@ struct Job {
     answer: oneshot::Sender<Result<Version, CommitError>>,
 }
 
+/// The database, or nothing while it cannot be opened. Whoever reads or writes shares the lock, so opening anew waits
+/// for them.
+struct Engine {
+    open: Opener,
+    opened: RwLock<Opened>,
+}
+
+struct Opened {
+    database: Option<Database>,
+    /// How often it was opened: of several that saw the same failure only the first opens it anew.
+    times: u64,
+}
+
+impl Engine {
+    fn new(open: Opener) -> Result<Self, redb::Error> {
+        let database = open()?;
+        create_tables(&database)?;
+        Ok(Self { open, opened: RwLock::new(Opened { database: Some(database), times: 1 }) })
+    }
+
+    /// Does `work`; if the engine fails at it, the database is opened anew, and `work` is tried again if `tries` says so.
+    fn with<T>(
+        &self,
+        work: impl Fn(&Database) -> Result<T, redb::Error>,
+        tries: Tries,
+    ) -> Result<T, EngineError> {
+        let mut left = tries;
+        loop {
+            let (outcome, times) = {
+                let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+                (opened.database.as_ref().map(&work), opened.times)
+            };
+            match (outcome, left) {
+                (Some(Ok(value)), _) => return Ok(value),
+                (Some(Err(error)), Tries::One) => {
+                    self.open_again(times)?;
+                    return Err(EngineError::Failed(error));
+                }
+                (Some(Err(_)) | None, Tries::Two) => {
+                    self.open_again(times)?;
+                    left = Tries::One;
+                }
+                (None, Tries::One) => {
+                    self.open_again(times)?;
+                    return Err(EngineError::Failed(redb::Error::DatabaseClosed));
+                }
+            }
+        }
+    }
+
+    fn open_again(&self, failed: u64) -> Result<(), EngineError> {
+        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        if opened.times != failed {
+            return Ok(());
+        }
+        // The old one holds the file's lock.
+        opened.database = None;
+        let database = (self.open)().map_err(EngineError::CannotOpen)?;
+        *opened = Opened { database: Some(database), times: failed + 1 };
+        warn!("The store failed and was opened anew");
+        Ok(())
+    }
+}
+
+/// How often work is tried that meets a failing engine.
+#[derive(Clone, Copy)]
+enum Tries {
+    /// It must not happen twice.
+    One,
+    /// It changes nothing.
+    Two,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum EngineError {
+    #[error(transparent)]
+    Failed(redb::Error),
+    #[error("its file cannot be opened again after a failure")]
+    CannotOpen(#[source] redb::Error),
+}
+
 impl Embedded {
-    /// Opens the store in `file`, which was opened for reading and writing, and creates its tables.
+    /// Opens the store in the file that `open` opens for reading and writing, and creates its tables. `open` is called
+    /// again after a failed write.
     ///
     /// # Errors
     /// The file is in use by another process, is not a store, or cannot be written.
-    pub fn open(file: File, tasks: &Tasks) -> Result<Self, StoreError> {
-        let failed = |error: redb::Error| StoreError::new("open its file", error);
-        let backend = redb::backends::FileBackend::new(file).map_err(|error| failed(error.into()))?;
-        let database = redb::Builder::new().create_with_backend(backend);
-        let database = database.map_err(|error| failed(error.into()))?;
-        create_tables(&database).map_err(failed)?;
-        let database = Arc::new(database);
-        let watchers = Arc::new(Watchers::default());
+    pub fn open(
+        open: impl Fn() -> io::Result<File> + Send + Sync + 'static,
+        tasks: &Tasks,
+    ) -> Result<Self, StoreError> {
+        let open = move || -> Result<Database, redb::Error> {
+            let backend = redb::backends::FileBackend::new(open().map_err(redb::Error::Io)?)?;
+            Ok(redb::Builder::new().create_with_backend(backend)?)
+        };
+        Self::open_with(Box::new(open), tasks)
+    }
+
+    fn open_with(open: Opener, tasks: &Tasks) -> Result<Self, StoreError> {
+        let engine = Engine::new(open).map_err(|error| StoreError::new("open its file", error))?;
+        let (engine, watchers) = (Arc::new(engine), Arc::new(Watchers::default()));
         let (writer, jobs) = mpsc::channel(WAITING_MAX);
-        let (database_of_writer, watchers_of_writer) = (database.clone(), watchers.clone());
         // Ends by itself when the store is dropped and with it the only sender; the file is free only then.
-        tasks.until_unused("store writer", write_all(database_of_writer, watchers_of_writer, jobs));
-        Ok(Self { database, writer, watchers })
+        tasks.until_unused("store writer", write_all(engine.clone(), watchers.clone(), jobs));
+        Ok(Self { engine, writer, watchers })
     }
 
     fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Database) -> Result<T, redb::Error> + Send + 'static,
+        read: impl Fn(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Read<'_, T> {
-        let database = self.database.clone();
+        let engine = self.engine.clone();
         async move {
-            let answer = tokio::task::spawn_blocking(move || read(&database)).await;
+            let answer = tokio::task::spawn_blocking(move || engine.with(read, Tries::Two)).await;
             let answer = answer.map_err(|error| StoreError::new("read", error))?;
             answer.map_err(|error| StoreError::new("read", error))
         }
@@ -80,7 +180,7 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
 }
 
 async fn write_all(
-    database: Arc<Database>,
+    engine: Arc<Engine>,
     watchers: Arc<Watchers>,
     mut jobs: mpsc::Receiver<Job>,
 ) -> Result<(), String> {
@@ -91,47 +191,71 @@ async fn write_all(
         {
             batch.push(next);
         }
-        let (database, watchers) = (database.clone(), watchers.clone());
-        let writing = tokio::task::spawn_blocking(move || write_and_answer(&database, &watchers, batch));
+        let (engine, watchers) = (engine.clone(), watchers.clone());
+        let writing = tokio::task::spawn_blocking(move || write_and_answer(&engine, &watchers, batch));
         // Callers learn it by their lost answers.
-        writing.await.map_err(|error| error.to_string())?;
+        writing.await.map_err(|error| error.to_string())??;
     }
     Ok(())
 }
 
-fn write_and_answer(database: &Database, watchers: &Watchers, batch: Vec<Job>) {
-    let outcome = write_batch(database, &batch);
-    if let Ok(verdicts) = &outcome {
-        for (job, verdict) in batch.iter().zip(verdicts) {
-            if let Ok(version) = verdict {
-                watchers.changed(job.transaction.writes.iter().map(Write::key), *version);
+fn write_and_answer(engine: &Engine, watchers: &Watchers, batch: Vec<Job>) -> Result<(), String> {
+    let before = engine.with(version, Tries::Two);
+    let outcome = match before {
+        Ok(before) => match engine.with(|database| write_batch(database, &batch), Tries::One) {
+            Ok(verdicts) => Ok(verdicts),
+            Err(error) => Err((error, Some(before))),
+        },
+        Err(error) => Err((error, None)),
+    };
+    match outcome {
+        Ok(verdicts) => {
+            for (job, verdict) in batch.iter().zip(&verdicts) {
+                if let Ok(version) = verdict {
+                    watchers.changed(job.transaction.writes.iter().map(Write::key), *version);
+                }
+            }
+            answer(batch, verdicts);
+            Ok(())
+        }
+        Err((failure, before)) => {
+            let text = chain(&failure);
+            error!(error = text, "The store cannot commit");
+            // What the file opened anew holds says whether the commit happened.
+            let is_without = before.is_some_and(|before| {
+                engine.with(version, Tries::Two).is_ok_and(|version| version == before)
+            });
+            refuse(batch, &text, is_without || before.is_none());
+            match failure {
+                EngineError::Failed(_) => Ok(()),
+                EngineError::CannotOpen(_) => Err(text),
             }
         }
     }
-    answer(batch, outcome);
 }
 
 /// What each transaction of a batch came to: its version, or the key that did not match.
 type Verdicts = Vec<Result<Version, Key>>;
 
-fn answer(batch: Vec<Job>, outcome: Result<Verdicts, redb::Error>) {
-    let send = |job: Job, answer| {
+fn answer(batch: Vec<Job>, verdicts: Verdicts) {
+    for (job, verdict) in batch.into_iter().zip(verdicts) {
         // The caller may have gone away; its transaction stands all the same.
-        drop(job.answer.send(answer));
-    };
-    match outcome {
-        Ok(verdicts) => {
-            for (job, verdict) in batch.into_iter().zip(verdicts) {
-                send(job, verdict.map_err(|key| CommitError::Conflict { key }));
-            }
-        }
-        Err(error) => {
-            let text = error.to_string();
-            for job in batch {
-                send(job, Err(CommitError::Unknown(StoreError::new("commit", text.clone()))));
-            }
-        }
+        drop(job.answer.send(verdict.map_err(|key| CommitError::Conflict { key })));
     }
+}
+
+fn refuse(batch: Vec<Job>, why: &str, is_without: bool) {
+    for job in batch {
+        let error = StoreError::new("commit", why.to_owned());
+        let refused = if is_without { CommitError::Refused(error) } else { CommitError::Unknown(error) };
+        drop(job.answer.send(Err(refused)));
+    }
+}
+
+/// Commits so far.
+fn version(database: &Database) -> Result<Version, redb::Error> {
+    let counters = database.begin_read()?.open_table(COUNTERS)?;
+    Ok(counters.get(VERSION)?.map_or(0, |value| value.value()))
 }
 
 /// Applies a batch in order inside one write transaction: each sees the effects of those before it, and a conflict of
@@ -204,7 +328,7 @@ impl Store for Embedded {
             let found = table.get(key.as_str())?;
             Ok(found.map(|entry| {
                 let (version, value) = entry.value();
-                Entry { key, version, value: Bytes::copy_from_slice(value) }
+                Entry { key: key.clone(), version, value: Bytes::copy_from_slice(value) }
             }))
         })
     }
@@ -245,3 +369,6 @@ impl Store for Embedded {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,6 +98,16 @@ impl Key {
         Self(format!("{}{digest}/{piece:06}", Self::BLOBS))
     }
 
+    /// There once no content is in the clear any more.
+    pub fn content_sealed() -> Self {
+        Self("content-sealed".to_owned())
+    }
+
+    /// Whether its value is a piece of content.
+    pub(super) fn is_content(&self) -> bool {
+        self.0.starts_with(Self::BLOBS)
+    }
+
     /// Which content a piece belongs to, if it is one.
     pub(super) fn blob_digest(&self) -> Option<Digest> {
         let (digest, _) = self.0.strip_prefix(Self::BLOBS)?.split_once('/')?;

@@ -50,7 +50,7 @@ pub(super) async fn take(
             // Somebody was faster: look at what they wrote.
             Err(CommitError::Conflict { .. }) => {}
             Err(CommitError::Refused(error) | CommitError::Unknown(error)) => return Err(error),
-            Err(error @ CommitError::TooLarge { .. }) => {
+            Err(error @ (CommitError::TooLarge { .. } | CommitError::NoRoom(_))) => {
                 return Err(StoreError::new("record a lease", error.to_string()));
             }
         }

@@ -14,6 +14,7 @@ mod keys;
 mod lease;
 mod memory;
 pub mod records;
+mod sealed;
 mod watchers;
 
 use std::{error::Error, time::Duration};
@@ -28,6 +29,9 @@ pub use failing::{Failing, Fault};
 pub use keys::Key;
 pub use lease::LeaseGrant;
 pub use memory::Memory;
+pub use sealed::Sealed;
+
+use crate::disk::NoRoom;
 
 /// One value is at most this large; an etcd request carries 1.5 MiB.
 pub const VALUE_MAX: usize = 768 * 1024;
@@ -188,6 +192,9 @@ pub enum CommitError {
         /// Of all values.
         bytes: usize,
     },
+    /// The disk has no room; nothing was written.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The engine refused before writing anything.
     #[error(transparent)]
     Refused(StoreError),
@@ -216,6 +223,11 @@ impl StoreError {
     /// Content that is not what it should be.
     pub(crate) fn damaged(error: impl Error + Send + Sync + 'static) -> Self {
         Self::new("read its content", error)
+    }
+
+    /// A change that did not happen, as far as is known.
+    pub(crate) fn not_committed(error: CommitError) -> Self {
+        Self::new("commit", error)
     }
 
     /// Something that must be there is not, or is not what it should be.

@@ -68,6 +68,10 @@ pub struct Meta {
     pub newest_revision: Revision,
     /// 0: none yet.
     pub newest_rollout: RolloutId,
+    /// SHA-256 of the certificate of the authority that its nodes trust; `None` in a store of 0.1 until the next start.
+    pub authority: Option<[u8; 32]>,
+    /// Opens only under the key that content is sealed under; `None` until the first start with a key.
+    pub key_check: Option<Vec<u8>>,
 }
 
 impl Record for Meta {
@@ -81,6 +85,8 @@ impl Record for Meta {
             newest_revision: self.newest_revision.0,
             newest_rollout: self.newest_rollout.0,
             format: FORMAT,
+            authority: self.authority.map(Vec::from).unwrap_or_default(),
+            key_check: self.key_check.clone().unwrap_or_default(),
         }
     }
 
@@ -91,7 +97,13 @@ impl Record for Meta {
                 wire.format
             ));
         }
+        let authority = match wire.authority.as_slice() {
+            [] => None,
+            some => Some(some.try_into().map_err(|_| "the authority's digest is not 32 bytes")?),
+        };
         Ok(Self {
+            authority,
+            key_check: Some(wire.key_check).filter(|check| !check.is_empty()),
             epoch: FleetEpoch(wire.fleet_epoch.try_into().map_err(|_| "the epoch is not 16 bytes")?),
             fleet: FleetName::parse(&wire.fleet).map_err(|error| error.to_string())?,
             newest_revision: Revision(wire.newest_revision),

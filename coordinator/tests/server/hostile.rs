@@ -2,13 +2,13 @@
 
 use proto::wire::{
     agent::{
-        Ack, Applied, Attempt, Concern, Drift, DriftPause, Heartbeat, Notice, Notices, Process, Refusal,
-        Report, Stage, Vitals, from_agent::Message, to_agent,
+        Ack, Applied, Attempt, CommandResult, Concern, Drift, DriftPause, Heartbeat, Hello, Notice, Notices,
+        Process, Refusal, Report, Stage, Vitals, from_agent::Message, to_agent,
     },
-    operator::{Event, EventsRequest, NodeRequest},
+    operator::{Event, EventFilter, EventsRequest, NodeRequest, StatusReply},
 };
 
-use crate::support::{TestCoordinator, report};
+use crate::support::{TestCoordinator, bad_enrolment, report};
 
 const UNSIGNED: [u64; 4] = [0, 1, u64::MAX - 1, u64::MAX];
 const SIGNED: [i64; 5] = [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX];
@@ -91,6 +91,7 @@ async fn numbers_at_their_extremes_hurt_nobody() {
     let mut messages: Vec<Message> = extremes().into_iter().map(Message::Report).collect();
     for n in UNSIGNED {
         messages.push(Message::Heartbeat(Heartbeat { seq: n }));
+        messages.push(Message::Result(CommandResult { id: n, ok: true, detail: "x".into() }));
         messages.push(Message::Ack(Ack {
             nonce: n,
             generation: n,
@@ -123,6 +124,14 @@ async fn numbers_at_their_extremes_hurt_nobody() {
         }
         operators_are_served(&coordinator).await;
     }
+    for (index, wall_clock_ms) in SIGNED.into_iter().enumerate() {
+        let n = UNSIGNED[index % UNSIGNED.len()];
+        let hello = Hello { boot_nonce: n, wall_clock_ms, protocol: narrow(n), ..Hello::default() };
+        let mut session = node.session_with(&coordinator, hello).await.unwrap();
+        // Welcomed, or turned away with words.
+        drop(session.next().await);
+        operators_are_served(&coordinator).await;
+    }
     // A generation that leaves room for the next one is given to it after all that.
     let applied = coordinator.apply(&crate::support::small_fleet("b.example"), None).await;
     assert!(!applied.refused, "{applied:?}");
@@ -153,16 +162,6 @@ fn claim(seq: u64) -> Notice {
     Notice { seq, at_ms: 1, kind: "applied".into(), text, ..Notice::default() }
 }
 
-/// All events that are kept, in order.
-async fn events(coordinator: &TestCoordinator, request: EventsRequest) -> Vec<Event> {
-    let mut stream = coordinator.operator().await.events(request).await.unwrap().into_inner();
-    let mut events = Vec::new();
-    while let Some(event) = stream.message().await.unwrap() {
-        events.push(event);
-    }
-    events
-}
-
 #[tokio::test]
 async fn one_node_can_neither_wipe_nor_forge_history() {
     let coordinator = TestCoordinator::start().await;
@@ -180,7 +179,7 @@ async fn one_node_can_neither_wipe_nor_forge_history() {
     let dir = coordinator.stop().await;
 
     let coordinator = TestCoordinator::start_in(dir, "").await;
-    let events = events(&coordinator, EventsRequest::default()).await;
+    let events = coordinator.events(EventsRequest::default()).await;
     let of_kind = |kind: &str| events.iter().filter(|event| event.kind == kind).collect::<Vec<_>>();
     assert_eq!(of_kind("applied").len(), 1, "only the operator's own");
     let claimed = of_kind("node-claimed");
@@ -207,13 +206,66 @@ async fn a_reader_is_told_what_is_not_kept_any_more() {
         _ => None,
     };
     session.until(received).await;
-    let kept = events(&coordinator, EventsRequest { after: 3, ..EventsRequest::default() }).await;
+    let kept = coordinator.events(EventsRequest { after: 3, ..EventsRequest::default() }).await;
     let (first, rest) = kept.split_first().unwrap();
     assert_eq!(first.missing, first.seq - 4, "the numbers between are the ones that are gone");
     assert!(0 < first.missing && rest.iter().all(|event| event.missing == 0));
     // Who asks only for the last ones misses nothing.
-    let last = events(&coordinator, EventsRequest { most: 3, ..EventsRequest::default() }).await;
+    let last = coordinator.events(EventsRequest { most: 3, ..EventsRequest::default() }).await;
     assert!(last.len() == 3 && last.iter().all(|event| event.missing == 0));
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn events_are_found_by_node_group_kind_actor_and_time() {
+    let coordinator = TestCoordinator::start().await;
+    coordinator.apply(&crate::support::small_fleet("a.example"), None).await;
+    let node = coordinator.join("is-1").await;
+    coordinator.join("is-9").await;
+    let mut session = node.session(&coordinator).await.unwrap();
+    session.say(Message::Report(report(None, None))).await;
+    let notice = |seq| Notice { kind: "hook".into(), ..claim(seq) };
+    session.say(Message::Notices(Notices { notices: (1..=300).map(notice).collect() })).await;
+    let received = |message| match message {
+        to_agent::Message::NoticesReceived(received) if received.up_to == 300 => Some(()),
+        _ => None,
+    };
+    session.until(received).await;
+    // Nothing else happens after that: its agent answers nothing.
+    let is_sent = |status: &StatusReply| {
+        status.nodes.iter().any(|node| node.name == "is-1" && node.desired_revision == 1)
+    };
+    coordinator.until("the step of is-1", is_sent).await;
+    let all = coordinator.events(EventsRequest::default()).await;
+    let filtered = async |filter: EventFilter| {
+        let request = EventsRequest { filter: Some(filter), ..EventsRequest::default() };
+        coordinator.events(request).await
+    };
+    let expected =
+        |is: &dyn Fn(&Event) -> bool| all.iter().filter(|event| is(event)).cloned().collect::<Vec<_>>();
+
+    let own = coordinator.events(EventsRequest { node: "is-1".into(), ..EventsRequest::default() }).await;
+    assert_eq!(own, expected(&|event| event.node == "is-1"));
+    assert!(300 < own.len());
+    let last = EventsRequest { node: "is-1".into(), most: 2, ..EventsRequest::default() };
+    assert_eq!(coordinator.events(last).await, own[own.len() - 2..]);
+    // is-9 is not part of the fleet.
+    let group = filtered(EventFilter { group: "km".into(), ..EventFilter::default() }).await;
+    assert_eq!(group, expected(&|event| ["is-1", "is-2"].contains(&event.node.as_str())));
+    let kinds = vec!["applied".to_owned(), "node-enrolled".to_owned()];
+    let of_kind = filtered(EventFilter { kinds, ..EventFilter::default() }).await;
+    assert_eq!(of_kind, expected(&|event| ["applied", "node-enrolled"].contains(&event.kind.as_str())));
+    assert_eq!(of_kind.len(), 3);
+    let by_admin = filtered(EventFilter { actor: "admin".into(), ..EventFilter::default() }).await;
+    assert_eq!(by_admin, expected(&|event| event.actor == "admin"));
+    assert_eq!(by_admin.len(), 3, "an apply and two tokens");
+    let (since, until) = (all[1].at_ms, all[3].at_ms);
+    let filter = EventFilter { since_ms: Some(since), until_ms: Some(until), ..EventFilter::default() };
+    assert_eq!(filtered(filter).await, expected(&|event| since <= event.at_ms && event.at_ms <= until));
+    let unknown = EventFilter { group: "gateway".into(), ..EventFilter::default() };
+    let request = EventsRequest { filter: Some(unknown), ..EventsRequest::default() };
+    let refused = coordinator.operator().await.events(request).await.unwrap_err();
+    assert!(refused.message().contains("gateway"), "{refused}");
     coordinator.stop().await;
 }
 
@@ -222,10 +274,11 @@ async fn a_token_that_was_used_is_no_way_to_wipe_history() {
     let coordinator = TestCoordinator::start().await;
     let secret = coordinator.token("is-1", 60).await.secret.to_hex();
     coordinator.enroll("is-1", &secret).await.unwrap();
+    let mut stranger = coordinator.stranger().await;
     for _ in 0..600 {
-        coordinator.enroll_badly("is-1", &secret).await;
+        bad_enrolment(&mut stranger, "is-1", &secret).await;
     }
-    let events = events(&coordinator, EventsRequest::default()).await;
+    let events = coordinator.events(EventsRequest::default()).await;
     // One more is earned every 10 s.
     let refused = events.iter().filter(|event| event.kind == "enrolment-refused").count();
     assert!((512..560).contains(&refused), "{refused}");

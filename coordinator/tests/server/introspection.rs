@@ -1,6 +1,7 @@
 //! What load balancers and `grpcurl` ask.
 
 use crate::support::TestCoordinator;
+use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -10,7 +11,7 @@ use tonic_reflection::pb::v1::{
 };
 
 #[tokio::test]
-async fn health_and_reflection_are_served_without_an_identity() {
+async fn health_is_served_to_everybody_and_reflection_to_operators() {
     let coordinator = TestCoordinator::start().await;
     let channel = coordinator.channel(None).await.unwrap();
 
@@ -19,12 +20,22 @@ async fn health_and_reflection_are_served_without_an_identity() {
     let status = health.check(request).await.unwrap().into_inner().status();
     assert_eq!(status, ServingStatus::Serving);
 
-    let mut reflection = ServerReflectionClient::new(channel);
-    let ask = ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
+    let ask = || {
+        tokio_stream::once(ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        })
     };
-    let mut replies = reflection.server_reflection_info(tokio_stream::once(ask)).await.unwrap().into_inner();
+    let refused = ServerReflectionClient::new(channel).server_reflection_info(ask()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+    let node = coordinator.join("is-1").await.channel(&coordinator).await;
+    let refused = ServerReflectionClient::new(node).server_reflection_info(ask()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+
+    let context = coordinator.context();
+    let identity = Some((context.certificate_pem.as_str(), context.key_pem.as_str()));
+    let mut reflection = ServerReflectionClient::new(coordinator.channel(identity).await.unwrap());
+    let mut replies = reflection.server_reflection_info(ask()).await.unwrap().into_inner();
     let reply = replies.message().await.unwrap().unwrap().message_response.unwrap();
     let MessageResponse::ListServicesResponse(listed) = reply else {
         panic!("another answer than the services: {reply:?}");

@@ -2,7 +2,8 @@
 
 use proto::wire::operator::{
     EventsRequest, FileChunk, ListRolloutsRequest, ListSecretsRequest, NodeRequest, RemoveSecretRequest,
-    RestartNodeRequest, RollbackRequest, SetSecretRequest, Upload, UploadHeader, upload::Part,
+    RestartNodeRequest, RollbackRequest, SetSecretRequest, StatusRequest, Upload, UploadHeader,
+    store_trouble::Trouble, upload::Part,
 };
 use tonic::Code;
 
@@ -76,6 +77,30 @@ async fn an_upload_is_bounded_and_well_formed() {
         let status = operator.apply(tokio_stream::iter(messages)).await.unwrap_err();
         assert!(status.message().contains(expected), "{expected}: {status}");
     }
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn an_apply_that_the_disk_has_no_room_for_is_refused_before_anything_is_written() {
+    let reserve = u64::from(u32::MAX) << 24;
+    let more = format!("[limits]\ndisk_reserve = {reserve}\n");
+    let coordinator = TestCoordinator::start_in(tempfile::tempdir().unwrap().into(), &more).await;
+    let refused = coordinator.apply(&small_fleet("iam.example.org"), None).await;
+    assert!(refused.refused && refused.refusal.contains(&reserve.to_string()), "{refused:?}");
+    assert!(refused.refusal.contains("are free in"), "{refused:?}");
+    // What needs little room still works, and the trouble is seen.
+    coordinator.token("is-1", 60).await;
+    let mut statuses =
+        coordinator.operator().await.watch_status(StatusRequest {}).await.unwrap().into_inner();
+    let trouble = loop {
+        let status = statuses.message().await.unwrap().unwrap();
+        assert_eq!(status.revision, 0);
+        if let Some(trouble) = status.store_trouble {
+            break trouble;
+        }
+    };
+    let Some(Trouble::LowRoom(room)) = trouble.trouble else { panic!("{trouble:?}") };
+    assert!(room.free_bytes < reserve && room.reserve_bytes == reserve);
     coordinator.stop().await;
 }
 
@@ -170,7 +195,6 @@ async fn secrets_are_needed_kept_sealed_over_a_restart_and_never_told() {
 
     let dir = coordinator.dir.clone();
     coordinator.stop().await;
-    let key = dir.path().join("data/secrets.key");
     let coordinator = TestCoordinator::start_in(dir.clone(), "").await;
     let mut secrets = coordinator.secrets().await;
     let listed = secrets.list(ListSecretsRequest {}).await.unwrap().into_inner().secrets;
@@ -183,7 +207,7 @@ async fn secrets_are_needed_kept_sealed_over_a_restart_and_never_told() {
     assert_eq!(gone.code(), Code::NotFound);
     coordinator.stop().await;
 
-    // Values sealed under a lost key are told as such and stop nothing else.
+    // What becomes of values whose key is lost is in `recovery.rs`.
     let coordinator = TestCoordinator::start_in(dir.clone(), "").await;
     let mut secrets = coordinator.secrets().await;
     secrets.set(set("unused", "tell-nobody-3")).await.unwrap();
@@ -193,13 +217,4 @@ async fn secrets_are_needed_kept_sealed_over_a_restart_and_never_told() {
         !store.windows(13).any(|bytes| bytes == b"tell-nobody-3"),
         "a value that no file holds is sealed"
     );
-    std::fs::remove_file(&key).unwrap();
-    let coordinator = TestCoordinator::start_in(dir, "").await;
-    let mut operator = coordinator.operator().await;
-    let failed = operator.plan(tokio_stream::iter(upload(&files, None))).await.unwrap_err();
-    assert!(
-        failed.code() == Code::FailedPrecondition && failed.message().contains("secrets.key"),
-        "{failed:?}"
-    );
-    coordinator.stop().await;
 }

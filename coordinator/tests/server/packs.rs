@@ -138,6 +138,36 @@ async fn a_pack_is_taken_only_as_announced_and_only_from_its_node() {
 }
 
 #[tokio::test]
+async fn a_node_that_makes_up_packs_does_not_keep_out_those_of_others() {
+    let coordinator = TestCoordinator::start().await;
+    let loud = coordinator.join("is-1").await;
+    let session = loud.session(&coordinator).await.unwrap();
+    let mut refused = None;
+    for index in 0..10 {
+        let (digest, content) = pack(&format!("junk{index}"));
+        let report = Report { pack_digest: digest.to_string(), ..report(None, None) };
+        session.say(from_agent::Message::Report(report)).await;
+        // It counts once the report has arrived.
+        let given = loop {
+            match give(&coordinator, &loud, chunks(digest, &content)).await {
+                Err(status) if status.code() == Code::PermissionDenied => tokio::task::yield_now().await,
+                given => break given,
+            }
+        };
+        if let Err(status) = given {
+            refused.get_or_insert((index, status));
+        }
+    }
+    let (index, status) = refused.unwrap();
+    assert!(index == 8 && status.message().contains("8 packs of is-1"), "{index}: {status}");
+    let quiet = coordinator.join("is-2").await;
+    let (digest, content) = pack("h");
+    let _session = asked(&coordinator, &quiet, digest).await;
+    give(&coordinator, &quiet, chunks(digest, &content)).await.unwrap();
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_no_pack_is_refused_even_under_its_own_digest() {
     let coordinator = TestCoordinator::start().await;
     let node = coordinator.join("is-1").await;

@@ -12,8 +12,9 @@ use proto::wire::{
         enrolment_client::EnrolmentClient, from_agent, to_agent,
     },
     operator::{
-        ApplyReply, CreateTokenRequest, FileChunk, StatusReply, StatusRequest, Upload, UploadHeader,
-        operator_client::OperatorClient, secrets_client::SecretsClient, upload::Part,
+        ApplyReply, CreateTokenRequest, Event, EventsRequest, FileChunk, NodeRequest, StatusReply,
+        StatusRequest, Upload, UploadHeader, operator_client::OperatorClient, secrets_client::SecretsClient,
+        upload::Part,
     },
 };
 use rustls::{ClientConfig, RootCertStore};
@@ -36,7 +37,7 @@ use tonic::{
 /// Far longer than anything takes; reached only when something never happens.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-fn config_text(dir: &TempDir, more: &str) -> String {
+pub fn config_text(dir: &TempDir, more: &str) -> String {
     let data = dir.path().join("data");
     format!("fleet = \"acme\"\ndata_dir = {data:?}\nlisten = \"127.0.0.1:0\"\n{more}")
 }
@@ -201,10 +202,28 @@ impl TestCoordinator {
 
     /// A request that is refused even with a good token, which it does not use up.
     pub async fn enroll_badly(&self, node: &str, secret: &str) -> Status {
-        let csr_pem = "not a request".to_owned();
-        let request = EnrollRequest { node: node.to_owned(), token_secret: secret.to_owned(), csr_pem };
-        let mut client = EnrolmentClient::new(self.channel(None).await.unwrap());
-        client.enroll(request).await.unwrap_err()
+        bad_enrolment(&mut self.stranger().await, node, secret).await
+    }
+
+    /// Somebody without a certificate, who wants to enrol.
+    pub async fn stranger(&self) -> EnrolmentClient<Channel> {
+        EnrolmentClient::new(self.channel(None).await.unwrap())
+    }
+
+    /// Forgets a node.
+    pub async fn forget(&self, node: &str) {
+        let reply = self.operator().await.forget_node(NodeRequest { node: node.to_owned() }).await.unwrap();
+        assert!(reply.get_ref().ok, "{reply:?}");
+    }
+
+    /// All events that are kept, in order.
+    pub async fn events(&self, request: EventsRequest) -> Vec<Event> {
+        let mut stream = self.operator().await.events(request).await.unwrap().into_inner();
+        let mut events = Vec::new();
+        while let Some(event) = stream.message().await.unwrap() {
+            events.push(event);
+        }
+        events
     }
 
     /// With TLS 1.3 a refused certificate shows up at the first read, so a whole call is tried.
@@ -223,6 +242,13 @@ impl TestCoordinator {
         let token = self.token(node, 60).await;
         self.enroll(node, &token.secret.to_hex()).await.unwrap()
     }
+}
+
+/// A request that is refused even with a good token, which it does not use up.
+pub async fn bad_enrolment(client: &mut EnrolmentClient<Channel>, node: &str, secret: &str) -> Status {
+    let csr_pem = "not a request".to_owned();
+    let request = EnrollRequest { node: node.to_owned(), token_secret: secret.to_owned(), csr_pem };
+    client.enroll(request).await.unwrap_err()
 }
 
 pub struct TestNode {
@@ -257,14 +283,23 @@ impl TestNode {
         coordinator: &TestCoordinator,
         protocol: u32,
     ) -> Result<TestSession, Status> {
-        let mut client = AgentLinkClient::new(self.channel(coordinator).await);
-        let (sender, receiver) = mpsc::channel(16);
         let hello = Hello {
             agent_version: "test".into(),
             platform: "linux-x86_64".into(),
             protocol,
             ..Hello::default()
         };
+        self.session_with(coordinator, hello).await
+    }
+
+    /// Opens a session with these first words.
+    pub async fn session_with(
+        &self,
+        coordinator: &TestCoordinator,
+        hello: Hello,
+    ) -> Result<TestSession, Status> {
+        let mut client = AgentLinkClient::new(self.channel(coordinator).await);
+        let (sender, receiver) = mpsc::channel(16);
         say(&sender, from_agent::Message::Hello(hello)).await;
         let stream = client.session(ReceiverStream::new(receiver)).await?.into_inner();
         Ok(TestSession { sender, stream })

@@ -259,9 +259,12 @@ fn alone<T>(work: impl Future<Output = T>) -> T {
 }
 
 fn open(file: &Path) -> Embedded {
-    let mut options = fs::OpenOptions::new();
-    let file = options.create(true).truncate(false).read(true).write(true).open(file).unwrap();
-    Embedded::open(file, &Tasks::new(CancellationToken::new())).unwrap()
+    let path = file.to_owned();
+    let open = move || {
+        let mut options = fs::OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true).open(&path)
+    };
+    Embedded::open(open, &Tasks::new(CancellationToken::new())).unwrap()
 }
 
 #[test]
@@ -273,6 +276,8 @@ fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
         fleet: FleetName::parse("acme").unwrap(),
         newest_revision: Revision(3),
         newest_rollout: RolloutId(3),
+        authority: None,
+        key_check: None,
     };
     let newer = Transaction::default().put(Key::meta(), with_field(&meta.encode(), 5, 99));
     alone(async { open(&path).commit(newer).await.unwrap() });

@@ -200,10 +200,12 @@ impl Site {
         );
         let config = Config::parse(&text).map_err(|refusal| format!("{refusal:?}"))?;
         let tasks = Tasks::new(CancellationToken::new());
-        let mut options = fs::OpenOptions::new();
-        let file =
-            options.create(true).truncate(false).read(true).write(true).open(data.join("store.redb"))?;
-        let inner = Embedded::open(file, &tasks)?;
+        let store = data.join("store.redb");
+        let open = move || {
+            let mut options = fs::OpenOptions::new();
+            options.create(true).truncate(false).read(true).write(true).open(&store)
+        };
+        let inner = Embedded::open(open, &tasks)?;
         let store: Arc<dyn Store> =
             Arc::new(Slow { inner, delay: self.commit_delay, committed: self.committed.clone() });
         let authority = Arc::new(Authority::open(&data.join("ca"), &config.fleet, wall_clock())?);
