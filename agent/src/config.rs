@@ -60,7 +60,7 @@ pub struct Config {
     pub unit_bus: String,
 }
 
-/// `[allow]`: what hooks and gates may reach.
+/// `[allow]`: what hooks and gates may reach, and which files may be written.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Allow {
@@ -70,6 +70,8 @@ pub struct Allow {
     pub sockets: Vec<String>,
     /// `host:port` or `host:*` of URLs, beside this host itself.
     pub hosts: Vec<String>,
+    /// Files below a home that a fleet may write beside configuration and artifacts: exact, or a prefix that ends in `*`.
+    pub files: Vec<String>,
     /// PEM file with the authorities that vouch for other hosts' certificates.
     pub authorities: Option<PathBuf>,
 }
@@ -260,6 +262,7 @@ impl Config {
         allowed.commands.clone_from(&self.allow.commands);
         allowed.sockets.clone_from(&self.allow.sockets);
         allowed.hosts.extend(self.allow.hosts.iter().cloned());
+        allowed.files.clone_from(&self.allow.files);
         Limits { homes: self.homes.clone(), args: self.args.clone(), allowed }
     }
 }

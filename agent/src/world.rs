@@ -38,6 +38,9 @@ const WRITING_TIME: std::time::Duration = std::time::Duration::from_millis(250);
 /// writes about 150 of them and records their hashes last, and in between they look like edits.
 const GENERATED_TIME: std::time::Duration = std::time::Duration::from_secs(3);
 
+/// A write of the journal that takes longer is told to the coordinator as one that failed: reports wait for it.
+const JOURNAL_TIME: std::time::Duration = std::time::Duration::from_secs(10);
+
 /// Everything that actions are performed with.
 pub struct World {
     /// Where the monotonic clock of this process begins.
@@ -74,6 +77,8 @@ pub struct World {
 #[derive(Debug, Default)]
 pub struct Gate {
     writing: Option<JoinHandle<io::Result<()>>>,
+    /// When the write under way has taken too long.
+    late_at: Option<tokio::time::Instant>,
     /// Waits for the write under way.
     waiting: VecDeque<Action>,
     /// The newest memory not handed to a write yet, and what waits for it.
@@ -137,6 +142,10 @@ impl World {
                 Input::Journaled(Err(error)) => return Some(self.on_journal_failed(&error)),
                 Input::Deadline => {
                     let now = tokio::time::Instant::now();
+                    if self.gate.late_at.take_if(|late| *late <= now).is_some() {
+                        self.on_journal_late();
+                        continue;
+                    }
                     if self.watching.hint_due.take_if(|due| *due <= now).is_some() {
                         return Some(Event::FileHint);
                     }
@@ -152,6 +161,7 @@ impl World {
         let due = deadline.map_or(far, |at| self.begin + std::time::Duration::from_millis(at.0));
         let due = due.min(self.watching.hint_due.unwrap_or(far));
         let due = due.min(self.watching.generated_due.unwrap_or(far));
+        let due = due.min(self.gate.late_at.unwrap_or(far));
         tokio::select! {
             // Cancel-safe: channels, a timer, and a handle that is polled again.
             event = self.events.recv() => Input::Event(event),
@@ -188,11 +198,12 @@ impl World {
 
     fn write(&mut self, memory: Box<Memory>) {
         let journal = self.journal.clone();
+        self.gate.late_at = Some(tokio::time::Instant::now() + JOURNAL_TIME);
         self.gate.writing = Some(tokio::task::spawn_blocking(move || journal.write(&memory)));
     }
 
     fn on_journaled(&mut self) {
-        self.gate.writing = None;
+        (self.gate.writing, self.gate.late_at) = (None, None);
         let ready = std::mem::take(&mut self.gate.waiting);
         if let Some(memory) = self.gate.next.take() {
             self.gate.waiting = std::mem::take(&mut self.gate.later);
@@ -201,10 +212,23 @@ impl World {
         for action in ready {
             self.perform(action);
         }
+        // After the reports that waited for it, so that the link sends the newest again.
+        self.link.journal_error(None);
+    }
+
+    /// It may still succeed; until then nothing is told, so what was told before is no news of the present.
+    fn on_journal_late(&self) {
+        let seconds = JOURNAL_TIME.as_secs();
+        error!(
+            seconds,
+            "A write of the journal does not end; nothing is promised to the coordinator until it does"
+        );
+        self.link.journal_error(Some(format!("a write has not ended for {seconds} s")));
     }
 
     fn on_journal_failed(&mut self, cause: &io::Error) -> Event {
         error!(error = %cause, "The journal cannot be written; nothing is promised to the coordinator until it can");
+        self.link.journal_error(Some(cause.to_string()));
         let dropped = std::mem::take(&mut self.gate);
         self.gate.contents.clone_from(&dropped.contents);
         let was_dropped = |is: fn(&Action) -> bool| dropped.waiting.iter().chain(&dropped.later).any(is);

@@ -146,7 +146,8 @@ impl Coordinator {
         let mut expected = self.hosts.expect(node);
         self.live.ask(node, Asked { id: expected.id, question }).map_err(|refused| match refused {
             CommandRefused::NotConnected => LookError::NotConnected,
-            CommandRefused::Busy => LookError::Busy,
+            // A question needs no journal, so the second never comes.
+            CommandRefused::Busy | CommandRefused::NoJournal => LookError::Busy,
         })?;
         let answer = tokio::time::timeout(LOOK_TIME, &mut expected.arrives).await;
         let answer = answer.map_err(|_| LookError::TimedOut)?.map_err(|_| LookError::NotConnected)?;

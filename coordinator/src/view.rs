@@ -1,12 +1,15 @@
 //! The fleet at one moment: all records and who is connected, read together. What rollouts, guards and `status` look
 //! at. Whoever decides on it commits with the versions that it holds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use fleet::{
     bundle::RunState,
     ids::{FleetEpoch, Generation, NodeName, Revision, RolloutId},
-    observed::{Observed, ServiceState, Verdict},
+    observed::{Concern, Observed, ServiceState, Verdict},
     reason::Reason,
     rollout::{FleetView, NodeView, Position, RunWish, Standing, standing},
 };
@@ -148,6 +151,24 @@ impl Snapshot {
         live.or_else(|| self.seen.get(name).and_then(|seen| seen.observed.as_ref()))
     }
 
+    /// The newest report as operators see it. If the agent cannot write its journal it reports nothing: what it said
+    /// before is shown with that concern, and without a verdict.
+    pub fn shown(&self, name: &NodeName) -> Option<Cow<'_, Observed>> {
+        let observed = self.observed(name)?;
+        let Some(trouble) = self.live.get(name).and_then(|live| live.journal_error.as_ref()) else {
+            return Some(Cow::Borrowed(observed));
+        };
+        let mut shown = observed.clone();
+        let reason = format!("its agent cannot write its journal: {}", trouble.why);
+        shown.concerns.push(Concern {
+            kind: "journal-unwritable".to_owned(),
+            detail: format!("{reason}; what is shown of the server may be over"),
+            remedy: "make room in the agent's data directory, or bring it back".to_owned(),
+        });
+        (shown.health, shown.health_since) = (Verdict::Unknown(reason), trouble.since);
+        Some(Cow::Owned(shown))
+    }
+
     /// The rollout that has not ended, if there is one.
     pub fn running_rollout(&self) -> Option<&Versioned<RolloutRecord>> {
         self.rollouts.iter().find(|rollout| !rollout.record.rollout.phase.is_end())
@@ -201,6 +222,10 @@ impl Snapshot {
         }
         if live.restarting {
             return NodeState::Unknown("it was told to restart a moment ago".to_owned());
+        }
+        if let Some(trouble) = &live.journal_error {
+            let why = format!("its agent cannot write its journal and reports nothing: {}", trouble.why);
+            return NodeState::Unknown(why);
         }
         let Some(observed) = &live.observed else {
             return NodeState::Unknown("its agent is connected and has not reported yet".to_owned());

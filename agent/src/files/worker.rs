@@ -190,7 +190,7 @@ impl Worker {
                         self.watch.rearm();
                         Event::Restored { path, took }
                     }
-                    Err(failure) => Event::RestoreFailed { path, detail: failure.detail },
+                    Err(failure) => Event::RestoreFailed { path, failure },
                 };
                 self.tell(event);
             }

@@ -73,6 +73,7 @@ pub struct LinkSettings {
 #[derive(Debug)]
 pub struct Link {
     report: watch::Sender<Option<Box<Observed>>>,
+    journal: watch::Sender<Option<String>>,
     epoch: watch::Sender<Option<FleetEpoch>>,
     orders: mpsc::Sender<Order>,
     channel: watch::Receiver<Option<Channel>>,
@@ -88,6 +89,8 @@ struct Task {
     store: Store,
     identity: Identity,
     report: watch::Receiver<Option<Box<Observed>>>,
+    /// Why the journal cannot be written.
+    journal: watch::Receiver<Option<String>>,
     epoch: watch::Receiver<Option<FleetEpoch>>,
     orders: mpsc::Receiver<Order>,
     channel: watch::Sender<Option<Channel>>,
@@ -123,6 +126,7 @@ impl Link {
         let Sources { cache, packs, looker } = sources;
         let identity = store.read(settings.seed)?;
         let (report, reports) = watch::channel(None);
+        let (journal, journals) = watch::channel(None);
         let (epoch, epochs) = watch::channel(None);
         let (orders, waiting) = mpsc::channel(ORDERS_MAX);
         let (channel, channels) = watch::channel(None);
@@ -132,6 +136,7 @@ impl Link {
             store,
             identity,
             report: reports,
+            journal: journals,
             epoch: epochs,
             orders: waiting,
             channel,
@@ -141,7 +146,17 @@ impl Link {
             events: events.clone(),
         };
         crate::task::spawn("link", task.run());
-        Ok(Self { report, epoch, orders, channel: channels, clock: clocks, cache, events, obtaining: None })
+        Ok(Self {
+            report,
+            journal,
+            epoch,
+            orders,
+            channel: channels,
+            clock: clocks,
+            cache,
+            events,
+            obtaining: None,
+        })
     }
 
     /// This host's clock against the coordinator's, as measured by the last greeting.
@@ -152,6 +167,16 @@ impl Link {
     /// Tells the node's state; only the newest is kept.
     pub fn report(&self, observed: Box<Observed>) {
         self.report.send_replace(Some(observed));
+    }
+
+    /// Why the journal cannot be written; `None` if it can. The coordinator hears of a change at once, since until then it
+    /// takes the last report for the present.
+    pub fn journal_error(&self, error: Option<String>) {
+        self.journal.send_if_modified(|known| {
+            let changed = *known != error;
+            *known = error;
+            changed
+        });
     }
 
     /// Whom the agent obeys.

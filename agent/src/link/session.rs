@@ -70,6 +70,8 @@ pub(super) struct Session {
     /// Of the newest assignment of this stream.
     nonce: (Generation, u64),
     heartbeat: Heartbeat,
+    /// A report was sent on this stream.
+    reported: bool,
     renew_at: Instant,
     /// The pack on its way, and what it goes over.
     giving: Option<tokio::task::JoinHandle<()>>,
@@ -85,6 +87,8 @@ struct Heartbeat {
     answered: u64,
     interval: Duration,
     due: Instant,
+    /// The last one said that the journal cannot be written.
+    told_trouble: bool,
 }
 
 /// Opens the stream and says Hello.
@@ -125,7 +129,14 @@ pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, Strin
         incoming,
         epoch: epoch_from_wire(&welcome.fleet_epoch).map_err(|error| error.to_string())?,
         nonce: (Generation(0), 0),
-        heartbeat: Heartbeat { seq: 0, answered: 0, interval, due: Instant::now() + interval },
+        heartbeat: Heartbeat {
+            seq: 0,
+            answered: 0,
+            interval,
+            due: Instant::now() + interval,
+            told_trouble: false,
+        },
+        reported: false,
         renew_at: Instant::now() + identity::until(task.identity.renew_at, wall_clock()),
         giving: None,
         asked: None,
@@ -147,6 +158,10 @@ impl Session {
     pub(super) async fn run(mut self, task: &mut Task, channel: Channel) -> End {
         // The report of the connection before is told anew by the engine.
         task.report.mark_unchanged();
+        if task.journal.borrow().is_some() {
+            // No report will come: the coordinator is told why at once.
+            task.journal.mark_changed();
+        }
         if task.events.send(Event::Connected).await.is_err() {
             return end("the agent is ending");
         }
@@ -161,11 +176,14 @@ impl Session {
                 Input::Report => {
                     let report = task.report.borrow_and_update().clone();
                     match report {
-                        Some(report) => self.send(From::Report(bounded(&report))).await,
+                        Some(report) => {
+                            self.reported = true;
+                            self.send(From::Report(bounded(&report))).await
+                        }
                         None => Ok(()),
                     }
                 }
-                Input::Heartbeat => self.on_heartbeat().await,
+                Input::Heartbeat => self.on_heartbeat(task).await,
                 Input::Renew => {
                     self.renew(task, channel.clone()).await;
                     Ok(())
@@ -190,6 +208,10 @@ impl Session {
             order = task.orders.recv() => Input::Order(order),
             changed = task.report.changed() => match changed {
                 Ok(()) => Input::Report,
+                Err(_) => Input::Order(None),
+            },
+            changed = task.journal.changed() => match changed {
+                Ok(()) => Input::Heartbeat,
                 Err(_) => Input::Order(None),
             },
             () = tokio::time::sleep_until(self.heartbeat.due) => Input::Heartbeat,
@@ -318,14 +340,21 @@ impl Session {
         }
     }
 
-    async fn on_heartbeat(&mut self) -> Result<(), End> {
+    async fn on_heartbeat(&mut self, task: &mut Task) -> Result<(), End> {
         let missed = self.heartbeat.seq.saturating_sub(self.heartbeat.answered);
         if u64::from(MISSED_MAX) <= missed {
             return Err(end(format!("{missed} heartbeats were not answered")));
         }
         self.heartbeat.seq += 1;
         self.heartbeat.due = Instant::now() + self.heartbeat.interval;
-        self.send(From::Heartbeat(wire::Heartbeat { seq: self.heartbeat.seq })).await
+        let journal_error = task.journal.borrow_and_update().clone().unwrap_or_default();
+        let is_trouble = !journal_error.is_empty();
+        let was_trouble = std::mem::replace(&mut self.heartbeat.told_trouble, is_trouble);
+        if was_trouble && !is_trouble && self.reported {
+            // Reports sent meanwhile did not count.
+            task.report.mark_changed();
+        }
+        self.send(From::Heartbeat(wire::Heartbeat { seq: self.heartbeat.seq, journal_error })).await
     }
 
     /// A new certificate for a new key. The stream goes on with the old one; the next dial uses the new.

@@ -3,6 +3,8 @@
 //! Everything here only looks. A platform that cannot tell says so with words; nothing guesses. Reading is blocking:
 //! call it from a blocking task.
 
+#[cfg(target_os = "linux")]
+pub mod sock_diag;
 pub mod sockets;
 
 #[cfg(unix)]

@@ -34,6 +34,15 @@ pub fn listening() -> Seen<Vec<Socket>> {
     sockets
 }
 
+/// Inodes of the sockets that listen on a port.
+///
+/// # Errors
+/// The system's tables cannot be read: why.
+#[cfg(target_os = "linux")]
+pub fn inodes_on(port: u16) -> Seen<std::collections::BTreeSet<u64>> {
+    Ok(linux::inodes(Some(port))?.into_keys().collect())
+}
+
 /// The ports on which any of these processes listens.
 ///
 /// # Errors
@@ -145,13 +154,24 @@ mod linux {
     use std::{collections::BTreeMap, fs, net::IpAddr};
 
     use super::{Seen, Socket, from_proc};
+    use crate::platform::sock_diag;
 
-    pub(super) fn listening() -> Seen<Vec<Socket>> {
+    /// Address and port of the listening sockets, or of those on one port, by inode.
+    pub(super) fn inodes(port: Option<u16>) -> Seen<BTreeMap<u64, (IpAddr, u16)>> {
+        if let Ok(sockets) = sock_diag::listening(port) {
+            return Ok(sockets.iter().map(|it| (it.inode, (it.address, it.port))).collect());
+        }
         let mut ports = BTreeMap::new();
         let four = fs::read_to_string("/proc/net/tcp").map_err(|error| format!("/proc/net/tcp: {error}"))?;
         ports.extend(from_proc(&four));
         // A host without IPv6 has no such table.
         ports.extend(from_proc(&fs::read_to_string("/proc/net/tcp6").unwrap_or_default()));
+        ports.retain(|_, (_, of)| port.is_none_or(|port| port == *of));
+        Ok(ports)
+    }
+
+    pub(super) fn listening() -> Seen<Vec<Socket>> {
+        let ports = inodes(None)?;
         let mut sockets: Vec<Socket> = Vec::new();
         let holders = holders(&ports);
         for (inode, (address, port)) in ports {

@@ -43,11 +43,16 @@ pub use linux::{alive, is_running, owns_port, servers, threads_and_files};
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::{collections::BTreeSet, fs, path::PathBuf};
+    use std::{
+        collections::BTreeMap,
+        fs,
+        sync::{Mutex, PoisonError},
+    };
 
     use fleet::{observed::ProcessIdentity, time::Timestamp};
 
     use super::{Server, is_server};
+    use crate::platform::sockets::inodes_on;
 
     /// Clock ticks per second in /proc, the same on every platform that Linux runs on today.
     const TICKS: u64 = 100;
@@ -135,29 +140,49 @@ mod linux {
     /// Threads and open files.
     pub fn threads_and_files(process: &ProcessIdentity) -> (u32, u32) {
         let threads = stat(process.pid).map_or(0, |stat| stat.threads);
-        let files = fs::read_dir(format!("/proc/{}/fd", process.pid)).map_or(0, Iterator::count);
+        let path = format!("/proc/{}/fd", process.pid);
+        // Since Linux 6.2 the directory's size is the number of its entries; before it is 0.
+        let counted = fs::metadata(&path).map_or(0, |facts| facts.len());
+        let files = match usize::try_from(counted) {
+            Ok(0) | Err(_) => fs::read_dir(&path).map_or(0, Iterator::count),
+            Ok(counted) => counted,
+        };
         (threads, u32::try_from(files).unwrap_or(u32::MAX))
     }
 
+    /// Sockets that were found among a server's descriptors, by process, start and port. A socket keeps its inode while it
+    /// listens, so a busy server's descriptors, one for each connection, are walked once and not at every probe.
+    static PROVED: Mutex<BTreeMap<(u32, String, u16), u64>> = Mutex::new(BTreeMap::new());
+    /// More than the ports of a host's servers.
+    const PROVED_MAX: usize = 64;
+
     /// Whether this process listens on a TCP port; `None` if the host does not let us see.
     pub fn owns_port(process: &ProcessIdentity, port: u16) -> Option<bool> {
-        let wanted = format!(":{port:04X}");
-        let mut inodes = BTreeSet::new();
-        for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-            let text = fs::read_to_string(table).unwrap_or_default();
-            for line in text.lines().skip(1) {
-                let parts: Vec<&str> = line.split_whitespace().collect();
-                // Local address, state (0A is LISTEN), inode.
-                if let (Some(local), Some(&"0A"), Some(inode)) = (parts.get(1), parts.get(3), parts.get(9))
-                    && local.ends_with(&wanted)
-                {
-                    inodes.insert(PathBuf::from(format!("socket:[{inode}]")));
-                }
-            }
+        let inodes = inodes_on(port).ok()?;
+        let key = (process.pid, process.start_id.clone(), port);
+        let known = PROVED.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+        if known.is_some_and(|inode| inodes.contains(&inode)) && alive(process).is_some() {
+            return Some(true);
         }
         let files = fs::read_dir(format!("/proc/{}/fd", process.pid)).ok()?;
-        let owned = |entry: fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|to| inodes.contains(&to));
-        Some(files.filter_map(Result::ok).any(owned))
+        let owned = files.filter_map(Result::ok).find_map(|entry| {
+            let link = fs::read_link(entry.path()).ok()?;
+            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+            inodes.contains(&inode).then_some(inode)
+        });
+        let mut proved = PROVED.lock().unwrap_or_else(PoisonError::into_inner);
+        match owned {
+            Some(inode) => {
+                if PROVED_MAX <= proved.len() {
+                    proved.clear();
+                }
+                proved.insert(key, inode);
+            }
+            None => {
+                proved.remove(&key);
+            }
+        }
+        Some(owned.is_some())
     }
 }
 

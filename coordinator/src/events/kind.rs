@@ -19,6 +19,10 @@ pub enum Kind {
     EventsWithheld,
     /// A gate was answered.
     Gate,
+    /// An agent cannot write its journal.
+    JournalUnwritable,
+    /// An agent can write its journal again.
+    JournalWritable,
     /// A node used a kind that is the coordinator's.
     NodeClaimed,
     /// A node joined.
@@ -53,7 +57,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Applied,
         Self::AssignmentRefused,
         Self::ClockSkew,
@@ -62,6 +66,8 @@ impl Kind {
         Self::EventsSummed,
         Self::EventsWithheld,
         Self::Gate,
+        Self::JournalUnwritable,
+        Self::JournalWritable,
         Self::NodeClaimed,
         Self::NodeEnrolled,
         Self::NodeForgotten,
@@ -90,6 +96,8 @@ impl Kind {
             Self::EventsSummed => "events-summed",
             Self::EventsWithheld => "events-withheld",
             Self::Gate => "gate",
+            Self::JournalUnwritable => "journal-unwritable",
+            Self::JournalWritable => "journal-writable",
             Self::NodeClaimed => "node-claimed",
             Self::NodeEnrolled => "node-enrolled",
             Self::NodeForgotten => "node-forgotten",

@@ -222,7 +222,10 @@ fn from_wire(message: wire::FromAgent) -> Result<Option<FromAgent>, SessionError
             }
             FromAgent::Ack { generation, stage, refusal }
         }
-        Some(From::Heartbeat(heartbeat)) => FromAgent::Heartbeat(heartbeat.seq),
+        Some(From::Heartbeat(heartbeat)) => FromAgent::Heartbeat {
+            seq: heartbeat.seq,
+            journal_error: (!heartbeat.journal_error.is_empty()).then(|| foreign(&heartbeat.journal_error)),
+        },
         Some(From::Notices(notices)) => {
             if let Some(notice) = notices.notices.iter().find(|notice| COUNT_MAX < notice.seq) {
                 return Err(SessionError::Malformed(format!("Notices: nobody counts up to {}", notice.seq)));

@@ -79,7 +79,7 @@ pub(super) fn node(snapshot: &Snapshot, places: &Places, name: &NodeName) -> wir
         connected: live.is_some(),
         last_seen_ms: last_seen.map_or(0, |at| at.0),
         desired: desired.map(|desired| agent::Applied::from(&desired.applied())),
-        report: snapshot.observed(name).map(Into::into),
+        report: snapshot.shown(name).map(|observed| observed.as_ref().into()),
         desired_revision: desired.map_or(0, |desired| desired.revision.0),
         state: state.as_str().to_owned(),
         state_why: state.why(),

@@ -15,8 +15,8 @@ use crate::{
     store::records::{NodeRecord, RenderedWith, SeenRecord},
 };
 
-/// Refusals that wait to be stored.
-const REFUSALS_MAX: usize = 16;
+/// Events of its own making, such as refusals, that wait to be stored.
+const DRAFTS_MAX: usize = 16;
 /// Notices that wait to be stored, as many as an agent keeps; no more is read from the stream until there is room.
 const PENDING_MAX: usize = NOTICES_MAX;
 /// Bytes of events of one save.
@@ -33,7 +33,7 @@ struct Heard {
 /// How much of what waits is in the save under way.
 #[derive(Default)]
 struct InFlight {
-    refusals: usize,
+    drafts: usize,
     notices: usize,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Conversation {
     seen: SeenRecord,
     unsaved: bool,
     notices: VecDeque<Heard>,
-    refusals: Vec<Draft>,
+    drafts: Vec<Draft>,
     in_flight: InFlight,
     nonce: u64,
     told: Option<fleet::bundle::Assignment>,
@@ -59,9 +59,9 @@ pub(super) struct Save {
 
 impl Conversation {
     pub(super) fn new(record: NodeRecord, seen: SeenRecord) -> Self {
-        let (notices, refusals) = (VecDeque::new(), Vec::new());
+        let (notices, drafts) = (VecDeque::new(), Vec::new());
         let in_flight = InFlight::default();
-        Self { record, seen, unsaved: false, notices, refusals, in_flight, nonce: 0, told: None }
+        Self { record, seen, unsaved: false, notices, drafts, in_flight, nonce: 0, told: None }
     }
 
     pub(super) fn on_hello(&mut self, now: Timestamp, hello: Hello) {
@@ -106,11 +106,7 @@ impl Conversation {
             let text = format!("generation {generation} did not get to {stage:?}: {}", refusal.detail);
             let event = Draft::new(now, Kind::AssignmentRefused, text).of_node(&self.record.name);
             let event = event.with("reason", &refusal.reason).with("generation", &generation);
-            let is_known = self.refusals.iter().any(|known| known.text == event.text);
-            if self.refusals.len() < REFUSALS_MAX && !is_known && admit() {
-                self.refusals.push(event);
-                self.unsaved = true;
-            }
+            self.note(event, admit);
         }
         let Some(target) = self.record.assigned(generation).map(|assigned| assigned.applied()) else {
             return;
@@ -126,6 +122,28 @@ impl Conversation {
         let kept_server = known.is_some_and(|known| known.target == target && known.kept_server);
         observed.attempted = Some(Attempt { target, stage, failure: refusal, done, kept_server });
         self.unsaved = true;
+    }
+
+    /// The agent's journal cannot be written any more, or can be again.
+    pub(super) fn on_journal(&mut self, now: Timestamp, error: Option<&str>, admit: impl Fn() -> bool) {
+        let event = match error {
+            Some(why) => {
+                let text =
+                    format!("its agent cannot write its journal and reports nothing until it can: {why}");
+                Draft::new(now, Kind::JournalUnwritable, text)
+            }
+            None => Draft::new(now, Kind::JournalWritable, "its agent can write its journal again"),
+        };
+        self.note(event.of_node(&self.record.name), admit);
+    }
+
+    /// An event of this session, once, and as many as fit into one commit beside notices.
+    fn note(&mut self, event: Draft, admit: impl Fn() -> bool) {
+        let is_known = self.drafts.iter().any(|known| known.text == event.text);
+        if self.drafts.len() < DRAFTS_MAX && !is_known && admit() {
+            self.drafts.push(event);
+            self.unsaved = true;
+        }
     }
 
     /// Keeps every notice that is new; those that `admit` refuses are only counted, by whoever gave it.
@@ -151,13 +169,13 @@ impl Conversation {
     }
 
     pub(super) fn has_unsaved(&self) -> bool {
-        self.unsaved || !self.notices.is_empty() || !self.refusals.is_empty()
+        self.unsaved || !self.notices.is_empty() || !self.drafts.is_empty()
     }
 
     /// What is to be stored next: as many of the oldest notices as one commit takes. Followed by
     /// [`Conversation::on_saved`] or [`Conversation::on_save_failed`].
     pub(super) fn save(&mut self) -> Save {
-        let mut events = self.refusals.clone();
+        let mut events = self.drafts.clone();
         let mut bytes: usize = events.iter().map(Draft::size).sum();
         let mut taken = 0;
         for heard in &self.notices {
@@ -176,15 +194,15 @@ impl Conversation {
             taken += 1;
             self.seen.notices_up_to = heard.seq;
         }
-        self.in_flight = InFlight { refusals: self.refusals.len(), notices: taken };
+        self.in_flight = InFlight { drafts: self.drafts.len(), notices: taken };
         self.unsaved = false;
         Save { seen: self.seen.clone(), events }
     }
 
     /// The save under way is stored.
     pub(super) fn on_saved(&mut self) {
-        let InFlight { refusals, notices } = std::mem::take(&mut self.in_flight);
-        self.refusals.drain(..refusals);
+        let InFlight { drafts, notices } = std::mem::take(&mut self.in_flight);
+        self.drafts.drain(..drafts);
         self.notices.drain(..notices);
     }
 

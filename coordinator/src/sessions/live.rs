@@ -74,12 +74,24 @@ pub struct LiveNode {
     pub obeys: Option<FleetEpoch>,
     /// A restart was asked for, and nothing that is stored was said after it.
     pub restarting: bool,
+    /// Set while its agent cannot write its journal. It reports nothing meanwhile, so nothing of what it reported before
+    /// counts.
+    pub journal_error: Option<JournalError>,
     /// Of the agent.
     pub agent_version: String,
     /// What it can do beyond the agents of 0.1, which say 0.
     pub protocol: u32,
     /// `linux-x86_64`.
     pub platform: String,
+}
+
+/// An agent that cannot write its journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalError {
+    /// When it was first heard of.
+    pub since: Timestamp,
+    /// For people.
+    pub why: String,
 }
 
 /// What a session holds on to while it lives.
@@ -175,6 +187,17 @@ impl Live {
         }
     }
 
+    /// Notes whether the agent can write its journal. From when it cannot on, nothing that it said counts as of the
+    /// present, until it has reported anew.
+    pub(super) fn journal(&self, name: &NodeName, session: u64, error: Option<JournalError>) {
+        let mut nodes = self.lock();
+        let Some(connected) = nodes.by_name.get_mut(name).filter(|it| it.session == session) else { return };
+        connected.node.reported &= error.is_none();
+        connected.node.journal_error = error;
+        drop(nodes);
+        self.touch();
+    }
+
     /// Ends a node's session, if it has one.
     pub fn dismiss(&self, name: &NodeName, why: &str) {
         if let Some(connected) = self.lock().by_name.get(name) {
@@ -215,6 +238,9 @@ impl Live {
         let (answer, outcome) = oneshot::channel();
         let mut nodes = self.lock();
         let connected = nodes.by_name.get_mut(name).ok_or(CommandRefused::NotConnected)?;
+        if connected.node.journal_error.is_some() {
+            return Err(CommandRefused::NoJournal);
+        }
         let restarts = matches!(command, Command::Restart { .. });
         connected.commands.try_send((command, answer)).map_err(|_| CommandRefused::Busy)?;
         if restarts {
@@ -277,4 +303,9 @@ pub enum CommandRefused {
     /// Too many at once.
     #[error("its agent has too many commands waiting; try again shortly")]
     Busy,
+    /// The agent could not answer.
+    #[error(
+        "its agent cannot write its journal, and does nothing that it is told until it can; see `convoy node show`"
+    )]
+    NoJournal,
 }

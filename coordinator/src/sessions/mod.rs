@@ -43,7 +43,12 @@ pub enum FromAgent {
         refusal: Option<Refusal>,
     },
     /// It is alive.
-    Heartbeat(u64),
+    Heartbeat {
+        /// Pairs the reply.
+        seq: u64,
+        /// Why its journal cannot be written, if it cannot: it reports nothing until then.
+        journal_error: Option<String>,
+    },
     /// What happened there; resent until received.
     Notices(Vec<Notice>),
     /// The outcome of a command.

@@ -15,8 +15,10 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    Asked, CommandAnswer, FromAgent, Hello, LiveNode, SessionError, ToAgent, conversation::Conversation,
-    live::Seat, outbox::Outbox,
+    Asked, CommandAnswer, FromAgent, Hello, LiveNode, SessionError, ToAgent,
+    conversation::Conversation,
+    live::{JournalError, Seat},
+    outbox::Outbox,
 };
 use crate::{
     coordinator::Coordinator,
@@ -119,6 +121,7 @@ fn live_node(now: Timestamp, hello: &Hello) -> LiveNode {
         reported: false,
         restarting: false,
         obeys: hello.epoch,
+        journal_error: None,
         agent_version: hello.agent_version.clone(),
         protocol: hello.protocol,
         platform: hello.platform.clone(),
@@ -191,6 +194,8 @@ struct Talk<I> {
     saving: bool,
     /// Whether a report came in this session, and whether the save under way holds one.
     reported: (bool, bool),
+    /// Set while the agent cannot write its journal, as it last said.
+    journal_error: Option<JournalError>,
     retry_at: Option<Instant>,
     interval: Duration,
     heard: Instant,
@@ -223,6 +228,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             loading: false,
             saving: false,
             reported: (false, false),
+            journal_error: None,
             retry_at: None,
             interval,
             heard: now,
@@ -382,13 +388,15 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             FromAgent::Hello(_) => return Err(SessionError::SecondHello),
             FromAgent::Report(observed) => {
                 self.conversation.on_report(now, *observed);
-                self.reported.0 = true;
+                // One that was under way when the journal failed is of before.
+                self.reported.0 |= self.journal_error.is_none();
             }
             FromAgent::Ack { generation, stage, refusal } => {
                 let admit = admission(&self.session);
                 self.conversation.on_ack(now, (generation, stage, refusal), admit);
             }
-            FromAgent::Heartbeat(seq) => {
+            FromAgent::Heartbeat { seq, journal_error } => {
+                self.on_journal(now, journal_error);
                 let coordinator = &self.session.coordinator;
                 self.interval = coordinator.heartbeat.interval_for(coordinator.live.count());
                 self.outbox.put(ToAgent::HeartbeatReply { seq, next: self.interval });
@@ -411,6 +419,27 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             }
         }
         Ok(())
+    }
+
+    fn on_journal(&mut self, now: Timestamp, why: Option<String>) {
+        if self.journal_error.as_ref().map(|error| &error.why) == why.as_ref() {
+            return;
+        }
+        let name = &self.session.peer.name;
+        match &why {
+            Some(why) => {
+                warn!(node = %name, why, "An agent cannot write its journal; nothing it reported counts");
+                self.reported = (false, false);
+            }
+            None => info!(node = %name, "An agent can write its journal again"),
+        }
+        if self.journal_error.is_some() != why.is_some() {
+            let admit = admission(&self.session);
+            self.conversation.on_journal(now, why.as_deref(), admit);
+        }
+        let since = self.journal_error.take().map_or(now, |error| error.since);
+        self.journal_error = why.map(|why| JournalError { since, why });
+        self.session.coordinator.live.journal(name, self.seat.session, self.journal_error.clone());
     }
 
     fn on_command(&mut self, command: Command, answer: CommandAnswer) {

@@ -44,7 +44,7 @@ pub const TRANSACTION_WRITES_MAX: usize = 128;
 pub type Version = u64;
 
 /// A stored value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Where.
     pub key: Key,
@@ -52,6 +52,17 @@ pub struct Entry {
     pub version: Version,
     /// The wire encoding of a record.
     pub value: Bytes,
+}
+
+/// Values may be composed files, which hold secrets.
+impl std::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entry")
+            .field("key", &self.key)
+            .field("version", &self.version)
+            .field("bytes", &self.value.len())
+            .finish()
+    }
 }
 
 /// In which direction a range is read.
@@ -98,12 +109,22 @@ pub struct Check {
 }
 
 /// One change of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Write {
     /// Create or replace.
     Put(Key, Bytes),
     /// Remove; absent is fine.
     Delete(Key),
+}
+
+/// As of [`Entry`]: without values.
+impl std::fmt::Debug for Write {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Write::Put(key, value) => f.debug_tuple("Put").field(key).field(&value.len()).finish(),
+            Write::Delete(key) => f.debug_tuple("Delete").field(key).finish(),
+        }
+    }
 }
 
 impl Write {

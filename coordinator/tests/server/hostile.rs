@@ -90,7 +90,7 @@ async fn numbers_at_their_extremes_hurt_nobody() {
     let node = coordinator.join("is-1").await;
     let mut messages: Vec<Message> = extremes().into_iter().map(Message::Report).collect();
     for n in UNSIGNED {
-        messages.push(Message::Heartbeat(Heartbeat { seq: n }));
+        messages.push(Message::Heartbeat(Heartbeat { seq: n, journal_error: format!("disk {n}") }));
         messages.push(Message::Result(CommandResult { id: n, ok: true, detail: "x".into() }));
         messages.push(Message::Ack(Ack {
             nonce: n,
@@ -111,7 +111,9 @@ async fn numbers_at_their_extremes_hurt_nobody() {
         drop(
             session
                 .sender
-                .send(proto::wire::agent::FromAgent { message: Some(Message::Heartbeat(Heartbeat { seq })) })
+                .send(proto::wire::agent::FromAgent {
+                    message: Some(Message::Heartbeat(Heartbeat { seq, ..Heartbeat::default() })),
+                })
                 .await,
         );
         // Until it was read: it is answered after it, or the session has ended.

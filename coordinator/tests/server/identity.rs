@@ -24,7 +24,7 @@ async fn a_token_lets_its_node_join_once() {
     });
     let welcome = welcome.await;
     assert_eq!((welcome.fleet.as_str(), welcome.fleet_epoch.len()), ("acme", 16));
-    session.say(from_agent::Message::Heartbeat(Heartbeat { seq: 7 })).await;
+    session.say(from_agent::Message::Heartbeat(Heartbeat { seq: 7, ..Heartbeat::default() })).await;
     let reply = session.until(|message| match message {
         to_agent::Message::Heartbeat(reply) => Some(reply),
         _ => None,
@@ -187,7 +187,7 @@ async fn the_server_certificate_is_renewed_without_a_restart() {
     // Beyond the end of the certificate that the coordinator started with.
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     coordinator.join("is-2").await;
-    session.say(from_agent::Message::Heartbeat(Heartbeat { seq: 1 })).await;
+    session.say(from_agent::Message::Heartbeat(Heartbeat { seq: 1, ..Heartbeat::default() })).await;
     session.until(|message| matches!(message, to_agent::Message::Heartbeat(_)).then_some(())).await;
     coordinator.stop().await;
 }

@@ -4,6 +4,7 @@ pub mod generated;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
     time::Duration,
 };
 
@@ -20,9 +21,17 @@ pub const TUG_MAX: usize = 5;
 pub const TUG_WINDOW: Duration = Duration::from_secs(600);
 /// A difference that is left as it is has to be seen unchanged for this long before it is told as somebody's edit.
 pub const CONFIRM_TIME: Duration = Duration::from_secs(1);
+/// A start waits this long for a file to be restored. After that the server starts with what lies there.
+pub const HOLD_TIME: Duration = Duration::from_secs(30);
+/// A restore that is not answered within this never will be.
+const ANSWER_TIME: Duration = Duration::from_secs(600);
+/// Before a restore that failed is tried again; doubles with each failure.
+const RESTORE_AGAIN: Duration = Duration::from_secs(5);
+/// Upper bound of that wait.
+const RESTORE_AGAIN_MAX: Duration = Duration::from_secs(300);
 
 /// A file on disk that is not, byte for byte, what the bundle says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Found {
     /// It is not there.
     Missing,
@@ -51,6 +60,20 @@ pub enum Found {
         /// For people.
         detail: String,
     },
+}
+
+/// Contents hold secrets and are not shown.
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Found::Missing => f.write_str("Missing"),
+            Found::Content { .. } => f.write_str("Content"),
+            Found::Replaced { detail } => write!(f, "Replaced({detail})"),
+            Found::Unusable { detail } => write!(f, "Unusable({detail})"),
+            Found::Mode { mode } => write!(f, "Mode({mode:o})"),
+            Found::Owner { detail } => write!(f, "Owner({detail})"),
+        }
+    }
 }
 
 /// A difference that counts.
@@ -135,10 +158,31 @@ pub struct Drifts {
     standing: BTreeMap<HomePath, (DriftKind, DriftAction, Vec<String>)>,
     total: u32,
     restores: BTreeMap<HomePath, VecDeque<Instant>>,
-    /// Restores asked for and not answered.
-    pending: BTreeSet<HomePath>,
+    /// Restores asked for and not answered, and since when.
+    pending: BTreeMap<HomePath, Instant>,
+    /// Restores that failed and are tried again.
+    failing: BTreeMap<HomePath, Failing>,
+    /// Since when a file waits for its first restore to succeed: starts of the server wait for it, for [`HOLD_TIME`].
+    holding: BTreeMap<HomePath, Instant>,
     /// Seen and not told yet, and since when: it may be half of a write.
     suspected: BTreeMap<HomePath, (Difference, Instant)>,
+}
+
+/// A restore that does not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Failing {
+    why: String,
+    failures: u32,
+    again: Instant,
+}
+
+/// What follows from a restore that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// When it is tried again.
+    pub at: Instant,
+    /// It has not failed for this reason before, so operators should hear of it.
+    pub is_news: bool,
 }
 
 impl Drifts {
@@ -154,7 +198,7 @@ impl Drifts {
 
     /// Whether a restore of this file is under way.
     pub fn is_pending(&self, path: &HomePath) -> bool {
-        self.pending.contains(path)
+        self.pending.contains_key(path)
     }
 
     /// Decides, and counts a restore if that is the decision.
@@ -170,6 +214,9 @@ impl Drifts {
         }
         if policy == DriftPolicy::Ignore {
             return None;
+        }
+        if self.failing.get(path).is_some_and(|failing| now < failing.again) {
+            return Some(Answer::Leave(DriftAction::Reported));
         }
         let restores = self.restores.entry(path.clone()).or_default();
         restores.retain(|&at| now.since(at) < TUG_WINDOW);
@@ -205,27 +252,82 @@ impl Drifts {
     }
 
     /// Notes that a restore was asked for.
-    pub fn restoring(&mut self, path: &HomePath) {
-        self.pending.insert(path.clone());
+    pub fn restoring(&mut self, path: &HomePath, now: Instant) {
+        self.pending.insert(path.clone(), now);
+        if !self.failing.contains_key(path) {
+            self.holding.entry(path.clone()).or_insert(now);
+        }
     }
 
-    /// It was answered; `took` is set if it succeeded. Whether one was pending.
-    pub fn restored(&mut self, path: &HomePath, took: Option<Duration>) -> bool {
-        if let Some(drift) = self.seen.iter_mut().find(|drift| drift.path == *path) {
-            drift.restored_after = took;
-            if took.is_none() {
-                drift.action = DriftAction::Reported;
-                let word = (drift.kind, drift.action, drift.keys.clone());
-                self.standing.insert(path.clone(), word);
-            }
+    /// Records a difference whose restore begins. Until that has succeeded the difference stands.
+    pub fn record_restoring(&mut self, path: &HomePath, mut difference: Difference, at: Timestamp) {
+        if self.failing.contains_key(path) && self.is_known(path, &difference, DriftAction::Reported) {
+            return;
         }
-        self.pending.remove(path)
+        difference.detail.push_str("; it is being restored");
+        self.record(Self::describe(path, difference, DriftAction::Reported, at));
+    }
+
+    /// The file is as desired again, durable. Whether a restore was pending.
+    pub fn restored(&mut self, path: &HomePath, took: Duration) -> bool {
+        if self.pending.remove(path).is_none() {
+            return false;
+        }
+        self.failing.remove(path);
+        self.holding.remove(path);
+        self.standing.remove(path);
+        if let Some(drift) = self.seen.iter_mut().find(|drift| drift.path == *path) {
+            (drift.action, drift.restored_after) = (DriftAction::Restored, Some(took));
+            drift.detail = drift.detail.trim_end_matches("; it is being restored").to_owned();
+        }
+        true
+    }
+
+    /// A restore failed. `None`: none was pending. A failed try does not count towards a tug-of-war.
+    pub fn restore_failed(&mut self, path: &HomePath, why: &str, now: Instant) -> Option<Retry> {
+        self.pending.remove(path)?;
+        if let Some(restores) = self.restores.get_mut(path) {
+            restores.pop_back();
+        }
+        let before = self.failing.get(path);
+        let is_news = before.is_none_or(|before| before.why != why);
+        let failures = before.map_or(0, |before| before.failures).saturating_add(1);
+        let wait = RESTORE_AGAIN.saturating_mul(1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX));
+        let at = now.after(wait.min(RESTORE_AGAIN_MAX));
+        self.failing.insert(path.clone(), Failing { why: why.to_owned(), failures, again: at });
+        if let Some(drift) = self.seen.iter_mut().find(|drift| drift.path == *path) {
+            drift.detail = format!("it could not be restored and is tried again: {why}");
+        }
+        Some(Retry { at, is_news })
+    }
+
+    /// What kept restores from succeeding has changed: they are tried again at the next look.
+    pub fn retry_now(&mut self, now: Instant) {
+        self.failing.values_mut().for_each(|failing| failing.again = now);
+    }
+
+    /// Whether a start should wait for a restore.
+    pub fn holds_start(&self) -> bool {
+        !self.holding.is_empty()
+    }
+
+    /// When a start waits no longer.
+    pub fn hold_deadline(&self) -> Option<Instant> {
+        self.holding.values().min().map(|since| since.after(HOLD_TIME))
+    }
+
+    /// Starts wait no longer for files that have taken too long, and a restore that is never answered is begun again by a
+    /// later look.
+    pub fn let_go(&mut self, now: Instant) {
+        self.pending.retain(|_, since| now.since(*since) < ANSWER_TIME);
+        self.holding.retain(|_, since| now.since(*since) < HOLD_TIME);
     }
 
     /// It was not restored, since it had changed again: what was recorded is taken back. Whether one was pending.
     pub fn withdraw(&mut self, path: &HomePath) -> bool {
-        let was_pending = self.pending.remove(path);
+        let was_pending = self.pending.remove(path).is_some();
         if was_pending {
+            self.standing.remove(path);
             self.seen.retain(|drift| drift.path != *path);
             self.total = self.total.saturating_sub(1);
         }
@@ -256,7 +358,12 @@ impl Drifts {
 
     /// A scan of the files `looked` found only these differences: any other that was left standing is over.
     pub fn settle(&mut self, looked: &BTreeSet<HomePath>, standing: &BTreeSet<HomePath>) {
-        let is_over = |path: &HomePath| looked.contains(path) && !standing.contains(path);
+        let pending = &self.pending;
+        let is_over = |path: &HomePath| {
+            looked.contains(path) && !standing.contains(path) && !pending.contains_key(path)
+        };
+        self.failing.retain(|path, _| !is_over(path));
+        self.holding.retain(|path, _| !is_over(path));
         self.seen.retain(|drift| drift.action == DriftAction::Restored || !is_over(&drift.path));
         self.standing.retain(|path, _| !is_over(path));
         self.suspected.retain(|path, _| !is_over(path));
@@ -266,6 +373,8 @@ impl Drifts {
     pub fn reset(&mut self) {
         self.restores.clear();
         self.pending.clear();
+        self.failing.clear();
+        self.holding.clear();
         self.standing.clear();
         self.suspected.clear();
         self.seen.retain(|drift| drift.action == DriftAction::Restored);
@@ -281,6 +390,7 @@ impl Drifts {
     /// An operator wants this file restored whatever happened before.
     pub fn forgive(&mut self, path: &HomePath) {
         self.restores.remove(path);
+        self.failing.remove(path);
     }
 
     /// A record of `difference`.

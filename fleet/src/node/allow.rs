@@ -1,7 +1,7 @@
 //! What an agent's own configuration allows; no coordinator can widen it.
 
 use crate::{
-    bundle::ServiceSettings,
+    bundle::{Bundle, HomePath, ServiceSettings},
     call::{Call, Hooks},
     node::Failure,
     observed::RefusalReason,
@@ -14,11 +14,11 @@ pub struct Limits {
     pub homes: Vec<String>,
     /// Start arguments that may be used: exact, or a prefix that ends in `*`.
     pub args: Vec<String>,
-    /// What hooks and gates may reach.
+    /// What hooks and gates may reach, and which files may be written.
     pub allowed: Allowed,
 }
 
-/// What hooks and gates may reach.
+/// What hooks and gates may reach, and which files may be written beside configuration and artifacts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allowed {
     /// Programs, as absolute paths.
@@ -27,13 +27,27 @@ pub struct Allowed {
     pub sockets: Vec<String>,
     /// `host:port` of URLs; `host:*` allows every port.
     pub hosts: Vec<String>,
+    /// Files below a home that may be written beside [`FILES_ALLOWED`]: exact, or a prefix that ends in `*`.
+    pub files: Vec<String>,
 }
+
+/// Directories below a home that may be written into: configuration and what is deployed. Not among them is everything
+/// that runs before the server does, such as scripts and jars in `bin` and `lib`.
+pub const FILES_ALLOWED: [&str; 6] = [
+    "repository/conf/",
+    "repository/resources/",
+    "repository/deployment/",
+    "repository/components/dropins/",
+    "repository/components/lib/",
+    "repository/components/patches/",
+];
 
 impl Default for Allowed {
     /// No command, no socket, and only this host.
     fn default() -> Self {
         let hosts = ["localhost:*", "127.0.0.1:*", "[::1]:*"];
-        Self { commands: Vec::new(), sockets: Vec::new(), hosts: hosts.map(str::to_owned).to_vec() }
+        let hosts = hosts.map(str::to_owned).to_vec();
+        Self { commands: Vec::new(), sockets: Vec::new(), hosts, files: Vec::new() }
     }
 }
 
@@ -44,6 +58,20 @@ const COMMAND_WORDS: [&str; 9] =
 /// Environment names that would make the script or the loader run something else.
 const ENV_REFUSED: [&str; 8] =
     ["CARBON_HOME", "JAVACMD", "JAVA_HOME", "PATH", "ENV", "BASH_ENV", "IFS", "SHELLOPTS"];
+
+/// Options of the JVM that only set sizes.
+const SIZE_OPTIONS: [&str; 10] = [
+    "-Xms",
+    "-Xmx",
+    "-Xmn",
+    "-Xss",
+    "-XX:MetaspaceSize=",
+    "-XX:MaxMetaspaceSize=",
+    "-XX:MaxDirectMemorySize=",
+    "-XX:ReservedCodeCacheSize=",
+    "-XX:InitialRAMPercentage=",
+    "-XX:MaxRAMPercentage=",
+];
 
 impl Limits {
     /// # Errors
@@ -71,7 +99,41 @@ impl Limits {
                 detail: format!("environment variable {name} is the agent's own"),
             });
         }
+        for (name, value) in service.env.iter().filter(|(name, _)| holds_options(name)) {
+            let refused = value.split_whitespace().filter(|option| !is_size(option));
+            let refused = refused.filter_map(|option| Some((option, self.arg_refused(option)?))).next();
+            if let Some((option, why)) = refused {
+                let detail = format!("environment variable {name}: {:?} {why}", name_of(option));
+                return Err(Failure { reason: RefusalReason::CommandNotAllowed, detail });
+            }
+        }
         Ok(())
+    }
+
+    /// # Errors
+    /// A file that the agent's own configuration does not let a fleet write.
+    pub fn check_files(&self, bundle: &Bundle) -> Result<(), Failure> {
+        let may = |path: &HomePath, is_launch: bool| {
+            is_launch || *path == bundle.service.config_path || self.may_write(path.as_str())
+        };
+        match bundle.files.iter().find(|(path, file)| !may(path, file.launch)) {
+            None => Ok(()),
+            Some((path, _)) => Err(Failure {
+                reason: RefusalReason::TargetUnsafe,
+                detail: format!(
+                    "{path} is neither configuration nor something that is deployed; if a fleet is to write it, list it \
+                     under `files` in [allow] of the agent's configuration"
+                ),
+            }),
+        }
+    }
+
+    fn may_write(&self, path: &str) -> bool {
+        let listed = self.allowed.files.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(prefix) => path.starts_with(prefix),
+            None => path == pattern,
+        });
+        listed || FILES_ALLOWED.iter().any(|directory| path.starts_with(directory))
     }
 
     /// # Errors
@@ -146,6 +208,20 @@ impl Limits {
     }
 }
 
+/// Whether the start script or the JVM takes the value of this variable for options: `JAVA_OPTS`, `JAVA_TOOL_OPTIONS`,
+/// `JVM_MEM_OPTS`, `CATALINA_OPTS` and their like.
+fn holds_options(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["OPTS", "OPTIONS", "ARGS"].iter().any(|end| name.ends_with(end))
+}
+
+fn is_size(option: &str) -> bool {
+    SIZE_OPTIONS
+        .iter()
+        .filter_map(|prefix| option.strip_prefix(prefix))
+        .any(|size| !size.is_empty() && size.chars().all(|c| c.is_ascii_alphanumeric() || c == '.'))
+}
+
 /// The part of an argument before its value, which may be a secret.
 fn name_of(arg: &str) -> &str {
     arg.split('=').next().unwrap_or(arg)
@@ -196,11 +272,68 @@ mod tests {
     }
 
     #[test]
+    fn options_in_the_environment_are_judged_as_arguments_are() {
+        let bundle = crate::node::tests::bundle("a = 1", "x");
+        let limits = Limits { args: vec!["-Dx=*".into()], ..crate::node::tests::limits() };
+        let refused = |name: &str, value: &str| {
+            let mut service = bundle.service.clone();
+            service.env.insert(name.to_owned(), value.to_owned());
+            limits.check(&service).err().map(|failure| failure.detail)
+        };
+        for (name, value) in [
+            ("JAVA_OPTS", "-Xmx2g -Dx=1"),
+            ("JVM_MEM_OPTS", "-Xms256m -Xmx1024m -XX:MaxRAMPercentage=75.0"),
+            ("DB_PASSWORD", "-javaagent:/tmp/a.jar"),
+        ] {
+            assert_eq!(refused(name, value), None, "{name}={value}");
+        }
+        for (name, value) in [
+            ("JAVA_OPTS", "-Xmx1g -javaagent:/tmp/a.jar=s3cret"),
+            ("JAVA_TOOL_OPTIONS", "-agentpath:/tmp/a.so"),
+            ("JDK_JAVA_OPTIONS", "@/tmp/options"),
+            ("_JAVA_OPTIONS", "-XX:OnOutOfMemoryError=/tmp/a"),
+            ("CATALINA_OPTS", "-Dy=1"),
+            ("JVM_MEM_OPTS", "-Xmx1g;id"),
+        ] {
+            let said = refused(name, value).unwrap_or_default();
+            assert!(said.contains(name) && !said.contains("s3cret"), "{name}={value}: {said}");
+        }
+    }
+
+    #[test]
+    fn only_configuration_and_artifacts_are_written_unless_the_host_lists_more() {
+        let limits = Limits::default();
+        for good in [
+            "repository/conf/deployment.toml",
+            "repository/resources/conf/templates/a.j2",
+            "repository/components/lib/mysql.jar",
+            "repository/deployment/server/webapps/a.war",
+        ] {
+            assert!(limits.may_write(good), "{good}");
+        }
+        for bad in [
+            "bin/wso2server.sh",
+            "lib/a.jar",
+            "repository/components/plugins/a.jar",
+            "repository/confx",
+            "wso2/lib/a.jar",
+        ] {
+            assert!(!limits.may_write(bad), "{bad}");
+        }
+        let allowed =
+            Allowed { files: vec!["bin/wso2server.sh".into(), "lib/*".into()], ..Allowed::default() };
+        let limits = Limits { allowed, ..Limits::default() };
+        assert!(limits.may_write("bin/wso2server.sh") && limits.may_write("lib/a.jar"));
+        assert!(!limits.may_write("bin/wso2server.sh.bak"));
+    }
+
+    #[test]
     fn a_call_reaches_only_what_the_host_lists() {
         let allowed = Allowed {
             commands: vec!["/usr/local/bin/drain".into()],
             sockets: vec!["/run/haproxy.sock".into()],
             hosts: vec!["LB.acme.internal:8080".into(), "[::1]:*".into(), "localhost:*".into()],
+            files: Vec::new(),
         };
         let limits = Limits { allowed, ..Limits::default() };
         let http = |url: &str| {

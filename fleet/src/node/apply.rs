@@ -130,7 +130,7 @@ impl Engine {
         let in_force = self.memory.written.is_some_and(|placed| placed.applied == assignment.applied);
         let to = Placed::from(&assignment);
         match attempt {
-            Some(attempt) if attempt.done || in_force => return self.settle_lost(&assignment, out),
+            Some(attempt) if attempt.done || in_force => return self.settle_lost(out),
             Some(_) => {}
             None => {
                 self.memory.attempted = Some(Attempt::begin(to.applied));
@@ -149,10 +149,10 @@ impl Engine {
 
     /// The bundle in force is not in the cache any more. Without it nobody knows how the server is run: after a restart
     /// of the agent it would neither be looked for nor started.
-    fn settle_lost(&mut self, assignment: &Assignment, out: &mut Out) {
+    fn settle_lost(&mut self, out: &mut Out) {
         let lost = self.memory.written.filter(|placed| !self.bundles.contains_key(&placed.content));
         if let Some(to) = lost.filter(|_| self.timers.obtain.is_none()) {
-            let size = if to.content == assignment.content { assignment.content_size } else { 0 };
+            let size = self.size_of(to);
             self.begin(Move { to, purpose: Purpose::Recover }, size, out);
         }
     }
@@ -174,6 +174,8 @@ impl Engine {
             Some(bundle) if step.purpose != Purpose::Forward => self.stage(step, bundle, out),
             Some(_) | None => {
                 self.phase = Phase::Obtaining(step);
+                // One fetch at a time: this one replaces any other.
+                self.facts.refetching = None;
                 out.push(Action::Obtain { target: step.to, size });
             }
         }
@@ -184,14 +186,20 @@ impl Engine {
         out.push(Action::Stage { target: step.to.applied, bundle });
     }
 
-    pub(super) fn on_obtained(&mut self, content: Digest, bundle: Arc<Bundle>, out: &mut Out) {
+    pub(super) fn on_obtained(&mut self, clock: Clock, content: Digest, bundle: Arc<Bundle>, out: &mut Out) {
+        if self.ends_refetch(content) {
+            self.on_refetched(clock, out);
+        }
         let Phase::Obtaining(step) = self.phase else { return };
         if step.to.content != content {
             return;
         }
         self.bundles.insert(content, Arc::clone(&bundle));
         let checked = if bundle.digest() == step.to.applied.bundle {
-            self.limits.check(&bundle.service).and_then(|()| self.limits.check_hooks(&bundle.hooks))
+            self.limits
+                .check(&bundle.service)
+                .and_then(|()| self.limits.check_files(&bundle))
+                .and_then(|()| self.limits.check_hooks(&bundle.hooks))
         } else {
             let detail = "the bundle is not the one that was assigned: its digest differs".to_owned();
             Err(Failure { reason: RefusalReason::BundleInvalid, detail })
@@ -212,6 +220,7 @@ impl Engine {
         failure: Failure,
         out: &mut Out,
     ) {
+        self.ends_refetch(content);
         let Phase::Obtaining(step) = self.phase else { return };
         if step.to.content != content {
             return;
@@ -326,6 +335,8 @@ impl Engine {
         self.memory.written_at = clock.wall;
         self.forget_accepted();
         self.drifts.reset();
+        self.facts.config_refused = None;
+        self.facts.start_held = None;
         if let Service::GaveUp { .. } = self.service {
             // It gave up on the old files while the new ones were on their way.
             self.exits.forgive();

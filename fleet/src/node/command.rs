@@ -35,7 +35,7 @@ impl Engine {
                 out.push(Action::Scan(Extent::All));
                 Ok("enforcement is on".to_owned())
             }
-            Command::RestoreDrift { path } => self.restore(path.as_ref(), out),
+            Command::RestoreDrift { path } => self.restore(clock, path.as_ref(), out),
             Command::AcceptDrift { path, until } => match self.accept(id, path, until, out) {
                 // Answered once the file has been looked at.
                 Ok(()) => return self.remember(id),
@@ -81,7 +81,7 @@ impl Engine {
         Ok("the server restarts".to_owned())
     }
 
-    fn restore(&mut self, path: Option<&HomePath>, out: &mut Out) -> Result<String, String> {
+    fn restore(&mut self, clock: Clock, path: Option<&HomePath>, out: &mut Out) -> Result<String, String> {
         let (_, bundle) = self.written().ok_or("no files are in force yet")?;
         let paths: Vec<HomePath> = match path {
             Some(path) if !bundle.files.contains_key(path) => {
@@ -103,7 +103,7 @@ impl Engine {
         for path in &paths {
             self.memory.accepted.remove(path);
             self.drifts.forgive(path);
-            self.drifts.restoring(path);
+            self.drifts.restoring(path, clock.now);
             out.push(Action::Restore { path: path.clone(), bundle: bundle.clone(), as_seen: false });
         }
         Ok(match paths.as_slice() {

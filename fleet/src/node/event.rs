@@ -208,7 +208,7 @@ pub enum Event {
         /// Which.
         path: HomePath,
         /// Why.
-        detail: String,
+        failure: Failure,
     },
     /// What the configuration resources of the home are known by now, if they can be read.
     PackRead(Option<Digest>),

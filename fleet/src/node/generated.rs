@@ -21,6 +21,8 @@ use crate::{
 const TOLD_MAX: usize = 20;
 /// A restart waits no longer than this for a look.
 const LOOK_TIME: std::time::Duration = std::time::Duration::from_secs(30);
+/// Bringing files back that is not answered within this never will be.
+const MEND_TIME: std::time::Duration = std::time::Duration::from_secs(600);
 
 /// What became of the last attempt to bring deleted files back.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -43,6 +45,8 @@ pub(super) struct State {
     stops: Vec<HomePath>,
     residue: Option<SecretResidue>,
     mending: Mending,
+    /// Since when files are being brought back.
+    mending_since: Option<Instant>,
     /// A restart waits for a look until then.
     looking: Option<Instant>,
     /// Why a restart was not begun, as it was told.
@@ -57,6 +61,8 @@ pub(super) enum Startable {
     Wait,
     /// No, for this reason.
     No(String),
+    /// No: the product will refuse deployment.toml as it is, and only another content changes that.
+    Refused(String),
 }
 
 impl Engine {
@@ -130,8 +136,11 @@ impl Engine {
 
     /// Whether a start would get past the configuration step. Brings deleted files back first, if it can.
     pub(super) fn startable(&mut self, out: &mut Out) -> Startable {
-        if self.generated.looking.is_some() {
+        if self.generated.looking.is_some() || self.drifts.holds_start() {
             return Startable::Wait;
+        }
+        if let Some(why) = &self.facts.config_refused {
+            return Startable::Refused(why.clone());
         }
         let Some(first) = self.generated.stops.first() else { return Startable::Yes };
         match &self.generated.mending {
@@ -157,6 +166,10 @@ impl Engine {
         let why = match self.startable(out) {
             Startable::Yes => return true,
             Startable::Wait => return false,
+            Startable::Refused(why) => {
+                self.facts.start_held = Some(why.clone());
+                why
+            }
             Startable::No(why) => why,
         };
         self.memory.restart = None;
@@ -216,17 +229,43 @@ impl Engine {
     /// Whether a start waits for a look or for files to come back: their event wakes the engine, no timer.
     pub(super) fn is_mending(&self) -> bool {
         self.generated.looking.is_some()
+            || self.drifts.holds_start()
             || matches!(self.generated.mending, Mending::Asked | Mending::Over(_))
+    }
+
+    /// The server is not launched while the product would refuse deployment.toml: it would end at once, again and again.
+    pub(super) fn hold_start(&mut self, clock: Clock, why: String) {
+        if self.facts.start_held.as_ref() == Some(&why) {
+            return;
+        }
+        self.notice(clock, "start-held", &format!("the server is not started: {why}"), &[]);
+        self.service_reason.clone_from(&why);
+        self.facts.start_held = Some(why);
+    }
+
+    /// Whether a launch waits for another deployment.toml.
+    pub(super) fn is_start_held(&self) -> bool {
+        self.facts.config_refused.is_some()
     }
 
     /// A look that was never answered holds nothing up.
     pub(super) fn settle_look(&mut self, clock: Clock) {
         self.generated.looking = self.generated.looking.filter(|until| clock.now < *until);
+        self.drifts.let_go(clock.now);
+        if self.generated.mending == Mending::Asked {
+            let since = *self.generated.mending_since.get_or_insert(clock.now);
+            if MEND_TIME <= clock.now.since(since) {
+                self.generated.mending = Mending::No;
+            }
+        } else {
+            self.generated.mending_since = None;
+        }
     }
 
     /// When a restart that waits for a look goes on without it.
     pub(super) fn look_deadline(&self) -> Option<Instant> {
-        self.generated.looking
+        let mending = self.generated.mending_since.map(|since| since.after(MEND_TIME));
+        [self.generated.looking, mending].into_iter().flatten().min()
     }
 
     /// What an operator should look at besides drift and health.
@@ -241,7 +280,13 @@ impl Engine {
             detail: why.clone(),
             remedy: "bring the file back, then restart".to_owned(),
         });
-        residue.into_iter().chain(held).chain(self.disk_concerns()).collect()
+        let start_held = self.facts.start_held.as_ref().map(|why| Concern {
+            kind: "start-held".to_owned(),
+            detail: why.clone(),
+            remedy: "correct the file, or `convoy drift restore`; the server starts by itself then"
+                .to_owned(),
+        });
+        residue.into_iter().chain(held).chain(start_held).chain(self.disk_concerns()).collect()
     }
 }
 

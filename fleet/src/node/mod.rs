@@ -21,13 +21,14 @@ mod recover;
 mod repair;
 mod supervise;
 mod tell;
+mod unanswered;
 mod vitals;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use self::command::on_checked;
 pub use self::{
-    allow::{Allowed, Limits},
+    allow::{Allowed, FILES_ALLOWED, Limits},
     event::{Action, Command, Event, Extent, Failure, LogSign, Recovery, StagedFacts, Way},
     memory::{
         BACKUPS_SIZE_MAX, COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed, Replaced,
@@ -35,7 +36,7 @@ pub use self::{
     },
 };
 use crate::{
-    bundle::{Bundle, RunState},
+    bundle::{Applied, Bundle, RunState},
     drift::Drifts,
     health::Health,
     ids::Digest,
@@ -132,6 +133,14 @@ struct Facts {
     mixed: bool,
     /// Why the files cannot be recovered or looked at, as last told.
     files_error: Option<String>,
+    /// Why the product would refuse deployment.toml as it lies there.
+    config_refused: Option<String>,
+    /// Why no start was begun, as last told.
+    start_held: Option<String>,
+    /// The bundle that the newest look at its files was about.
+    scanned: Option<Applied>,
+    /// Content of the bundle in force that is being fetched again, by the key of the bundle.
+    refetching: Option<Digest>,
 }
 
 /// Actions in the making: those allowed now come first, then the journal write, then those that wait for it.
@@ -183,6 +192,7 @@ pub struct Engine {
     facts: Facts,
     hooks: hooks::HookWork,
     timers: Timers,
+    unanswered: unanswered::State,
     // Reported.
     told: Told,
     vitals: Vitals,
@@ -222,6 +232,7 @@ impl Engine {
             facts: Facts::default(),
             hooks: hooks::HookWork::default(),
             timers: Timers::default(),
+            unanswered: unanswered::State::default(),
             told: Told::default(),
             vitals: Vitals::default(),
             samples: vitals::Samples::default(),
@@ -259,7 +270,7 @@ impl Engine {
             Event::Assigned { epoch, assignment } => self.on_assigned(clock, epoch, assignment, out),
             Event::Commanded { id, command } => self.on_command(clock, id, command, out),
             Event::NoticesReceived(up_to) => self.memory.notices.retain(|notice| up_to < notice.seq),
-            Event::Obtained { content, bundle } => self.on_obtained(content, bundle, out),
+            Event::Obtained { content, bundle } => self.on_obtained(clock, content, bundle, out),
             Event::ObtainFailed { content, failure } => self.on_obtain_failed(clock, content, failure, out),
             Event::Staged { target, facts } => self.on_staged(target, &facts, out),
             Event::StageFailed { target, failure } => self.on_stage_failed(clock, target, failure, out),
@@ -283,7 +294,9 @@ impl Engine {
             }
             Event::Restored { path, took } => self.on_restored(clock, &path, took),
             Event::RestoreOvertaken { path } => self.on_restore_overtaken(&path, out),
-            Event::RestoreFailed { path, detail } => self.on_restore_failed(clock, &path, &detail),
+            Event::RestoreFailed { path, failure } => {
+                self.on_restore_failed(clock, &path, &failure, out);
+            }
             Event::PackRead(pack) => self.pack = pack,
             Event::Found(servers) => self.on_found(clock, servers, out),
             Event::Seen(servers) => self.on_seen(clock, servers, out),
@@ -311,6 +324,7 @@ impl Engine {
         self.settle_accepted(clock, out);
         self.settle_apply(clock, out);
         self.settle_service(clock, out);
+        self.settle_unanswered(clock, out);
         self.settle_launch_files(clock, out);
         self.settle_hooks(clock, out);
         self.settle_attempt(clock, out);
@@ -338,10 +352,11 @@ impl Engine {
     /// When [`Event::Timer`] is due at the latest.
     pub fn next_deadline(&self) -> Option<Instant> {
         let service = match &self.service {
-            Service::Starting { deadline, late: false, .. } => Some(*deadline),
+            Service::Starting { process: Some(_), deadline, late: false } => Some(*deadline),
             // A launch that something else holds up is not waited for by time.
             Service::BackingOff { until, .. } => {
-                let is_due = (self.may_start() && !self.is_mending()) || self.wants_stopped();
+                let is_free = self.may_start() && !self.is_mending() && !self.is_start_held();
+                let is_due = is_free || self.wants_stopped();
                 Some(*until).filter(|_| is_due)
             }
             Service::Stopping { until, .. } => Some(*until),
@@ -358,6 +373,8 @@ impl Engine {
             service,
             hooks,
             self.look_deadline(),
+            self.unanswered.next_deadline(),
+            self.drifts.hold_deadline(),
             self.launch_files_deadline(),
             self.accept_deadline(),
             timers.probe,

@@ -6,10 +6,13 @@ use std::{
 };
 
 use crate::{
-    bundle::{Applied, HomePath},
+    bundle::{Applied, Bundle, HomePath},
     drift::{self, Answer, CONFIRM_TIME, Difference, Drifts, Found, TUG_MAX, TUG_WINDOW},
+    ids::Digest,
     node::{Action, Clock, Engine, Extent, Failure, Out, Phase},
-    observed::{DriftAction, DriftKind},
+    observed::{DriftAction, DriftKind, RefusalReason},
+    spec::canonical,
+    time::Instant,
 };
 
 /// Between two looks at files that cannot be looked at.
@@ -29,6 +32,7 @@ impl Engine {
             return;
         }
         self.facts.files_error = None;
+        self.facts.scanned = Some(target);
         let mut standing = BTreeSet::new();
         for (path, found) in found {
             let Some(file) = bundle.files.get(path) else { continue };
@@ -47,14 +51,16 @@ impl Engine {
             match answer {
                 None => {}
                 Some(Answer::Restore) => {
-                    self.record(clock, path, difference, DriftAction::Restored);
-                    self.drifts.restoring(path);
+                    // Reported as restored only once it is.
+                    self.drifts.record_restoring(path, difference, clock.wall);
+                    self.drifts.restoring(path, clock.now);
                     out.push(Action::Restore { path: path.clone(), bundle: bundle.clone(), as_seen: true });
                 }
                 Some(Answer::Leave(action)) => self.leave(clock, path, difference, action),
             }
         }
         self.drifts.settle(looked, &standing);
+        self.judge_config_on_disk(&bundle, (looked, found));
         self.answer_accepts((looked, found), &bundle, out);
     }
 
@@ -64,6 +70,7 @@ impl Engine {
         if written.applied != target {
             return;
         }
+        self.facts.scanned = Some(target);
         // Watches have gone with the directories: nothing else will say that they are back.
         self.timers.scan = Some(clock.now.after(SCAN_AGAIN));
         let text = format!("the managed files cannot be looked at: {}", failure.detail);
@@ -77,8 +84,7 @@ impl Engine {
         let may_be_half =
             matches!(action, DriftAction::Reported | DriftAction::Paused) && !difference.is_kept();
         if may_be_half && !self.drifts.is_confirmed(path, (&difference, action), clock.now) {
-            let again = clock.now.after(CONFIRM_TIME);
-            self.timers.scan = Some(self.timers.scan.map_or(again, |due| due.min(again)));
+            self.scan_by(clock.now.after(CONFIRM_TIME));
             return;
         }
         self.record(clock, path, difference, action);
@@ -88,28 +94,22 @@ impl Engine {
         if action == DriftAction::TugOfWar {
             difference.detail = left_alone(&difference.detail);
         }
-        if action != DriftAction::Restored && self.drifts.is_known(path, &difference, action) {
+        if self.drifts.is_known(path, &difference, action) {
             return;
         }
-        // A restored edit is told once it is durable.
-        if action != DriftAction::Restored {
-            let text = match action {
-                DriftAction::TugOfWar => format!("{path}: {}", difference.detail),
-                DriftAction::Restored
-                | DriftAction::Reported
-                | DriftAction::Paused
-                | DriftAction::Accepted => {
-                    format!("{path}: {}, {}", difference.kind.as_str(), action.as_str())
-                }
-            };
-            let fields = [("path", path.to_string()), ("keys", difference.keys.join(", "))];
-            self.notice(clock, &format!("drift-{}", action.as_str()), &text, &fields);
-        }
+        let text = match action {
+            DriftAction::TugOfWar => format!("{path}: {}", difference.detail),
+            DriftAction::Restored | DriftAction::Reported | DriftAction::Paused | DriftAction::Accepted => {
+                format!("{path}: {}, {}", difference.kind.as_str(), action.as_str())
+            }
+        };
+        let fields = [("path", path.to_string()), ("keys", difference.keys.join(", "))];
+        self.notice(clock, &format!("drift-{}", action.as_str()), &text, &fields);
         self.drifts.record(Drifts::describe(path, difference, action, clock.wall));
     }
 
     pub(super) fn on_restored(&mut self, clock: Clock, path: &HomePath, took: Duration) {
-        if !self.drifts.restored(path, Some(took)) {
+        if !self.drifts.restored(path, took) {
             return;
         }
         let drift = self.drifts.seen().find(|drift| drift.path == *path).cloned();
@@ -132,12 +132,81 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_restore_failed(&mut self, clock: Clock, path: &HomePath, detail: &str) {
-        if !self.drifts.restored(path, None) {
+    /// Tried again after a while, which grows. If its content is gone from the cache, that is fetched again first.
+    pub(super) fn on_restore_failed(
+        &mut self,
+        clock: Clock,
+        path: &HomePath,
+        failure: &Failure,
+        out: &mut Out,
+    ) {
+        let Some(retry) = self.drifts.restore_failed(path, &failure.detail, clock.now) else { return };
+        self.scan_by(retry.at);
+        if retry.is_news {
+            let text = format!("{path} could not be restored and is tried again: {}", failure.detail);
+            let fields = [("path", path.to_string()), ("reason", failure.reason.to_string())];
+            self.notice(clock, "drift-restore-failed", &text, &fields);
+        }
+        if failure.reason == RefusalReason::ContentUnavailable {
+            self.refetch(out);
+        }
+    }
+
+    /// The next full look is at `due` at the latest.
+    fn scan_by(&mut self, due: Instant) {
+        self.timers.scan = Some(self.timers.scan.map_or(due, |planned| planned.min(due)));
+    }
+
+    /// Fetches what the cache lacks of the bundle in force. A fetch for an apply may take its place; the next restore
+    /// that fails asks again.
+    fn refetch(&mut self, out: &mut Out) {
+        let Some(target) = self.memory.written else { return };
+        if self.facts.refetching.is_some() || matches!(self.phase, Phase::Obtaining(_)) {
             return;
         }
-        let text = format!("{path} could not be restored: {detail}");
-        self.notice(clock, "drift-restore-failed", &text, &[("path", path.to_string())]);
+        let size = self.size_of(target);
+        self.facts.refetching = Some(target.content);
+        out.push(Action::Obtain { target, size });
+    }
+
+    /// Whether this content was asked for to restore files.
+    pub(super) fn ends_refetch(&mut self, content: Digest) -> bool {
+        self.facts.refetching.take_if(|asked| *asked == content).is_some()
+    }
+
+    /// The content is there again: restores that lacked it are tried at once.
+    pub(super) fn on_refetched(&mut self, clock: Clock, out: &mut Out) {
+        self.drifts.retry_now(clock.now);
+        out.push(Action::Scan(Extent::All));
+    }
+
+    /// Notes whether the product would refuse deployment.toml as it lies on disk.
+    fn judge_config_on_disk(
+        &mut self,
+        bundle: &Bundle,
+        (looked, found): (&BTreeSet<HomePath>, &BTreeMap<HomePath, Found>),
+    ) {
+        let path = &bundle.service.config_path;
+        if !looked.contains(path) && !found.contains_key(path) {
+            return;
+        }
+        self.facts.config_refused = match found.get(path) {
+            Some(Found::Content { texts: Some((_, disk)) }) => canonical::flatten(disk)
+                .err()
+                .map(|error| format!("{path} is {error}; the product would refuse it")),
+            Some(
+                Found::Content { texts: None }
+                | Found::Missing
+                | Found::Replaced { .. }
+                | Found::Unusable { .. }
+                | Found::Mode { .. }
+                | Found::Owner { .. },
+            )
+            | None => None,
+        };
+        if self.facts.config_refused.is_none() {
+            self.facts.start_held = None;
+        }
     }
 
     /// Ends a pause that has run out.

@@ -71,7 +71,7 @@ impl Engine {
         self.written().or_else(|| self.bundle(coming)).map(|(_, bundle)| bundle)
     }
 
-    fn look(&mut self, out: &mut Out) {
+    pub(super) fn look(&mut self, out: &mut Out) {
         if self.facts.looking {
             return;
         }
@@ -96,6 +96,7 @@ impl Engine {
     fn launch_if_startable(&mut self, clock: Clock, out: &mut Out) {
         match self.startable(out) {
             Startable::Wait => {}
+            Startable::Refused(why) => self.hold_start(clock, why),
             Startable::Yes | Startable::No(_) => self.launch(clock, out),
         }
     }

@@ -27,7 +27,11 @@ pub(super) fn limits() -> Limits {
     Limits {
         homes: vec![HOME.into()],
         args: vec!["-Dprofile=*".into()],
-        allowed: Allowed { commands: vec!["/drain".into(), "/enable".into()], ..Allowed::default() },
+        allowed: Allowed {
+            commands: vec!["/drain".into(), "/enable".into()],
+            files: vec!["log4j2.properties".into()],
+            ..Allowed::default()
+        },
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     merge::{MergeKeys, merge},
     reader::Typed,
     report::{Report, suggest},
+    rollout_check,
     secret::{self, Absent, Resolver, Secrets},
     service,
     tree::{self, Node, Parsed, Shape, Source, Table},
@@ -201,6 +202,7 @@ impl<'a> Composer<'a> {
         }
         let order = check::order(self.manifest, &nodes, &facts, report);
         let groups = self.groups(&nodes, &order);
+        rollout_check::policies(self.manifest, &groups, &nodes, report);
         Some(Fleet {
             name: self.manifest.name.clone(),
             rollout: self.manifest.rollout.clone(),
@@ -239,7 +241,10 @@ impl<'a> Composer<'a> {
                 let composed = Group {
                     product: group.product.value.clone(),
                     after: order.after.get(name).cloned().unwrap_or_default(),
-                    rollout: group.rollout.clone(),
+                    rollout: rollout_check::effective(
+                        &group.rollout,
+                        nodes.values().filter(|node| node.group == *name),
+                    ),
                     gates: group.gates.iter().map(|gate| gate.gate().clone()).collect(),
                     nodes: member(name),
                 };

@@ -16,6 +16,7 @@ mod manifest;
 mod merge;
 pub(crate) mod reader;
 pub(crate) mod report;
+mod rollout_check;
 mod rollout_text;
 mod secret;
 mod service;
@@ -48,8 +49,15 @@ pub const SOURCES_SIZE_MAX: usize = 256 * 1024 * 1024;
 pub const TOML_SIZE_MAX: usize = 1024 * 1024;
 
 /// A fleet directory: content by path relative to it, '/' between parts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Sources(pub BTreeMap<String, Vec<u8>>);
+
+/// Names only: contents hold secrets.
+impl std::fmt::Debug for Sources {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
 
 impl Sources {
     /// Whether a path of a fleet directory matters to composition. A directory in Git holds more (README, CI files,

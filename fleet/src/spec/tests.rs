@@ -381,3 +381,37 @@ on_failure = "stop"
     let gate = &fleet.groups[&GroupName::parse("km").unwrap()].gates[0];
     assert_eq!((gate.on, gate.on_failure), (GateOn::New, Some(OnFailure::Stop)));
 }
+
+#[test]
+fn rollout_settings_that_contradict_their_fleet_are_refused() {
+    let said = |group: &str, fleet: &str| {
+        let text = format!("{SMALL}\n[groups.km.rollout]\n{group}\n[rollout]\n{fleet}\n");
+        let composition = compose(&sources(&[("fleet.toml", &text), ("config/common.toml", COMMON)]));
+        let errors =
+            composition.findings.iter().map(ToString::to_string).filter(|text| text.contains("CV012"));
+        errors.collect::<Vec<_>>().join("\n")
+    };
+    let sensible =
+        "canary = 1\nmax_unavailable = 2\nwave = 2\nhealthy_deadline = \"8m\"\nprogress_deadline = \"8m\"";
+    assert_eq!(said(sensible, "max_unavailable = 2\nfailures_max = \"50%\""), "");
+    for (group, fleet, words) in [
+        ("canary = 99", "", "canary = 99, and group km has 2 nodes"),
+        ("max_unavailable = 3", "", "max_unavailable = 3, and group km has 2 nodes"),
+        ("wave = 3", "", "wave = 3, and group km has 2 nodes"),
+        ("", "max_unavailable = 3", "[rollout]: max_unavailable = 3, and the fleet has 2 nodes"),
+        ("", "failures_max = 9", "[rollout]: failures_max = 9, and the fleet has 2 nodes"),
+        (
+            "healthy_deadline = \"1m\"",
+            "",
+            "healthy_deadline is 1m, but stop_deadline, start_deadline and hooks of is-2",
+        ),
+        (
+            "progress_deadline = \"1s\"",
+            "",
+            "progress_deadline is 1s, which ends a step before its healthy_deadline",
+        ),
+    ] {
+        let said = said(group, fleet);
+        assert!(said.contains(words), "{group}{fleet}: {said}");
+    }
+}

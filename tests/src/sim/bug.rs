@@ -38,13 +38,15 @@ pub enum Bug {
     HookFailureIsUnseen,
     /// An agent that starts again has forgotten that it took its server out of service.
     OwedIsForgotten,
+    /// An agent that cannot write its journal says nothing of it, and its last report is believed.
+    JournalIsSilent,
     /// A node that nobody can judge yet is taken for failed.
     UnknownIsFailed,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 18] = [
+    pub const ALL: [Bug; 19] = [
         Bug::NoCompareAndSwap,
         Bug::SendBeforeCommit,
         Bug::AckBeforeSync,
@@ -62,6 +64,7 @@ impl Bug {
         Bug::LostAnswerPasses,
         Bug::HookFailureIsUnseen,
         Bug::OwedIsForgotten,
+        Bug::JournalIsSilent,
         Bug::UnknownIsFailed,
     ];
 }

@@ -39,6 +39,16 @@ struct Session {
     /// What its agent said in it is stored: only then does the planner look at the present.
     reported: bool,
     stored_at: u64,
+    /// Its agent cannot write its journal.
+    doubted: bool,
+    /// What is stored until then was said before the journal failed.
+    stale_until: u64,
+}
+
+impl Session {
+    fn new(id: u64) -> Self {
+        Self { id, reported: false, stored_at: 0, doubted: false, stale_until: 0 }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +71,7 @@ pub(super) struct Coordinator {
 impl Coordinator {
     pub(super) fn welcome(&mut self, index: usize) -> u64 {
         self.session_ids += 1;
-        self.sessions.insert(index, Session { id: self.session_ids, reported: false, stored_at: 0 });
+        self.sessions.insert(index, Session::new(self.session_ids));
         self.session_ids
     }
 
@@ -294,14 +304,32 @@ impl Sim {
         self.after(delay, Entry::Stored { incarnation, host: index, session, report });
     }
 
+    /// A heartbeat says whether the agent's journal can be written.
+    pub(super) fn coordinator_doubts(&mut self, index: usize, session: u64, doubted: bool) {
+        if self.hosts[index].session_dead || !self.coordinator.up {
+            return;
+        }
+        let now = self.now;
+        let Some(live) = self.coordinator.sessions.get_mut(&index).filter(|live| live.id == session) else {
+            return;
+        };
+        live.doubted = doubted;
+        if doubted {
+            live.reported = false;
+            live.stale_until = live.stored_at.max(now);
+            live.stored_at = live.stale_until + 1;
+        }
+    }
+
     pub(super) fn stored(&mut self, incarnation: u64, (index, session): (usize, u64), report: Observed) {
         // A session that has ended still stores what it heard, unless a newer one has begun or the node is forgotten.
         let newest = self.coordinator.sessions.get(&index).is_none_or(|live| live.id == session);
         if incarnation != self.coordinator.incarnation || !newest || !self.hosts[index].enrolled {
             return;
         }
+        let now = self.now;
         if let Some(live) = self.coordinator.sessions.get_mut(&index) {
-            live.reported = true;
+            live.reported |= !live.doubted && live.stale_until < now;
         }
         let record = &mut self.coordinator.store.nodes[index];
         if let Some(good) = report.last_good

@@ -126,6 +126,10 @@ impl Sim {
                 let back = self.chance.range(100, 60_000);
                 self.after(back, Entry::CoordinatorStarts);
             }
+            7 if self.chance.percent(30) => {
+                // Somebody has to notice, and to make room.
+                self.hosts[index].disk_fails_until = self.now + self.chance.range(120_000, 600_000);
+            }
             7 => self.hosts[index].disk_fails_until = until,
             8 => self.hosts[index].lies_until = until,
             9 => {

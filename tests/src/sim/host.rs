@@ -21,8 +21,9 @@ use super::{
     calls::{HookRun, PROGRAM},
 };
 
-/// Sessions end after 20 s of silence, a report takes a few, and a disk that is full for 90 s keeps reports back.
-const KNOWN: Duration = Duration::from_secs(120);
+/// Sessions end after 20 s of silence, and a report takes a few: some of its way to the coordinator, some to the store.
+/// An agent whose journal cannot be written says so as soon.
+const KNOWN: Duration = Duration::from_secs(40);
 
 /// A machine with one server.
 #[derive(Debug)]
@@ -95,6 +96,10 @@ pub(super) struct Agent {
     written_at: u64,
     told_at: u64,
     timer: Option<u64>,
+    /// It has said on this session that its journal cannot be written.
+    is_doubted: bool,
+    /// The newest report of this session.
+    pub(super) reported: Option<Box<fleet::observed::Observed>>,
 }
 
 #[derive(Debug)]
@@ -174,8 +179,16 @@ impl Sim {
         let wall = Timestamp(i64::try_from(self.now).unwrap_or(0) + host.skew);
         let mut engine = Engine::new(limits, host.journal.clone(), host.cache.clone(), index as u64, wall);
         let actions = engine.start(Instant(self.now), wall);
-        host.agent =
-            Some(Agent { engine, held: VecDeque::new(), writes: 0, written_at: 0, told_at: 0, timer: None });
+        host.agent = Some(Agent {
+            engine,
+            held: VecDeque::new(),
+            writes: 0,
+            written_at: 0,
+            told_at: 0,
+            timer: None,
+            is_doubted: false,
+            reported: None,
+        });
         self.trace(|| format!("host {index}: agent starts"));
         self.perform(index, actions);
         let dial = self.chance.range(10, 3000);
@@ -286,6 +299,9 @@ impl Sim {
         }
         if !durable {
             agent.writes += 1;
+            agent.is_doubted = true;
+            self.tell_doubt(index);
+            let Some(agent) = self.hosts[index].agent.as_mut() else { return };
             let dropped = std::mem::take(&mut agent.held);
             let was_dropped = |is: fn(&Held) -> bool| dropped.iter().any(is);
             let failed = Event::JournalFailed {
@@ -314,6 +330,33 @@ impl Sim {
                 self.act(index, action);
             }
         }
+        let Some(agent) = self.hosts[index].agent.as_mut() else { return };
+        if std::mem::take(&mut agent.is_doubted) {
+            self.tell_doubt(index);
+            self.tell_again(index);
+        }
+    }
+
+    /// A heartbeat beside the others, because the journal cannot be written any more, or can be again.
+    pub(super) fn tell_doubt(&mut self, index: usize) {
+        if self.bug == Some(Bug::JournalIsSilent) {
+            return;
+        }
+        let delay = self.chance.range(1, 80);
+        let now = self.now;
+        let host = &mut self.hosts[index];
+        let (Some(session), Some(agent)) = (host.session, &mut host.agent) else { return };
+        agent.told_at = agent.told_at.max(now + delay);
+        let (delay, doubted) = (agent.told_at - now, agent.is_doubted);
+        self.after(delay, Entry::Doubt { host: index, session, doubted });
+    }
+
+    /// Reports sent while the journal could not be written did not count.
+    fn tell_again(&mut self, index: usize) {
+        let Some(report) = self.hosts[index].agent.as_mut().and_then(|agent| agent.reported.clone()) else {
+            return;
+        };
+        self.tell(index, report);
     }
 
     pub(super) fn later(&mut self, index: usize, (low, high): (u64, u64), event: Event) {
@@ -430,6 +473,7 @@ impl Sim {
         let (Some(session), Some(agent)) = (host.session, &mut host.agent) else { return };
         // A stream keeps its order.
         agent.told_at = agent.told_at.max(now + delay);
+        agent.reported = Some(report.clone());
         let delay = agent.told_at - now;
         self.after(delay, Entry::FromAgent { host: index, session, report });
     }
@@ -604,7 +648,13 @@ impl Sim {
         let host = &mut self.hosts[index];
         host.session = Some(session);
         host.session_dead = false;
+        if let Some(agent) = &mut host.agent {
+            agent.reported = None;
+        }
         self.deliver(index, incarnation, Event::Connected);
+        if self.hosts[index].agent.as_ref().is_some_and(|agent| agent.is_doubted) {
+            self.tell_doubt(index);
+        }
         if self.bug != Some(Bug::NoResend) {
             self.assign(index);
         }

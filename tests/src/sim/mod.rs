@@ -64,43 +64,116 @@ enum Entry {
     /// All faults end.
     Heal,
     /// An agent's deadline.
-    Timer { host: usize, incarnation: u64 },
+    Timer {
+        host: usize,
+        incarnation: u64,
+    },
     /// Something reaches an agent's engine.
-    Node { host: usize, incarnation: u64, event: Box<node::Event> },
+    Node {
+        host: usize,
+        incarnation: u64,
+        event: Box<node::Event>,
+    },
     /// A journal write ends.
-    Journaled { host: usize, incarnation: u64, writes: u64, memory: Box<Memory>, durable: bool },
+    Journaled {
+        host: usize,
+        incarnation: u64,
+        writes: u64,
+        memory: Box<Memory>,
+        durable: bool,
+    },
     /// A switch of files ends.
-    Switched { host: usize, incarnation: u64, target: fleet::bundle::Applied, fails: bool },
+    Switched {
+        host: usize,
+        incarnation: u64,
+        target: fleet::bundle::Applied,
+        fails: bool,
+    },
     /// A process ends.
-    Ends { host: usize, process: ProcessIdentity, how: &'static str },
+    Ends {
+        host: usize,
+        process: ProcessIdentity,
+        how: &'static str,
+    },
     /// An agent dials.
-    Dial { host: usize, incarnation: u64 },
+    Dial {
+        host: usize,
+        incarnation: u64,
+    },
     /// Both sides notice that a session is dead.
-    Lost { host: usize, session: u64 },
+    Lost {
+        host: usize,
+        session: u64,
+    },
     /// A message arrives at an agent.
-    ToAgent { host: usize, session: u64, assignment: Box<Assignment> },
+    ToAgent {
+        host: usize,
+        session: u64,
+        assignment: Box<Assignment>,
+    },
     /// A message arrives at the coordinator.
-    FromAgent { host: usize, session: u64, report: Box<Observed> },
+    FromAgent {
+        host: usize,
+        session: u64,
+        report: Box<Observed>,
+    },
+    Doubt {
+        host: usize,
+        session: u64,
+        doubted: bool,
+    },
     /// The coordinator has stored what an agent said.
-    Stored { incarnation: u64, host: usize, session: u64, report: Box<Observed> },
+    Stored {
+        incarnation: u64,
+        host: usize,
+        session: u64,
+        report: Box<Observed>,
+    },
     /// A store commit ends.
-    Committed { incarnation: u64, parent: u64, plan: Box<Plan> },
+    Committed {
+        incarnation: u64,
+        parent: u64,
+        plan: Box<Plan>,
+    },
     /// A gate's question arrives at an agent.
-    Asked { host: usize, session: u64, id: u64 },
+    Asked {
+        host: usize,
+        session: u64,
+        id: u64,
+    },
     /// Its answer arrives at the coordinator; `None`: the time for it is over.
-    Answered { incarnation: u64, id: u64, failure: Option<Option<String>> },
+    Answered {
+        incarnation: u64,
+        id: u64,
+        failure: Option<Option<String>>,
+    },
     /// The answer is stored.
-    AnswerStored { incarnation: u64, asked: Box<Asked>, failure: Option<String> },
+    AnswerStored {
+        incarnation: u64,
+        asked: Box<Asked>,
+        failure: Option<String>,
+    },
     /// A hook ends.
-    HookEnds { host: usize, incarnation: u64, run: u64 },
+    HookEnds {
+        host: usize,
+        incarnation: u64,
+        run: u64,
+    },
     /// The coordinator starts again.
     CoordinatorStarts,
     /// An agent dies.
-    AgentDies { host: usize, incarnation: u64 },
+    AgentDies {
+        host: usize,
+        incarnation: u64,
+    },
     /// An agent starts again.
-    AgentStarts { host: usize },
+    AgentStarts {
+        host: usize,
+    },
     /// A host works again.
-    HostStarts { host: usize },
+    HostStarts {
+        host: usize,
+    },
 }
 
 /// How a run ended.
@@ -302,6 +375,7 @@ impl Sim {
             Entry::Lost { host, session } => self.lost(host, session),
             Entry::ToAgent { host, session, assignment } => self.agent_hears(host, session, *assignment),
             Entry::FromAgent { host, session, report } => self.coordinator_hears(host, session, *report),
+            Entry::Doubt { host, session, doubted } => self.coordinator_doubts(host, session, doubted),
             Entry::Stored { incarnation, host, session, report } => {
                 self.stored(incarnation, (host, session), *report);
             }

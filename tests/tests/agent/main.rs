@@ -14,6 +14,7 @@ mod kill;
 mod rig;
 mod supervision;
 mod traps;
+mod truth;
 #[cfg(target_os = "linux")]
 mod units;
 mod vault;

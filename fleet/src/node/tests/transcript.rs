@@ -11,7 +11,7 @@ use crate::{
     },
     health::Answer,
     node::{Action, Command, Engine, Event, Failure, LogSign, Memory, Recovery, StagedFacts},
-    observed::{RefusalReason, ServiceState},
+    observed::{DriftAction, RefusalReason, ServiceState},
     time::{Instant, Timestamp},
 };
 
@@ -693,4 +693,151 @@ fn an_accepted_edit_is_left_alone_until_the_next_apply_or_its_end() {
     story.at(264, "accept", accept(2, None)).at(265, "an edit is seen", edited());
     story.assigned(300, 2, &second).switched(301, 2, &second);
     assert!(story.engine.memory().accepted.is_empty(), "the next apply decides anew");
+}
+
+/// A look at one file that differs.
+fn differs(target: Applied, file: &str, found: Found) -> Event {
+    let path = path(file);
+    Event::Scanned {
+        target,
+        looked: std::collections::BTreeSet::from([path.clone()]),
+        found: BTreeMap::from([(path, found)]),
+    }
+}
+
+fn restores(story: &Story) -> usize {
+    story.text.matches("    restore log4j2.properties").count()
+}
+
+#[test]
+fn a_restore_is_reported_once_it_is_done_and_is_tried_until_it_is() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::up(&first);
+    let target = target_of(1, &first);
+    let logging = path("log4j2.properties");
+    let edited = || differs(target, "log4j2.properties", Found::Content { texts: None });
+    let failed = |reason| {
+        let failure = Failure { reason, detail: format!("it is {reason}") };
+        Event::RestoreFailed { path: path("log4j2.properties"), failure }
+    };
+    let reported = |story: &Story| -> Vec<(DriftAction, bool)> {
+        let drift = story.engine.observed().drift;
+        drift.into_iter().map(|drift| (drift.action, drift.restored_after.is_some())).collect()
+    };
+    story.at(50, "an edit is seen", edited());
+    assert_eq!(reported(&story), [(DriftAction::Reported, false)], "ordered is not done");
+    story.at(51, "the disk refuses", failed(RefusalReason::IoFailed));
+    story.at(52, "a look before its time", edited());
+    assert_eq!(restores(&story), 1, "{}", story.text);
+    story.at(56, "the timer", Event::Timer).at(56, "it is seen again", edited());
+    assert_eq!(restores(&story), 2, "{}", story.text);
+    story.at(57, "its content is gone", failed(RefusalReason::ContentUnavailable));
+    assert!(story.text.contains("57s its content is gone\n    obtain 1\n"), "{}", story.text);
+    story
+        .at(58, "content is there", Event::Obtained { content: content_of(&first), bundle: first.clone() })
+        .at(58, "it is seen again", edited());
+    assert_eq!(restores(&story), 3, "{}", story.text);
+    let took = std::time::Duration::from_millis(8000);
+    story.at(59, "restored", Event::Restored { path: logging, took });
+    assert_eq!(reported(&story), [(DriftAction::Restored, true)]);
+    assert_eq!(story.engine.observed().drift_total, 1, "one edit, however many tries");
+    let told = |kind: &str| story.engine.memory().notices.iter().filter(|notice| notice.kind == kind).count();
+    assert_eq!((told("drift-restored"), told("drift-restore-failed"), told("drift-reported")), (1, 2, 0));
+}
+
+#[test]
+fn a_start_waits_for_a_restore_but_not_for_ever() {
+    for (restored, at) in [(true, 71), (false, 81)] {
+        let first = bundle("a = 1", "x");
+        let mut story = Story::up(&first);
+        let edited = differs(target_of(1, &first), "log4j2.properties", Found::Missing);
+        let how = "killed".to_owned();
+        story
+            .at(50, "a file is gone", edited)
+            .at(51, "the server ends", Event::Exited { process: process(10, 3000), how })
+            .at(70, "the timer", Event::Timer);
+        assert!(!story.text.contains("launch"), "{}", story.text);
+        let event = if restored {
+            let took = std::time::Duration::from_millis(8);
+            Event::Restored { path: path("log4j2.properties"), took }
+        } else {
+            Event::Timer
+        };
+        story.at(at, "it is back, or has taken too long", event);
+        assert!(story.text.ends_with("    launch\n"), "{}", story.text);
+    }
+}
+
+#[test]
+fn no_server_is_started_on_a_file_that_the_product_refuses() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::up(&first);
+    let target = target_of(1, &first);
+    let broken = || {
+        let texts = Some(("a = 1".to_owned(), "[server".to_owned()));
+        differs(target, "deployment.toml", Found::Content { texts })
+    };
+    let pause = Command::PauseDrift { reason: "hands on".into(), until: Timestamp(10_000_000) };
+    story
+        .at(50, "enforcement is paused", Event::Commanded { id: 1, command: pause })
+        .at(52, "half a table", broken())
+        .at(54, "and again", broken())
+        .at(60, "the server ends", Event::Exited { process: process(10, 3000), how: "killed".to_owned() })
+        .at(90, "the timer", Event::Timer);
+    assert!(!story.text.contains("launch"), "{}", story.text);
+    let held = |story: &Story| story.engine.observed().concerns.iter().any(|it| it.kind == "start-held");
+    assert!(held(&story), "{:?}", story.engine.observed());
+    let next = story.engine.next_deadline();
+    assert!(next.is_some_and(|next| Instant(90_000) < next), "nothing to do now: {next:?}");
+    let looked = std::collections::BTreeSet::from([path("deployment.toml")]);
+    story.at(95, "it is mended", Event::Scanned { target, looked, found: BTreeMap::new() });
+    assert!(story.text.contains("    launch\n") && !held(&story), "{}", story.text);
+}
+
+#[test]
+fn a_job_that_is_never_answered_is_asked_for_again() {
+    let first = bundle("a = 1", "x");
+    let target = target_of(1, &first);
+    let obtained = || Event::Obtained { content: content_of(&first), bundle: first.clone() };
+    let staged = || Event::Staged { target, facts: StagedFacts::default() };
+    let steps: [(&str, Vec<Event>); 3] = [
+        ("obtain 1", vec![]),
+        ("stage 1", vec![obtained()]),
+        ("switch 1", vec![obtained(), Event::Found(Vec::new()), staged()]),
+    ];
+    for (job, events) in steps {
+        let mut story = Story::begin(Memory::default(), &[]);
+        story.assigned(1, 1, &first);
+        for event in events {
+            story.at(2, "then", event);
+        }
+        let asked = |story: &Story| story.text.matches(&format!("    {job}\n")).count();
+        story.at(500, "the timer", Event::Timer);
+        assert_eq!(asked(&story), 1, "{}", story.text);
+        let due = story.engine.next_deadline();
+        assert!(due.is_some_and(|due| due <= Instant(602_000)), "{job} wakes nobody: {due:?}");
+        story.at(602, "the timer", Event::Timer);
+        assert_eq!(asked(&story), 2, "{}", story.text);
+    }
+}
+
+#[test]
+fn a_look_and_a_launch_that_are_never_answered_are_made_again() {
+    let first = bundle("a = 1", "x");
+    let mut story = Story::begin(Memory::default(), &[]);
+    story.assigned(1, 1, &first).switched(2, 1, &first);
+    let looks = |story: &Story| story.text.matches("look for servers").count();
+    let before = looks(&story);
+    story.at(70, "the timer", Event::Timer);
+    assert_eq!(looks(&story), before + 1, "{}", story.text);
+    story.at(71, "nobody is there", Event::Found(Vec::new()));
+    story.at(71, "switched", Event::Switched { target: target_of(1, &first) });
+    assert!(story.text.contains("    launch\n"), "{}", story.text);
+    story.at(200, "the timer", Event::Timer);
+    assert_eq!(looks(&story), before + 1, "{}", story.text);
+    story.at(252, "the timer", Event::Timer);
+    assert_eq!(looks(&story), before + 2, "{}", story.text);
+    let launches = |story: &Story| story.text.matches("    launch\n").count();
+    story.at(261, "nobody is there", Event::Found(Vec::new()));
+    assert_eq!(launches(&story), 2, "{}", story.text);
 }
