@@ -144,7 +144,9 @@ pub(crate) async fn open_authority(
 ) -> Result<Authority, RunError> {
     let path = Files::of(&config.data_dir).authority;
     let is_there = path.try_exists().map_err(|source| RunError::DataDir { path: path.clone(), source })?;
-    if !is_there && store.get(&Key::meta()).await?.is_some() {
+    // A store that cannot be read at all is told first.
+    let meta = store.get(&Key::meta()).await?.as_ref().map(Meta::read).transpose()?;
+    if !is_there && meta.is_some() {
         return Err(Refusal::AuthorityGone { path }.into());
     }
     Ok(Authority::open(&config.data_dir.join("ca"), &config.fleet, now)?)
