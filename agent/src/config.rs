@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet::node::{Allowed, Limits};
+use fleet::{
+    node::{Allowed, Limits},
+    spec::meant_field,
+};
 use serde::Deserialize;
 
 use crate::{
@@ -134,10 +137,12 @@ pub enum ConfigError {
         source: io::Error,
     },
     /// Its text; the source shows line and column.
-    #[error("{} is not a configuration of convoy-agent", path.display())]
+    #[error("{} is not a configuration of convoy-agent{hint}", path.display())]
     Parse {
         /// Which.
         path: PathBuf,
+        /// What was probably meant.
+        hint: String,
         /// Where and why.
         source: Box<toml::de::Error>,
     },
@@ -165,8 +170,10 @@ impl Config {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text)
-            .map_err(|source| ConfigError::Parse { path: path.to_owned(), source: Box::new(source) })?;
+        let config: Self = toml::from_str(text).map_err(|source| {
+            let hint = meant_field(source.message()).map(|hint| format!("; {hint}")).unwrap_or_default();
+            ConfigError::Parse { path: path.to_owned(), hint, source: Box::new(source) }
+        })?;
         let refuse =
             |key, why: &str| Err(ConfigError::Value { path: path.to_owned(), key, why: why.to_owned() });
         if config.homes.is_empty() {
@@ -284,6 +291,19 @@ mod tests {
         assert_eq!(config.log.format, LogFormat::Text);
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn the_quickstart_has_a_configuration_at_the_paths_of_the_unit() {
+        let quickstart = include_str!("../../docs/quickstart.md");
+        let block =
+            quickstart.split("`/etc/convoy/agent.toml`").nth(1).unwrap().split("```toml\n").nth(1).unwrap();
+        let config = parse(block.split("```").next().unwrap()).unwrap();
+        let unit = include_str!("../../systemd/convoy-agent.service");
+        assert!(unit.contains("--config /etc/convoy/agent.toml"), "{unit}");
+        let state = config.data_dir.strip_prefix("/var/lib").unwrap().display().to_string();
+        assert!(unit.contains(&format!("StateDirectory={state}\n")), "{state}");
+    }
+
     #[test]
     fn what_is_wrong_is_named() {
         let base = "data_dir = '/d'\nhomes = ['/opt/is']\n";
@@ -292,6 +312,8 @@ mod tests {
             ("data_dir = '/d'\nhomes = ['opt']\n".to_owned(), "absolute"),
             ("data_dir = 'd'\nhomes = ['/opt']\n".to_owned(), "data_dir is relative"),
             (format!("{base}coordinator = 'x'\n"), "unknown field `coordinator`"),
+            (format!("{base}coordinator = 'x'\n"), "did you mean \"coordinators\"?"),
+            (format!("{base}[allow]\ncomands = ['/x']\n"), "did you mean \"commands\"?"),
             (format!("{base}coordinators = ['x']\n"), "host:port"),
             (format!("{base}[log]\nformat = 'xml'\n"), "xml"),
             ("data_dir = ".to_owned(), "line 1"),

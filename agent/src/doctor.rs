@@ -20,7 +20,7 @@ use crate::{
     config::Config,
     identity::Store,
     journal::Journal,
-    link,
+    link, platform,
     preflight::{self, Subject},
     wall_clock,
 };
@@ -32,7 +32,7 @@ use crate::{
 pub async fn run(config: &Config, out: &mut dyn Write) -> io::Result<bool> {
     let mut checks = of_host(config);
     let (coordinator, clock) = of_coordinator(config).await;
-    checks.push(coordinator);
+    checks.extend(coordinator);
     match server(config) {
         Ok(mut subject) => {
             subject.clock = clock;
@@ -40,6 +40,7 @@ pub async fn run(config: &Config, out: &mut dyn Write) -> io::Result<bool> {
         }
         Err(why) => {
             checks.extend(of_units(config).await);
+            checks.extend(of_defaults(config).await);
             checks.push(check("server", "", Outcome::Skipped(why)));
         }
     }
@@ -79,21 +80,55 @@ fn of_host(config: &Config) -> Vec<Check> {
     checks
 }
 
-/// Whether a coordinator answers, and this host's clock against its.
-async fn of_coordinator(config: &Config) -> (Check, Seen<ClockSkew>) {
+/// Whether a coordinator answers and takes this host's certificate, and this host's clock against its.
+async fn of_coordinator(config: &Config) -> (Vec<Check>, Seen<ClockSkew>) {
+    let mut checks = Vec::new();
     let (outcome, clock) = match link::ask_time(
         &Store::of(&config.data_dir, wall_clock),
         &config.coordinators,
     )
     .await
     {
-        Ok((address, skew)) => (Outcome::Pass(format!("{address} answers")), Ok(skew)),
+        Ok(answer) => {
+            if let Some(why) = answer.refused {
+                let remedy = "if this host is still the node, enrol it again with a new join token";
+                checks.push(check("certificate", "accepted", fail(why, remedy)));
+            }
+            (Outcome::Pass(format!("{} answers", answer.address)), Ok(answer.skew))
+        }
         Err(why) => {
             let remedy = "see that it runs, that its port is open from here, and that `coordinators` or the token named it";
             (fail(why, remedy), Err("no coordinator was reached".to_owned()))
         }
     };
-    (check("coordinator", "", outcome), clock)
+    checks.push(check("coordinator", "", outcome));
+    (checks, clock)
+}
+
+/// JDK and run user of the agent's own configuration, while no bundle says which ones count.
+async fn of_defaults(config: &Config) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let run_user = config.run_user.as_deref();
+    if let Some(name) = run_user {
+        let outcome = match platform::user(Some(name)) {
+            Ok(_) => Outcome::Pass(name.to_owned()),
+            Err(why) => fail(why, "create the user, or correct run_user in the agent's configuration"),
+        };
+        checks.push(check("run_user", "", outcome));
+    }
+    if let Some(home) = &config.java_home {
+        let home = home.display().to_string();
+        let outcome = match preflight::java::look(Some(home.clone()), run_user).await.output {
+            // What the JDK says of itself in its first line; whether it suits is known once a product is.
+            Ok(said) => Outcome::Pass(format!("{} in {home}", said.lines().next().unwrap_or_default())),
+            Err(why) => fail(
+                format!("the java of {home} does not run: {why}"),
+                "install a JDK there, or correct java_home in the agent's configuration",
+            ),
+        };
+        checks.push(check("jdk", "", outcome));
+    }
+    checks
 }
 
 /// Units, while no bundle says more of their servers.
@@ -144,4 +179,21 @@ pub(crate) fn print(checks: &[Check], out: &mut dyn Write) -> io::Result<bool> {
     let (failed, warned, skipped) = (count("fail"), count("warn"), count("skipped"));
     writeln!(out, "{} checks: {failed} failed, {warned} warnings, {skipped} not checked", checks.len())?;
     Ok(failed == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_jdk_and_a_run_user_that_do_not_exist_fail_before_any_bundle() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let text = "data_dir = '/var/lib/a'\nhomes = ['/opt/is']\njava_home = '/no/such/jdk'\nrun_user = 'no-such-user'\n";
+        std::fs::write(&path, text).unwrap();
+        let checks = of_defaults(&Config::read(&path).unwrap()).await;
+        let said: Vec<_> = checks.iter().map(|check| (check.name, check.outcome.as_str())).collect();
+        assert_eq!(said, [("run_user", "fail"), ("jdk", "fail")], "{checks:?}");
+    }
 }

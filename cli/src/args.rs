@@ -201,11 +201,20 @@ pub struct Render {
     pub carbon_home: Option<String>,
 }
 
+// No doc comment: clap would take it for the help of each command that has a reason.
+#[derive(Debug, Default, Args)]
+pub struct Reason {
+    /// Why, for those who read the history.
+    #[arg(long, value_name = "TEXT", default_value = "", aliases = ["why", "message"], short_alias = 'm')]
+    pub reason: String,
+}
+
 /// `apply`.
 #[derive(Debug, Args)]
 pub struct Apply {
     /// The directory with fleet.toml.
-    pub dir: PathBuf,
+    #[arg(required_unless_present = "now")]
+    pub dir: Option<PathBuf>,
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
@@ -215,14 +224,15 @@ pub struct Apply {
     /// With --wait: stop waiting after this long; the rollout goes on.
     #[arg(long, value_name = "DURATION", requires = "wait")]
     pub timeout: Option<String>,
-    /// Why, for those who read the history.
-    #[arg(long, short, value_name = "TEXT", default_value = "")]
-    pub message: String,
+    /// Why.
+    #[command(flatten)]
+    pub reason: Reason,
     /// Refuse if anything was applied after this revision. Without it: after the plan that was shown.
     #[arg(long, value_name = "REVISION")]
     pub parent: Option<u64>,
-    /// Do not wait for maintenance windows, for this reason; it is kept in the history.
-    #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Do not wait for maintenance windows; needs --reason.
+    // The reason may also stand here, as it had to in 0.1.
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "")]
     pub now: Option<String>,
     /// Also show the files that change, line by line, with every line of the files that servers render.
     #[arg(long)]
@@ -246,11 +256,12 @@ pub struct Rollback {
     /// With --wait: stop waiting after this long; the rollout goes on.
     #[arg(long, value_name = "DURATION", requires = "wait")]
     pub timeout: Option<String>,
-    /// Why, for those who read the history.
-    #[arg(long, short, value_name = "TEXT", default_value = "")]
-    pub message: String,
-    /// Do not wait for maintenance windows, for this reason; it is kept in the history.
-    #[arg(long, value_name = "REASON", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Why.
+    #[command(flatten)]
+    pub reason: Reason,
+    /// Do not wait for maintenance windows; needs --reason.
+    // The reason may also stand here, as it had to in 0.1.
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "")]
     pub now: Option<String>,
 }
 
@@ -268,10 +279,10 @@ pub enum Node {
     Restart {
         /// The node.
         name: String,
-        /// Why, for those who read the history.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        why: String,
-        /// Even if another node of the group is down.
+        /// Why.
+        #[command(flatten)]
+        reason: Reason,
+        /// Even if another node of the group is down; needs --reason.
         #[arg(long)]
         now: bool,
         /// Do not ask.
@@ -282,23 +293,26 @@ pub enum Node {
     Stop {
         /// The node.
         name: String,
-        /// Why, for those who read the history.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        why: String,
-        /// Even if another node of the group is down.
+        /// Why.
+        #[command(flatten)]
+        reason: Reason,
+        /// Even if another node of the group is down; needs --reason.
         #[arg(long)]
         now: bool,
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
     },
-    /// Start the server of a node that was stopped.
+    /// Start the server of a node that was stopped. Never asks.
     Start {
         /// The node.
         name: String,
-        /// Why, for those who read the history.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        why: String,
+        /// Why.
+        #[command(flatten)]
+        reason: Reason,
+        /// Accepted, so that the three commands take the same words.
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Remove a node that is no longer part of the fleet.
     Forget {
@@ -334,17 +348,17 @@ pub enum Rollout {
     Pause {
         /// Its number; without it the one under way.
         rollout: Option<u64>,
-        /// Why, for those who read the history.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        why: String,
+        /// Why.
+        #[command(flatten)]
+        reason: Reason,
     },
     /// Go on after a pause.
     Resume {
         /// Its number; without it the one under way.
         rollout: Option<u64>,
-        /// Why, for those who read the history.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        why: String,
+        /// Why.
+        #[command(flatten)]
+        reason: Reason,
     },
     /// End it where it is; nodes already changed stay changed unless told to return.
     Abort {
@@ -353,17 +367,17 @@ pub enum Rollout {
         /// Return the nodes already changed to what they ran before.
         #[arg(long = "return")]
         go_back: bool,
-        /// Why, for those who read the history.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        why: String,
+        /// Why.
+        #[command(flatten)]
+        reason: Reason,
     },
     /// Do not wait for the rest of the soak or for a canary's approval.
     Promote {
         /// Its number; without it the one under way.
         rollout: Option<u64>,
-        /// Why, for those who read the history.
-        #[arg(long, value_name = "TEXT", default_value = "")]
-        why: String,
+        /// Why.
+        #[command(flatten)]
+        reason: Reason,
     },
 }
 
@@ -402,7 +416,7 @@ pub enum Drift {
         /// The node.
         node: String,
         /// Why; shown wherever the node is shown.
-        #[arg(long, value_name = "TEXT")]
+        #[arg(long, value_name = "TEXT", aliases = ["why", "message"])]
         reason: String,
         /// For how long.
         #[arg(long = "for", value_name = "DURATION", default_value = "1h")]

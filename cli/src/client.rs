@@ -80,7 +80,7 @@ impl Client {
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
-        let channel = endpoint.connect().await.map_err(|error| unreachable(&address).because(error))?;
+        let channel = endpoint.connect().await.map_err(|error| unreached(&address, error))?;
         Ok(Self::over(channel, address))
     }
 
@@ -233,7 +233,7 @@ impl Client {
         let reply = self.operator.create_token(timed(request)).await;
         let reply = self.answer("token create", reply)?;
         let expires = view::When(reply.expires_ms);
-        Ok(view::JoinToken { node: node.to_owned(), token: reply.token, expires })
+        Ok(view::JoinToken { node: node.to_owned(), token: reply.token, expires, warnings: reply.warnings })
     }
 
     /// Acts on the drift of one node. `now` turns a length into an end.
@@ -272,6 +272,7 @@ impl Client {
 }
 
 /// Which events are wanted.
+#[derive(Clone)]
 pub struct EventQuery {
     pub after: u64,
     pub follow: bool,
@@ -321,6 +322,91 @@ fn chunks(content: &[u8]) -> impl Iterator<Item = (Vec<u8>, bool)> {
     })
 }
 
+/// Why there is no connection, as far as the causes say: a wrong authority is repaired elsewhere than a wrong name.
+fn unreached(address: &str, error: tonic::transport::Error) -> Failure {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let refused = |why: &str, remedy: String| {
+        Failure::failed(format!("the coordinator at {address} answers, and {why}"), remedy)
+    };
+    let copy = "copy operator/context.toml from that coordinator's data directory again";
+    let failure = match Unreached::of(&error) {
+        Unreached::Name => Failure::failed(
+            format!("this machine does not know the name {host}, by which the context file reaches the coordinator"),
+            format!(
+                "make {host} resolve here, or write another `address` into the context file and the name in the \
+                 coordinator's certificate (`names` of coordinator.toml) as `server_name`"
+            ),
+        ),
+        Unreached::Authority => refused(
+            "its certificate is not from the authority that the context file trusts",
+            format!("this context is of another coordinator, or its authority was made anew; {copy}"),
+        ),
+        Unreached::OtherName => refused(
+            &format!("its certificate does not carry the name {host}"),
+            "add the name to `names` of coordinator.toml, or write one of its names as `server_name` into the \
+             context file"
+                .to_owned(),
+        ),
+        Unreached::Time => refused(
+            "its certificate is not valid at this machine's time",
+            "compare the clocks of both machines; the coordinator renews its certificate by itself".to_owned(),
+        ),
+        Unreached::Other => unreachable(address),
+    };
+    failure.because(error)
+}
+
+/// Causes of a failed connection that are repaired differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unreached {
+    /// The name cannot be resolved.
+    Name,
+    /// The certificate is from somebody else.
+    Authority,
+    /// The certificate is of another name.
+    OtherName,
+    /// The certificate is of another time.
+    Time,
+    Other,
+}
+
+impl Unreached {
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(why) = Self::of_one(error) {
+                return why;
+            }
+            next = error.source();
+        }
+        Unreached::Other
+    }
+
+    fn of_one(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        use rustls::{CertificateError, Error};
+        // An I/O error does not name what it wraps as its source, but the source of that.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = wrapped.and_then(|inner| inner.downcast_ref::<Error>());
+        let tls = tls.or_else(|| error.downcast_ref::<Error>());
+        if error.to_string().contains("failed to lookup address") || error.to_string() == "dns error" {
+            return Some(Unreached::Name);
+        }
+        let Some(Error::InvalidCertificate(why)) = tls else { return None };
+        Some(match why {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Unreached::Authority,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Unreached::OtherName
+            }
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => Unreached::Time,
+            // rustls may know more causes than these.
+            _ => Unreached::Other,
+        })
+    }
+}
+
 fn unreachable(address: &str) -> Failure {
     Failure::failed(
         format!("cannot reach the coordinator at {address}"),
@@ -366,6 +452,29 @@ fn failure(what: &str, address: &str, status: Status) -> Failure {
         }
         Code::Unknown | Code::Internal | Code::DataLoss => {
             Failure::failed(text, "the coordinator's log says more")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use rustls::{CertificateError, Error};
+
+    use super::*;
+
+    #[test]
+    fn why_a_coordinator_is_not_reached_is_told_apart() {
+        let tls = |why| io::Error::other(Error::InvalidCertificate(why));
+        for (error, why) in [
+            (tls(CertificateError::UnknownIssuer), Unreached::Authority),
+            (tls(CertificateError::NotValidForName), Unreached::OtherName),
+            (tls(CertificateError::Expired), Unreached::Time),
+            (io::Error::other("failed to lookup address information: no such host"), Unreached::Name),
+            (io::Error::from(io::ErrorKind::ConnectionRefused), Unreached::Other),
+        ] {
+            assert_eq!(Unreached::of(&error), why, "{error}");
         }
     }
 }

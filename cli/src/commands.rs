@@ -10,7 +10,7 @@ use crate::{
     client::{Change, EventQuery},
     directory,
     exit::{Exit, Failure},
-    pack, render,
+    pack, places, render,
     request::{Apply, Confirm, Detail, DriftAct, Events, NodeAct, Remote, Rollback, SecretAct, Steer, Wait},
     screen::Format,
     secrets,
@@ -32,7 +32,8 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Plan { dir, diff, packs } => {
             let files = directory::read(&dir)?;
             let packs = pack::given(&packs, &files)?;
-            let plan = session.client.plan(&files, &packs).await?;
+            let mut plan = session.client.plan(&files, &packs).await?;
+            places::locate(&mut plan.findings, &dir);
             Ok(show_plan(session, &plan, diff))
         }
         Remote::Apply(request) => apply(session, request).await,
@@ -70,6 +71,9 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Token { node, valid } => {
             let token = session.client.create_token(node.as_str(), valid).await?;
             session.screen.programs(&token);
+            for warning in &token.warnings {
+                session.screen.say(&format!("warning: {warning}\n"));
+            }
             let (hint, token) = render::token(&token);
             if session.screen.format == Format::People {
                 session.screen.say(&hint);
@@ -134,7 +138,8 @@ fn show_plan(session: &mut Session, plan: &view::Plan, diff: Detail) -> Exit {
 async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     let files = directory::read(&request.dir)?;
     let packs = pack::given(&request.packs, &files)?;
-    let plan = session.client.plan(&files, &packs).await?;
+    let mut plan = session.client.plan(&files, &packs).await?;
+    places::locate(&mut plan.findings, &request.dir);
     let text = render::plan(&plan, request.diff, style(session));
     session.screen.people(&text);
     if plan.refused {
@@ -147,7 +152,8 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     // What was shown is what is applied: if anything was applied in between, the coordinator refuses.
     let parent = request.parent.unwrap_or(plan.base_revision);
     let change = Change { message: &request.message, parent: Some(parent), now: request.now.as_deref() };
-    let applied = session.client.apply(&files, &packs, &change).await?;
+    let mut applied = session.client.apply(&files, &packs, &change).await?;
+    places::locate(&mut applied.findings, &request.dir);
     finish_apply(session, Some(plan), applied, request.wait).await
 }
 
@@ -223,10 +229,20 @@ async fn watch_status(session: &mut Session) -> Result<Exit, Failure> {
             update = updates.next() => update,
             () = &mut interrupt => return Ok(Exit::Done),
         };
-        let Some(update) = update else {
-            return Err(Failure::failed("the coordinator closed the stream", "start the command again"));
+        let status = match update {
+            Some(Ok(status)) => status,
+            broken => {
+                let (client, screen) = (&mut session.client, &mut session.screen);
+                let broken = broken.and_then(Result::err);
+                let again = wait::reopen(client, screen, broken, async |client| client.watch_status().await);
+                updates = tokio::select! {
+                    // Cancel-safe: a dropped call is made again, or nobody waits for it any more.
+                    updates = again => updates?,
+                    () = &mut interrupt => return Ok(Exit::Done),
+                };
+                continue;
+            }
         };
-        let status = update?;
         session.screen.programs_line(&status);
         let text = render::status(&status, wait::style(&session.screen));
         if session.screen.terminal.is_live {
@@ -400,11 +416,13 @@ async fn drift_act(session: &mut Session, node: &str, act: DriftAct) -> Result<E
 
 async fn events(session: &mut Session, request: Events) -> Result<Exit, Failure> {
     let now = Timestamp((session.now)().0);
-    let query = EventQuery {
+    let mut query = EventQuery {
         after: request.after.unwrap_or(0),
         follow: request.follow,
         most: match (request.last, request.after, request.since) {
             (Some(last), _, _) => last,
+            // What is followed has no end.
+            (None, Some(_), _) if request.follow => 0,
             // After a given event or time everything is wanted, though not without bound.
             (None, Some(_), _) | (None, _, Some(_)) => EVENTS_MAX,
             (None, None, None) => EVENTS_LAST,
@@ -416,7 +434,7 @@ async fn events(session: &mut Session, request: Events) -> Result<Exit, Failure>
         since: request.since.map(|moment| moment.at(now)),
         until: request.until.map(|moment| moment.at(now)),
     };
-    let mut events = session.client.events(query).await?;
+    let mut events = session.client.events(query.clone()).await?;
     let interrupt = session.interrupt.wait();
     tokio::pin!(interrupt);
     loop {
@@ -426,15 +444,26 @@ async fn events(session: &mut Session, request: Events) -> Result<Exit, Failure>
             () = &mut interrupt => return Ok(Exit::Done),
         };
         match event {
-            Some(event) => {
-                let event = event?;
+            Some(Ok(event)) => {
+                // Where it goes on if the stream breaks.
+                (query.after, query.most) = (event.seq, 0);
                 session.screen.programs_line(&event);
                 let text = render::event(&event, wait::style(&session.screen));
                 session.screen.people(&text);
             }
-            None if request.follow => {
-                return Err(Failure::failed("the coordinator closed the stream", "start the command again"));
+            broken if request.follow => {
+                let (client, screen) = (&mut session.client, &mut session.screen);
+                let broken = broken.and_then(Result::err);
+                let query = &query;
+                let again =
+                    wait::reopen(client, screen, broken, async |client| client.events(query.clone()).await);
+                events = tokio::select! {
+                    // Cancel-safe: a dropped call is made again, or nobody waits for it any more.
+                    events = again => events?,
+                    () = &mut interrupt => return Ok(Exit::Done),
+                };
             }
+            Some(Err(failure)) => return Err(failure),
             None => return Ok(Exit::Done),
         }
         if session.screen.is_closed() {

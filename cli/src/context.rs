@@ -2,13 +2,17 @@
 //! first start; it holds a private key, so it is 0600.
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::{Path, PathBuf},
 };
 
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde::Deserialize;
 
 use crate::exit::Failure;
+
+/// Where a context comes from.
+const SOURCE: &str = "operator/context.toml in the coordinator's data directory";
 
 /// A context file as written by the coordinator.
 #[derive(Clone, Deserialize)]
@@ -45,20 +49,62 @@ impl Context {
     /// Says which file is missing or wrong, and where contexts come from.
     pub fn read(path: &Path) -> Result<Self, Failure> {
         let shown = path.display();
-        let text = fs::read_to_string(path).map_err(|error| {
-            Failure::failed(
-                format!("cannot read the context file {shown}"),
-                "copy operator/context.toml from the coordinator's data directory, and name it with --context or CONVOY_CONTEXT",
-            )
-            .because(error)
-        })?;
-        toml::from_str(&text).map_err(|error| {
+        let text = fs::read_to_string(path).map_err(|error| unreadable(path, error))?;
+        let context: Self = toml::from_str(&text).map_err(|error| {
             // The message quotes no line: the file holds a private key.
+            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            let line = line.map(|line| format!(" line {line}:")).unwrap_or_default();
             Failure::failed(
-                format!("{shown} is not a context file: {}", error.message()),
-                "copy operator/context.toml from the coordinator's data directory again",
+                format!("{shown} is not a context file:{line} {}", error.message()),
+                format!("copy {SOURCE} again"),
+            )
+        })?;
+        context.check(&shown.to_string())?;
+        Ok(context)
+    }
+
+    /// What would only show as a failed connection later.
+    fn check(&self, shown: &str) -> Result<(), Failure> {
+        let wrong = |key: &str, what: &str| {
+            Failure::failed(format!("{key} in {shown} {what}"), format!("copy {SOURCE} again"))
+        };
+        let certificate = |key, pem: &str| {
+            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|_| {
+                wrong(key, "is no certificate: it has to hold one between BEGIN and END CERTIFICATE")
+            })
+        };
+        certificate("authority_pem", &self.authority_pem)?;
+        let own = certificate("certificate_pem", &self.certificate_pem)?;
+        PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|_| {
+            wrong("key_pem", "is no private key: it has to hold one between BEGIN and END PRIVATE KEY")
+        })?;
+        match fleet_of(&own) {
+            Some(fleet) if fleet != self.fleet => Err(wrong(
+                "fleet",
+                &format!("is {:?}, and the certificate beside it is of fleet {fleet:?}", self.fleet),
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A warning if others than its owner can read the file: it holds a private key.
+    #[cfg(unix)]
+    pub fn exposed(path: &Path) -> Option<String> {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).ok()?.permissions());
+        let shown = path.display();
+        (mode & 0o077 != 0).then(|| {
+            format!(
+                "warning: others can read {shown} (mode {:o}), and whoever has it is this operator; next: chmod 600 \
+                 {shown}\n",
+                mode & 0o777
             )
         })
+    }
+
+    /// Access lists say who can read it here, and they are not looked at.
+    #[cfg(not(unix))]
+    pub fn exposed(_path: &Path) -> Option<String> {
+        None
     }
 
     /// The URI to dial.
@@ -80,6 +126,37 @@ impl Context {
     pub fn host_and_port(&self) -> &str {
         self.address.strip_prefix("https://").unwrap_or(&self.address).trim_end_matches('/')
     }
+}
+
+fn unreadable(path: &Path, error: io::Error) -> Failure {
+    let shown = path.display();
+    let (what, remedy) = match error.kind() {
+        io::ErrorKind::NotFound => (
+            format!("there is no context file {shown}"),
+            format!("copy {SOURCE}, and name it with --context or CONVOY_CONTEXT"),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("you may not read the context file {shown}"),
+            "its owner alone can read it: run the command as that user, or have a copy that is yours"
+                .to_owned(),
+        ),
+        io::ErrorKind::IsADirectory => (
+            format!("{shown} is a directory, not a context file"),
+            format!("name the file in it; the coordinator writes it as {SOURCE}"),
+        ),
+        // Whatever else it is, the operating system's own words say it.
+        _ => (format!("cannot read the context file {shown}"), format!("copy {SOURCE} again")),
+    };
+    Failure::failed(what, remedy).because(error)
+}
+
+/// The fleet in a certificate's name, `convoy://FLEET/operator/NAME`. The name stands in it as plain text, so it is
+/// found without parsing the rest; nothing is decided by it but whether the file fits together.
+fn fleet_of(certificate: &[u8]) -> Option<String> {
+    const SCHEME: &[u8] = b"convoy://";
+    let at = certificate.windows(SCHEME.len()).position(|window| window == SCHEME)? + SCHEME.len();
+    let name = certificate[at..].iter().take_while(|byte| **byte != b'/');
+    Some(name.map(|byte| char::from(*byte)).collect())
 }
 
 #[cfg(test)]
@@ -104,6 +181,70 @@ mod tests {
         let failure = Context::read(&path).err().unwrap();
         fs::remove_dir_all(&dir).unwrap();
         let all = format!("{failure}{failure:?}");
-        assert!(all.contains("is not a context file") && !all.contains("very secret"), "{all}");
+        assert!(all.contains("is not a context file: line 6:") && !all.contains("very secret"), "{all}");
+    }
+
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAAECY29udm95Oi8vYWNtZS9vcGVyYXRvci9hZG1pbg==\n-----END CERTIFICATE-----\n";
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAAEC\n-----END PRIVATE KEY-----\n";
+
+    fn context(fleet: &str) -> Context {
+        Context {
+            address: "c:7843".to_owned(),
+            fleet: fleet.to_owned(),
+            server_name: None,
+            authority_pem: CERTIFICATE.to_owned(),
+            certificate_pem: CERTIFICATE.to_owned(),
+            key_pem: KEY.to_owned(),
+        }
+    }
+
+    fn refusal(context: &Context) -> String {
+        context.check("c.toml").err().map(|failure| failure.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_context_that_does_not_fit_together_is_not_used() {
+        assert_eq!(refusal(&context("acme")), "");
+        assert_eq!(
+            refusal(&context("acme-test")),
+            "fleet in c.toml is \"acme-test\", and the certificate beside it is of fleet \"acme\""
+        );
+        for (wrong, says) in [
+            (
+                Context { key_pem: CERTIFICATE.to_owned(), ..context("acme") },
+                "key_pem in c.toml is no private key",
+            ),
+            (
+                Context { certificate_pem: KEY.to_owned(), ..context("acme") },
+                "certificate_pem in c.toml is no cert",
+            ),
+            (
+                Context { authority_pem: String::new(), ..context("acme") },
+                "authority_pem in c.toml is no cert",
+            ),
+        ] {
+            assert!(refusal(&wrong).starts_with(says), "{}", refusal(&wrong));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_context_that_others_can_read_is_told_about() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("context.toml");
+        fs::write(&path, TEXT).unwrap();
+        for (mode, told) in [(0o600, false), (0o400, false), (0o640, true), (0o604, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Context::exposed(&path).is_some(), told, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn why_a_context_cannot_be_read_is_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |path: &Path| Context::read(path).err().unwrap().to_string();
+        assert!(said(&dir.path().join("none.toml")).starts_with("there is no context file"));
+        assert!(said(dir.path()).ends_with("is a directory, not a context file"));
     }
 }

@@ -30,6 +30,13 @@ pub fn read(dir: &Path) -> Result<Sources, Failure> {
         )
         .because(error)
     })?;
+    if root.is_file() {
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        return Err(Failure::failed(
+            format!("{shown} is a file; a fleet is a directory"),
+            format!("name the directory that holds fleet.toml, as in {}", parent.display()),
+        ));
+    }
     if !root.join("fleet.toml").is_file() {
         return Err(Failure::failed(
             format!("{shown} holds no fleet.toml"),

@@ -7,7 +7,7 @@ use fleet::{
     finding::{MASK, is_secret_key},
     lint::{PackFacts, documented},
     product::{Product, built_in},
-    spec::{canonical::is_owned, suggest},
+    spec::{canonical::is_owned, suggest_product},
 };
 use serde::Serialize;
 
@@ -59,7 +59,7 @@ struct Code {
 /// # Errors
 /// The key is unknown, or nothing can be read.
 pub fn run(request: &Explain, screen: &mut Screen) -> Result<Exit, Failure> {
-    if let Some(entry) = reference::find(&request.key) {
+    if let Some(entry) = named_finding(&request.key)? {
         return Ok(finding(&entry, screen));
     }
     let explanation = match (&request.pack, product(request)?) {
@@ -93,6 +93,20 @@ pub fn run(request: &Explain, screen: &mut Screen) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// The finding whose code is given instead of a key.
+fn named_finding(key: &str) -> Result<Option<reference::Entry>, Failure> {
+    let found = reference::find(key);
+    if found.is_none() && reference::is_code(key) {
+        let codes: Vec<&str> = reference::entries().map(|entry| entry.code).collect();
+        let (first, last) = (codes.first().unwrap_or(&""), codes.last().unwrap_or(&""));
+        return Err(Failure::failed(
+            format!("there is no finding {key}"),
+            format!("codes go from {first} to {last}, with gaps; docs/findings.md lists them"),
+        ));
+    }
+    Ok(found)
+}
+
 /// The reference's words about a finding.
 fn finding(entry: &reference::Entry, screen: &mut Screen) -> Exit {
     screen.programs(&Code {
@@ -109,7 +123,7 @@ fn finding(entry: &reference::Entry, screen: &mut Screen) -> Exit {
 fn product(request: &Explain) -> Result<Option<&'static Product>, Failure> {
     let Some(id) = &request.product else { return Ok(None) };
     let known = built_in().keys().map(String::as_str);
-    let unknown = || Failure::usage(format!("there is no product {id}"), suggest(id, known));
+    let unknown = || Failure::usage(format!("there is no product {id}"), suggest_product(id, known));
     built_in().get(id).ok_or_else(unknown).map(Some)
 }
 
@@ -358,6 +372,15 @@ mod tests {
         let unknown = ask("server.ofset", "wso2is-7.2").unwrap_err();
         assert_eq!(unknown.exit, Exit::Failed);
         assert!(unknown.remedy.starts_with("did you mean server.offset?"), "{}", unknown.remedy);
+    }
+
+    #[test]
+    fn a_code_that_no_finding_has_is_no_key() {
+        assert_eq!(named_finding("cv502").unwrap().map(|entry| entry.code), Some("CV502"));
+        assert_eq!(named_finding("server.offset").unwrap(), None);
+        let none = named_finding("CV999").unwrap_err();
+        assert_eq!(none.what, "there is no finding CV999");
+        assert!(none.remedy.starts_with("codes go from CV0"), "{}", none.remedy);
     }
 
     #[test]

@@ -67,7 +67,9 @@ impl Import {
         hints(&mut nodes, ("--host", &typed.host), |given, value| given.host = Some(value))?;
         hints(&mut nodes, ("--home", &typed.home), |given, value| given.home = Some(value))?;
         let fleet = match typed.fleet {
-            Some(name) => FleetName::parse(&name).map_err(|error| Failure::usage(error.to_string(), ""))?,
+            Some(name) => FleetName::parse(&name).map_err(|error| {
+                Failure::usage(format!("--fleet: {error}"), "the name is part of every certificate")
+            })?,
             None => named_after(&typed.out)?,
         };
         Ok(Self { nodes, out: typed.out, fleet, secrets_out: typed.secrets_out })

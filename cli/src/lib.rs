@@ -13,6 +13,7 @@ mod import;
 mod lint;
 mod local;
 mod pack;
+mod places;
 mod reference;
 mod render;
 mod render_config;
@@ -76,11 +77,12 @@ impl Interrupt {
 
 /// Runs the command that `words` (program name first) ask for, on the process's own streams.
 pub async fn run(words: impl IntoIterator<Item = OsString>) -> Exit {
-    let typed = args::Typed::command()
-        .try_get_matches_from(words)
-        .and_then(|matches| args::Typed::from_arg_matches(&matches));
-    let typed = match typed {
+    let words: Vec<OsString> = words.into_iter().collect();
+    let typed = match parsed(&words) {
         Ok(typed) => typed,
+        Err(error) if error.use_stderr() && asks_for_json(&words) => {
+            return finish(Err(mistyped(&error)), &mut Screen::standard(Format::Programs));
+        }
         Err(error) => {
             // Help and version are answers, not errors. A closed pipe has nobody to tell.
             drop(error.print());
@@ -98,11 +100,31 @@ pub async fn run(words: impl IntoIterator<Item = OsString>) -> Exit {
     finish(outcome, &mut screen)
 }
 
+fn parsed(words: &[OsString]) -> Result<args::Typed, clap::Error> {
+    let matches = args::Typed::command().try_get_matches_from(words)?;
+    args::Typed::from_arg_matches(&matches)
+}
+
+/// A command line that does not parse still says whether a program reads the answer.
+fn asks_for_json(words: &[OsString]) -> bool {
+    words.iter().take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
+/// What is wrong with a command line, as a failure like every other.
+fn mistyped(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let mut paragraphs = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+    let what = paragraphs.next().unwrap_or_default();
+    let rest: Vec<String> = paragraphs.filter(|part| !part.is_empty()).collect();
+    Failure::usage(what.trim_start_matches("error: "), rest.join("; "))
+}
+
 async fn ask(remote: Remote, context: Option<PathBuf>, mut screen: Screen) -> Exit {
-    let connected = async {
-        let context = Context::read(&Context::path(context.as_deref()))?;
-        Client::connect(&context).await
-    };
+    let path = Context::path(context.as_deref());
+    if let Some(warning) = Context::exposed(&path) {
+        screen.say(&warning);
+    }
+    let connected = async { Client::connect(&Context::read(&path)?).await };
     let client = match connected.await {
         Ok(client) => client,
         Err(failure) => return finish(Err(failure), &mut screen),

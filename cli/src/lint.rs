@@ -11,7 +11,7 @@ use fleet::{
 use crate::{
     directory,
     exit::{Exit, Failure},
-    pack, render,
+    pack, places, render,
     request::LintForm,
     sarif,
     screen::Screen,
@@ -43,13 +43,17 @@ pub fn run(
         findings.extend(doubts(fleet, homes)?);
     }
     findings.sort_by_key(|finding| finding.severity);
-    let lint = view::Lint {
+    let mut lint = view::Lint {
         fleet: composed.map(|fleet| fleet.name.to_string()),
         nodes: composed.map_or(0, |fleet| fleet.nodes.len()),
         findings: findings.into_iter().map(view::Finding::from).collect(),
     };
+    places::locate(&mut lint.findings, dir);
     match form {
-        LintForm::Sarif => screen.print(&format!("{:#}\n", sarif::log(&lint.findings))),
+        LintForm::Sarif => {
+            let log = sarif::log(&lint.findings, &places::below_repository(dir));
+            screen.print(&format!("{log:#}\n"));
+        }
         LintForm::Plain => {
             screen.programs(&lint);
             let text = render::lint(&lint, wait::style(screen));

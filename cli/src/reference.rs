@@ -18,6 +18,12 @@ pub fn find(code: &str) -> Option<Entry> {
     entries().find(|entry| entry.code.eq_ignore_ascii_case(code))
 }
 
+/// Whether this is written as the codes of findings are, known or not.
+pub fn is_code(text: &str) -> bool {
+    let digits = text.strip_prefix("CV").or_else(|| text.strip_prefix("cv"));
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 /// Every entry, in order of the page.
 pub fn entries() -> impl Iterator<Item = Entry> {
     TEXT.split("\n### ").skip(1).filter_map(|section| {

@@ -14,7 +14,7 @@ mod status;
 
 pub use node::{drift_detail, drift_list, node_detail};
 pub use plan::plan;
-pub use rollout::{rollout, rollout_headline, rollout_list, verdict};
+pub use rollout::{rollout, rollout_headline, rollout_list, shown_word, verdict};
 pub use status::{node_table, status};
 
 /// Findings, each with its place, its line and what to do.
@@ -28,7 +28,7 @@ fn merged_findings<'a>(findings: impl Iterator<Item = (&'a Finding, Vec<&'a str>
         let label = format!("{}[{}]", finding.severity, finding.code);
         out.push_str(&style.paint(Tone::of_state(&finding.severity), &label));
         out.push_str(&format!(": {}\n", finding.message));
-        if let (Some(file), Some(line)) = (&finding.file, finding.line) {
+        if let (Some(file), Some(line)) = (finding.shown_file(), finding.line) {
             let column = finding.column.unwrap_or(1);
             out.push_str(&style.paint(Tone::Faint, &format!("  --> {file}:{line}:{column}\n")));
             if let Some(text) = &finding.line_text {
@@ -37,7 +37,7 @@ fn merged_findings<'a>(findings: impl Iterator<Item = (&'a Finding, Vec<&'a str>
                     text.chars().take(column as usize - 1).map(|c| if c == '\t' { c } else { ' ' }).collect();
                 out.push_str(&format!("      | {pad}{}\n", style.paint(Tone::Bad, "^")));
             }
-        } else if let Some(file) = &finding.file {
+        } else if let Some(file) = finding.shown_file() {
             out.push_str(&style.paint(Tone::Faint, &format!("  --> {file}\n")));
         }
         if !nodes.is_empty() {

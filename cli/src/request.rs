@@ -268,23 +268,8 @@ fn render(typed: args::Render) -> Result<Render, Failure> {
 fn remote(command: Command) -> Result<Remote, Failure> {
     Ok(match command {
         Command::Plan { dir, diff, pack } => Remote::Plan { dir, diff: detail(diff), packs: pack },
-        Command::Apply(apply) => Remote::Apply(Apply {
-            wait: wait(apply.wait, apply.timeout.as_deref())?,
-            dir: apply.dir,
-            diff: detail(apply.diff),
-            packs: apply.pack,
-            confirm: confirm(apply.yes),
-            message: apply.message,
-            parent: apply.parent,
-            now: apply.now,
-        }),
-        Command::Rollback(back) => Remote::Rollback(Rollback {
-            wait: wait(back.wait, back.timeout.as_deref())?,
-            revision: back.revision,
-            confirm: confirm(back.yes),
-            message: back.message,
-            now: back.now,
-        }),
+        Command::Apply(typed) => Remote::Apply(apply(typed)?),
+        Command::Rollback(typed) => Remote::Rollback(rollback(typed)?),
         Command::Status { watch } => Remote::Status { watch },
         Command::Node(typed) => node_request(typed)?,
         Command::Rollout(typed) => rollout_request(typed)?,
@@ -310,17 +295,94 @@ fn remote(command: Command) -> Result<Remote, Failure> {
     })
 }
 
+fn apply(typed: args::Apply) -> Result<Apply, Failure> {
+    let mut now = typed.now;
+    let mut dir = typed.dir;
+    if dir.is_none() && !typed.reason.reason.is_empty() {
+        // `--now DIR --reason TEXT`: what follows the flag is the directory.
+        dir = now.replace(String::new()).filter(|text| !text.is_empty()).map(PathBuf::from);
+    }
+    let dir = dir.ok_or_else(|| {
+        Failure::usage("no directory is named", "as in `convoy apply DIR --now --reason TEXT`")
+    })?;
+    let why = Why::of(typed.reason, now)?;
+    Ok(Apply {
+        wait: wait(typed.wait, typed.timeout.as_deref())?,
+        dir,
+        diff: detail(typed.diff),
+        packs: typed.pack,
+        confirm: confirm(typed.yes),
+        message: why.message,
+        parent: typed.parent,
+        now: why.now,
+    })
+}
+
+fn rollback(typed: args::Rollback) -> Result<Rollback, Failure> {
+    let mut now = typed.now;
+    let mut revision = typed.revision;
+    let number = now.as_deref().and_then(|text| text.parse().ok());
+    if let (None, Some(number)) = (revision, number) {
+        // `--now 3 --reason TEXT`: what follows the flag is the revision.
+        now = Some(String::new());
+        revision = Some(number);
+    }
+    let why = Why::of(typed.reason, now)?;
+    Ok(Rollback {
+        wait: wait(typed.wait, typed.timeout.as_deref())?,
+        revision,
+        confirm: confirm(typed.yes),
+        message: why.message,
+        now: why.now,
+    })
+}
+
+/// Why something is done, and why a guard is overridden.
+struct Why {
+    message: String,
+    now: Option<String>,
+}
+
+impl Why {
+    /// One reason serves for both; `--now TEXT` is the form of 0.1.
+    fn of(typed: args::Reason, now: Option<String>) -> Result<Self, Failure> {
+        let text = typed.reason;
+        Ok(match now {
+            None => Self { message: text, now: None },
+            Some(own) if own.trim().is_empty() => {
+                insisted(true, &text)?;
+                Self { now: Some(text.clone()), message: text }
+            }
+            Some(own) if text.is_empty() => Self { message: own.clone(), now: Some(own) },
+            Some(own) => Self { message: text, now: Some(own) },
+        })
+    }
+}
+
+/// Who overrides a guard says why.
+fn insisted(now: bool, reason: &str) -> Result<(), Failure> {
+    if now && reason.trim().is_empty() {
+        return Err(Failure::usage(
+            "--now overrides a guard and needs a reason",
+            "add --reason TEXT; it is kept in the history",
+        ));
+    }
+    Ok(())
+}
+
 fn node_request(typed: args::Node) -> Result<Remote, Failure> {
     Ok(match typed {
         args::Node::List => Remote::Nodes,
         args::Node::Show { name } => Remote::Node { node: node(&name)? },
-        args::Node::Restart { name, why, now, yes } => {
+        args::Node::Restart { name, reason: args::Reason { reason: why }, now, yes } => {
+            insisted(now, &why)?;
             Remote::Act { node: node(&name)?, act: NodeAct::Restart { why, now }, confirm: confirm(yes) }
         }
-        args::Node::Stop { name, why, now, yes } => {
+        args::Node::Stop { name, reason: args::Reason { reason: why }, now, yes } => {
+            insisted(now, &why)?;
             Remote::Act { node: node(&name)?, act: NodeAct::Stop { why, now }, confirm: confirm(yes) }
         }
-        args::Node::Start { name, why } => {
+        args::Node::Start { name, reason: args::Reason { reason: why }, yes: _ } => {
             Remote::Act { node: node(&name)?, act: NodeAct::Start { why }, confirm: Confirm::Given }
         }
         args::Node::Forget { name, yes } => {
@@ -330,17 +392,19 @@ fn node_request(typed: args::Node) -> Result<Remote, Failure> {
 }
 
 fn rollout_request(typed: args::Rollout) -> Result<Remote, Failure> {
-    let steer = |rollout, steer, why| Remote::Steer { rollout, steer, why };
+    let steer = |rollout, steer, why: args::Reason| Remote::Steer { rollout, steer, why: why.reason };
     Ok(match typed {
         args::Rollout::List { last } => Remote::Rollouts { most: last },
         args::Rollout::Show { rollout, wait: stay, timeout } => {
             Remote::Rollout { rollout, wait: wait(stay, timeout.as_deref())? }
         }
-        args::Rollout::Pause { rollout, why } => steer(rollout, Steer::Pause, why),
-        args::Rollout::Resume { rollout, why } => steer(rollout, Steer::Resume, why),
-        args::Rollout::Abort { rollout, go_back: false, why } => steer(rollout, Steer::Abort, why),
-        args::Rollout::Abort { rollout, go_back: true, why } => steer(rollout, Steer::AbortAndReturn, why),
-        args::Rollout::Promote { rollout, why } => steer(rollout, Steer::Promote, why),
+        args::Rollout::Pause { rollout, reason } => steer(rollout, Steer::Pause, reason),
+        args::Rollout::Resume { rollout, reason } => steer(rollout, Steer::Resume, reason),
+        args::Rollout::Abort { rollout, go_back: false, reason } => steer(rollout, Steer::Abort, reason),
+        args::Rollout::Abort { rollout, go_back: true, reason } => {
+            steer(rollout, Steer::AbortAndReturn, reason)
+        }
+        args::Rollout::Promote { rollout, reason } => steer(rollout, Steer::Promote, reason),
     })
 }
 
@@ -459,6 +523,65 @@ mod tests {
         }
     }
 
+    fn now_and_message(line: &str) -> (Option<String>, String) {
+        match meant(line).unwrap() {
+            Request::Remote(Remote::Apply(apply)) => {
+                assert_eq!(apply.dir, PathBuf::from("d"));
+                (apply.now, apply.message)
+            }
+            Request::Remote(Remote::Rollback(back)) => {
+                assert_eq!(back.revision, Some(3));
+                (back.now, back.message)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_reason_has_one_name_and_its_old_names_still_work() {
+        for line in [
+            "apply d --now --reason outage",
+            "apply --now d --reason outage",
+            "apply d --now outage",
+            "apply d --now --message outage",
+            "apply d --now -m outage",
+            "rollback 3 --now --reason outage",
+            "rollback --now 3 --reason outage",
+            "rollback 3 --now outage",
+        ] {
+            assert_eq!(now_and_message(line), (Some("outage".into()), "outage".into()), "{line}");
+        }
+        assert_eq!(
+            now_and_message("apply d --now outage --reason pool"),
+            (Some("outage".into()), "pool".into())
+        );
+        for line in ["rollout pause 3 --reason lunch", "rollout pause 3 --why lunch"] {
+            assert!(
+                matches!(meant(line).unwrap(), Request::Remote(Remote::Steer { why, .. }) if why == "lunch"),
+                "{line}"
+            );
+        }
+        for line in ["drift pause is-1 --reason lunch", "drift pause is-1 --why lunch"] {
+            assert!(meant(line).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn whoever_overrides_a_guard_says_why() {
+        for line in [
+            "apply d --now",
+            "rollback 3 --now",
+            "rollback --now 3",
+            "node restart is-1 --now",
+            "node stop is-1 --now --yes",
+        ] {
+            let failure = meant(line).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{line}");
+            assert!(failure.what.contains("needs a reason"), "{line}: {failure}");
+        }
+        assert!(meant("apply --now").unwrap_err().what.contains("no directory"));
+    }
+
     #[test]
     fn a_timeout_without_waiting_is_a_usage_error() {
         let typed = Typed::try_parse_from(["convoy", "apply", "d", "--timeout", "5m"]);
@@ -468,7 +591,7 @@ mod tests {
     #[test]
     fn starting_a_stopped_node_is_never_asked_about() {
         assert!(matches!(
-            meant("node start is-1").unwrap(),
+            meant("node start is-1 --yes --reason disk").unwrap(),
             Request::Remote(Remote::Act { confirm: Confirm::Given, .. })
         ));
         assert!(matches!(

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use crate::{reference, view::Finding};
+use crate::{places::as_uri, reference, view::Finding};
 
 const SCHEMA: &str = "https://json.schemastore.org/sarif-2.1.0.json";
 
-/// One log with one run.
-pub fn log(findings: &[Finding]) -> Value {
+/// One log with one run. `prefix` is the fleet directory below its repository, with a `/` at its end, or empty.
+pub fn log(findings: &[Finding], prefix: &str) -> Value {
     let codes: BTreeSet<&str> = findings.iter().map(|finding| finding.code.as_str()).collect();
     let rules: Vec<Value> = codes.iter().map(|code| rule(code)).collect();
-    let results: Vec<Value> = findings.iter().map(result).collect();
+    let results: Vec<Value> = findings.iter().map(|finding| result(finding, prefix)).collect();
     json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -49,13 +49,15 @@ fn level(severity: &str) -> &'static str {
     }
 }
 
-fn result(finding: &Finding) -> Value {
+fn result(finding: &Finding, prefix: &str) -> Value {
     let level = level(&finding.severity);
     let node = finding.node.as_ref().map_or_else(String::new, |node| format!(" (node {node})"));
     let text = format!("{}{node}. Help: {}.", finding.message, finding.remedy.trim_end_matches(['.', '?']));
     let mut result = json!({ "ruleId": finding.code, "level": level, "message": { "text": text } });
     if let Some(file) = &finding.file {
-        let mut place = json!({ "artifactLocation": { "uri": file } });
+        // Without a path it is a file of a pack, which no repository holds.
+        let uri = if finding.path.is_some() { as_uri(&format!("{prefix}{file}")) } else { as_uri(file) };
+        let mut place = json!({ "artifactLocation": { "uri": uri, "uriBaseId": "%SRCROOT%" } });
         if let Some(line) = finding.line {
             place["region"] = json!({ "startLine": line, "startColumn": finding.column.unwrap_or(1) });
         }
@@ -73,6 +75,7 @@ mod tests {
             code: "CV502".to_owned(),
             severity: severity.to_owned(),
             file: line.map(|_| "config/common.toml".to_owned()),
+            path: line.map(|_| "fleets/prod/config/common.toml".to_owned()),
             line,
             column: line,
             line_text: None,
@@ -84,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_finding_becomes_a_result_with_its_place() {
-        let log = log(&[finding("warning", Some(3)), finding("info", None)]);
+        let log = log(&[finding("warning", Some(3)), finding("info", None)], "fleets/prod/");
         let run = &log["runs"][0];
         let rule = &run["tool"]["driver"]["rules"][0];
         assert_eq!((&rule["id"], &rule["name"]), (&json!("CV502"), &json!("UnknownKey")));
@@ -92,7 +95,7 @@ mod tests {
         assert_eq!(rule["defaultConfiguration"]["level"], "warning");
         assert!(rule["help"]["text"].as_str().unwrap().contains("ignores keys that it does not know"));
         let place = &run["results"][0]["locations"][0]["physicalLocation"];
-        assert_eq!(place["artifactLocation"]["uri"], "config/common.toml");
+        assert_eq!(place["artifactLocation"]["uri"], "fleets/prod/config/common.toml");
         assert_eq!(place["region"], json!({ "startLine": 3, "startColumn": 3 }));
         assert_eq!(run["results"][0]["level"], "warning");
         let text = run["results"][0]["message"]["text"].as_str().unwrap();

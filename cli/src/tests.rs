@@ -475,8 +475,8 @@ async fn a_timeout_and_ctrl_c_leave_the_rollout_alone() {
 async fn acts_on_nodes_say_what_they_mean() {
     let command = message::CommandReply { ok: true, detail: "restarting".into(), guard: false };
     for (line, asked) in [
-        ("node restart is-1 --yes --why test", "restart is-1 now=false \"test\""),
-        ("node restart is-1 --yes --now", "restart is-1 now=true \"\""),
+        ("node restart is-1 --yes --reason test", "restart is-1 now=false \"test\""),
+        ("node restart is-1 --yes --now --reason fire", "restart is-1 now=true \"fire\""),
         ("node stop is-1 --yes", "stop is-1 \"\""),
         ("node start is-1", "start is-1 \"\""),
         ("node forget is-1 --yes", "forget is-1"),
@@ -484,7 +484,7 @@ async fn acts_on_nodes_say_what_they_mean() {
         ("drift pause is-1 --reason trial --for 2m", "drift pause is-1 \"\" \"trial\" until 1800000180000"),
         ("drift resume is-1", "drift resume is-1 \"\" \"\" until 0"),
         ("rollout abort 3 --return", "abort-and-return rollout 3 \"\""),
-        ("rollout pause 3 --why lunch", "pause rollout 3 \"lunch\""),
+        ("rollout pause 3 --reason lunch", "pause rollout 3 \"lunch\""),
         ("token create --node is-1", "token for is-1 valid 3600 s"),
     ] {
         let run = Stage::new(Script { command: command.clone(), ..Script::default() }).run(line).await;
@@ -526,7 +526,7 @@ async fn a_rollback_names_what_it_goes_back_to_and_from_where() {
         run.out.starts_with("acme: revision 7 is in force; the content of revision 6 becomes revision 8.\n")
     );
     let script = Script { status: status_with(rollout("done", "ready", "")), ..applying() };
-    let run = Stage::new(script).run("rollback 5 --yes --now outage").await;
+    let run = Stage::new(script).run("rollback 5 --yes --now --reason outage").await;
     assert_eq!(run.asked, ["rollback to 5 parent Some(7) now \"outage\""]);
     let nothing = message::StatusReply { revision: 1, ..message::StatusReply::default() };
     let run = Stage::new(Script { status: nothing, ..Script::default() }).run("rollback --yes").await;
@@ -595,4 +595,83 @@ async fn secrets_go_in_by_a_pipe_or_a_file_and_only_their_names_come_out() {
     stage.terminal = SOMEBODY;
     let run = stage.run("secret set db").await;
     assert!(run.exit == Exit::Usage && run.said.contains("a terminal would show it"), "{}", run.said);
+}
+
+#[test]
+fn a_command_line_that_does_not_parse_is_told_to_programs_too() {
+    let words = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+    for (line, what, remedy) in [
+        ("convoy --json apply", "required arguments were not provided", "Usage: convoy apply"),
+        ("convoy stats --json", "unrecognized subcommand 'stats'", "'status'"),
+        ("convoy rollback three --json", "invalid value 'three'", "--help"),
+    ] {
+        assert!(asks_for_json(&words(line)), "{line}");
+        let failure = mistyped(&parsed(&words(line)).unwrap_err());
+        assert_eq!(failure.exit, Exit::Usage, "{line}");
+        assert!(failure.what.contains(what) && !failure.what.contains('\n'), "{line}: {failure:?}");
+        assert!(failure.remedy.contains(remedy), "{line}: {failure:?}");
+    }
+    assert!(!asks_for_json(&words("convoy secret set -- --json")));
+}
+
+/// Runs a command that stays, over a stream that breaks after its first answer, until `end` is shown.
+async fn stay(script: Script, remote: Remote, end: &'static str) -> Run {
+    let (client, shared) = fake::serve(Script { breaks: true, ..script }).await;
+    let (out, said) = (Buffer::default(), Buffer::default());
+    let input = Box::new(io::empty());
+    let screen = Screen::over(Box::new(out.clone()), Box::new(said.clone()), input, NOBODY, Format::People);
+    let (sender, interrupt) = watch::channel(false);
+    let interrupt = Interrupt::Given(interrupt);
+    let mut session = Session { client, screen, interrupt, now: || When(1_800_000_060_000) };
+    let watched = out.clone();
+    let ending = tokio::spawn(async move {
+        while !watched.text().contains(end) {
+            tokio::task::yield_now().await;
+        }
+        sender.send_replace(true);
+    });
+    let exit = execute(remote, &mut session).await;
+    ending.await.unwrap();
+    let asked = shared.lock().unwrap().asked.clone();
+    Run { exit, out: out.text(), said: said.text(), asked }
+}
+
+#[tokio::test]
+async fn events_are_followed_over_a_restart_of_the_coordinator_and_none_is_shown_twice() {
+    let event = |seq: u64| message::Event {
+        seq,
+        at_ms: 1_800_000_000_000,
+        kind: "step".into(),
+        text: format!("event number {seq}"),
+        ..message::Event::default()
+    };
+    let script = Script { events: [4, 5, 6].map(event).into(), ..Script::default() };
+    let follow = request::Events {
+        follow: true,
+        node: None,
+        group: None,
+        kinds: Vec::new(),
+        actor: None,
+        since: None,
+        until: None,
+        last: Some(50),
+        after: None,
+    };
+    let run = stay(script, Remote::Events(follow), "event number 6").await;
+    assert_eq!(run.exit, Exit::Done);
+    assert_eq!(run.asked, ["events after 0 most 50", "events after 4 most 0"]);
+    for seq in [4, 5, 6] {
+        assert_eq!(run.out.matches(&format!("event number {seq}")).count(), 1, "{}", run.out);
+    }
+    assert!(run.said.contains("does not answer just now; trying again"), "{}", run.said);
+}
+
+#[tokio::test]
+async fn the_status_is_watched_over_a_restart_of_the_coordinator() {
+    let status = |revision| message::StatusReply { fleet: "acme".into(), revision, ..Default::default() };
+    let script = Script { watched: [status(6), status(7)].into(), ..Script::default() };
+    let run = stay(script, Remote::Status { watch: true }, "revision 7").await;
+    assert_eq!(run.exit, Exit::Done);
+    assert_eq!(run.out.matches("revision 6").count(), 1, "{}", run.out);
+    assert!(run.said.contains("does not answer just now; trying again"), "{}", run.said);
 }

@@ -257,6 +257,17 @@ pub fn wrap(text: &str, room: usize) -> Vec<String> {
     lines
 }
 
+/// A paragraph that begins at `indent` and goes on two further to the right, ending with a newline.
+pub fn hanging(text: &str, indent: usize, style: Style) -> String {
+    let room = style.width.map_or(usize::MAX, |width| width.saturating_sub(indent + 2).max(WRAP_MIN));
+    let mut out = String::new();
+    for (n, line) in wrap(text, room).iter().enumerate() {
+        let indent = if n == 0 { indent } else { indent + 2 };
+        out.push_str(&format!("{}{line}\n", " ".repeat(indent)));
+    }
+    out
+}
+
 /// How long ago, as people say it; whole units only, so that columns stay quiet.
 pub fn ago(now: When, then: When) -> String {
     if then.0 == 0 {
@@ -392,6 +403,9 @@ mod tests {
     #[test]
     fn a_word_is_never_broken() {
         assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        let narrow = Style { colour: false, width: Some(28) };
+        assert_eq!(hanging("one two three four five six", 2, narrow), "  one two three four five\n    six\n");
+        assert_eq!(hanging("one two", 2, PLAIN), "  one two\n");
         assert_eq!(wrap("a repository/conf/deployment.toml", 10), ["a", "repository/conf/deployment.toml"]);
     }
 

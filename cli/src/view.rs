@@ -33,7 +33,10 @@ pub struct Finding {
     pub code: String,
     /// `error`, `warning` or `info`.
     pub severity: String,
+    /// Below the fleet directory.
     pub file: Option<String>,
+    /// The same as it is reached from the working directory; `null`: not a file of the fleet directory.
+    pub path: Option<String>,
     pub line: Option<u32>,
     pub column: Option<u32>,
     /// The line itself, secrets masked.
@@ -44,6 +47,11 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// Its file for people: where they can open it, if it is one of theirs.
+    pub fn shown_file(&self) -> Option<&str> {
+        self.path.as_deref().or(self.file.as_deref())
+    }
+
     /// Whether nothing may be sent while it stands.
     pub fn is_error(&self) -> bool {
         self.severity == "error"
@@ -57,6 +65,7 @@ impl From<fleet::finding::Finding> for Finding {
             code: finding.code.to_owned(),
             severity: finding.severity.as_str().to_owned(),
             file: place.map(|place| place.file.clone()),
+            path: None,
             line: place.map(|place| place.line),
             column: place.map(|place| place.column),
             line_text: place.map(|place| place.line_text.clone()),
@@ -404,8 +413,21 @@ pub struct Report {
     pub drift_pause: Option<DriftPause>,
     /// What else an operator should see to.
     pub concerns: Vec<Concern>,
+    /// The last lines that the server wrote before it ended; empty once one is ready with what was last assigned.
+    pub last_output: Vec<String>,
     pub starts_total: u64,
     pub vitals: Vitals,
+}
+
+impl Report {
+    /// Since when the server does what it does. One that runs is as old as its process, whoever adopted it when.
+    pub fn service_since(&self) -> When {
+        let started = self.process.as_ref().map(|process| process.started).filter(|at| at.0 != 0);
+        match (self.service.state.as_str(), started) {
+            ("running", Some(started)) => started,
+            _ => self.service.since,
+        }
+    }
 }
 
 /// Something that an operator should see to, and that is neither drift of a managed file nor ill health.
@@ -489,12 +511,12 @@ pub struct DriftPause {
 /// Measurements of the server and its host.
 #[derive(Debug, Clone, Serialize)]
 pub struct Vitals {
-    pub rss_bytes: u64,
-    pub cpu_percent: f32,
-    pub threads: u32,
-    pub open_files: u32,
-    pub disk_free_bytes: u64,
-    pub logs_bytes: u64,
+    pub rss_bytes: Option<u64>,
+    pub cpu_percent: Option<f32>,
+    pub threads: Option<u32>,
+    pub open_files: Option<u32>,
+    pub disk_free_bytes: Option<u64>,
+    pub logs_bytes: Option<u64>,
 }
 
 /// Output of `node show`.
@@ -535,6 +557,8 @@ pub struct Rollout {
     pub waiting: Vec<String>,
     /// The revision it goes back to, if it does.
     pub rolls_back_to: Option<u64>,
+    /// Why maintenance windows are ignored; `null`: they are not.
+    pub windows_overridden: Option<String>,
     /// How much longer it is likely to take; absent where time does not tell.
     pub estimate: Option<Estimate>,
 }
@@ -649,6 +673,8 @@ pub struct JoinToken {
     pub node: String,
     pub token: String,
     pub expires: When,
+    /// What is doubtful about it; it was made all the same.
+    pub warnings: Vec<String>,
 }
 
 /// One line of `drift list`.

@@ -90,6 +90,28 @@ fn conclude(screen: &mut Screen, id: u64, seen: Option<Rollout>, ended: &Ended) 
     }
 }
 
+/// Opens a stream again that has broken, however long that takes: its coordinator is being restarted, or upgraded.
+///
+/// # Errors
+/// Only what cannot pass, such as a certificate that is refused.
+pub async fn reopen<T>(
+    client: &mut Client,
+    screen: &mut Screen,
+    broken: Option<Failure>,
+    open: impl AsyncFn(&mut Client) -> Result<Updates<T>, Failure>,
+) -> Result<Updates<T>, Failure> {
+    let why = broken.map(|failure| failure.causes().pop().unwrap_or(failure.what));
+    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+    screen.say(&format!("The coordinator does not answer just now{why}; trying again.\n"));
+    loop {
+        sleep(RETRY_DELAY).await;
+        match open(client).await {
+            Err(failure) if failure.is_transient => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
@@ -227,7 +249,8 @@ impl Lines {
 }
 
 fn described(node: &RolloutNode) -> String {
-    if node.detail.is_empty() { node.state.clone() } else { format!("{}, {}", node.state, node.detail) }
+    let state = render::shown_word(&node.state);
+    if node.detail.is_empty() { state.to_owned() } else { format!("{state}, {}", node.detail) }
 }
 
 /// One bar per group, one line per node that is under way, and the reasons to wait below them.

@@ -540,7 +540,10 @@ fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> D
     };
     let kind = if draft.rolls_back_to.is_some() { Kind::RolledBack } else { Kind::Applied };
     let message = if intent.message.is_empty() { "(no message)" } else { &intent.message };
-    let text = format!("{what}: {message}; nodes that change: {}", rollout.steps.len());
+    let mut text = format!("{what}: {message}; nodes that change: {}", rollout.steps.len());
+    if let Some(reason) = &intent.windows_overridden {
+        text.push_str(&format!("; maintenance windows are ignored: {reason}"));
+    }
     let event = Draft::new(rollout.started, kind, text).by(&intent.author);
     let event = event.with("revision", &rollout.revision).with("rollout", &rollout.id);
     match &intent.windows_overridden {

@@ -124,15 +124,15 @@ impl Coordinator {
         if !insist && let Some(reason) = beyond_budget(&snapshot, node) {
             return Ok(Outcome::Guarded(format!(
                 "restarting {node} now would take one more down than the budget allows: {reason}; wait, or insist \
-                 with --now"
+                 with --now --reason TEXT"
             )));
         }
         let insisted = if insist { ", whatever else is down" } else { "" };
         let text = format!("{actor} restarts {node}{insisted}{}", Reason(why));
         let event = Draft::new((self.clock)(), Kind::NodeRestart, text).of_node(node).by(actor);
-        let sent = self.hand_over(node, Command::Restart { why: why.to_owned() }, event).await;
+        let sent = self.hand_over(node, Command::Restart { why: why.to_owned() }, event.clone()).await;
         drop(taking_down);
-        Ok(self.outcome(node, sent).await)
+        Ok(self.outcome(node, event, sent).await)
     }
 
     /// Hands a command to a node and waits for its answer.
@@ -154,9 +154,24 @@ impl Coordinator {
         Ok(sent)
     }
 
-    async fn outcome(&self, node: &NodeName, sent: Result<Sent, CommitError>) -> Outcome {
+    /// What became of what `event` tells of. The event says what was ordered; if that was not done, another one says so.
+    async fn outcome(&self, node: &NodeName, event: Draft, sent: Result<Sent, CommitError>) -> Outcome {
         match sent {
-            Ok(sent) => self.answered(node, sent).await,
+            Ok(Ok(answer)) => {
+                let heard = heard(node, answer).await;
+                let text = match &heard {
+                    Heard::Done(_) => None,
+                    Heard::NotDone(why) => Some(format!("{}; it was not done: {why}", event.text)),
+                    Heard::Nothing(why) => {
+                        Some(format!("{}; whether it was done is not known: {why}", event.text))
+                    }
+                };
+                if let Some(text) = text {
+                    self.events.record(Draft { text, ..event }).await;
+                }
+                heard.into()
+            }
+            Ok(refused @ Err(_)) => self.answered(node, refused).await,
             Err(error) => {
                 let why = chain(&error);
                 Outcome::Failed(format!("nothing was done, because the event of it cannot be stored: {why}"))
@@ -175,17 +190,7 @@ impl Coordinator {
                 };
             }
         };
-        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-            Ok(Ok((true, detail))) => Outcome::Done(detail),
-            Ok(Ok((false, detail))) => Outcome::Failed(detail),
-            Ok(Err(_)) => Outcome::Failed(format!(
-                "the connection to {node} ended before it answered; see `convoy node show {node}` for what happened"
-            )),
-            Err(_) => Outcome::Failed(format!(
-                "{node} has not answered within {} s; it may still do it",
-                ANSWER_TIMEOUT.as_secs()
-            )),
-        }
+        heard(node, answer).await.into()
     }
 
     /// Sets whether a node's server should run. Lasts until it is set otherwise, over rollouts too. A stop that would
@@ -217,7 +222,7 @@ impl Coordinator {
                 if let Some(reason) = beyond_budget(&snapshot, node) {
                     return Ok(Outcome::Guarded(format!(
                         "stopping {node} now would take one more down than the budget allows: {reason}; wait, or \
-                         insist with --now"
+                         insist with --now --reason TEXT"
                     )));
                 }
             }
@@ -285,8 +290,8 @@ impl Coordinator {
             }
         };
         let event = Draft::new((self.clock)(), Kind::DriftControl, text).of_node(node).by(actor);
-        let sent = self.hand_over(node, command, event).await;
-        self.outcome(node, sent).await
+        let sent = self.hand_over(node, command, event.clone()).await;
+        self.outcome(node, event, sent).await
     }
 
     /// Changes the course of a rollout.
@@ -342,6 +347,39 @@ pub enum DriftControl {
         /// Which; all if absent.
         path: Option<HomePath>,
     },
+}
+
+/// What was heard of a command that was handed over.
+enum Heard {
+    /// It was carried out, or is being so.
+    Done(String),
+    /// The agent says why it was not.
+    NotDone(String),
+    /// No answer came.
+    Nothing(String),
+}
+
+impl From<Heard> for Outcome {
+    fn from(heard: Heard) -> Self {
+        match heard {
+            Heard::Done(detail) => Outcome::Done(detail),
+            Heard::NotDone(why) | Heard::Nothing(why) => Outcome::Failed(why),
+        }
+    }
+}
+
+async fn heard(node: &NodeName, answer: oneshot::Receiver<(bool, String)>) -> Heard {
+    match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+        Ok(Ok((true, detail))) => Heard::Done(detail),
+        Ok(Ok((false, detail))) => Heard::NotDone(detail),
+        Ok(Err(_)) => Heard::Nothing(format!(
+            "the connection to {node} ended before it answered; see `convoy node show {node}` for what happened"
+        )),
+        Err(_) => Heard::Nothing(format!(
+            "{node} has not answered within {} s; it may still do it",
+            ANSWER_TIMEOUT.as_secs()
+        )),
+    }
 }
 
 fn controlled(

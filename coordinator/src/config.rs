@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use fleet::{ids::FleetName, time::parse_duration};
+use fleet::{ids::FleetName, spec::meant_field, time::parse_duration};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 /// Everything that can be configured.
@@ -21,7 +21,7 @@ pub struct Config {
     /// Holds the store, the authority's key and the first operator's context. Must not be shared.
     pub data_dir: PathBuf,
     /// Where to listen. Port 0 takes a free one, which `<data_dir>/address` then names.
-    #[serde(default = "default_listen")]
+    #[serde(default = "default_listen", deserialize_with = "listen")]
     pub listen: SocketAddr,
     /// DNS names and addresses under which agents and operators reach it; they go into the server certificate.
     #[serde(default)]
@@ -246,8 +246,42 @@ fn fleet_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FleetName, D
     FleetName::parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
+fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        let port = text.rsplit_once(':').map_or("", |(_, port)| port);
+        let port = if port.parse::<u16>().is_ok() { port } else { "7843" };
+        D::Error::custom(format!(
+            "{text:?} is no IP address with a port; write \"127.0.0.1:{port}\" for this machine alone or \
+             \"0.0.0.0:{port}\" for all of its addresses. Names by which others reach it stand in `names`"
+        ))
+    })
+}
+
+/// A duration, or a number that somebody took for one.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum DurationText {
+    Text(String),
+    Whole(i64),
+    Fraction(f64),
+}
+
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let duration = parse_duration(&String::deserialize(deserializer)?).map_err(D::Error::custom)?;
+    let no_unit = |number: String| {
+        D::Error::custom(format!(
+            "{number} has no unit; write it in quotes with ms, s, m, h or d, for example \"{number}s\""
+        ))
+    };
+    let text = match DurationText::deserialize(deserializer) {
+        Ok(DurationText::Text(text)) => text,
+        Ok(DurationText::Whole(number)) => return Err(no_unit(number.to_string())),
+        Ok(DurationText::Fraction(number)) => return Err(no_unit(number.to_string())),
+        Err(_) => {
+            return Err(D::Error::custom("this is no duration; write one in quotes, for example \"5s\""));
+        }
+    };
+    let duration = parse_duration(&text).map_err(D::Error::custom)?;
     if duration.is_zero() {
         return Err(D::Error::custom("this must be longer than zero, for example \"5s\""));
     }
@@ -318,7 +352,10 @@ impl Config {
     /// # Errors
     /// As for [`Config::read`], without the file's name.
     pub fn parse(text: &str) -> Result<Self, Refusal> {
-        let config: Self = toml::from_str(text).map_err(|error| Refusal(error.to_string()))?;
+        let config: Self = toml::from_str(text).map_err(|error| {
+            let hint = meant_field(error.message()).map(|hint| format!("\n  {hint}")).unwrap_or_default();
+            Refusal(format!("{}{hint}", error.to_string().trim_end()))
+        })?;
         if config.listen.ip().is_unspecified() && config.names.is_empty() {
             return Err(Refusal(format!(
                 "listen = \"{}\" takes connections on every address, but `names` lists none of them, so no agent \
@@ -367,7 +404,15 @@ mod tests {
         let table = [
             ("", "missing field `fleet`"),
             ("fleet = \"Acme\"\n", "line 1"),
+            ("fleet = \"acme.prod\"\n", "as in \"acme-prod\""),
             ("flet = 1\n", "unknown field `flet`"),
+            ("flet = 1\n", "did you mean \"fleet\"?"),
+            ("[heartbeat]\nintervall = \"5s\"\n", "did you mean \"interval\"?"),
+            ("[heartbeat]\ninterval = 5\n", "for example \"5s\""),
+            ("[heartbeat]\ninterval = 5\n", "line 4"),
+            ("[heartbeat]\ninterval = true\n", "write one in quotes"),
+            ("listen = \"localhost:7900\"\n", "write \"127.0.0.1:7900\""),
+            ("listen = \"localhost\"\n", "\"0.0.0.0:7843\" for all"),
             ("[limits]\nconnections = 0\n", "line 4"),
             ("[heartbeat]\ninterval = \"5\"\n", "as in \"30s\""),
             ("names = [\"https://x\"]\n", "without scheme and port"),
@@ -396,6 +441,13 @@ mod tests {
     #[test]
     fn the_example_is_a_valid_configuration() {
         Config::parse(include_str!("../../examples/coordinator.toml")).unwrap();
+        let quickstart = include_str!("../../docs/quickstart.md");
+        let block = quickstart.split("`/etc/convoy/coordinator.toml`:\n```toml\n").nth(1).unwrap();
+        let config = Config::parse(block.split("```").next().unwrap()).unwrap();
+        let unit = include_str!("../../systemd/convoy-coordinator.service");
+        assert!(unit.contains("--config /etc/convoy/coordinator.toml"), "{unit}");
+        let state = config.data_dir.strip_prefix("/var/lib").unwrap().display().to_string();
+        assert!(unit.contains(&format!("StateDirectory={state}\n")), "{state}");
     }
 
     #[test]

@@ -78,10 +78,12 @@ pub enum RunError {
         source: io::Error,
     },
     /// The port.
-    #[error("cannot listen on {address}")]
+    #[error("cannot listen on {address}: {remedy}")]
     Listen {
         /// Where.
         address: SocketAddr,
+        /// What to do about it.
+        remedy: &'static str,
         /// Why.
         source: io::Error,
     },
@@ -130,7 +132,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError
     let store = recovery::open_store(&config.data_dir, &tasks)?;
     let authority = Arc::new(recovery::open_authority(&*store, &config, wall_clock()).await?);
 
-    let listen_error = |source| RunError::Listen { address: config.listen, source };
+    let listen_error = |source: io::Error| RunError::Listen {
+        address: config.listen,
+        remedy: listen_remedy(source.kind()),
+        source,
+    };
     let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
     let bound = listener.local_addr().map_err(listen_error)?;
     let parts = (store, authority, wall_clock as Clock);
@@ -307,6 +313,20 @@ async fn rotate_tls(coordinator: Arc<Coordinator>, config: Config, tls: Arc<ArcS
     }
 }
 
+fn listen_remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => {
+            "another process has this port (`ss -ltnp` names it); stop that, or choose another `listen`"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; `listen` takes one of its own, or 0.0.0.0 for all of them"
+        }
+        io::ErrorKind::PermissionDenied => "choose a port above 1023 for `listen`",
+        // Whatever else it is, the operating system's own words say it.
+        _ => "choose another `listen`",
+    }
+}
+
 fn remove_if_there(path: &std::path::Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -340,6 +360,27 @@ mod tests {
         until_stopped(pending(), &tasks, Duration::from_millis(1)).await.unwrap();
         tasks.spawn("stuck", std::future::pending::<()>());
         until_stopped(async { Ok(()) }, &tasks, Duration::from_millis(1)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_and_a_store_in_use_are_told_with_what_to_do() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let config = |dir: &std::path::Path, listen: &str| {
+            Config::parse(&format!("fleet = 'acme'\ndata_dir = {dir:?}\nlisten = {listen:?}\n")).unwrap()
+        };
+        let address = taken.local_addr().unwrap().to_string();
+        let error = run(config(other.path(), &address), CancellationToken::new()).await.unwrap_err();
+        assert!(error.to_string().contains("another process has this port"), "{error}");
+
+        let tasks = Tasks::new(CancellationToken::new());
+        let path = dir.path().join("store.redb");
+        let _first = crate::store::Embedded::open(move || private::open(&path), &tasks).unwrap();
+        let error = run(config(dir.path(), "127.0.0.1:0"), CancellationToken::new()).await.unwrap_err();
+        assert!(
+            error.to_string().contains("another convoy-coordinator runs on this data directory"),
+            "{error}"
+        );
     }
 
     #[tokio::test]

@@ -8,27 +8,51 @@ use fleet::{
     time::Human,
 };
 
-/// Groups in the order of execution with their waves, why they come in that order where that was derived, and what
-/// follows each wave: `1. key-manager: is-1, then is-2`.
+/// Groups in the order of execution with their waves, why they come in that order, and what follows each wave:
+/// `1. key-manager: is-1, then is-2`. Groups with one number do not wait for each other.
 pub fn waves(rollout: &Rollout, reasons: &[order::Reason]) -> Vec<String> {
     let after = rollout.groups.iter().map(|(name, group)| (name, &group.after)).collect();
-    let line = |(index, name): (usize, &GroupName)| {
+    let mut ranks: BTreeMap<&GroupName, usize> = BTreeMap::new();
+    for name in order::sorted(&after) {
+        // Those before it are in front of it, unless they take no part.
+        let before = after[name].iter().filter_map(|before| ranks.get(before)).max();
+        ranks.insert(name, before.map_or(1, |rank| rank + 1));
+    }
+    let line = |name: &GroupName| {
         let mut by_wave: BTreeMap<u32, Vec<&str>> = BTreeMap::new();
         for (node, step) in rollout.steps.iter().filter(|(_, step)| step.group == *name) {
             by_wave.entry(step.wave).or_default().push(node.as_str());
         }
         let waves: Vec<String> = by_wave.into_values().map(|nodes| nodes.join(", ")).collect();
-        let why = reasons
+        let beside: Vec<&str> = ranks
             .iter()
-            .filter(|reason| reason.group == *name && rollout.groups.contains_key(&reason.after))
-            .map(|reason| format!("   {reason}"));
-        let follows = rollout.groups.get(name).and_then(after_each_wave).map(|text| format!("   {text}"));
-        std::iter::once(format!("{}. {name}: {}", index + 1, waves.join(", then ")))
-            .chain(why)
-            .chain(follows)
+            .filter(|(other, rank)| **other != name && **rank == ranks[name])
+            .map(|(other, _)| other.as_str())
+            .collect();
+        let beside = match beside.as_slice() {
+            [] => String::new(),
+            others => format!(" (at the same time as {})", others.join(", ")),
+        };
+        std::iter::once(format!("{}. {name}: {}{beside}", ranks[name], waves.join(", then ")))
+            .chain(whys(rollout, name, reasons))
+            .chain(rollout.groups.get(name).and_then(after_each_wave).map(|text| format!("   {text}")))
             .collect::<Vec<_>>()
     };
-    order::sorted(&after).into_iter().enumerate().flat_map(line).collect()
+    order::sorted(&after).into_iter().flat_map(line).collect()
+}
+
+/// Why a group comes after others that take part: what was derived, or that it was typed.
+fn whys(rollout: &Rollout, name: &GroupName, reasons: &[order::Reason]) -> Vec<String> {
+    let before = rollout.groups.get(name).into_iter().flat_map(|group| &group.after);
+    let before = before.filter(|before| rollout.groups.contains_key(*before));
+    let why = |before: &GroupName| {
+        let derived = reasons.iter().find(|reason| reason.group == *name && reason.after == *before);
+        match derived {
+            Some(reason) => format!("   {reason}"),
+            None => format!("   {name} after {before}: its `after` in fleet.toml says so"),
+        }
+    };
+    before.map(why).collect()
 }
 
 /// `after each wave: gates login, token`, if the group has gates.

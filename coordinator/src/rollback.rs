@@ -39,8 +39,17 @@ impl Coordinator {
         let snapshot = self.snapshot().await?;
         let newest = snapshot.meta.record.newest_revision;
         let to = to.unwrap_or(Revision(newest.0.saturating_sub(1)));
-        if to.0 == 0 || newest <= to {
-            return refused(format!("there is no revision before the newest, {newest}, to go back to: {to}"));
+        if newest < to {
+            return refused(format!(
+                "there is no revision {to}: the newest is {newest}; go back to one before it, of those that \
+                 `convoy rollout list` shows"
+            ));
+        }
+        if to == newest {
+            return refused(format!("revision {to} is the newest, there is nothing to go back to"));
+        }
+        if to.0 == 0 {
+            return refused(format!("revision {newest} is the first one, there is none before it"));
         }
         let _applying = self.applying.lock().await;
         let Some(entry) = self.store.get(&Key::revision(to)).await? else {

@@ -87,6 +87,7 @@ fn on(applied: Applied) -> Observed {
         pack: None,
         drift_pause: None,
         concerns: Vec::new(),
+        last_output: Vec::new(),
     }
 }
 

@@ -13,7 +13,9 @@ pub enum NameError {
     },
     /// A character that is not allowed.
     #[error(
-        "{text:?} holds {found:?}; a name has lower-case letters, digits and '-', and starts and ends with a letter or digit"
+        "{text:?} holds {found:?}; a name has lower-case letters, digits and '-', and starts and ends with a letter or \
+         digit, as in {:?}",
+        alike(text)
     )]
     Character {
         /// What was given.
@@ -21,6 +23,16 @@ pub enum NameError {
         /// The first character that is not allowed.
         found: char,
     },
+}
+
+/// A name that is allowed and looks like `text`; an example if nothing of it can stay.
+fn alike(text: &str) -> String {
+    let plain = text.to_lowercase().replace(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit()), "-");
+    let plain: String = plain.trim_matches('-').chars().take(63).collect();
+    match plain.trim_end_matches('-') {
+        "" => "is-1".to_owned(),
+        name => name.to_owned(),
+    }
 }
 
 fn check_name(text: &str) -> Result<(), NameError> {

@@ -391,7 +391,15 @@ pub struct Observed {
     pub drift_pause: Option<(String, Timestamp)>,
     /// At most [`CONCERNS_MAX`].
     pub concerns: Vec<Concern>,
+    /// The last lines that the server wrote before it ended, secrets masked; empty once one is ready with what was last
+    /// assigned. At most [`OUTPUT_LINES_MAX`].
+    pub last_output: Vec<String>,
 }
+
+/// Upper bound of the lines of output in one report.
+pub const OUTPUT_LINES_MAX: usize = 20;
+/// Upper bound of one such line, characters.
+pub const OUTPUT_LINE_MAX: usize = 500;
 
 /// Upper bound of concerns in one report.
 pub const CONCERNS_MAX: usize = 20;

@@ -103,6 +103,24 @@ const DIRECTORY_CASES: &[Case] = &[
     ("CV003", Binary("files/km/conf/x.tmpl"), "files/km/conf/x.tmpl:1:1", "template"),
     ("CV004", File("config/common.toml", "[server]\nhostname = \n"), "config/common.toml:2:12", "not TOML"),
     ("CV004", File("config/common.toml", "[server]\na=1\na=2\n"), "config/common.toml:3:1", "duplicate"),
+    (
+        "CV004",
+        File("config/common.toml", "[b]\na=1\n[s]\na=1\na=2\n"),
+        "config/common.toml:5:1",
+        "in line 4 already",
+    ),
+    (
+        "CV004",
+        File("config/common.toml", "[b]\n[s]\n[b]\na=2\n"),
+        "config/common.toml:3:1",
+        "in line 1 already",
+    ),
+    (
+        "CV116",
+        File("overrides.toml", "[values]\nx = 1\n[nodes.is-1]\nhost = 'h3'\n"),
+        "overrides.toml:1:1",
+        "it sets values.x, nodes.is-1.host",
+    ),
     ("CV004", Fleet("name = \"acme\"", "name = \"acme"), "fleet.toml:1:13", "not TOML"),
     (
         "CV004",

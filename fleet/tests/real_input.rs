@@ -14,7 +14,7 @@ use std::{
 
 use fleet::{
     ids::NodeName,
-    spec::{Composition, Fleet, Sources, canonical, compose},
+    spec::{Absent, Composition, Fleet, Secrets, Sources, canonical, compose, compose_with},
 };
 
 fn root() -> PathBuf {
@@ -192,4 +192,27 @@ fn overrides_move_the_example_elsewhere() {
     assert_eq!(node("is-1").bundle.service.home, "/tmp/try/is-1/wso2is-7.2.0");
     assert_eq!(node("am-1").bundle.service.home, "/srv/am");
     assert!(node("is-1").config_text.contains("WSO2IDENTITY_DB"));
+}
+
+/// The fleet of docs/quickstart.md as a reader would type it.
+#[test]
+fn the_quickstarts_fleet_composes_without_a_finding() {
+    let text =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/quickstart.md")).unwrap();
+    let block = |after: &str| {
+        let rest = text.split(after).nth(1).unwrap_or_else(|| panic!("{after}"));
+        rest.split("```toml\n").nth(1).unwrap().split("```").next().unwrap().to_owned()
+    };
+    let mut sources = Sources::default();
+    sources.0.insert("fleet.toml".to_owned(), block("\n`fleet.toml`:\n").into());
+    sources.0.insert("config/common.toml".to_owned(), block("\n`config/common.toml` is what").into());
+    let secrets = Secrets::new(BTreeMap::new(), Absent::Placeholder);
+    let composition = compose_with(&sources, &secrets);
+    let findings = shown(&composition);
+    let fleet = composition.fleet.unwrap_or_else(|| panic!("{findings}"));
+    let mut found = composition.findings;
+    found.extend(fleet::lint::fleet(&fleet, &fleet::lint::Packs::new(), fleet::lint::ClearText::Tell));
+    // That secrets have placeholders while nobody asked the coordinator is told each time.
+    found.retain(|finding| finding.code != "CV309");
+    assert!(found.is_empty(), "{found:#?}");
 }

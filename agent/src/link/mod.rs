@@ -27,7 +27,7 @@ use tracing::{info, warn};
 pub use self::{
     dial::{Network, Socket, Tcp},
     enroll::{EnrollError, enroll},
-    time::ask_time,
+    time::{Answer, ask_time},
 };
 use crate::{
     cache::Cache,

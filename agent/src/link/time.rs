@@ -7,7 +7,8 @@ use bytes::Bytes;
 use fleet::{preflight::facts::ClockSkew, time::Timestamp};
 use http::{Request, header};
 use http_body_util::Full;
-use tonic::{body::Body, transport::Channel};
+use proto::wire::agent::{FetchRequest, agent_link_client::AgentLinkClient};
+use tonic::{Code, body::Body, transport::Channel};
 use tower::{Service as _, ServiceExt as _};
 
 use super::{
@@ -23,11 +24,21 @@ const QUESTION: &str = "/grpc.health.v1.Health/Check";
 /// An empty message: not compressed, no bytes.
 const EMPTY: [u8; 5] = [0; 5];
 
-/// The first coordinator that answers, and this host's clock against its.
+/// What a coordinator says to a host that only asks.
+pub struct Answer {
+    /// Where it was reached.
+    pub address: String,
+    /// This host's clock against its.
+    pub skew: ClockSkew,
+    /// Why it does not take this host's certificate, if it does not: another host may have been enrolled as its node.
+    pub refused: Option<String>,
+}
+
+/// The first coordinator that answers.
 ///
 /// # Errors
 /// This host is not enrolled, or none answers; in words.
-pub async fn ask_time(store: &Store, coordinators: &[String]) -> Result<(String, ClockSkew), String> {
+pub async fn ask_time(store: &Store, coordinators: &[String]) -> Result<Answer, String> {
     let identity = store.read(0).map_err(|error| crate::chain(&error))?;
     let mut reasons = Vec::new();
     for address in addresses(coordinators, &identity) {
@@ -38,7 +49,7 @@ pub async fn ask_time(store: &Store, coordinators: &[String]) -> Result<(String,
             Err(error) => Err(crate::chain(&error)),
         };
         match told {
-            Ok(skew) => return Ok((address.clone(), skew)),
+            Ok((skew, refused)) => return Ok(Answer { address: address.clone(), skew, refused }),
             Err(why) => reasons.push(format!("{address}: {why}")),
         }
     }
@@ -48,7 +59,19 @@ pub async fn ask_time(store: &Store, coordinators: &[String]) -> Result<(String,
     }
 }
 
-async fn ask(mut channel: Channel, address: &str) -> Result<ClockSkew, String> {
+async fn ask(channel: Channel, address: &str) -> Result<(ClockSkew, Option<String>), String> {
+    let skew = ask_clock(channel.clone(), address).await?;
+    // No content at all: the answer says only whether somebody with this certificate may ask.
+    let refused = match AgentLinkClient::new(channel).fetch(FetchRequest::default()).await {
+        Err(status) if matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated) => {
+            Some(status.message().to_owned())
+        }
+        Ok(_) | Err(_) => None,
+    };
+    Ok((skew, refused))
+}
+
+async fn ask_clock(mut channel: Channel, address: &str) -> Result<ClockSkew, String> {
     let request = Request::post(format!("http://{address}{QUESTION}"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .body(Body::new(Full::new(Bytes::from_static(&EMPTY))))

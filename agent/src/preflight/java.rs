@@ -10,7 +10,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 /// It prints three lines; more is cut off.
 const OUTPUT_MAX: usize = 4_096;
 
-pub(super) async fn look(java_home: Option<String>, run_user: Option<&str>) -> JavaFact {
+pub(crate) async fn look(java_home: Option<String>, run_user: Option<&str>) -> JavaFact {
     let output = match &java_home {
         Some(home) => version(home, run_user).await,
         None => Err("no JAVA_HOME".to_owned()),

@@ -7,7 +7,7 @@
 mod checkpoint;
 mod endpoints;
 mod host;
-mod java;
+pub(crate) mod java;
 mod keystore;
 
 use std::{

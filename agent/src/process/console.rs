@@ -7,7 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use fleet::{finding::mask_line, node::LogSign};
+use fleet::{
+    finding::mask_line,
+    node::{LastOutput, LogSign},
+    observed::{OUTPUT_LINE_MAX, OUTPUT_LINES_MAX},
+};
 
 use crate::{
     files::{LastPart, open_named},
@@ -18,8 +22,8 @@ use crate::{
 const KEPT: u32 = 3;
 /// Read at most so much per look, bytes.
 const LOOK_MAX: u64 = 256 * 1024;
-/// Of which the last lines are shown.
-const TAIL_BYTES: u64 = 8 * 1024;
+/// Read at most so much of what a server wrote before it ended, bytes.
+const OUTPUT_BYTES: u64 = 64 * 1024;
 /// What a line says when the configuration cannot be used; see LIFECYCLE of the products: config-mapper and launcher.
 const CONFIG_ERRORS: [&str; 7] = [
     "ERROR {org.wso2.config.mapper",
@@ -109,22 +113,46 @@ impl Console {
         Follower { path: self.path.clone(), offset, rest: String::new(), ready_lines }
     }
 
-    /// The last lines, secrets masked, for the reason of a failed start.
-    pub fn tail(&self, lines: usize) -> String {
+    /// The end of what was written since `from`, secrets masked.
+    pub fn last_output(&self, from: u64) -> LastOutput {
         let text = (|| {
             let mut file = open_named(&self.path, LastPart::IsNoLink)?;
             let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(TAIL_BYTES)))?;
+            // A log that was cut in between begins anew.
+            let from = if length < from { 0 } else { from };
+            file.seek(SeekFrom::Start(from.max(length.saturating_sub(OUTPUT_BYTES))))?;
             let mut bytes = Vec::new();
-            file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+            file.take(OUTPUT_BYTES).read_to_end(&mut bytes)?;
             io::Result::Ok(String::from_utf8_lossy(&bytes).into_owned())
         })();
         let text = text.unwrap_or_default();
-        let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-        let shown: Vec<String> =
-            all[all.len().saturating_sub(lines)..].iter().map(|line| mask_line(line)).collect();
-        shown.join(" | ")
+        let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        let shown =
+            |line: &&str| mask_line(line.trim_end()).chars().take(OUTPUT_LINE_MAX).collect::<String>();
+        LastOutput {
+            telling: telling(&lines).map(|line| shown(&line).trim().to_owned()),
+            lines: lines[lines.len().saturating_sub(OUTPUT_LINES_MAX)..].iter().map(shown).collect(),
+        }
     }
+}
+
+/// The line that says most about an end: the first error or exception, else the last word. Lines of a stack trace say
+/// where, not what.
+fn telling<'a>(lines: &[&'a str]) -> Option<&'a str> {
+    let is_stack = |line: &str| {
+        let line = line.trim_start();
+        line.starts_with("at ") || (line.starts_with("... ") && line.ends_with(" more"))
+    };
+    let is_error = |line: &str| {
+        // As the products, log4j and the JVM begin such lines.
+        ["ERROR", "FATAL", "SEVERE"].iter().any(|word| line.contains(word))
+            || line.split_whitespace().any(|word| {
+                word.trim_end_matches(':').ends_with("Exception")
+                    || word.trim_end_matches(':').ends_with("Error")
+            })
+    };
+    let mut said = lines.iter().filter(|line| !is_stack(line));
+    said.clone().find(|line| is_error(line)).or_else(|| said.next_back()).copied()
 }
 
 /// Reads a log as it grows.
@@ -180,6 +208,40 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    #[test]
+    fn the_line_that_says_most_is_the_first_error_and_no_line_of_a_stack() {
+        let trace = [
+            "JAVA_HOME environment variable is set to /opt/java",
+            "TID: [-1234] INFO {CarbonCoreActivator} - Starting WSO2 Carbon",
+            "TID: [-1234] ERROR {DataSourceManager} - cannot connect to jdbc:mysql://db with password=hunter2",
+            "java.sql.SQLException: Access denied",
+            "\tat com.mysql.jdbc.Error.create(Error.java:3)",
+            "Caused by: java.net.ConnectException: refused",
+            "\t... 12 more",
+        ];
+        assert_eq!(telling(&trace), Some(trace[2]));
+        assert_eq!(telling(&trace[3..]), Some(trace[3]));
+        assert_eq!(telling(&trace[4..]), Some(trace[5]));
+        assert_eq!(telling(&trace[..2]), Some(trace[1]), "no error: its last word");
+        assert_eq!(telling(&[]), None);
+    }
+
+    #[test]
+    fn what_a_server_wrote_is_told_from_its_launch_on_and_masked() {
+        let dir = tempfile::tempdir().unwrap();
+        let console = Console::open(dir.path(), 1024 * 1024).unwrap();
+        let (mut file, _) = console.handle().unwrap();
+        writeln!(file, "ERROR of the server before").unwrap();
+        let (mut file, from) = console.handle().unwrap();
+        (0..40).for_each(|n| writeln!(file, "line {n}").unwrap());
+        writeln!(file, "ERROR - bad password=hunter2\n\n\tat x.Y.z(Y.java:1)").unwrap();
+        let output = console.last_output(from);
+        let telling = output.telling.unwrap();
+        assert!(telling.starts_with("ERROR - bad") && !telling.contains("hunter2"), "{telling}");
+        assert_eq!((output.lines.len(), output.lines[0].as_str()), (OUTPUT_LINES_MAX, "line 22"));
+        assert!(!output.lines.concat().contains("hunter2"));
+    }
 
     #[test]
     fn lines_are_told_once_whole_and_secrets_are_masked() {

@@ -95,9 +95,11 @@ impl Processes {
             None => ScriptId::of(server.parent).map_or(Holder::Nobody, Holder::Script),
         };
         let console = self.console_of(&bundle);
-        let follower = console.follow(console.end(), bundle.service.ready_lines.clone());
+        let output_from = console.end();
+        let follower = console.follow(output_from, bundle.service.ready_lines.clone());
+        let follow_until = Instant::now();
         let mut watch =
-            Watched { processes: self, bundle, holder, console, follower, follow_until: Instant::now() };
+            Watched { processes: self, bundle, holder, console, output_from, follower, follow_until };
         watch.until_gone(process).await;
     }
 
@@ -110,7 +112,8 @@ impl Processes {
     ) {
         let follower = console.follow(output_from, bundle.service.ready_lines.clone());
         let follow_until = Instant::now() + FOLLOW_TIME;
-        let mut watch = Watched { processes: self, bundle, holder, console, follower, follow_until };
+        let mut watch =
+            Watched { processes: self, bundle, holder, console, output_from, follower, follow_until };
         match watch.find_java().await {
             Some(server) => {
                 watch.processes.tell(Event::Launched(server.process.clone())).await;
@@ -159,6 +162,8 @@ struct Watched {
     bundle: Arc<Bundle>,
     holder: Holder,
     console: Console,
+    /// Where the output of this server begins.
+    output_from: u64,
     follower: Follower,
     follow_until: Instant,
 }
@@ -185,10 +190,15 @@ impl Watched {
         tokio::task::spawn_blocking(move || table::servers(&home)).await.ok()?.into_iter().next()
     }
 
-    async fn tell_no_java(&mut self) {
+    /// Tells what the server wrote, before its end is told: whoever names the end quotes one line of it.
+    async fn tell_output(&mut self) {
         self.follow().await;
-        let (what, said) = (self.holder.ended_without_server().await, self.console.tail(5));
-        let detail = format!("{what}; the last lines of its log: {said}");
+        self.processes.tell(Event::Logged(LogSign::Ended(self.console.last_output(self.output_from)))).await;
+    }
+
+    async fn tell_no_java(&mut self) {
+        self.tell_output().await;
+        let detail = self.holder.ended_without_server().await;
         self.processes
             .tell(Event::LaunchFailed(Failure { reason: RefusalReason::StartFailed, detail }))
             .await;
@@ -205,6 +215,7 @@ impl Watched {
                     self.follow_until = Instant::now() + FOLLOW_TIME;
                 }
                 None => {
+                    self.tell_output().await;
                     let how =
                         format!("java process {} ended{}", process.pid, self.holder.what_follows().await);
                     self.processes.tell(Event::Exited { process, how }).await;

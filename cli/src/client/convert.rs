@@ -24,6 +24,7 @@ fn finding(finding: wire::Finding) -> view::Finding {
         code: finding.code,
         severity: finding.severity,
         file: some(finding.file),
+        path: None,
         line: positive(finding.line),
         column: positive(finding.column),
         line_text: some(finding.line_text),
@@ -218,6 +219,7 @@ fn report(report: agent::Report) -> view::Report {
         drift_pause: pause
             .map(|pause| view::DriftPause { reason: pause.reason, until: When(pause.until_ms) }),
         concerns: report.concerns.into_iter().map(concern).collect(),
+        last_output: report.last_output,
         starts_total: report.starts_total,
         vitals: vitals(report.vitals.unwrap_or_default()),
     }
@@ -263,14 +265,16 @@ fn drift(drift: agent::Drift) -> view::DriftEntry {
     }
 }
 
+/// The agent has measured nothing yet where it says 0: no process has none of these.
 fn vitals(vitals: agent::Vitals) -> view::Vitals {
+    let some = |bytes: u64| Some(bytes).filter(|bytes| *bytes != 0);
     view::Vitals {
-        rss_bytes: vitals.rss_bytes,
-        cpu_percent: vitals.cpu_percent,
-        threads: vitals.threads,
-        open_files: vitals.open_files,
-        disk_free_bytes: vitals.disk_free_bytes,
-        logs_bytes: vitals.logs_bytes,
+        rss_bytes: some(vitals.rss_bytes),
+        cpu_percent: Some(vitals.cpu_percent).filter(|_| vitals.rss_bytes != 0),
+        threads: Some(vitals.threads).filter(|threads| *threads != 0),
+        open_files: Some(vitals.open_files).filter(|files| *files != 0),
+        disk_free_bytes: some(vitals.disk_free_bytes),
+        logs_bytes: Some(vitals.logs_bytes).filter(|_| vitals.disk_free_bytes != 0),
     }
 }
 
@@ -308,6 +312,7 @@ pub(super) fn rollout(rollout: wire::Rollout) -> view::Rollout {
         groups: rollout.groups.into_iter().map(rollout_group).collect(),
         waiting: rollout.waiting,
         rolls_back_to: if rollout.rolls_back_to == 0 { None } else { Some(rollout.rolls_back_to) },
+        windows_overridden: some(rollout.windows_overridden),
         estimate: rollout.estimate.map(estimate),
     }
 }
@@ -357,7 +362,7 @@ pub(super) fn answer(reply: wire::CommandReply) -> Result<view::Answer, Failure>
         (true, _) => Ok(view::Answer { ok: true, detail: reply.detail }),
         (false, true) => Err(Failure::refused(
             reply.detail,
-            "wait until the fleet allows it, or give --now where the command has it",
+            "wait until the fleet allows it, or give --now --reason TEXT where the command has it",
         )),
         (false, false) => Err(Failure::failed(reply.detail, "")),
     }

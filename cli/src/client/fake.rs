@@ -29,7 +29,7 @@ pub struct Script {
     pub status: wire::StatusReply,
     /// What a watcher sees one after the other; after the last one the stream stays open.
     pub watched: VecDeque<wire::StatusReply>,
-    /// The stream ends after the last one instead, once.
+    /// A stream of statuses or events ends after the first one instead, once.
     pub breaks: bool,
     pub node: wire::NodeReply,
     pub rollouts: BTreeMap<u64, wire::Rollout>,
@@ -121,12 +121,12 @@ impl operator_server::Operator for Fake {
         _: Request<wire::StatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
         self.answer(None, |script| {
-            let updates = futures::stream::iter(std::mem::take(&mut script.watched).into_iter().map(Ok));
-            let stream: Self::WatchStatusStream = if std::mem::take(&mut script.breaks) {
-                Box::pin(updates)
-            } else {
-                Box::pin(updates.chain(futures::stream::pending()))
-            };
+            let breaks = std::mem::take(&mut script.breaks);
+            let most = if breaks { 1.min(script.watched.len()) } else { script.watched.len() };
+            let updates: Vec<_> = script.watched.drain(..most).map(Ok).collect();
+            let updates = futures::stream::iter(updates);
+            let stream: Self::WatchStatusStream =
+                if breaks { Box::pin(updates) } else { Box::pin(updates.chain(futures::stream::pending())) };
             stream
         })
     }
@@ -190,11 +190,26 @@ impl operator_server::Operator for Fake {
         let asked = format!("rollback to {} parent {:?}{now}", it.to_revision, it.parent);
         self.answer(Some(asked), |script| script.apply.clone())
     }
-    async fn events(&self, _: Request<wire::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
-        self.answer(None, |script| {
-            let events: Self::EventsStream =
-                Box::pin(futures::stream::iter(script.events.clone().into_iter().map(Ok)));
-            events
+    async fn events(
+        &self,
+        request: Request<wire::EventsRequest>,
+    ) -> Result<Response<Self::EventsStream>, Status> {
+        let it = request.into_inner();
+        let asked = it.follow.then(|| format!("events after {} most {}", it.after, it.most));
+        self.answer(asked, |script| {
+            let mut events = script.events.clone();
+            events.retain(|event| it.after < event.seq);
+            let breaks = std::mem::take(&mut script.breaks);
+            if breaks {
+                events.truncate(1);
+            }
+            let found = futures::stream::iter(events.into_iter().map(Ok));
+            let stream: Self::EventsStream = if it.follow && !breaks {
+                Box::pin(found.chain(futures::stream::pending()))
+            } else {
+                Box::pin(found)
+            };
+            stream
         })
     }
     async fn create_token(
@@ -206,6 +221,7 @@ impl operator_server::Operator for Fake {
         self.answer(Some(asked), |_| wire::CreateTokenReply {
             token: "convoy-join-x".to_owned(),
             expires_ms: 5,
+            warnings: vec!["revision 7 has no node is-9".to_owned()],
         })
     }
     async fn drift_control(

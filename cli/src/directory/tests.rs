@@ -87,3 +87,13 @@ fn a_pipe_is_refused_instead_of_waiting_for_it() {
     assert!(made.success());
     assert!(refusal(dir.path()).starts_with("config/pipe.toml is neither a file nor a directory"));
 }
+
+#[test]
+fn a_file_in_place_of_the_directory_is_named_with_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("fleet.toml");
+    std::fs::write(&file, "").unwrap();
+    let failure = read(&file).unwrap_err();
+    assert!(failure.what.ends_with("is a file; a fleet is a directory"), "{failure}");
+    assert!(failure.remedy.ends_with(&format!("as in {}", dir.path().display())), "{}", failure.remedy);
+}

@@ -1,7 +1,7 @@
 //! One node in full, and drift.
 
 use crate::{
-    text::{Cell, Style, Table, Tone, ago, bytes, lasting, local},
+    text::{Cell, Style, Table, Tone, ago, bytes, hanging, lasting, local},
     view::{Concern, DriftEntry, Generation, Node, NodeDetail, NodeDrift, Report, Standing, When},
 };
 
@@ -21,14 +21,19 @@ pub fn node_detail(detail: &NodeDetail, now: When, style: Style) -> String {
             out.push_str(&super::facts(&configuration(node, report), style));
             out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Server")));
             out.push_str(&super::facts(&server(report, now), style));
+            if !report.last_output.is_empty() {
+                let title = "What the server wrote before it ended";
+                out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, title)));
+                out.extend(report.last_output.iter().map(|line| format!("  {line}\n")));
+            }
             if !report.concerns.is_empty() {
                 out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "To see to")));
-                out.push_str(&concerns(report));
+                out.push_str(&concerns(report, style));
             }
             if !report.drift.is_empty() {
                 out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Drift")));
                 out.push_str(&entries(None, &report.drift, now, style));
-                out.push_str(&details(&report.drift));
+                out.push_str(&details(&report.drift, style));
             }
         }
         None => out.push_str("\n  its agent has not reported yet\n"),
@@ -40,8 +45,14 @@ pub fn node_detail(detail: &NodeDetail, now: When, style: Style) -> String {
     if !detail.events.is_empty() {
         out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Newest events")));
         for event in &detail.events {
-            let time = style.paint(Tone::Faint, &local(event.at));
-            out.push_str(&format!("  {time}  {:<18}  {}\n", event.kind, event.text));
+            let line = format!("{}  {:<18}  {}", local(event.at), event.kind, event.text);
+            if style.width.is_none_or(|width| line.chars().count() + 2 <= width) {
+                let time = style.paint(Tone::Faint, &local(event.at));
+                out.push_str(&format!("  {time}  {:<18}  {}\n", event.kind, event.text));
+            } else {
+                let time = style.paint(Tone::Faint, &local(event.at));
+                out.push_str(&format!("  {time}  {}\n{}", event.kind, hanging(&event.text, 6, style)));
+            }
         }
     }
     out
@@ -102,6 +113,11 @@ fn generation(it: Option<&Generation>) -> String {
     )
 }
 
+/// A figure, or that nobody knows it.
+fn known(figure: Option<impl std::fmt::Display>) -> String {
+    figure.map_or_else(|| "unknown".to_owned(), |figure| figure.to_string())
+}
+
 fn server(report: &Report, now: When) -> Vec<(&'static str, String)> {
     let with = |word: &str, since: When, reason: &str| {
         let since = lasting(now, since);
@@ -111,23 +127,23 @@ fn server(report: &Report, now: When) -> Vec<(&'static str, String)> {
     let vitals = &report.vitals;
     let process = report.process.as_ref().map(|process| {
         format!(
-            "pid {}, started {}, {}, {:.0} % of a core, {} threads, {} open files",
+            "pid {}, started {}, memory {}, {} of a core, {} threads, {} open files",
             process.pid,
             local(process.started),
-            bytes(vitals.rss_bytes),
-            vitals.cpu_percent,
-            vitals.threads,
-            vitals.open_files
+            known(vitals.rss_bytes.map(bytes)),
+            known(vitals.cpu_percent.map(|percent| format!("{percent:.0} %"))),
+            known(vitals.threads),
+            known(vitals.open_files)
         )
     });
-    let disk = if vitals.disk_free_bytes == 0 {
-        String::new()
-    } else {
-        format!("{} free, logs {}", bytes(vitals.disk_free_bytes), bytes(vitals.logs_bytes))
-    };
+    let disk = format!(
+        "{} free, logs {}",
+        known(vitals.disk_free_bytes.map(bytes)),
+        known(vitals.logs_bytes.map(bytes))
+    );
     let pause = report.drift_pause.as_ref();
     vec![
-        ("state", with(&report.service.state, report.service.since, &report.service.reason)),
+        ("state", with(&report.service.state, report.service_since(), &report.service.reason)),
         ("health", with(&report.health.verdict, report.health.since, &report.health.reason)),
         ("process", process.unwrap_or_else(|| "none".to_owned())),
         ("starts", report.starts_total.to_string()),
@@ -195,21 +211,22 @@ pub fn drift_detail(node: &NodeDrift, now: When, style: Style) -> String {
         return out;
     }
     out.push_str(&entries(None, &node.entries, now, style));
-    out + &details(&node.entries)
+    out + &details(&node.entries, style)
 }
 
-fn details(entries: &[DriftEntry]) -> String {
+fn details(entries: &[DriftEntry], style: Style) -> String {
     let entries = entries.iter().filter(|entry| !entry.detail.is_empty());
     let line = |entry: &DriftEntry| match entry.detail.starts_with(&entry.path) {
-        true => format!("  {}\n", entry.detail),
-        false => format!("  {}: {}\n", entry.path, entry.detail),
+        true => hanging(&entry.detail, 2, style),
+        false => hanging(&format!("{}: {}", entry.path, entry.detail), 2, style),
     };
     entries.map(line).collect()
 }
 
-fn concerns(report: &Report) -> String {
+fn concerns(report: &Report, style: Style) -> String {
     let one = |concern: &Concern| {
-        format!("  {}: {}\n      remedy: {}\n", concern.kind, concern.detail, concern.remedy)
+        let what = hanging(&format!("{}: {}", concern.kind, concern.detail), 2, style);
+        what + &hanging(&format!("remedy: {}", concern.remedy), 6, style)
     };
     report.concerns.iter().map(one).collect()
 }

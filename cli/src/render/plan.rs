@@ -61,7 +61,7 @@ fn serious(plan: &Plan, detail: Detail, style: Style) -> String {
     let changed: BTreeSet<&str> =
         plan.nodes.iter().flat_map(|node| &node.keys).filter_map(|key| key.place.as_deref()).collect();
     let is_old = |finding: &Finding| {
-        let place = finding.file.as_deref().zip(finding.line).map(|(file, line)| format!("{file}:{line}"));
+        let place = finding.shown_file().zip(finding.line).map(|(file, line)| format!("{file}:{line}"));
         place.is_some_and(|place| !changed.contains(place.as_str()))
     };
     let mut serious: Vec<Finding> =

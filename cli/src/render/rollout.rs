@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    text::{Cell, Style, Table, Tone, coarse, count, lasting, local},
+    text::{Cell, Style, Table, Tone, coarse, count, hanging, lasting, local},
     view::{Estimate, Rollout, RolloutGroup, RolloutNode, When},
 };
 
@@ -52,15 +52,19 @@ pub fn rollout(rollout: &Rollout, now: When, style: Style) -> String {
             };
             table.row([
                 Cell::plain(format!("  {}", node.node)),
-                Cell::state(&node.state),
+                shown_state(&node.state),
                 Cell::toned(if node.has_failed() { Tone::Bad } else { Tone::Plain }, detail),
             ]);
         }
     }
     out.push_str(&table.render(style));
+    if let Some(reason) = &rollout.windows_overridden {
+        out.push_str(&format!("  maintenance windows are ignored: {reason}\n"));
+    }
     // Of one that ended these are the reasons of its end, which belong to the verdict.
     for reason in rollout.waiting.iter().filter(|_| !rollout.has_ended()) {
-        out.push_str(&format!("  {} {reason}\n", style.paint(Tone::Doubtful, "waits:")));
+        let line = hanging(&format!("waits: {reason}"), 2, style);
+        out.push_str(&line.replacen("waits:", &style.paint(Tone::Doubtful, "waits:"), 1));
     }
     if let Some(estimate) = &rollout.estimate {
         out.push_str(&format!("  {}\n", left(estimate)));
@@ -68,12 +72,12 @@ pub fn rollout(rollout: &Rollout, now: When, style: Style) -> String {
     out
 }
 
-/// `34s: restarting 21s, soaking 10s`; states of less than a second are left out.
+/// `34s: restarting 21s, settling 10s`; states of less than a second are left out.
 fn times(node: &RolloutNode) -> String {
     let ms = |ms: u64| coarse(Duration::from_millis(ms));
     let total: u64 = node.times.iter().map(|time| time.ms).sum();
     let long = node.times.iter().filter(|time| 1000 <= time.ms);
-    let long: Vec<String> = long.map(|time| format!("{} {}", time.state, ms(time.ms))).collect();
+    let long: Vec<String> = long.map(|time| format!("{} {}", shown_word(&time.state), ms(time.ms))).collect();
     if long.is_empty() { String::new() } else { format!("{}: {}", ms(total), long.join(", ")) }
 }
 
@@ -87,6 +91,16 @@ fn left(estimate: &Estimate) -> String {
             format!("about {} left, with {nodes} of unknown speed taken for the slowest known", coarse(left))
         }
     }
+}
+
+/// A node's state. Programs know the wait of one healthy node for `min_healthy_time` as `soaking`; people know that word
+/// for the soak of a wave.
+pub fn shown_word(state: &str) -> &str {
+    if state == "soaking" { "settling" } else { state }
+}
+
+fn shown_state(state: &str) -> Cell {
+    Cell::toned(Tone::of_state(state), shown_word(state))
 }
 
 fn group_state(group: &RolloutGroup) -> Cell {

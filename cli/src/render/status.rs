@@ -2,7 +2,7 @@
 //! rest.
 
 use crate::{
-    text::{Cell, Keep, Style, Table, Tone, ago, count, lasting, tally},
+    text::{Cell, Keep, Style, Table, Tone, ago, count, hanging, lasting, tally},
     view::{DriftEntry, Node, Standing, Status, When},
 };
 
@@ -52,7 +52,8 @@ fn headline(status: &Status, style: Style) -> String {
     let mut out = match standings(status) {
         // All is never said to be well while a node is not on what the newest revision wants of it.
         Some(standings) => {
-            let first = format!("{fleet}, {standings}\n");
+            let first = hanging(&format!("{}, {standings}", status.fleet), 0, style);
+            let first = first.replacen(&status.fleet, &fleet, 1);
             if ready == total { first } else { first + &style.paint(tone, &states) + "\n" }
         }
         None if total == 0 => {
@@ -205,16 +206,12 @@ pub fn node_table(nodes: &[Node], now: When, style: Style) -> String {
     table.render(style)
 }
 
-/// What the server does, and since when. A server that runs is as old as its process, whoever adopted it when.
+/// What the server does, and since when.
 fn server(node: &Node, now: When) -> Cell {
     let Some(report) = &node.report else { return Cell::toned(Tone::Faint, "-") };
     let state = &report.service.state;
-    let started = report.process.as_ref().map(|process| process.started).filter(|at| at.0 != 0);
-    let since = match (state.as_str(), started) {
-        ("running", Some(started)) => started,
-        _ => report.service.since,
-    };
-    Cell::toned(Tone::of_state(state), format!("{state} {}", lasting(now, since)).trim_end())
+    let since = lasting(now, report.service_since());
+    Cell::toned(Tone::of_state(state), format!("{state} {since}").trim_end())
 }
 
 /// The revision whose content is in force, and whether the node should be on another.

@@ -39,19 +39,32 @@ fn ready(name: &str) -> Node {
             drift_total: 0,
             drift_pause: None,
             concerns: Vec::new(),
+            last_output: Vec::new(),
             starts_total: 3,
             vitals: Vitals {
-                rss_bytes: 0,
-                cpu_percent: 0.0,
-                threads: 0,
-                open_files: 0,
-                disk_free_bytes: 0,
-                logs_bytes: 0,
+                rss_bytes: None,
+                cpu_percent: None,
+                threads: None,
+                open_files: None,
+                disk_free_bytes: None,
+                logs_bytes: None,
             },
         }),
         agent_version: "0.1.0".into(),
         platform: "linux-x86_64".into(),
         certificate_expires: When(0),
+    }
+}
+
+fn difference() -> DriftEntry {
+    DriftEntry {
+        path: "repository/conf/deployment.toml".into(),
+        kind: "edited".into(),
+        action: "reported".into(),
+        keys: vec!["server.hostname".into()],
+        at: When(NOW.0 - 90_000),
+        restored_after_ms: None,
+        detail: String::new(),
     }
 }
 
@@ -111,15 +124,7 @@ fn what_is_wrong_comes_with_its_reason_and_is_never_cut() {
     let mut edited = ready("is-1");
     let report = edited.report.as_mut().unwrap();
     report.drift_total = 2;
-    report.drift = vec![DriftEntry {
-        path: "repository/conf/deployment.toml".into(),
-        kind: "edited".into(),
-        action: "reported".into(),
-        keys: vec!["server.hostname".into()],
-        at: When(NOW.0 - 90_000),
-        restored_after_ms: None,
-        detail: String::new(),
-    }];
+    report.drift = vec![difference()];
     let narrow = Style { colour: false, width: Some(60) };
     let text = status(&status_of(vec![edited, gone]), narrow);
     assert!(text.starts_with("acme, revision 7, 2 nodes: 1 ready, 1 unreachable\n"), "{text}");
@@ -171,4 +176,52 @@ fn json_times_are_rfc_3339_and_never_is_null() {
     let json = serde_json::to_value(ready("is-1")).unwrap();
     assert_eq!(json["last_seen"], "2027-01-15T08:01:00.000Z");
     assert!(json["certificate_expires"].is_null());
+}
+
+#[test]
+fn what_nobody_has_measured_is_unknown_and_never_0() {
+    let mut node = ready("is-1");
+    let report = node.report.as_mut().unwrap();
+    report.process = Some(Process { pid: 7, started: NOW });
+    report.last_output = vec!["INFO - starting".into(), "ERROR - no database".into()];
+    let text = node_detail(&NodeDetail { node, files: Vec::new(), events: Vec::new() }, NOW, PLAIN);
+    assert!(
+        text.contains("memory unknown, unknown of a core, unknown threads, unknown open files"),
+        "{text}"
+    );
+    assert!(text.contains("unknown free, logs unknown"), "{text}");
+    assert!(
+        text.contains("What the server wrote before it ended\n  INFO - starting\n  ERROR - no database\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_server_is_as_old_as_its_process_whoever_adopted_it_when() {
+    let mut node = ready("is-1");
+    let report = node.report.as_mut().unwrap();
+    report.service.since = When(NOW.0 - 5_000);
+    report.process = Some(Process { pid: 7, started: When(NOW.0 - 3_600_000 * 30) });
+    assert!(node_table(&[node.clone()], NOW, PLAIN).contains("running 1d6h"), "{node:?}");
+    node.report.as_mut().unwrap().service.state = "stopping".into();
+    assert!(node_table(&[node.clone()], NOW, PLAIN).contains("stopping 5s"), "{node:?}");
+}
+
+#[test]
+fn repairs_age_away_and_open_differences_do_not() {
+    let repaired = |hours: i64, action: &str| DriftEntry {
+        action: action.into(),
+        at: When(NOW.0 - hours * 3_600_000),
+        ..difference()
+    };
+    let shown = |entries: Vec<DriftEntry>| {
+        let mut node = ready("is-1");
+        let report = node.report.as_mut().unwrap();
+        (report.drift_total, report.drift) = (9, entries);
+        let table = node_table(&[node], NOW, PLAIN);
+        table.lines().nth(1).unwrap().to_owned()
+    };
+    assert!(shown(vec![repaired(2, "restored"), repaired(30, "restored")]).contains("1 repaired"));
+    assert!(shown(vec![repaired(30, "restored")]).contains("none"));
+    assert!(shown(vec![repaired(30, "reported")]).contains("1 open"));
 }

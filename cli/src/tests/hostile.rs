@@ -53,6 +53,7 @@ fn report() -> agent::Report {
         pack_digest: text(),
         drift_pause: Some(agent::DriftPause { paused: true, reason: text(), until_ms: i64::MAX }),
         concerns: vec![agent::Concern { kind: text(), detail: text(), remedy: text() }],
+        last_output: vec![text()],
     }
 }
 
@@ -232,7 +233,7 @@ async fn no_command_shows_a_terminal_anything_that_it_would_act_on() {
         "status",
         "node list",
         "node show is-1",
-        "node restart is-1 --why x",
+        "node restart is-1 --reason x",
         "drift list",
         "drift show is-1",
         "events",

@@ -5,7 +5,8 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use fleet::{
     bundle::{HomePath, RunState},
     ids::{NodeName, Revision, RolloutId},
-    time::Timestamp,
+    spec::suggest,
+    time::{Human, Timestamp},
 };
 use futures::Stream;
 use proto::{
@@ -28,7 +29,7 @@ use crate::{
     apply::{Applied, ApplyError, Intent, Planned, PlannedChange},
     commands::{Control, ControlFailure, DriftControl, Outcome},
     coordinator::Coordinator,
-    enrolment::TOKEN_VALID,
+    enrolment::{TOKEN_VALID, TOKEN_VALID_MAX},
     secrets::OpenError,
     store::{
         Key, Range,
@@ -60,6 +61,18 @@ impl Console {
         let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
         let now = (self.coordinator.clock)();
         Ok(Response::new(status::rollout(record, &snapshot.view(), now)))
+    }
+
+    /// A warning if something was applied and the node is not part of it: most likely its name is mistyped.
+    async fn unknown_node(&self, node: &NodeName) -> Result<Option<String>, Status> {
+        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
+        Ok(snapshot.revision.as_ref().filter(|newest| !newest.nodes.contains_key(node)).map(|newest| {
+            format!(
+                "revision {} has no node {node}; {}. The token is good all the same, for a node that is applied later",
+                newest.number,
+                suggest(node.as_str(), newest.nodes.keys().map(NodeName::as_str)).trim_end_matches('?')
+            )
+        }))
     }
 
     async fn node_events(&self, node: &NodeName) -> Result<Vec<wire::Event>, Status> {
@@ -370,9 +383,18 @@ impl Operator for Console {
             0 => TOKEN_VALID,
             seconds => Duration::from_secs(seconds),
         };
+        if TOKEN_VALID_MAX < valid {
+            return Err(Status::invalid_argument(format!(
+                "a join token is valid for at most {} days, and {} was asked for; ask for less, and make another token when \
+                 the host is there",
+                TOKEN_VALID_MAX.as_secs() / 86_400,
+                Human(valid)
+            )));
+        }
+        let warnings = self.unknown_node(&node).await?.into_iter().collect();
         let created = self.coordinator.create_token(&node, valid, &operator.name).await;
         let (token, expires) = created.map_err(|error| super::enrolment::refused(&error))?;
-        Ok(Response::new(wire::CreateTokenReply { token: token.to_text(), expires_ms: expires.0 }))
+        Ok(Response::new(wire::CreateTokenReply { token: token.to_text(), expires_ms: expires.0, warnings }))
     }
 
     async fn drift_control(

@@ -55,6 +55,7 @@ pub(super) fn rollout(record: &RolloutRecord, view: &FleetView<'_>, now: Timesta
         author: record.author.clone(),
         message: record.message.clone(),
         rolls_back_to: record.rolls_back_to.map_or(0, |revision| revision.0),
+        windows_overridden: record.rollout.windows_overridden.clone().unwrap_or_default(),
         ..rollout_to_wire(&record.rollout, &waiting, left)
     }
 }

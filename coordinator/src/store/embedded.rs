@@ -149,7 +149,15 @@ impl Embedded {
     }
 
     fn open_with(open: Opener, tasks: &Tasks) -> Result<Self, StoreError> {
-        let engine = Engine::new(open).map_err(|error| StoreError::new("open its file", error))?;
+        let engine = Engine::new(open).map_err(|error| match error {
+            redb::Error::DatabaseAlreadyOpen => StoreError::new(
+                "open its file, because another convoy-coordinator runs on this data directory; stop that one, or give \
+                 this one a `data_dir` of its own",
+                error,
+            ),
+            // The rest is said by its own words.
+            other => StoreError::new("open its file", other),
+        })?;
         let (engine, watchers) = (Arc::new(engine), Arc::new(Watchers::default()));
         let (writer, jobs) = mpsc::channel(WAITING_MAX);
         // Ends by itself when the store is dropped and with it the only sender; the file is free only then.

@@ -1,6 +1,6 @@
 //! Who gets a certificate, and what it opens: over real TLS against the whole coordinator.
 
-use crate::support::TestCoordinator;
+use crate::support::{TestCoordinator, small_fleet};
 use proto::wire::{
     agent::{
         FetchRequest, Heartbeat, RenewRequest, agent_link_client::AgentLinkClient,
@@ -66,6 +66,29 @@ async fn a_wrong_expired_or_foreign_token_is_refused_in_its_own_words() {
 }
 
 #[tokio::test]
+async fn a_doubtful_token_is_told_about_and_one_that_lasts_too_long_is_refused() {
+    let coordinator = TestCoordinator::start().await;
+    let mut operator = coordinator.operator().await;
+    let request =
+        |node: &str, days: u64| CreateTokenRequest { node: node.into(), valid_seconds: days * 86_400 };
+    let before = operator.create_token(request("is-9", 30)).await.unwrap().into_inner();
+    assert_eq!(before.warnings, Vec::<String>::new(), "nothing was applied yet");
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    let known = operator.create_token(request("is-2", 1)).await.unwrap().into_inner();
+    assert_eq!(known.warnings, Vec::<String>::new());
+    let unknown = operator.create_token(request("is-22", 1)).await.unwrap().into_inner();
+    assert!(
+        unknown.warnings[0].starts_with("revision 1 has no node is-22; did you mean \"is-2\""),
+        "{unknown:?}"
+    );
+
+    let refused = operator.create_token(request("is-1", 90)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("at most 30 days, and 2160h was asked for"), "{refused}");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn each_certificate_opens_its_own_doors_only() {
     let coordinator = TestCoordinator::start().await;
     let node = coordinator.join("is-1").await;
@@ -112,6 +135,12 @@ async fn joining_again_replaces_the_old_certificate_and_ends_its_session() {
     let mut refused = old.session(&coordinator).await.unwrap();
     let status = refused.next().await.unwrap_err();
     assert!(status.message().contains("replaced by a later enrolment"), "{status}");
+    // What `convoy-agent doctor` asks: whether somebody with this certificate may ask for anything.
+    let nothing = FetchRequest::default();
+    let refused =
+        AgentLinkClient::new(old.channel(&coordinator).await).fetch(nothing.clone()).await.err().unwrap();
+    assert!(refused.message().contains("replaced by a later enrolment"), "{refused}");
+    AgentLinkClient::new(new.channel(&coordinator).await).fetch(nothing).await.unwrap();
     let mut session = new.session(&coordinator).await.unwrap();
     session.until(|message| matches!(message, to_agent::Message::Welcome(_)).then_some(())).await;
     coordinator.stop().await;

@@ -38,6 +38,32 @@ async fn an_apply_makes_a_revision_and_a_rollout_that_says_why_it_waits() {
 }
 
 #[tokio::test]
+async fn groups_that_do_not_wait_for_each_other_have_one_number_and_a_typed_order_is_said() {
+    let coordinator = TestCoordinator::start().await;
+    let mut files = small_fleet("iam.example.org");
+    let group = |name: &str, more: &str| {
+        format!(
+            "[groups.{name}]\nproduct = \"wso2is-7.2\"\nlayers = [\"common\"]\n{more}\
+             [nodes.{name}-1]\ngroup = \"{name}\"\nhost = \"h-{name}\"\nhome = \"/opt/is\"\n"
+        )
+    };
+    let more = group("beside", "") + &group("later", "after = [\"km\"]\n");
+    files.get_mut("fleet.toml").unwrap().push_str(&more);
+    let mut operator = coordinator.operator().await;
+    let plan = operator.plan(tokio_stream::iter(upload(&files, None))).await.unwrap().into_inner();
+    assert_eq!(
+        plan.waves,
+        [
+            "1. beside: beside-1 (at the same time as km)",
+            "1. km: is-1, then is-2 (at the same time as beside)",
+            "2. later: later-1",
+            "   later after km: its `after` in fleet.toml says so",
+        ]
+    );
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn what_does_not_compose_is_refused_and_changes_nothing() {
     let coordinator = TestCoordinator::start().await;
     let mut files = small_fleet("iam.example.org");
@@ -124,7 +150,13 @@ async fn history_answers_what_happened_and_who_did_it() {
     let back = operator.rollback(request).await.unwrap().into_inner();
     assert_eq!((back.revision, back.rollout, back.refused), (3, 3, false), "{back:?}");
     let unknown = RollbackRequest { to_revision: 9, ..RollbackRequest::default() };
-    assert!(operator.rollback(unknown).await.unwrap().into_inner().refused);
+    let unknown = operator.rollback(unknown).await.unwrap().into_inner();
+    assert!(unknown.refused && unknown.refusal.contains("no revision 9: the newest is 3"), "{unknown:?}");
+    let newest = RollbackRequest { to_revision: 3, ..RollbackRequest::default() };
+    let newest = operator.rollback(newest).await.unwrap().into_inner();
+    assert!(newest.refused && newest.refusal.contains("revision 3 is the newest"), "{newest:?}");
+    let rollout = coordinator.status().await.rollouts.remove(0);
+    assert_eq!(rollout.windows_overridden, "outage 4711");
 
     let request = EventsRequest { most: 3, ..EventsRequest::default() };
     let mut stream = operator.events(request).await.unwrap().into_inner();

@@ -1,6 +1,9 @@
 //! Rollouts through the whole coordinator, with agents that are scripted and otherwise real.
 
-use proto::wire::operator::{ControlRolloutRequest, RestartNodeRequest, RollbackRequest, StatusReply};
+use proto::wire::operator::{
+    ControlRolloutRequest, DriftControlRequest, EventsRequest, RestartNodeRequest, RollbackRequest,
+    StatusReply,
+};
 
 use crate::support::{Manner, ScriptedAgent, TestCoordinator, small_fleet};
 
@@ -174,5 +177,33 @@ async fn a_restart_is_refused_while_another_node_of_the_group_is_down() {
     assert!(guarded.guard && guarded.detail.contains("is-2"), "{guarded:?}");
     assert!(operator.restart_node(restart(true)).await.unwrap().into_inner().ok);
     one.kill().await;
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_that_the_agent_refuses_is_not_told_as_done() {
+    let coordinator = TestCoordinator::start().await;
+    let agents = two_agents(&coordinator).await;
+    coordinator.apply(&small_fleet("one.example.org"), None).await;
+    coordinator.until("rollout 1 done", rollout_is("done", 1)).await;
+    let restore = |path: &str| DriftControlRequest {
+        node: "is-1".into(),
+        action: "restore".into(),
+        path: path.into(),
+        ..DriftControlRequest::default()
+    };
+    let mut operator = coordinator.operator().await;
+    assert!(operator.drift_control(restore("bin/known.sh")).await.unwrap().into_inner().ok);
+    agents[0].manner.send_replace(Manner::Refuses);
+    let refused = operator.drift_control(restore("bin/unknown.sh")).await.unwrap().into_inner();
+    assert!(!refused.ok && refused.detail == "scripted refusal", "{refused:?}");
+    let mut events = operator.events(EventsRequest::default()).await.unwrap().into_inner();
+    let mut texts = Vec::new();
+    while let Some(event) = events.message().await.unwrap() {
+        texts.extend(Some(event).filter(|event| event.kind == "drift-control").map(|event| event.text));
+    }
+    let order = "admin restores bin/unknown.sh of is-1";
+    let refusal = format!("{order}; it was not done: scripted refusal");
+    assert_eq!(texts, ["admin restores bin/known.sh of is-1", order, &refusal]);
     coordinator.stop().await;
 }

@@ -427,7 +427,9 @@ impl ScriptedAgent {
             while let Ok(Some(message)) = session.next().await {
                 match message {
                     // As a real agent does: what it has obeyed does not go backwards.
-                    to_agent::Message::Assign(assign) if is_older(&assign, good.as_ref()) => {}
+                    to_agent::Message::Assign(assign) if is_older(&assign, good.as_ref()) => {
+                        session.say(from_agent::Message::Report(report(good.as_ref(), None))).await;
+                    }
                     to_agent::Message::Assign(assign) => {
                         fetch_all(&mut client, &assign).await;
                         assignments.send_modify(|all: &mut Vec<u64>| all.push(assign.generation));
@@ -439,7 +441,9 @@ impl ScriptedAgent {
                         session.say(from_agent::Message::Report(report)).await;
                     }
                     to_agent::Message::Command(command) => {
-                        let result = CommandResult { id: command.id, ok: true, detail: "done".into() };
+                        let ok = *ways.borrow() == Manner::Obeys;
+                        let detail = if ok { "done" } else { "scripted refusal" }.into();
+                        let result = CommandResult { id: command.id, ok, detail };
                         session.say(from_agent::Message::Result(result)).await;
                     }
                     _ => {}

@@ -77,6 +77,17 @@ pub enum LogSign {
     Ready,
     /// It will not: the line, secrets masked.
     ConfigError(String),
+    /// What it wrote before it ended.
+    Ended(LastOutput),
+}
+
+/// The end of what a server wrote before it ended, secrets masked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LastOutput {
+    /// The line that says most; everything that names the cause quotes this one.
+    pub telling: Option<String>,
+    /// The last lines; only a node's own page shows them.
+    pub lines: Vec<String>,
 }
 
 /// Everything that an engine reacts to.

@@ -29,7 +29,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use self::command::on_checked;
 pub use self::{
     allow::{Allowed, FILES_ALLOWED, Limits},
-    event::{Action, Command, Event, Extent, Failure, LogSign, Recovery, StagedFacts, Way},
+    event::{Action, Command, Event, Extent, Failure, LastOutput, LogSign, Recovery, StagedFacts, Way},
     memory::{
         BACKUPS_SIZE_MAX, COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed, Replaced,
         SwitchRecord,
@@ -113,6 +113,8 @@ struct Facts {
     ready_line: bool,
     /// A line said that it will not.
     config_error: Option<String>,
+    /// What the server wrote before it ended, until one is ready again.
+    last_output: LastOutput,
     /// Since when all probes pass although no line said so.
     healthy_since: Option<Instant>,
     /// When deployment.toml was changed although no start has read that change; as the first staging found it.

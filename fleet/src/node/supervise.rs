@@ -105,6 +105,7 @@ impl Engine {
         let Some((_, bundle)) = self.written() else { return };
         self.facts.ready_line = false;
         self.facts.config_error = None;
+        self.facts.last_output.telling = None;
         self.facts.healthy_since = None;
         self.memory.restart = None;
         if let Some(attempt) = &mut self.memory.attempted {
@@ -396,7 +397,8 @@ impl Engine {
 
     pub(super) fn on_launch_failed(&mut self, clock: Clock, failure: &Failure, out: &mut Out) {
         let Service::Starting { process: None, .. } = self.service else { return };
-        self.crashed(clock, failure, out);
+        let failure = Failure { detail: self.with_telling(&failure.detail), ..failure.clone() };
+        self.crashed(clock, &failure, out);
     }
 
     pub(super) fn on_exited(&mut self, clock: Clock, process: &ProcessIdentity, how: &str, out: &mut Out) {
@@ -417,11 +419,14 @@ impl Engine {
             let why = std::mem::take(&mut self.service_reason);
             return self.set_service(clock, Service::Stopped, &why);
         }
-        let detail = match &self.facts.config_error {
-            Some(line) => format!("{how}; it said: {line}"),
-            None => how.to_owned(),
-        };
+        let detail = self.with_telling(how);
         self.crashed(clock, &Failure { reason: RefusalReason::StartFailed, detail }, out);
+    }
+
+    /// How it ended, with the one line of its output that says why.
+    fn with_telling(&self, how: &str) -> String {
+        let line = self.facts.config_error.as_ref().or(self.facts.last_output.telling.as_ref());
+        line.map_or_else(|| how.to_owned(), |line| format!("{how}; it said: {line}"))
     }
 
     /// It ended and nobody had asked for it.
@@ -471,8 +476,10 @@ impl Engine {
     }
 
     pub(super) fn on_logged(&mut self, clock: Clock, sign: LogSign) {
-        let Service::Starting { .. } = self.service else { return };
+        let is_starting = matches!(self.service, Service::Starting { .. });
         match sign {
+            LogSign::Ended(output) => self.facts.last_output = output,
+            LogSign::Ready | LogSign::ConfigError(_) if !is_starting => {}
             LogSign::Ready => {
                 self.facts.ready_line = true;
                 // The line is no proof; ask at once.

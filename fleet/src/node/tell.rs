@@ -48,6 +48,10 @@ impl Engine {
         let applied = |placed: crate::node::Placed| placed.applied;
         let mut drift: Vec<_> = self.drifts.seen().cloned().collect();
         drift.truncate(DRIFT_MAX);
+        // Until a server is ready with what was last assigned, people ask why the last one ended.
+        let has_failed = self.memory.attempted.as_ref().is_some_and(|attempt| attempt.failure.is_some());
+        let is_over = matches!(self.service, Service::Running { .. }) && !has_failed;
+        let last_output = if is_over { Vec::new() } else { self.facts.last_output.lines.clone() };
         Observed {
             desired: self.memory.assignment.as_ref().map(|assignment| assignment.applied),
             attempted: self.memory.attempted.clone(),
@@ -67,6 +71,7 @@ impl Engine {
             pack: self.pack,
             drift_pause: self.memory.pause.clone(),
             concerns: self.concerns(),
+            last_output,
         }
     }
 

@@ -100,6 +100,7 @@ fn healthy(applied: Applied) -> Observed {
         pack: None,
         drift_pause: None,
         concerns: Vec::new(),
+        last_output: Vec::new(),
     }
 }
 

@@ -106,11 +106,12 @@ impl NodeView<'_> {
         }
     }
 
-    /// The agent has ended its work on the newest commit, well or badly.
+    /// The agent has ended its work on the newest commit, well or badly. So it has if it knows a newer one: the store was
+    /// restored from an older copy, and the agent refuses what is older than what it has accepted.
     pub fn is_settled(&self) -> bool {
         let Some(desired) = self.desired else { return true };
         let attempted = self.observed.and_then(|observed| observed.attempted.as_ref());
-        attempted.is_some_and(|attempt| attempt.done && attempt.target.generation == desired.generation)
+        attempted.is_some_and(|attempt| attempt.done && desired.generation <= attempt.target.generation)
     }
 
     /// The number that the next commit for this node takes. Also above what the agent itself has seen, so that a

@@ -13,7 +13,7 @@ use super::{
     manifest::{self, GroupText, Manifest, NodeText},
     merge::{MergeKeys, merge},
     reader::Typed,
-    report::{Report, suggest},
+    report::{Report, suggest, suggest_product},
     rollout_check,
     secret::{self, Absent, Resolver, Secrets},
     service,
@@ -66,6 +66,7 @@ fn compose_into(sources: &Sources, secrets: &Resolver, report: &mut Report) -> O
     let mut root = fleet_toml.root.clone();
     if let Some(overrides) = documents.get("overrides.toml") {
         merge(&mut root, overrides.root.clone(), "", &MergeKeys::new(), report);
+        announce(overrides, report);
     }
     let products: Vec<&Table> = documents
         .iter()
@@ -145,11 +146,64 @@ fn parse_all(sources: &Sources, report: &mut Report) -> Documents {
                 } else {
                     "correct the line; often it is a missing quote or bracket, or a table that is there twice"
                 };
-                report.error("CV004", Some(place), format!("this is not TOML: {}", error.message), remedy);
+                let first = first_of(text, error.offset, &error.message);
+                let first =
+                    first.map(|line| format!("; it stands in line {line} already")).unwrap_or_default();
+                let message = format!("this is not TOML: {}{first}", error.message);
+                report.error("CV004", Some(place), message, remedy);
             }
         }
     }
     documents
+}
+
+/// The line of the first definition of what is defined a second time at `offset`.
+fn first_of(text: &str, offset: usize, message: &str) -> Option<usize> {
+    if !message.contains("duplicate") {
+        return None;
+    }
+    let key = |line: &str| line.split(['=', '#']).next().unwrap_or_default().trim().to_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    let second = text.get(..offset)?.matches('\n').count();
+    let wanted = key(lines.get(second)?);
+    let is_header = wanted.starts_with('[');
+    // A key is looked for in its own table only, a table's heading everywhere.
+    let from = lines[..second].iter().rposition(|line| !is_header && line.trim_start().starts_with('['));
+    let above = lines.iter().enumerate().take(second).skip(from.unwrap_or(0));
+    above.filter(|(_, line)| key(line) == wanted).map(|(at, _)| at + 1).next()
+}
+
+/// Keys of overrides.toml that are named; its number is told as well.
+const OVERRIDES_NAMED: usize = 8;
+
+/// What stands in no repository and changes what is composed is said each time.
+fn announce(overrides: &Parsed, report: &mut Report) {
+    let mut keys = Vec::new();
+    leaves(&overrides.root, "", &mut keys);
+    if keys.is_empty() {
+        return;
+    }
+    let named = keys.iter().take(OVERRIDES_NAMED).cloned().collect::<Vec<_>>().join(", ");
+    let more = match keys.len().saturating_sub(OVERRIDES_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    report.info(
+        "CV116",
+        Some(overrides.root.at.key_place()),
+        format!("overrides.toml is merged over fleet.toml: it sets {named}{more}"),
+        "move what everybody shall have into fleet.toml; delete the file where it is not meant",
+    );
+}
+
+fn leaves(table: &Table, prefix: &str, keys: &mut Vec<String>) {
+    for (key, node) in table.iter() {
+        let path = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+        match node {
+            Node::Table(inner) => leaves(inner, &path, keys),
+            Node::Leaf(_) | Node::Tables(_) => keys.push(path),
+        }
+    }
 }
 
 struct Composer<'a> {
@@ -223,7 +277,7 @@ impl<'a> Composer<'a> {
                     "CV109",
                     Some(group.product.at.value_place()),
                     format!("there is no product {:?}", group.product.value),
-                    suggest(&group.product.value, self.catalogue.keys().map(String::as_str)),
+                    suggest_product(&group.product.value, self.catalogue.keys().map(String::as_str)),
                 ),
             }
         }

@@ -172,7 +172,7 @@ fn parse_name<T>(
                 "CV007",
                 Some(at.value_place()),
                 error.to_string(),
-                "use lower-case letters, digits and '-', as in \"is-1\"",
+                "rename it; the name is part of certificates and host names, which have no other characters",
             );
             None
         }

@@ -38,7 +38,7 @@ use crate::{
 
 pub use compose::{compose, compose_with};
 pub use manifest::OFFSET_MAX;
-pub use report::{FINDINGS_MAX, suggest};
+pub use report::{FINDINGS_MAX, meant_field, suggest, suggest_product};
 pub use secret::{Absent, SECRET_NAME_MAX, SECRET_SIZE_MAX, Secret, SecretName, SecretNameError, Secrets};
 
 /// A fleet directory holds at most this many files.

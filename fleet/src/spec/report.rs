@@ -143,6 +143,52 @@ pub fn suggest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Str
     }
 }
 
+/// What was probably meant by the key that a configuration file of ours refuses, out of the refusal's own words
+/// (``unknown field `x`, expected one of `a`, `b` ``); nothing if it is another refusal.
+pub fn meant_field(refusal: &str) -> Option<String> {
+    let (given, known) = refusal.strip_prefix("unknown field `")?.split_once("`, expected ")?;
+    // Every second part stands between back quotes.
+    Some(suggest(given, known.split('`').skip(1).step_by(2)))
+}
+
+/// As [`suggest`], for products: the same product in the nearest version is meant, and not the one whose name has the
+/// fewest other letters.
+pub fn suggest_product<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    // A digit too many: "wso2is-7.22" is "wso2is-7.2".
+    let begins = known.iter().filter(|name| version_of(name).is_some() && given.starts_with(**name));
+    if let Some(name) = begins.max_by_key(|name| name.len()) {
+        return format!("did you mean {name:?}?");
+    }
+    let nearest = version_of(given).and_then(|given| {
+        let same = known.iter().filter_map(|name| {
+            let known = version_of(name)?;
+            let is_same = known.product == given.product;
+            is_same.then(|| ((known.major.abs_diff(given.major), known.minor.abs_diff(given.minor)), *name))
+        });
+        same.min()
+    });
+    match nearest {
+        Some((_, name)) => format!("did you mean {name:?}?"),
+        None => suggest(given, known),
+    }
+}
+
+struct Versioned<'a> {
+    product: &'a str,
+    major: u32,
+    minor: u32,
+}
+
+/// `wso2is-7.2.0` is wso2is in version 7.2.
+fn version_of(id: &str) -> Option<Versioned<'_>> {
+    let (product, version) = id.rsplit_once('-')?;
+    let mut numbers = version.split('.').map(str::parse);
+    let major = numbers.next()?.ok()?;
+    let minor = numbers.next().map_or(Ok(0), |minor| minor).ok()?;
+    Some(Versioned { product, major, minor })
+}
+
 /// Edit distance with neighbouring letters swapped counting as one edit (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
     let a: Vec<char> = a.chars().take(64).collect();
@@ -161,4 +207,35 @@ fn distance(a: &str, b: &str) -> usize {
         rows.push(row);
     }
     rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_nobody_knows_is_told_with_the_one_that_was_meant() {
+        let one = "unknown field `home`, expected `homes`";
+        assert_eq!(meant_field(one).as_deref(), Some("did you mean \"homes\"?"));
+        let many = "unknown field `javahome`, expected one of `data_dir`, `homes`, `java_home`";
+        assert_eq!(meant_field(many).as_deref(), Some("did you mean \"java_home\"?"));
+        assert_eq!(meant_field("missing field `homes`"), None);
+    }
+
+    #[test]
+    fn an_unknown_product_is_the_same_one_in_the_nearest_version() {
+        let known = ["wso2is", "wso2is-5.11", "wso2is-7.0", "wso2is-7.2", "wso2is-km-5.10", "wso2am-4.5"];
+        for (given, meant) in [
+            ("wso2is-7.9", "wso2is-7.2"),
+            ("wso2is-7.2.0", "wso2is-7.2"),
+            ("wso2is-7.01", "wso2is-7.0"),
+            ("wso2is-5.12", "wso2is-5.11"),
+            ("wso2is-6", "wso2is-7.0"),
+            ("wso2is-km-7.2", "wso2is-km-5.10"),
+            ("wso2am-4.9.1", "wso2am-4.5"),
+            ("wso2ma-4.5", "wso2am-4.5"),
+        ] {
+            assert_eq!(suggest_product(given, known), format!("did you mean {meant:?}?"), "{given}");
+        }
+    }
 }

@@ -7,8 +7,8 @@ use fleet::{
     foreign::printable,
     ids::{Digest, FleetEpoch, Generation, Revision},
     observed::{
-        Attempt, CONCERNS_MAX, Concern, DRIFT_MAX, Drift, DriftAction, DriftKind, Notice, Observed,
-        ProcessIdentity, Refusal, RefusalReason, ServiceState, Stage, Verdict, Vitals,
+        Attempt, CONCERNS_MAX, Concern, DRIFT_MAX, Drift, DriftAction, DriftKind, Notice, OUTPUT_LINES_MAX,
+        Observed, ProcessIdentity, Refusal, RefusalReason, ServiceState, Stage, Verdict, Vitals,
     },
     time::Timestamp,
 };
@@ -396,6 +396,12 @@ impl From<&Observed> for wire::Report {
                 until_ms: until.0,
             }),
             concerns: observed.concerns.iter().take(CONCERNS_MAX).map(Into::into).collect(),
+            last_output: observed
+                .last_output
+                .iter()
+                .take(OUTPUT_LINES_MAX)
+                .map(|line| bounded(line))
+                .collect(),
         }
     }
 }
@@ -432,6 +438,7 @@ impl TryFrom<wire::Report> for Observed {
                 .filter(|pause| pause.paused)
                 .map(|pause| (foreign(&pause.reason), Timestamp(pause.until_ms))),
             concerns: report.concerns.into_iter().take(CONCERNS_MAX).map(Into::into).collect(),
+            last_output: report.last_output.iter().take(OUTPUT_LINES_MAX).map(|line| foreign(line)).collect(),
         })
     }
 }
@@ -518,6 +525,7 @@ mod tests {
                 detail: "env:X".into(),
                 remedy: "chmod".into(),
             }],
+            last_output: vec!["ERROR - no".to_owned()],
         }
     }
 

@@ -17,7 +17,7 @@ async fn a_second_server_of_a_group_is_stopped_only_by_insisting() -> Result<()>
     }
     let second = pid(&small.ready("is-2").await?)?;
 
-    let first = operator.run(["node", "stop", "is-1", "--yes", "--why", "disk"]).await?;
+    let first = operator.run(["node", "stop", "is-1", "--yes", "--reason", "disk"]).await?;
     ensure!(first.code == 0, "{first:?}");
     until("is-1 to be stopped", LIMIT, async || {
         let node = operator.node("is-1").await?;
@@ -30,11 +30,11 @@ async fn a_second_server_of_a_group_is_stopped_only_by_insisting() -> Result<()>
     let refused = operator.run(["node", "restart", "is-2", "--yes"]).await?;
     ensure!(refused.code == 3 && is_alive(second), "{refused:?}");
 
-    let insisted = operator.run(["node", "stop", "is-2", "--yes", "--now"]).await?;
+    let insisted = operator.run(["node", "stop", "is-2", "--yes", "--now", "--reason", "move"]).await?;
     ensure!(insisted.code == 0, "{insisted:?}");
     until("is-2 to be stopped", LIMIT, async || Ok((!is_alive(second)).then_some(()))).await?;
     let events = operator.run(["events"]).await?;
-    ensure_holds(&events.out, &["wants is-2 to be stopped, whatever else is down"])?;
+    ensure_holds(&events.out, &["wants is-2 to be stopped, whatever else is down: move"])?;
     Ok(())
 }
 

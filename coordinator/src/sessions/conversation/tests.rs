@@ -49,6 +49,7 @@ fn observed(last_good: Option<Applied>) -> Observed {
         pack: None,
         drift_pause: None,
         concerns: Vec::new(),
+        last_output: Vec::new(),
     }
 }
 

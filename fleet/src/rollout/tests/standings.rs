@@ -151,3 +151,19 @@ fn an_agent_that_knows_more_than_the_store_betrays_a_restored_store() {
     (scene.desired, scene.observed) = (Some(applied(2, "new")), Some(healthy(applied(1, "old"))));
     assert!(!scene.says().starts_with("store-older"), "{}", scene.says());
 }
+
+#[test]
+fn agents_that_know_more_than_a_restored_store_are_not_counted_as_down() {
+    let (group, newer) = (GroupName::parse("km").unwrap(), healthy(applied(4, "lost")));
+    let view = |desired| NodeView {
+        group: &group,
+        host: "h1",
+        connected: true,
+        desired: Some(applied(desired, "old")),
+        wish: RunWish::Running,
+        observed: Some(&newer),
+    };
+    // Two such nodes would wait for each other for ever: each served, and both were taken for nodes that still change.
+    assert!(view(1).is_available());
+    assert!(!view(5).is_available(), "what was committed has not happened yet");
+}

@@ -85,7 +85,7 @@ async fn apply_example(
     talk.step("Apply the example: the Key Managers first, one at a time, then the API Manager");
     let path = fleet.path().display().to_string();
     let started = SystemTime::now();
-    shown(operator, ["apply", &path, "--yes", "--wait", "--message", "first"]).await?;
+    shown(operator, ["apply", &path, "--yes", "--wait", "--reason", "first"]).await?;
     let mut last = started;
     for member in members {
         last = last.max(switched_at(&member.home.join(CONFIG))?);
@@ -106,7 +106,7 @@ async fn rolling_change(
     fleet.write(layer, changed)?;
     let path = fleet.path().display().to_string();
     let watch = Watch::start(members.iter().map(|member| member.port).collect());
-    shown(operator, ["apply", &path, "--yes", "--wait", "--message", "shorter tokens"]).await?;
+    shown(operator, ["apply", &path, "--yes", "--wait", "--reason", "shorter tokens"]).await?;
     let (outages, together) = watch.finish();
     talk.say("seen from outside, each port asked every 20 ms:");
     for (member, outages) in members.iter().zip(&outages) {
