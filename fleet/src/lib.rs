@@ -23,6 +23,7 @@ pub mod plan;
 pub mod preflight;
 pub mod product;
 pub mod reason;
+mod published;
 pub mod restart;
 pub mod rollout;
 pub mod service;

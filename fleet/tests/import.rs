@@ -97,10 +97,12 @@ fn come_back(name: &str, nodes: &BTreeMap<NodeName, ImportNode>, imported: &Impo
     fleet
 }
 
-/// These fleets are consistent: nothing that is said of nodes together is true of them.
+/// These fleets are consistent: nothing that is said of nodes together is true of them. They are samples, with the
+/// credentials that every download has (CV557).
 fn consistent(name: &str, fleet: &Fleet) {
     let findings = fleet::lint::fleet(fleet, &Packs::new(), ClearText::Tell);
-    let told: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let told = findings.iter().filter(|finding| finding.code != "CV557");
+    let told: Vec<String> = told.map(ToString::to_string).collect();
     assert_eq!(told, Vec::<String>::new(), "{name}");
 }
 

@@ -143,6 +143,16 @@ fn what_wso2_resolves_itself_is_no_secret() {
 }
 
 #[test]
+fn what_every_download_has_stays_in_sight() {
+    let toml = "[super_admin]\npassword = \"admin\"\n[account_recovery.endpoint.auth]\nhash = \
+                \"66cd9688a2ae068244ea01e70f0e230f5623b7fa4cdecb65070a09ec06452262\"\n[oauth]\nclient_secret = \"own\"\n";
+    let imported = imported(&[("is-1", node(toml))]);
+    let names: Vec<&str> = imported.secrets.keys().map(SecretName::as_str).collect();
+    assert_eq!(names, ["oauth.client_secret"]);
+    assert!(file(&imported, "config/common.toml").contains("password = \"admin\""));
+}
+
+#[test]
 fn braces_and_marks_of_merging_come_back_as_they_were() {
     imported(&[(
         "is-1",

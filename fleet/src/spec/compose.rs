@@ -205,6 +205,7 @@ impl<'a> Composer<'a> {
         rollout_check::policies(self.manifest, &groups, &nodes, report);
         Some(Fleet {
             name: self.manifest.name.clone(),
+            default_credentials: self.manifest.default_credentials,
             rollout: self.manifest.rollout.clone(),
             groups,
             order_reasons: order.reasons,
