@@ -247,7 +247,8 @@ impl Draft<'_> {
             Line::Identity if is_key_manager_pack(self.server) => &guesses.key_manager_pack,
             Line::Identity => &guesses.identity,
         };
-        let mut fitting = ranked.iter().flat_map(|ranked| &ranked.versions).filter_map(|version| id(*version));
+        let mut fitting =
+            ranked.iter().flat_map(|ranked| &ranked.versions).filter_map(|version| id(*version));
         let Some(product) = fitting.next() else { return Err(unknown(&self.server.name, self.line.id())) };
         let reasons = ranked.iter().flat_map(|ranked| ranked.reasons.clone()).collect();
         Ok(Identity { also: fitting.collect(), reasons, ..sure(product) })
@@ -286,7 +287,10 @@ fn unknown(node: &NodeName, hint: &str) -> Unknown {
 fn beyond(node: &NodeName, version: Version) -> Unknown {
     let line = Line::of_version(version).id();
     Unknown {
-        message: format!("the catalogue has no version {}.{}, which {node} is said to have", version.0, version.1),
+        message: format!(
+            "the catalogue has no version {}.{}, which {node} is said to have",
+            version.0, version.1
+        ),
         remedy: format!(
             "say --product {node}={line} to have the nearest version stand in, or --product {node}=ID with an id of \
              the catalogue"
@@ -368,8 +372,8 @@ fn line(server: &Server) -> Line {
     if server.has("database.identity_db") || says_identity(server) {
         return Line::Identity;
     }
-    let is_api_manager = API_MANAGER_ONLY.iter().any(|key| server.has(key))
-        || (is_named("wso2am-") && !is_named("wso2is-"));
+    let is_api_manager =
+        API_MANAGER_ONLY.iter().any(|key| server.has(key)) || (is_named("wso2am-") && !is_named("wso2is-"));
     if is_api_manager { Line::ApiManager } else { Line::Identity }
 }
 

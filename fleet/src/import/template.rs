@@ -36,24 +36,30 @@ impl Template {
     /// Judges a file by its name and by marks that no deployment.toml has. `is_toml` says whether it reads as one:
     /// then `{{` and `{%` may be what somebody really typed.
     pub(super) fn of(file: &str, text: &str, is_toml: bool) -> Option<Self> {
-        let name = file.to_ascii_lowercase();
+        Self::by_name(&file.to_ascii_lowercase()).or_else(|| Self::by_marks(text, is_toml))
+    }
+
+    fn by_name(name: &str) -> Option<Self> {
         let ends = |endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
-        let has = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
         if ends(&[".j2", ".jinja", ".jinja2"]) {
             Some(Template::Ansible)
         } else if ends(&[".erb", ".epp"]) {
             Some(Template::Puppet)
         } else if ends(&[".tpl", ".gotmpl"]) {
             Some(Template::Helm)
-        } else if has(&["{{ .Values", "{{- ", "{{.Values", "{{ include ", "{{ .Release"]) {
+        } else {
+            None
+        }
+    }
+
+    fn by_marks(text: &str, is_toml: bool) -> Option<Self> {
+        let has = |marks: &[&str]| marks.iter().any(|mark| text.contains(mark));
+        let is_manifest = !is_toml && has(&["kind: ConfigMap", "apiVersion:"]);
+        if is_manifest || has(&["{{ .Values", "{{- ", "{{.Values", "{{ include ", "{{ .Release"]) {
             Some(Template::Helm)
         } else if has(&["<%= ", "<%- ", "<%=", "<% "]) {
             Some(Template::Puppet)
-        } else if is_toml {
-            None
-        } else if has(&["kind: ConfigMap", "apiVersion:"]) {
-            Some(Template::Helm)
-        } else if has(&["{%", "{{", "{#"]) {
+        } else if !is_toml && has(&["{%", "{{", "{#"]) {
             Some(Template::Ansible)
         } else {
             None

@@ -97,7 +97,11 @@ const CLUES: [Clue; 26] = [
     clue(ApiManager, "apim.ai", (4, 3)).shipped((4, 3), ANY_LATER, "apim.cors"),
     clue(ApiManager, "apim.ai.endpoint", (4, 3)).shipped((4, 3), (4, 3), "apim.ai"),
     clue(ApiManager, "apim.ai.token", (4, 3)).shipped((4, 3), (4, 4), "apim.ai"),
-    clue(ApiManager, "apim.gateway.environment[].gateway_type", (4, 3)).shipped((4, 3), ANY_LATER, ENVIRONMENT),
+    clue(ApiManager, "apim.gateway.environment[].gateway_type", (4, 3)).shipped(
+        (4, 3),
+        ANY_LATER,
+        ENVIRONMENT,
+    ),
     clue(ApiManager, "apim.key_manager.enable_lightweight_apikey_generation", (4, 4)).shipped(
         (4, 4),
         ANY_LATER,
@@ -143,19 +147,74 @@ const VALUES: [Value; 19] = [
     value((ApiManager, "server.server_role"), is_portal, (OLDEST, (3, 2)), NOT_YET),
     value((ApiManager, "user_store.type"), |kind| kind == "database", (OLDEST, (3, 0)), LEFT_OUT),
     value((ApiManager, "user_store.type"), |kind| kind.ends_with("_unique_id"), ((3, 1), ANY_LATER), SHIPPED),
-    value((ApiManager, "apim.gateway.environment[0].name"), |name| name == "Production and Sandbox", (OLDEST, (3, 2)), SHIPPED),
-    value((ApiManager, "apim.gateway.environment[0].name"), |name| name == "Default", ((4, 0), ANY_LATER), SHIPPED),
-    value((ApiManager, "database.apim_db.url"), |url| url.starts_with(H2) && url.contains("AUTO_SERVER"), (OLDEST, (4, 2)), SHIPPED),
-    value((ApiManager, "database.apim_db.url"), |url| url.starts_with(H2) && !url.contains("AUTO_SERVER"), ((4, 3), ANY_LATER), SHIPPED),
-    value((ApiManager, "apim.cors.allow_headers"), |names| names.contains("apikey"), ((3, 1), ANY_LATER), SHIPPED),
-    value((ApiManager, "apim.cors.allow_headers"), |names| !names.contains("apikey"), (OLDEST, (3, 0)), SHIPPED),
-    value((ApiManager, "apim.cors.allow_headers"), |names| names.contains("Internal-Key"), ((4, 0), ANY_LATER), SHIPPED),
-    value((ApiManager, "apim.cors.allow_headers"), |names| !names.contains("Internal-Key"), (OLDEST, (3, 2)), SHIPPED),
+    value(
+        (ApiManager, "apim.gateway.environment[0].name"),
+        |name| name == "Production and Sandbox",
+        (OLDEST, (3, 2)),
+        SHIPPED,
+    ),
+    value(
+        (ApiManager, "apim.gateway.environment[0].name"),
+        |name| name == "Default",
+        ((4, 0), ANY_LATER),
+        SHIPPED,
+    ),
+    value(
+        (ApiManager, "database.apim_db.url"),
+        |url| url.starts_with(H2) && url.contains("AUTO_SERVER"),
+        (OLDEST, (4, 2)),
+        SHIPPED,
+    ),
+    value(
+        (ApiManager, "database.apim_db.url"),
+        |url| url.starts_with(H2) && !url.contains("AUTO_SERVER"),
+        ((4, 3), ANY_LATER),
+        SHIPPED,
+    ),
+    value(
+        (ApiManager, "apim.cors.allow_headers"),
+        |names| names.contains("apikey"),
+        ((3, 1), ANY_LATER),
+        SHIPPED,
+    ),
+    value(
+        (ApiManager, "apim.cors.allow_headers"),
+        |names| !names.contains("apikey"),
+        (OLDEST, (3, 0)),
+        LEFT_OUT,
+    ),
+    value(
+        (ApiManager, "apim.cors.allow_headers"),
+        |names| names.contains("Internal-Key"),
+        ((4, 0), ANY_LATER),
+        SHIPPED,
+    ),
+    value(
+        (ApiManager, "apim.cors.allow_headers"),
+        |names| !names.contains("Internal-Key"),
+        (OLDEST, (3, 2)),
+        SHIPPED,
+    ),
     value((ApiManager, "encryption.key"), |key| !key.is_empty(), ((4, 7), ANY_LATER), NEIGHBOUR),
-    value((Identity, "keystore.primary.file_name"), |file| file == "wso2carbon.p12", ((7, 1), ANY_LATER), SHIPPED),
-    value((Identity, "keystore.primary.file_name"), |file| file == "wso2carbon.jks", (OLDEST, (7, 0)), SHIPPED),
+    value(
+        (Identity, "keystore.primary.file_name"),
+        |file| file == "wso2carbon.p12",
+        ((7, 1), ANY_LATER),
+        SHIPPED,
+    ),
+    value(
+        (Identity, "keystore.primary.file_name"),
+        |file| file == "wso2carbon.jks",
+        (OLDEST, (7, 0)),
+        SHIPPED,
+    ),
     value((Identity, "user_store.type"), |kind| kind == "read_write_ldap", (OLDEST, (5, 10)), SHIPPED),
-    value((Identity, "user_store.type"), |kind| kind == "read_write_ldap_unique_id", ((5, 11), (5, 11)), LEFT_OUT),
+    value(
+        (Identity, "user_store.type"),
+        |kind| kind == "read_write_ldap_unique_id",
+        ((5, 11), (5, 11)),
+        LEFT_OUT,
+    ),
     value((Identity, "user_store.type"), |kind| kind == "database_unique_id", ((6, 0), ANY_LATER), LEFT_OUT),
     value((Identity, "bps_database.config.url"), |_| true, (OLDEST, (6, 1)), SHIPPED),
 ];
@@ -211,8 +270,7 @@ pub(super) fn rank(
 /// What speaks for the first version and against others; first what speaks against the second.
 fn reasons(marks: &[Mark], versions: &[Version]) -> Vec<String> {
     let Some((first, others)) = versions.split_first() else { return Vec::new() };
-    let against =
-        |mark: &&Mark, version: &Version| mark.cost(*first) == 0 && mark.cost(*version) != 0;
+    let against = |mark: &&Mark, version: &Version| mark.cost(*first) == 0 && mark.cost(*version) != 0;
     let mut deciding: Vec<&Mark> =
         marks.iter().filter(|mark| others.iter().any(|version| against(mark, version))).collect();
     let second = others.first();
@@ -262,8 +320,9 @@ fn span(from: Version, to: Version) -> String {
 fn has(server: &Server, key: &str) -> bool {
     match key.split_once("[]") {
         None => server.has(key),
-        Some((list, rest)) => (0..server.elements(list))
-            .any(|n| rest.is_empty() || server.has(&format!("{list}[{n}]{rest}"))),
+        Some((list, rest)) => {
+            (0..server.elements(list)).any(|n| rest.is_empty() || server.has(&format!("{list}[{n}]{rest}")))
+        }
     }
 }
 
@@ -296,7 +355,8 @@ fn values(server: &Server, line: Line, marks: &mut Vec<Mark>) {
         && !server.has("apim.event_hub")
     {
         marks.push(Mark {
-            reason: "apim.throttling.event_duplicate_url without apim.event_hub is that of 3.2 and earlier".to_owned(),
+            reason: "apim.throttling.event_duplicate_url without apim.event_hub is that of 3.2 and earlier"
+                .to_owned(),
             less_likely: LessLikely::Outside(OLDEST, (3, 2)),
             weight: SHIPPED,
         });
@@ -328,15 +388,11 @@ fn beside(line: Line, neighbour: Neighbour, marks: &mut Vec<Mark>) {
     let Neighbour { line: other, version } = neighbour;
     let (major, minor) = version;
     let (less_likely, weight) = match (line, other) {
-        (ApiManager, ApiManager) | (Identity, Identity) => {
-            (LessLikely::Outside(version, version), NEIGHBOUR)
-        }
+        (ApiManager, ApiManager) | (Identity, Identity) => (LessLikely::Outside(version, version), NEIGHBOUR),
         // Identity Server 7 came as a key manager with 4.3.
         (Identity, ApiManager) if version < (4, 3) => (LessLikely::Outside(OLDEST, (6, 1)), NEIGHBOUR),
         (Identity, ApiManager) => (LessLikely::Outside((6, 0), ANY_LATER), LEFT_OUT),
-        (ApiManager, Identity) if (7, 0) <= version => {
-            (LessLikely::Outside((4, 3), ANY_LATER), NEIGHBOUR)
-        }
+        (ApiManager, Identity) if (7, 0) <= version => (LessLikely::Outside((4, 3), ANY_LATER), NEIGHBOUR),
         (ApiManager, Identity) if version < (5, 11) => (LessLikely::Outside(OLDEST, (3, 2)), LEFT_OUT),
         (ApiManager, Identity) => return,
     };

@@ -423,7 +423,10 @@ fn secrets_stand_last_with_every_comment_before_them() {
     let fleet = composed(&[
         ("fleet.toml", &fleet),
         ("config/common.toml", common),
-        ("config/extra.toml", "[transport.https.properties]\nproxyPort = 443\n[[event_listener]]\nid = \"x\"\n"),
+        (
+            "config/extra.toml",
+            "[transport.https.properties]\nproxyPort = 443\n[[event_listener]]\nid = \"x\"\n",
+        ),
     ]);
     let text = &node(&fleet, "is-2").config_text;
     assert!(text.ends_with("# The end of common.\n# Aliases.\n[secrets]\ndb = \"[x]\"\n"), "{text}");
