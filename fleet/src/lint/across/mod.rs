@@ -13,6 +13,7 @@ mod events;
 mod gateways;
 mod keys;
 mod listeners;
+mod ports;
 mod published;
 mod server;
 
@@ -35,6 +36,7 @@ pub(super) fn check<'f>(fleet: &'f Fleet, pack_of: &PackOf<'_, 'f>, report: &mut
     events::check(&servers, report);
     gateways::check(&servers, report);
     clusters::check(&servers, report);
+    ports::check(&servers, report);
     published::check(&servers, fleet.default_credentials, report);
 }
 

@@ -627,3 +627,34 @@ fn a_store_of_ones_own_still_needs_a_password_of_ones_own() {
     let told = findings(&[("am", "am", AM, 0, "keystore.primary.password = 'own'\n")], &brought);
     assert!(told.iter().all(|finding| finding.code != "CV557"), "{told:#?}");
 }
+
+#[test]
+fn a_port_that_is_not_where_the_fleet_takes_it_to_be_is_told() {
+    let moved = "[transport.https.properties]\nport = 9500\n[clustering]\nmembership_scheme = 'wka'\nlocal_member_port = 4001\n";
+    check(
+        "CV560",
+        &[("am", "am", AM, 2, moved)],
+        &[("am", "am", AM, 2, "transport.https.properties.port = '9443'\n")],
+    );
+    let told = findings(&[("am", "am", AM, 2, moved)], &[]);
+    let one: Vec<&str> = told.iter().filter(|it| it.code == "CV560").map(|it| it.message.as_str()).collect();
+    assert!(one.len() == 1 && one[0].contains("at 9502 (transport.https.properties.port)"), "{one:?}");
+    // Said in fleet.toml, it is where the fleet takes it to be.
+    let said = [("fleet.toml", "ports = { https = 9500 }\n")];
+    let told = findings(&[("am", "am", AM, 2, moved)], &said);
+    assert!(told.iter().all(|finding| finding.code != "CV560"), "{told:#?}");
+}
+
+#[test]
+fn a_pack_that_contradicts_the_profile_is_told() {
+    let files = carbon::pack::RULE_FILES.map(|file| {
+        let text =
+            if file == "default.json" { r#"{"transport.https.properties.port": "9543"}"# } else { "{}" };
+        (format!("{}{file}", carbon::pack::RESOURCES), text.as_bytes().to_vec())
+    });
+    let template = (format!("{}templates/conf/a.xml.j2", carbon::pack::RESOURCES), b"<a/>".to_vec());
+    let pack = PackFacts::new(carbon::Pack::load(files.into_iter().chain([template])).unwrap());
+    let packs = Packs::from([(IS7.to_owned(), pack)]);
+    let told = findings_with(&[("is", "is", IS7, 0, "")], &[], &packs);
+    assert!(told.iter().any(|it| it.code == "CV560" && it.message.contains("at 9543")), "{told:#?}");
+}
