@@ -295,9 +295,11 @@ const ACTIVE: &str = "[database.apim_db]\ntype = 'mysql'\n[[apim.gateway.environ
 #[test]
 fn a_list_that_is_equal_on_all_nodes_stays_one() {
     let of = |offset: &str, other: &str| {
-        node(&format!("{ACTIVE}event_duplicate_url = ['tcp://{other}']\n{offset}"))
+        node(&format!(
+            "{ACTIVE}event_duplicate_url = ['tcp://{other}']\n[server]\nhostname = 'front'\n{offset}"
+        ))
     };
-    let second = of("[server]\noffset = 2\n", "am-1:5672");
+    let second = of("offset = 2\n", "am-1:5672");
     let imported = imported(&[("am-1", of("", "am-2:5674")), ("am-2", second)]);
     assert_eq!(told(&imported, "CV707"), Vec::<&str>::new());
     let own: Vec<&String> =
