@@ -25,6 +25,7 @@
 //! - [`KnownKeys::of`]: every key that a pack knows, with default, type, unit, what infers it and which templates read
 //!   it; [`KnownKeys::find`] and [`KnownKeys::nearest`] for keys as users write them ([`Resolved::written`]).
 //! - [`examine`]: all refusals of a file at once, and what it would give without them.
+//! - [`effect`]: whether a typed value matters to any file.
 //! - [`locate`]: the lines of rendered files where a key shows.
 //! - [`metadata`]: whether a server's next start will render again, and which edits it will then overwrite.
 //! - [`MapperError`]: WSO2's sentence (`Display`), the exception, the keys and the place behind it.
@@ -36,6 +37,7 @@
 
 pub mod defaults;
 pub mod dialect;
+pub mod effect;
 pub mod error;
 pub mod examine;
 pub mod flatten;

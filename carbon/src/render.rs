@@ -52,6 +52,11 @@ impl Resolved {
         self.values.iter()
     }
 
+    /// The same as the mapper's own map.
+    pub(crate) fn all(&self) -> &Flat {
+        &self.values
+    }
+
     /// Where the value of a final key came from; `None` for a key that does not exist.
     pub fn origin(&self, key: &str) -> Option<Origin> {
         if let Some(written) = self.written_as.get(key) {

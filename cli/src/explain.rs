@@ -181,9 +181,9 @@ fn from_pack(request: &Explain, home: &Path, product: Option<&Product>) -> Resul
     explanation.rules = rules(&pack, name, facts);
     explanation.keys = below;
     let toml = request.toml.clone().unwrap_or_else(|| home.join("repository/conf/deployment.toml"));
-    places(&pack, (&key, facts), &toml, &mut explanation)?;
+    let reach = places(&pack, (&key, facts), &toml, &mut explanation)?;
     notes(&key, product, &mut explanation.notes);
-    if explanation.places.is_empty() {
+    if explanation.places.is_empty() && reach == Reach::Files {
         explanation
             .notes
             .push("no file is made from it; a component may still read it at run time".to_owned());
@@ -287,13 +287,22 @@ fn rules(pack: &PackFacts, name: &str, facts: &Facts) -> Vec<String> {
     said.collect()
 }
 
+/// What becomes of a value that is typed under a key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// It reaches the files that are listed, if any.
+    Files,
+    /// A whole table by default lies over it.
+    Covered,
+}
+
 /// File and line of the rendered output; lines of the template where the example's values cannot be rendered.
 fn places(
     pack: &PackFacts,
     (key, facts): (&str, &Facts),
     toml: &Path,
     explanation: &mut Explanation,
-) -> Result<(), Failure> {
+) -> Result<Reach, Failure> {
     let names = std::iter::once(key).chain(facts.mapped_to.iter().map(|target| &**target));
     let (mut own, mut open) = (Vec::new(), Vec::new());
     for (usage, is_own) in names.flat_map(|name| pack.known.uses(name)) {
@@ -305,6 +314,14 @@ fn places(
     })?;
     let subject = fleet::lint::Subject::file("deployment.toml", &text);
     let inputs = subject.inputs();
+    if let Some(table) = carbon::effect::covering_default(&pack.pack, key)
+        && !carbon::effect::would_matter(&pack.pack, &pack.known, &text, &inputs, key)
+    {
+        explanation.notes.push(format!(
+            "it reaches no file: the product's default for the whole table {table} lies over what is typed"
+        ));
+        return Ok(Reach::Covered);
+    }
     let word = key.rsplit('.').next().map(|word| word.trim_matches('\''));
     let located = carbon::locate(&pack.pack, &text, &inputs, (&own, None)).and_then(|mut located| {
         // A loop over an open map says where the key is printed; that it loops decides nothing for one key.
@@ -337,7 +354,7 @@ fn places(
         explanation.places.truncate(SHOWN);
         explanation.places.push(format!("and {more} more"));
     }
-    Ok(())
+    Ok(Reach::Files)
 }
 
 fn notes(key: &str, product: Option<&Product>, notes: &mut Vec<String>) {

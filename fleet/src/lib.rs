@@ -22,6 +22,7 @@ pub mod pack;
 pub mod plan;
 pub mod preflight;
 pub mod product;
+mod published;
 pub mod reason;
 pub mod restart;
 pub mod rollout;

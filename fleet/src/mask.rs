@@ -6,7 +6,10 @@ use std::ops::Range;
 
 use toml_edit::{Document, Item, TableLike, Value};
 
-use crate::finding::{MASK, is_secret_key, mask_line};
+use crate::{
+    finding::{MASK, is_secret_key, mask_line},
+    published::PASSWORDS,
+};
 
 /// The lines of a TOML text; as many as it has. A text that is not TOML is masked line by line under its headers.
 pub(crate) fn toml_lines(text: &str) -> Vec<String> {
@@ -111,9 +114,6 @@ fn mask_element(line: &str) -> String {
     }
 }
 
-/// Passwords that every copy of the products ships with. Hiding them would only blur names such as `admin`.
-const PUBLISHED: [&str; 2] = ["admin", "wso2carbon"];
-
 /// Values that must not be shown wherever they stand: a template prints a secret under any name.
 #[derive(Debug, Default)]
 pub(crate) struct Hidden(Vec<String>);
@@ -122,7 +122,8 @@ impl Hidden {
     /// One more value; of several lines each by itself, as it is and as XML holds it.
     pub(crate) fn add(&mut self, value: &str) {
         for line in value.lines().map(str::trim) {
-            if line.is_empty() || PUBLISHED.contains(&line) {
+            // Hiding what everybody knows would only blur names such as `admin`.
+            if line.is_empty() || PASSWORDS.contains(&line) {
                 continue;
             }
             for form in [line.to_owned(), escaped(line)] {

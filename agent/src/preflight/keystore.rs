@@ -3,7 +3,15 @@
 mod jks;
 mod pkcs12;
 
-use fleet::preflight::{Keystore, Password, facts::KeystoreFact, needs::Given};
+use fleet::{
+    ids::Digest,
+    preflight::{
+        Keystore, Password,
+        facts::{CertificateFact, Held, KeystoreFact, StoreContent},
+        needs::Given,
+    },
+};
+use p12_keystore::Certificate;
 
 /// A file larger than this is no keystore.
 pub(super) const SIZE_MAX: u64 = 8 * 1024 * 1024;
@@ -43,6 +51,32 @@ pub(super) fn open(content: &[u8], store: &Keystore) -> KeystoreFact {
             KeystoreFact::NotChecked("its type is not read here".to_owned())
         }
         _ => KeystoreFact::Unreadable("it is neither JKS nor PKCS #12".to_owned()),
+    }
+}
+
+/// What is in a store; `None` if it does not open or cannot be read here.
+pub(super) fn content(bytes: &[u8], store: &Keystore) -> Option<StoreContent> {
+    let Given::Plain(password) = &store.password else { return None };
+    let entries = match bytes {
+        [0xFE, 0xED, 0xFE, 0xED, ..] => jks::held(bytes, password)?,
+        [0x30, ..] => pkcs12::held(bytes, password)?,
+        _ => return None,
+    };
+    // Java compares aliases without regard to case.
+    let is_configured = |alias: &str| {
+        store.alias.as_ref().is_some_and(|configured| configured.to_lowercase() == alias.to_lowercase())
+    };
+    let entries = entries
+        .into_iter()
+        .map(|entry| Held { has_key: entry.has_key && is_configured(&entry.alias), ..entry });
+    Some(StoreContent { key: store.key.clone(), file: store.file.clone(), entries: entries.collect() })
+}
+
+fn fact(certificate: &Certificate) -> CertificateFact {
+    CertificateFact {
+        digest: Digest::of(certificate.as_der()),
+        subject: certificate.subject().to_owned(),
+        issuer: certificate.issuer().to_owned(),
     }
 }
 

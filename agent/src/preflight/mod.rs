@@ -22,7 +22,7 @@ use fleet::{
     bundle::{FILE_SIZE_MAX, HomePath, ServiceSettings},
     preflight::{
         Check, Keystore, Needs, PreflightFacts,
-        facts::{ClockSkew, ConfigFact, HomeFact, HostFact, KeystoreFact, Seen},
+        facts::{ClockSkew, ConfigFact, HomeFact, HostFact, KeystoreFact, Seen, StoreContent},
         needs::{self, Target},
         unit::UnitFact,
     },
@@ -139,9 +139,9 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
         endpoints::try_all(endpoints),
         look_locally(subject.clone(), needs.keystores),
     );
-    let (home, host, keystores) = local;
+    let Local { home, host, keystores, stores } = local;
     let has_launch_files = subject.has_launch_files;
-    PreflightFacts { java, home, host, endpoints, keystores, config, unit, has_launch_files }
+    PreflightFacts { java, home, host, endpoints, keystores, stores, config, unit, has_launch_files }
 }
 
 async fn look_at_unit(subject: &Subject) -> Option<Seen<UnitFact>> {
@@ -168,17 +168,24 @@ fn read_needs(subject: &Subject) -> (Needs, ConfigFact) {
     }
 }
 
-type Local = (HomeFact, HostFact, Vec<(Keystore, KeystoreFact)>);
+#[derive(Default)]
+struct Local {
+    home: HomeFact,
+    host: HostFact,
+    keystores: Vec<(Keystore, KeystoreFact)>,
+    stores: Vec<StoreContent>,
+}
 
 /// What only needs this host's files and tables. Blocking, hence on a thread of its own.
 async fn look_locally(subject: Subject, stores: Vec<Keystore>) -> Local {
     let look = move || {
+        let contents = contents(&subject, &stores);
         let keystores = stores.into_iter().map(|store| {
             let fact = open_keystore(&subject, &store);
             (store, fact)
         });
         let keystores = keystores.collect();
-        (host::home(&subject), host::host(&subject), keystores)
+        Local { home: host::home(&subject), host: host::host(&subject), keystores, stores: contents }
     };
     match blocking(look).await {
         Ok(found) => found,
@@ -198,16 +205,28 @@ async fn blocking<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-fn open_keystore(subject: &Subject, store: &Keystore) -> KeystoreFact {
-    let read = match HomePath::parse(&store.file) {
+/// What is in the stores, and in the truststore that is there where none is configured.
+fn contents(subject: &Subject, stores: &[Keystore]) -> Vec<StoreContent> {
+    let shipped = needs::shipped_truststores();
+    let names_one = stores.iter().any(|store| store.key == "truststore");
+    let shipped = shipped.iter().filter(|_| !names_one);
+    let read = |store: &Keystore| keystore::content(&read_store(subject, store).ok()??, store);
+    stores.iter().chain(shipped).filter_map(read).collect()
+}
+
+fn read_store(subject: &Subject, store: &Keystore) -> Seen<Option<Vec<u8>>> {
+    match HomePath::parse(&store.file) {
         Ok(path) => subject.read(&path, keystore::SIZE_MAX),
         Err(_) => match read_named(Path::new(&store.file), keystore::SIZE_MAX) {
             Ok(content) => Ok(Some(content)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error.to_string()),
         },
-    };
-    match read {
+    }
+}
+
+fn open_keystore(subject: &Subject, store: &Keystore) -> KeystoreFact {
+    match read_store(subject, store) {
         Ok(Some(content)) => keystore::open(&content, store),
         Ok(None) => KeystoreFact::Absent,
         Err(why) => KeystoreFact::NotChecked(why),

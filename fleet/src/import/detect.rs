@@ -1,15 +1,48 @@
 //! Which product, version and role a server is. From most to least certain: what somebody said, `bin/version.txt`,
-//! keys that only some versions know. A version that was chosen among several is told as such.
+//! what its file and the servers beside it suggest. A version that was chosen among several is told as such.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Server, finding, group::Group};
+use super::{
+    Server, finding,
+    group::Group,
+    versions::{Neighbour, Ranked, rank},
+};
 use crate::{
     finding::{Finding, Severity, names},
     ids::{GroupName, NodeName},
     product,
     spec::report::suggest,
 };
+
+/// Major and minor.
+pub(super) type Version = (u32, u32);
+
+/// Whose server it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    Identity,
+    ApiManager,
+}
+
+impl Line {
+    /// What the ids of its products begin with; by itself it names the line.
+    const fn id(self) -> &'static str {
+        match self {
+            Line::Identity => "wso2is",
+            Line::ApiManager => "wso2am",
+        }
+    }
+
+    fn of_id(id: &str) -> Self {
+        if id.starts_with(Line::Identity.id()) { Line::Identity } else { Line::ApiManager }
+    }
+
+    /// The lines count apart: API Manager has not come to 5, and no Identity Server of before 5 had a deployment.toml.
+    const fn of_version(version: Version) -> Self {
+        if version.0 < 5 { Line::ApiManager } else { Line::Identity }
+    }
+}
 
 /// What a server does in a deployment (patterns of WSO2's deployment guides).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,79 +64,242 @@ pub(super) struct Identity {
     /// Catalogue id.
     pub(super) product: String,
     pub(super) role: Role,
-    /// Other versions that would fit as well, newest first; empty if somebody said which it is.
+    /// Other versions that it may have, likeliest first; empty if somebody said which it is.
     pub(super) also: Vec<String>,
+    /// Why this version, if it is a guess.
+    reasons: Vec<String>,
+    /// Its real version, if the catalogue has none like it and `product` stands in.
+    stands_in_for: Option<Version>,
 }
 
-/// The oldest and newest version that fit, both included.
-type Range = ((u32, u32), (u32, u32));
+/// What somebody said of a server, or its `bin/version.txt`.
+enum Said {
+    Product(String),
+    Version(Version),
+    /// The line, where the catalogue lacks the version.
+    Beyond(Line, Version),
+    Line(Line),
+    Nothing,
+}
+
+impl Said {
+    fn line(&self) -> Option<Line> {
+        match self {
+            Said::Product(id) => Some(Line::of_id(id)),
+            Said::Version(version) => Some(Line::of_version(*version)),
+            Said::Beyond(line, _) | Said::Line(line) => Some(*line),
+            Said::Nothing => None,
+        }
+    }
+
+    fn version(&self) -> Option<Version> {
+        match self {
+            Said::Product(id) => version(id),
+            Said::Version(version) => Some(*version),
+            Said::Beyond(..) | Said::Line(_) | Said::Nothing => None,
+        }
+    }
+}
+
+/// A server whose version may not be known yet.
+struct Draft<'a> {
+    server: &'a Server,
+    said: Said,
+    line: Line,
+    role: Role,
+}
+
+/// A hint that makes no sense.
+struct Unknown {
+    message: String,
+    remedy: String,
+}
 
 /// Identifies every server; hints that make no sense become errors.
 pub(super) fn detect(servers: &[Server], findings: &mut Vec<Finding>) -> BTreeMap<NodeName, Identity> {
-    let mut identities = BTreeMap::new();
+    let mut drafts = Vec::new();
+    let mut tell = |server: &Server, Unknown { message, remedy }: Unknown| {
+        let mut error = finding("CV702", Severity::Error, message, remedy);
+        error.node = Some(server.name.clone());
+        findings.push(error);
+    };
     for server in servers {
-        match identify(server) {
+        match said(server) {
+            Ok(said) => drafts.push(draft(server, said)),
+            Err(unknown) => tell(server, unknown),
+        }
+    }
+    let guessed = guesses(&drafts);
+    let mut identities = BTreeMap::new();
+    for draft in drafts {
+        match draft.identify(&guessed) {
             Ok(identity) => {
-                identities.insert(server.name.clone(), identity);
+                identities.insert(draft.server.name.clone(), identity);
             }
-            Err((message, remedy)) => {
-                let mut error = finding("CV702", Severity::Error, message, remedy);
-                error.node = Some(server.name.clone());
-                findings.push(error);
-            }
+            Err(unknown) => tell(draft.server, unknown),
         }
     }
     identities
 }
 
-fn identify(server: &Server) -> Result<Identity, (String, String)> {
-    let role = role(server);
-    let catalogue = product::built_in();
-    let said = match &server.source.product {
-        Some(id) if catalogue.contains_key(id) => {
-            return Ok(Identity { product: id.clone(), role, also: Vec::new() });
-        }
-        Some(hint) => match version(hint) {
-            Some(version) if hint.starts_with(|c: char| c.is_ascii_digit()) => Some((version, role)),
-            _ => return Err(unknown(&server.name, hint)),
-        },
-        None => server.source.version.as_deref().and_then(|text| of_pack(text, role)),
-    };
-    if let Some((version, role)) = said {
-        return match id(role, version, server) {
-            Some(product) => Ok(Identity { product, role, also: Vec::new() }),
-            None => Err(unknown(&server.name, &format!("{}.{}", version.0, version.1))),
+fn said(server: &Server) -> Result<Said, Unknown> {
+    let of_pack = server.source.version.as_deref().and_then(version);
+    let Some(hint) = &server.source.product else {
+        return match of_pack {
+            Some(version) if has_version(version) => Ok(Said::Version(version)),
+            Some(version) => Err(beyond(&server.name, version)),
+            None => Ok(Said::Nothing),
         };
+    };
+    if product::built_in().contains_key(hint) {
+        return Ok(Said::Product(hint.clone()));
     }
-    let (oldest, newest) = range(server, role);
-    let mut fitting: Vec<String> = versions(role)
-        .into_iter()
-        .filter(|version| oldest <= *version && *version <= newest)
-        .filter_map(|version| id(role, version, server))
-        .collect();
-    fitting.reverse();
-    // A 4.7 that was ever started has its key in the file, for the start script puts it there: without one, older
-    // versions are likelier.
-    if role != Role::Identity && !server.has("encryption") {
-        fitting.sort_by_key(|id| version(id).is_some_and(|version| (4, 7) <= version));
+    if let Some(line) = [Line::Identity, Line::ApiManager].into_iter().find(|line| line.id() == hint) {
+        return Ok(match of_pack {
+            Some(version) if has_version(version) => Said::Version(version),
+            Some(version) => Said::Beyond(line, version),
+            None => Said::Line(line),
+        });
     }
-    if fitting.is_empty() {
-        return Err(unknown(&server.name, "its version"));
+    match version(hint).filter(|_| hint.starts_with(|c: char| c.is_ascii_digit())) {
+        Some(version) if has_version(version) => Ok(Said::Version(version)),
+        Some(version) => Err(beyond(&server.name, version)),
+        None => Err(unknown(&server.name, hint)),
     }
-    let product = fitting.remove(0);
-    Ok(Identity { product, role, also: fitting })
 }
 
-fn unknown(node: &NodeName, hint: &str) -> (String, String) {
+fn draft(server: &Server, said: Said) -> Draft<'_> {
+    let line = said.line().unwrap_or_else(|| line(server));
+    let role = match (line, &said) {
+        (Line::Identity, _) => Role::Identity,
+        (Line::ApiManager, Said::Product(id)) => role_of_id(id).unwrap_or_else(|| role(server)),
+        (Line::ApiManager, _) => {
+            let role = role(server);
+            let title = server.source.version.as_deref().unwrap_or_default();
+            role_of_pack(title, role).unwrap_or(role)
+        }
+    };
+    Draft { server, said, line, role }
+}
+
+/// Versions that are guessed, by line. Servers of a line are judged together: a fleet runs one version of each.
+struct Guesses {
+    api_manager: Option<Ranked>,
+    identity: Option<Ranked>,
+    key_manager_pack: Option<Ranked>,
+}
+
+fn guesses(drafts: &[Draft<'_>]) -> Guesses {
+    let mut neighbours: Vec<Neighbour> = Vec::new();
+    for draft in drafts {
+        neighbours.extend(draft.said.version().map(|version| Neighbour { line: draft.line, version }));
+    }
+    let open = |wanted: fn(&Draft<'_>) -> bool| -> Vec<&Server> {
+        let open = drafts.iter().filter(|draft| matches!(draft.said, Said::Nothing | Said::Line(_)));
+        open.filter(|draft| wanted(draft)).map(|draft| draft.server).collect()
+    };
+    let weigh = |line: Line, servers: Vec<&Server>, neighbours: &[Neighbour], versions: Vec<Version>| {
+        (!servers.is_empty()).then(|| rank(line, &servers, neighbours, versions))
+    };
+    let api_manager = weigh(
+        Line::ApiManager,
+        open(|draft| draft.line == Line::ApiManager),
+        &neighbours,
+        versions(Line::ApiManager.id()),
+    );
+    let best = api_manager.iter().flat_map(|ranked| ranked.versions.first());
+    neighbours.extend(best.map(|version| Neighbour { line: Line::ApiManager, version: *version }));
+    let identity = open(|draft| draft.line == Line::Identity && !is_key_manager_pack(draft.server));
+    let packs = open(|draft| draft.line == Line::Identity && is_key_manager_pack(draft.server));
+    Guesses {
+        api_manager,
+        identity: weigh(Line::Identity, identity, &neighbours, versions(Line::Identity.id())),
+        key_manager_pack: weigh(Line::Identity, packs, &neighbours, versions("wso2is-km")),
+    }
+}
+
+impl Draft<'_> {
+    fn identify(&self, guesses: &Guesses) -> Result<Identity, Unknown> {
+        let sure = |product: String| Identity {
+            product,
+            role: self.role,
+            also: Vec::new(),
+            reasons: Vec::new(),
+            stands_in_for: None,
+        };
+        let id = |version: Version| self.id(version);
+        match &self.said {
+            Said::Product(id) => return Ok(sure(id.clone())),
+            Said::Version(version) => {
+                return id(*version).map(sure).ok_or_else(|| beyond(&self.server.name, *version));
+            }
+            Said::Beyond(line, real) => {
+                let known = versions(line.id());
+                let nearest = known.iter().rev().find(|version| *version < real).or(known.first());
+                let product = nearest.and_then(|version| id(*version));
+                let product = product.ok_or_else(|| beyond(&self.server.name, *real))?;
+                return Ok(Identity { stands_in_for: Some(*real), ..sure(product) });
+            }
+            Said::Line(_) | Said::Nothing => {}
+        }
+        let ranked = match self.line {
+            Line::ApiManager => &guesses.api_manager,
+            Line::Identity if is_key_manager_pack(self.server) => &guesses.key_manager_pack,
+            Line::Identity => &guesses.identity,
+        };
+        let mut fitting =
+            ranked.iter().flat_map(|ranked| &ranked.versions).filter_map(|version| id(*version));
+        let Some(product) = fitting.next() else { return Err(unknown(&self.server.name, self.line.id())) };
+        let reasons = ranked.iter().flat_map(|ranked| ranked.reasons.clone()).collect();
+        Ok(Identity { also: fitting.collect(), reasons, ..sure(product) })
+    }
+
+    /// The catalogue id in a version; component packs before profiles of the whole one.
+    fn id(&self, (major, minor): Version) -> Option<String> {
+        let v = format!("{major}.{minor}");
+        let names: Vec<String> = match self.role {
+            Role::Identity if is_key_manager_pack(self.server) => vec![format!("wso2is-km-{v}")],
+            Role::Identity | Role::AllInOne => Vec::new(),
+            Role::ControlPlane => vec![format!("wso2am-acp-{v}"), format!("wso2am-{v}-control-plane")],
+            Role::Gateway => vec![format!("wso2am-universal-gw-{v}"), format!("wso2am-{v}-gateway-worker")],
+            Role::TrafficManager => vec![format!("wso2am-tm-{v}"), format!("wso2am-{v}-traffic-manager")],
+            Role::KeyManager => vec![
+                format!("wso2am-acp-{v}-key-manager"),
+                format!("wso2am-{v}-key-manager"),
+                format!("wso2am-{v}-api-key-manager"),
+            ],
+            Role::Publisher => vec![format!("wso2am-{v}-api-publisher")],
+            Role::DevPortal => vec![format!("wso2am-{v}-api-devportal")],
+        };
+        let fallback = format!("{}-{v}", self.line.id());
+        names.into_iter().chain([fallback]).find(|id| product::built_in().contains_key(id))
+    }
+}
+
+fn unknown(node: &NodeName, hint: &str) -> Unknown {
     let known = product::built_in().keys().map(String::as_str);
-    (
-        format!("there is no product {hint:?} for {node}"),
-        format!("say --product {node}=ID with an id of the catalogue; {}", suggest(hint, known)),
-    )
+    Unknown {
+        message: format!("there is no product {hint:?} for {node}"),
+        remedy: format!("say --product {node}=ID with an id of the catalogue; {}", suggest(hint, known)),
+    }
+}
+
+fn beyond(node: &NodeName, version: Version) -> Unknown {
+    let line = Line::of_version(version).id();
+    Unknown {
+        message: format!(
+            "the catalogue has no version {}.{}, which {node} is said to have",
+            version.0, version.1
+        ),
+        remedy: format!(
+            "say --product {node}={line} to have the nearest version stand in, or --product {node}=ID with an id of \
+             the catalogue"
+        ),
+    }
 }
 
 /// The first `number.number` of a text that does not stand within a word, as the 2 of WSO2 does.
-fn version(text: &str) -> Option<(u32, u32)> {
+pub(super) fn version(text: &str) -> Option<Version> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '.');
     words.map(|word| word.trim_start_matches('v')).find_map(|word| {
         let mut parts = word.split('.');
@@ -111,24 +307,37 @@ fn version(text: &str) -> Option<(u32, u32)> {
     })
 }
 
-/// Version and role from `bin/version.txt`, which names the distribution.
-fn of_pack(text: &str, role: Role) -> Option<((u32, u32), Role)> {
-    let name = text.to_ascii_lowercase();
-    let role = if name.contains("identity server") {
-        Role::Identity
-    } else if name.contains("gateway") {
-        Role::Gateway
-    } else if name.contains("traffic manager") {
-        Role::TrafficManager
-    } else if name.contains("control plane") && role != Role::KeyManager {
-        Role::ControlPlane
+/// The role of a component pack, from the title in `bin/version.txt`.
+fn role_of_pack(title: &str, role: Role) -> Option<Role> {
+    let title = title.to_ascii_lowercase();
+    if title.contains("gateway") {
+        Some(Role::Gateway)
+    } else if title.contains("traffic manager") {
+        Some(Role::TrafficManager)
+    } else if title.contains("control plane") && role != Role::KeyManager {
+        Some(Role::ControlPlane)
     } else {
-        role
-    };
-    Some((version(text)?, role))
+        None
+    }
 }
 
-/// From `server.server_role`, else from what the file configures.
+/// The role that an id of the catalogue says.
+fn role_of_id(id: &str) -> Option<Role> {
+    let parts = [
+        ("key-manager", Role::KeyManager),
+        ("universal-gw", Role::Gateway),
+        ("gateway", Role::Gateway),
+        ("-tm-", Role::TrafficManager),
+        ("traffic-manager", Role::TrafficManager),
+        ("publisher", Role::Publisher),
+        ("devportal", Role::DevPortal),
+        ("-acp-", Role::ControlPlane),
+        ("control-plane", Role::ControlPlane),
+    ];
+    parts.iter().find(|(part, _)| id.contains(part)).map(|(_, role)| *role)
+}
+
+/// What an API Manager does: from `server.server_role`, else from what the file configures.
 fn role(server: &Server) -> Role {
     match server.text("server.server_role") {
         Some("control-plane") => return Role::ControlPlane,
@@ -138,9 +347,6 @@ fn role(server: &Server) -> Role {
         Some("api-devportal") => return Role::DevPortal,
         Some(role) if role.starts_with("api-key-manager") => return Role::KeyManager,
         _ => {}
-    }
-    if is_identity(server) {
-        return Role::Identity;
     }
     if server.has("database.apim_db") || server.has("apim.gateway.environment") {
         return Role::AllInOne;
@@ -154,99 +360,89 @@ fn role(server: &Server) -> Role {
     Role::AllInOne
 }
 
-/// Only API Manager has these; the key manager pack of IS 5.x has a few other tables below `apim`.
-const API_MANAGER_ONLY: [&str; 8] = [
-    "server.server_role",
-    "apim.gateway",
-    "apim.key_manager",
-    "apim.event_hub",
-    "apim.sync_runtime_artifacts",
-    "apim.publisher",
-    "apim.devportal",
-    "apim.analytics",
-];
+/// Only API Manager has these, and the key manager packs of Identity Server 5.9 and 5.10.
+const API_MANAGER_ONLY: [&str; 3] = ["server.server_role", "apim", "database.apim_db"];
 
-fn is_identity(server: &Server) -> bool {
-    server.has("database.identity_db") || !API_MANAGER_ONLY.iter().any(|key| server.has(key))
+fn line(server: &Server) -> Line {
+    let [file, home, _] = server.texts();
+    let is_named = |pack: &str| file.contains(pack) || home.contains(pack);
+    if server.text("server.server_role").is_some_and(|role| role != "default") {
+        return Line::ApiManager;
+    }
+    if server.has("database.identity_db") || says_identity(server) {
+        return Line::Identity;
+    }
+    let is_api_manager =
+        API_MANAGER_ONLY.iter().any(|key| server.has(key)) || (is_named("wso2am-") && !is_named("wso2is-"));
+    if is_api_manager { Line::ApiManager } else { Line::Identity }
+}
+
+/// Whether a server whose keys are those of API Manager is the key manager pack of an Identity Server after all.
+fn says_identity(server: &Server) -> bool {
+    let [file, home, toml] = server.texts();
+    let is_called = server.name.as_str().split('-').next() == Some("is");
+    let has_domain =
+        server.text("apim.cache_invalidation.domain").is_some_and(|domain| domain.contains("keymanager"));
+    let is_installed = file.contains("wso2is-") || home.contains("wso2is-");
+    is_called || has_domain || is_installed || toml.contains("IS as KM") || toml.contains("is_as_km")
 }
 
 fn is_key_manager_pack(server: &Server) -> bool {
-    !server.has("database.identity_db") && server.has("apim")
+    !server.has("database.identity_db") && (server.has("apim") || server.has("database.apim_db"))
 }
 
-/// The versions that know the keys of this file.
-fn range(server: &Server, role: Role) -> Range {
-    const NEWEST: (u32, u32) = (u32::MAX, 0);
-    if role == Role::Identity {
-        return if is_key_manager_pack(server) { ((5, 9), (5, 10)) } else { ((5, 10), NEWEST) };
-    }
-    let oldest = if server.has("apim.gateway_notification") {
-        (4, 6)
-    } else if server.has("apim.event_hub") || role == Role::ControlPlane {
-        (4, 0)
-    } else {
-        (3, 0)
-    };
-    // Since 4.0 events are duplicated by `apim.event_hub`; before, the throttling section did it for both.
-    let is_old_pair = server.has("apim.throttling.event_duplicate_url") && !server.has("apim.event_hub");
-    let is_old_role = matches!(role, Role::Publisher | Role::DevPortal);
-    (oldest, if is_old_pair || is_old_role { (3, 2) } else { NEWEST })
+fn has_version(version: Version) -> bool {
+    versions(Line::of_version(version).id()).contains(&version)
 }
 
-/// Versions of the catalogue for a role, oldest first.
-fn versions(role: Role) -> BTreeSet<(u32, u32)> {
-    let family = if role == Role::Identity { "wso2is-" } else { "wso2am-" };
-    product::built_in().keys().filter(|id| id.starts_with(family)).filter_map(|id| version(id)).collect()
+/// Versions of the catalogue whose ids begin so, oldest first.
+fn versions(prefix: &str) -> Vec<Version> {
+    let begins = |id: &&String| id.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('-'));
+    let versions: BTreeSet<Version> =
+        product::built_in().keys().filter(begins).filter_map(|id| version(id)).collect();
+    versions.into_iter().collect()
 }
 
-/// The catalogue id of a role in a version; component packs before profiles of the whole one.
-fn id(role: Role, (major, minor): (u32, u32), server: &Server) -> Option<String> {
-    let v = format!("{major}.{minor}");
-    let names: Vec<String> = match role {
-        Role::Identity if is_key_manager_pack(server) => {
-            vec![format!("wso2is-km-{v}"), format!("wso2is-{v}")]
-        }
-        Role::Identity => vec![format!("wso2is-{v}")],
-        Role::AllInOne => vec![format!("wso2am-{v}")],
-        Role::ControlPlane => vec![format!("wso2am-acp-{v}"), format!("wso2am-{v}-control-plane")],
-        Role::Gateway => vec![format!("wso2am-universal-gw-{v}"), format!("wso2am-{v}-gateway-worker")],
-        Role::TrafficManager => vec![format!("wso2am-tm-{v}"), format!("wso2am-{v}-traffic-manager")],
-        Role::KeyManager => vec![
-            format!("wso2am-acp-{v}-key-manager"),
-            format!("wso2am-{v}-key-manager"),
-            format!("wso2am-{v}-api-key-manager"),
-        ],
-        Role::Publisher => vec![format!("wso2am-{v}-api-publisher")],
-        Role::DevPortal => vec![format!("wso2am-{v}-api-devportal")],
-    };
-    let fallback = if role == Role::Identity { format!("wso2is-{v}") } else { format!("wso2am-{v}") };
-    names.into_iter().chain([fallback]).find(|id| product::built_in().contains_key(id))
-}
+/// How many reasons a message shows.
+const REASONS_SHOWN: usize = 3;
 
-/// Says per group which version was chosen among several.
+/// Says per group which version was chosen among several, and where a version stands in for another.
 pub(super) fn tell(
     groups: &BTreeMap<GroupName, Group>,
     identities: &BTreeMap<NodeName, Identity>,
     findings: &mut Vec<Finding>,
 ) {
     for (name, group) in groups {
-        let also: Vec<&str> = group
-            .nodes
-            .iter()
-            .filter_map(|node| identities.get(node))
-            .flat_map(|identity| identity.also.iter().map(String::as_str))
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect();
-        let Some(first) = group.nodes.first().filter(|_| !also.is_empty()) else { continue };
+        let Some(first) = group.nodes.first() else { continue };
+        let nodes = names(group.nodes.iter().map(NodeName::as_str));
+        let of_group = || group.nodes.iter().filter_map(|node| identities.get(node));
+        if let Some((major, minor)) = of_group().find_map(|identity| identity.stands_in_for) {
+            findings.push(finding(
+                "CV702",
+                Severity::Warning,
+                format!(
+                    "the catalogue does not know version {major}.{minor} of group {name} ({nodes}): {} stands in, so \
+                     its start script, ports and probes are taken for granted, and checks that depend on the version \
+                     are made as for it",
+                    group.product
+                ),
+                "run convoy-agent doctor on the host and convoy lint --pack HOME, which go by the pack itself; say \
+                 what differs in products/*.toml",
+            ));
+        }
+        let Some(guess) = of_group().find(|identity| !identity.also.is_empty()) else { continue };
+        let reasons: Vec<&str> = guess.reasons.iter().take(REASONS_SHOWN).map(String::as_str).collect();
+        let reasons = match reasons.as_slice() {
+            [] => "nothing in the files tells, and newer ones are likelier".to_owned(),
+            reasons => reasons.join("; "),
+        };
         findings.push(finding(
             "CV702",
             Severity::Warning,
             format!(
-                "the version of group {name} ({}) is a guess: {} fits, and so would {}",
-                names(group.nodes.iter().map(NodeName::as_str)),
+                "the version of group {name} ({nodes}) is a guess: {} fits best ({reasons}); then {}",
                 group.product,
-                names(also)
+                names(guess.also.iter().map(String::as_str))
             ),
             format!(
                 "say which it is with --product {first}=VERSION for each node or --product '*=VERSION' for all, name \

@@ -13,10 +13,13 @@ mod layers;
 mod prove;
 mod rewrite;
 mod secrets;
+mod template;
+mod versions;
 mod write;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use self::template::Template;
 use crate::{
     finding::{Finding, Severity},
     ids::{FleetName, GroupName, NodeName},
@@ -121,6 +124,21 @@ impl Server {
         self.flat.contains_key(prefix) || self.flat.keys().any(below)
     }
 
+    /// How many tables a list of tables has.
+    fn elements(&self, list: &str) -> usize {
+        (0_usize..).take_while(|n| self.has(&format!("{list}[{n}]"))).count()
+    }
+
+    /// The value of a flat key, of a list all of it.
+    fn shown(&self, key: &str) -> Option<&str> {
+        self.flat.get(key).map(|value| value.trim_matches('"'))
+    }
+
+    /// What the file is called, where the server is installed, and what the file says, comments included.
+    fn texts(&self) -> [&str; 3] {
+        [&self.source.file, self.source.home.as_deref().unwrap_or_default(), &self.source.toml]
+    }
+
     /// The offset, if it is one that fleet.toml can hold; 0 if there is none.
     fn offset(&self) -> u16 {
         let number = self.parsed.root.leaf("server.offset").and_then(|leaf| leaf.value.as_integer());
@@ -194,6 +212,17 @@ fn read(nodes: &BTreeMap<NodeName, ImportNode>, findings: &mut Vec<Finding>) -> 
         let source = Source::new(&node.file, &node.toml);
         let parsed =
             tree::parse(&source).and_then(|parsed| Ok((parsed, canonical::flatten_any_order(&node.toml)?)));
+        if let Some(template) = Template::of(&node.file, &node.toml, parsed.is_ok()) {
+            findings.push(Finding {
+                code: "CV721",
+                severity: Severity::Error,
+                place: None,
+                node: Some(name.clone()),
+                message: format!("{} is {template}, not a deployment.toml", node.file),
+                remedy: template.remedy().to_owned(),
+            });
+            continue;
+        }
         match parsed {
             Ok((parsed, flat)) => {
                 findings.extend(repaired(&source, name));

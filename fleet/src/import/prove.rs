@@ -118,7 +118,7 @@ fn make(servers: &[Server], site: &Site, vault: &Vault, kept: &Kept) -> Attempt 
         return Attempt { sources: Sources::default(), summary };
     };
     summary.differences =
-        site.groups.iter().flat_map(|(name, group)| within(name, &group.nodes, &layers)).collect();
+        site.groups.iter().flat_map(|(name, group)| within(name, servers, &group.nodes, &layers)).collect();
     write::tell(&layers, &mut summary);
     Attempt { sources: write::sources(site, &layers, &rewritten), summary }
 }
@@ -160,13 +160,20 @@ fn some<'a>(rests: &'a mut BTreeMap<NodeName, Rest>, nodes: &[&NodeName]) -> Vec
     rests.iter_mut().filter(|(name, _)| nodes.contains(name)).map(|(_, rest)| rest).collect()
 }
 
-/// The keys that only some nodes of a group have, or have differently.
-fn within(group: &GroupName, nodes: &[NodeName], layers: &Layers) -> Vec<Difference> {
+/// The keys that only some nodes of a group have, or have differently. The originals decide: a list is kept in one
+/// piece, so that the layer of a node also holds what is equal in it.
+fn within(group: &GroupName, servers: &[Server], nodes: &[NodeName], layers: &Layers) -> Vec<Difference> {
+    let members: Vec<&Server> = servers.iter().filter(|server| nodes.contains(&server.name)).collect();
+    let is_equal = |key: &str| {
+        let mut values = members.iter().map(|server| server.flat.get(key));
+        let first = values.next().flatten();
+        first.is_some() && values.all(|value| value == first)
+    };
     let mut keys: BTreeMap<String, Vec<NodeName>> = BTreeMap::new();
     for node in nodes {
         let Some(rest) = layers.nodes.get(node) else { continue };
         let text = crate::spec::tree::print(&rest.table, &[]);
-        for key in flatten(&text).unwrap_or_default().into_keys() {
+        for key in flatten(&text).unwrap_or_default().into_keys().filter(|key| !is_equal(key)) {
             keys.entry(key).or_default().push(node.clone());
         }
     }

@@ -226,8 +226,10 @@ impl<'a> Rewriter<'a> {
         match value {
             Value::String(text) if has_braces(text.value()) => None,
             Value::String(text) => match path {
-                "server.node_ip" | "clustering.local_member_host" => self.own_address(text.value(), work),
-                "server.hostname" => self.own_host(text.value(), work),
+                "server.node_ip" | "clustering.local_member_host" => {
+                    self.own_address(text.value(), path, work)
+                }
+                "server.hostname" => self.own_host(text.value(), path, work),
                 _ => self.address(text.value(), path, work).map(Value::from),
             },
             Value::Array(array) => {
@@ -248,13 +250,13 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    fn own_host(&self, text: &str, work: &Work<'_>) -> Option<Value> {
+    fn own_host(&self, text: &str, path: &str, work: &Work<'_>) -> Option<Value> {
         let is_host = self.site.hosts.get(&work.server.name).is_some_and(|host| host == text);
-        (is_host && !is_own(text)).then(|| Value::from("{{ node.host }}"))
+        (is_host && !is_own(text) && !self.is_shared(path, work)).then(|| Value::from("{{ node.host }}"))
     }
 
-    fn own_address(&self, text: &str, work: &mut Work<'_>) -> Option<Value> {
-        if let Some(host) = self.own_host(text, work) {
+    fn own_address(&self, text: &str, path: &str, work: &mut Work<'_>) -> Option<Value> {
+        if let Some(host) = self.own_host(text, path, work) {
             return Some(host);
         }
         if text.is_empty() || text.contains(['$', '{']) || is_own(text) {
@@ -269,10 +271,14 @@ impl<'a> Rewriter<'a> {
         let address = Address::parse(text)?;
         let number = address.port?;
         if is_own(address.host) {
-            let own = self.places.values().flatten().find(|place| *place.node == work.server.name)?;
+            let port = self.own_port(number, work.server)?;
+            // What others have as well stays one value: it must be the same port of theirs.
+            if self.sharers(path, work).any(|other| self.own_port(number, other) != Some(port)) {
+                return None;
+            }
             let (before, rest) = text.split_at(text.len() - address.rest.len());
             let before = before.strip_suffix(&number.to_string())?;
-            return Some(format!("{before}{{{{ node.port('{}') }}}}{rest}", own.port(number)?));
+            return Some(format!("{before}{{{{ node.port('{port}') }}}}{rest}"));
         }
         let Target { place, port } = self.target(&address)?;
         let node = if *place.node == work.server.name && !self.is_shared(path, work) {
@@ -288,12 +294,27 @@ impl<'a> Rewriter<'a> {
         Some(format!("{{{{ {node}.{call} }}}}{}", address.rest))
     }
 
-    /// Whether another node of the group has the same value: then it names a certain node, not "this one".
-    fn is_shared(&self, path: &str, work: &Work<'_>) -> bool {
+    /// The name of the port that a server opens under a number.
+    fn own_port(&self, number: u16, server: &Server) -> Option<&str> {
+        self.places.values().flatten().find(|place| *place.node == server.name)?.port(number)
+    }
+
+    /// The other servers that have the same value under a key.
+    fn sharers(&self, path: &str, work: &Work<'_>) -> impl Iterator<Item = &'a Server> {
         let own = work.server.flat.get(path);
-        let Some(group) = self.site.groups.get(work.group) else { return false };
-        let peers = self.servers.iter().filter(|other| other.name != work.server.name);
-        peers.filter(|other| group.nodes.contains(&other.name)).any(|other| other.flat.get(path) == own)
+        let others = self.servers.iter().filter(|other| other.name != work.server.name);
+        others.filter(move |other| other.flat.get(path) == own)
+    }
+
+    /// Whether another server has the same value: then it names a certain node, not "this one".
+    fn is_shared(&self, path: &str, work: &Work<'_>) -> bool {
+        self.sharers(path, work).next().is_some()
+    }
+
+    /// Whether a server of another group has the same value: then it names a certain group, not "this one".
+    fn is_shared_outside(&self, path: &str, work: &Work<'_>) -> bool {
+        let group = self.site.groups.get(work.group);
+        self.sharers(path, work).any(|other| group.is_none_or(|group| !group.nodes.contains(&other.name)))
     }
 
     fn target(&self, address: &Address<'_>) -> Option<Target<'_>> {
@@ -326,7 +347,7 @@ impl<'a> Rewriter<'a> {
         let others: Vec<&NodeName> = all.iter().copied().filter(|node| **node != work.server.name).collect();
         let nodes = if group == work.group && named == others && !self.is_shared(path, work) {
             "peers".to_owned()
-        } else if group == work.group && named == all {
+        } else if group == work.group && named == all && !self.is_shared_outside(path, work) {
             "group.nodes".to_owned()
         } else if named == all {
             format!("nodes('{group}')")

@@ -11,6 +11,7 @@ use super::{Server, group::Group};
 use crate::{
     finding::{is_secret_key, mask_line},
     ids::{GroupName, NodeName},
+    published::is_published,
     spec::{
         Secret, SecretName,
         canonical::join,
@@ -156,11 +157,14 @@ fn each_text(value: &Value, found: &mut dyn FnMut(&str)) {
 }
 
 /// Where in `text` secrets stand: all of it under a secret key, passwords inside a URL elsewhere. What WSO2 resolves
-/// itself (`$secret{x}`, `${admin.password}`) is no secret.
+/// itself (`$secret{x}`, `${admin.password}`) is no secret, nor is what every copy of the product ships with.
 fn secret_ranges(key: &str, text: &str) -> Vec<Range<usize>> {
-    let is_reference = |part: &str| part.is_empty() || (part.starts_with('$') && part.ends_with('}'));
+    // What everybody knows stays in sight, where lint tells it.
+    let is_open = |part: &str| {
+        part.is_empty() || (part.starts_with('$') && part.ends_with('}')) || is_published(key, part)
+    };
     if is_secret_key(key) {
-        return if is_reference(text) { Vec::new() } else { std::iter::once(0..text.len()).collect() };
+        return if is_open(text) { Vec::new() } else { std::iter::once(0..text.len()).collect() };
     }
     let mut ranges = Vec::new();
     for marker in ["password=", "Password=", "PASSWORD="] {
@@ -180,7 +184,7 @@ fn secret_ranges(key: &str, text: &str) -> Vec<Range<usize>> {
             ranges.push(start + colon + 1..start + user.len());
         }
     }
-    ranges.retain(|range| !is_reference(&text[range.clone()]));
+    ranges.retain(|range| !is_open(&text[range.clone()]));
     ranges.sort_by_key(|range| range.start);
     ranges.dedup_by(|next, before| next.start < before.end);
     ranges

@@ -143,6 +143,16 @@ fn what_wso2_resolves_itself_is_no_secret() {
 }
 
 #[test]
+fn what_every_download_has_stays_in_sight() {
+    let toml = "[super_admin]\npassword = \"admin\"\n[account_recovery.endpoint.auth]\nhash = \
+                \"66cd9688a2ae068244ea01e70f0e230f5623b7fa4cdecb65070a09ec06452262\"\n[oauth]\nclient_secret = \"own\"\n";
+    let imported = imported(&[("is-1", node(toml))]);
+    let names: Vec<&str> = imported.secrets.keys().map(SecretName::as_str).collect();
+    assert_eq!(names, ["oauth.client_secret"]);
+    assert!(file(&imported, "config/common.toml").contains("password = \"admin\""));
+}
+
+#[test]
 fn braces_and_marks_of_merging_come_back_as_they_were() {
     imported(&[(
         "is-1",
@@ -273,4 +283,129 @@ fn a_table_that_is_opened_after_its_child_is_repaired_and_told() {
     let composition = compose_with(&imported.sources, &Secrets::new(imported.secrets, Absent::Refuse));
     let text = &composition.fleet.unwrap().nodes[&name].config_text;
     assert!(canonical::flatten(text).is_ok() && carbon::flatten::flatten(text).is_ok(), "{text}");
+}
+
+fn told<'a>(imported: &'a Imported, code: &str) -> Vec<&'a str> {
+    imported.findings.iter().filter(|it| it.code == code).map(|it| it.message.as_str()).collect()
+}
+
+const ACTIVE: &str = "[database.apim_db]\ntype = 'mysql'\n[[apim.gateway.environment]]\nname = 'Default'\n\
+    websub_event_receiver_http_endpoint = 'http://localhost:9021'\n[apim.throttling]\n";
+
+#[test]
+fn a_list_that_is_equal_on_all_nodes_stays_one() {
+    let of = |offset: &str, other: &str| {
+        node(&format!(
+            "{ACTIVE}event_duplicate_url = ['tcp://{other}']\n[server]\nhostname = 'front'\n{offset}"
+        ))
+    };
+    let second = of("offset = 2\n", "am-1:5672");
+    let imported = imported(&[("am-1", of("", "am-2:5674")), ("am-2", second)]);
+    assert_eq!(told(&imported, "CV707"), Vec::<&str>::new());
+    let own: Vec<&String> =
+        imported.sources.0.keys().filter(|path| path.starts_with("config/nodes/")).collect();
+    assert_eq!(own, Vec::<&String>::new());
+    assert!(file(&imported, "config/common.toml").contains("'http://localhost:9021'"));
+}
+
+#[test]
+fn a_value_that_is_equal_on_all_nodes_is_rewritten_on_all_or_on_none() {
+    let of = |ip: &str| node(&format!("[server]\nhostname = 'is-1'\nnode_ip = '{ip}'\n[oauth]\na = 1\n"));
+    let imported = imported(&[("is-1", of("10.0.0.1")), ("is-2", of("10.0.0.2"))]);
+    assert_eq!(told(&imported, "CV707"), Vec::<&str>::new());
+    assert!(file(&imported, "config/common.toml").contains("hostname = 'is-1'"));
+    assert!(!imported.sources.0.keys().any(|path| path.starts_with("config/nodes/")));
+}
+
+#[test]
+fn only_what_differs_within_a_list_is_called_different() {
+    let of = |url: &str| {
+        node(&format!(
+            "[database.apim_db]\ntype = 'h2'\n[[apim.gateway.environment]]\nname = 'Default'\nws_endpoint = '{url}'\n"
+        ))
+    };
+    let imported = imported(&[("am-1", of("ws://a:1")), ("am-2", of("ws://b:1"))]);
+    let keys = told(&imported, "CV707");
+    assert!(keys.len() == 1 && keys[0].starts_with("apim.gateway.environment[0].ws_endpoint"), "{keys:?}");
+}
+
+#[test]
+fn a_small_api_manager_is_one() {
+    let small = "[server]\nhostname = 'a'\n[database.apim_db]\ntype = 'mysql'\n[apim.internal_apis]\nx = 1\n";
+    let guess = |hint: Option<&str>| {
+        let node = ImportNode { product: hint.map(str::to_owned), ..node(small) };
+        imported(&[("n1", node)]).summary.groups[0].product.clone()
+    };
+    assert!(guess(None).starts_with("wso2am-"), "{}", guess(None));
+    assert_eq!(guess(Some("4.3")), "wso2am-4.3");
+    assert_eq!(guess(Some("7.1")), "wso2is-7.1");
+    assert_eq!(guess(Some("wso2am-4.1")), "wso2am-4.1");
+}
+
+#[test]
+fn keys_values_and_directories_say_the_version() {
+    let first = |toml: &str| imported(&[("n1", node(toml))]).summary.groups[0].product.clone();
+    let pair = format!(
+        "{ACTIVE}event_duplicate_url = ['tcp://am-2:5672']\n[oauth.grant_type.token_exchange]\nenable = true\n"
+    );
+    let of_pair = imported(&[("n1", node(&pair))]);
+    let message = told(&of_pair, "CV702")[0];
+    assert!(message.contains("oauth.grant_type.token_exchange came with 4.1"), "{message}");
+    assert!(!of_pair.summary.groups[0].product.starts_with("wso2am-3"), "{message}");
+    let stored = "[database.apim_db]\ntype = 'h2'\n[apim.x]\nfile = '/opt/wso2am-4.2.0/repository/x'\n";
+    assert_eq!(first(stored), "wso2am-4.2");
+    let shipped = "[keystore.primary]\nfile_name = 'wso2carbon.jks'\ntype = 'JKS'\n[truststore]\nfile_name = 'x.jks'\n\
+                   [account_recovery.endpoint.auth]\nhash = 'x'\n";
+    assert_eq!(first(shipped), "wso2is-7.0");
+    let portal = "[server]\nserver_role = 'api-publisher'\n";
+    assert_eq!(first(portal), "wso2am-3.2-api-publisher");
+}
+
+#[test]
+fn neighbours_say_the_version() {
+    let plane = ImportNode { product: Some("4.2".to_owned()), ..node(PLANE_1) };
+    let keys = "[database.identity_db]\ntype = 'mysql'\n[[resource.access_control]]\n\
+                context = '(.*)/keymanager-operations/dcr/register'\n";
+    let imported = imported(&[("cp-1", plane), ("gw-1", node(GATEWAY)), ("km-1", node(keys))]);
+    let of = |name: &str| {
+        let found = imported.summary.groups.iter().find(|group| group.nodes[0].as_str() == name);
+        found.unwrap().product.clone()
+    };
+    assert_eq!(of("gw-1"), "wso2am-4.2-gateway-worker");
+    assert_eq!(of("km-1"), "wso2is-6.1");
+}
+
+#[test]
+fn a_version_that_nobody_knows_yet_is_imported_by_its_line() {
+    let new = |hint: Option<&str>| ImportNode {
+        version: Some("WSO2 API Manager 4.99.0".to_owned()),
+        product: hint.map(str::to_owned),
+        ..node("[database.apim_db]\ntype = 'h2'\n")
+    };
+    let refused = run(&[("am-1", new(None))]).unwrap_err();
+    assert!(refused.findings[0].remedy.contains("--product am-1=wso2am "), "{}", shown(&refused.findings));
+    let imported = imported(&[("am-1", new(Some("wso2am")))]);
+    assert_eq!(imported.summary.groups[0].product, "wso2am-4.7");
+    assert!(
+        told(&imported, "CV702")[0].contains("does not know version 4.99"),
+        "{}",
+        shown(&imported.findings)
+    );
+}
+
+#[test]
+fn templates_are_named_as_such() {
+    for (name, text, kind) in [
+        ("deployment.toml.j2", "[server]\nhostname = \"{{ hostname }}\"\n", "Ansible"),
+        ("deployment.toml", "[server]\n{% if ha %}\nnode_ip = \"{{ ip }}\"\n{% endif %}\n", "Ansible"),
+        ("x.erb", "[server]\n", "Puppet"),
+        ("deployment.toml", "[server]\nhostname = \"<%= @hostname %>\"\n", "Puppet"),
+        ("values.yaml", "apiVersion: v1\nkind: ConfigMap\ndata:\n", "Helm"),
+        ("deployment.toml", "[server]\nhostname = \"{{ .Values.wso2.hostname }}\"\n", "Helm"),
+    ] {
+        let refused = run(&[("n1", ImportNode { file: name.to_owned(), ..node(text) })]).unwrap_err();
+        let found = &refused.findings[0];
+        assert!(found.code == "CV721" && found.message.contains(kind), "{text}: {found}");
+        assert_eq!(refused.findings.len(), 1);
+    }
 }

@@ -3,7 +3,7 @@
 use carbon::{Value, flatten::Flattened};
 
 use super::Subject;
-use crate::{finding::is_secret_key, spec::report::Report};
+use crate::{finding::is_secret_key, published::is_published, spec::report::Report};
 
 pub(super) fn check(subject: &Subject<'_>, typed: &Flattened, report: &mut Report) {
     for (key, value) in typed.data.iter() {
@@ -37,7 +37,9 @@ fn value_of((subject, typed): (&Subject<'_>, &Flattened), key: &str, text: &str,
         }
         return;
     }
-    if !key.starts_with("runtime_secrets.") && is_secret_key(key) && subject.is_clear(key, text) {
+    // What everybody knows anyway is no secret, and a finding across nodes (CV557).
+    let is_secret = is_secret_key(key) && !is_published(key, text);
+    if !key.starts_with("runtime_secrets.") && is_secret && subject.is_clear(key, text) {
         report.warning(
             "CV513",
             place(),

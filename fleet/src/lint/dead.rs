@@ -24,7 +24,7 @@ pub(super) fn check(look: &Look<'_>, report: &mut Report) {
     rules(look, report);
 }
 
-fn is_dead(look: &Look<'_>, key: &str) -> bool {
+pub(super) fn is_dead(look: &Look<'_>, key: &str) -> bool {
     const NAMES_ONLY: [Source; 3] = [Source::Default, Source::MappedFrom, Source::MappedTo];
     let known = &look.facts.known;
     let Some((_, facts)) = known.find(key) else { return false };

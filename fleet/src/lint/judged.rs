@@ -15,6 +15,7 @@ pub(super) struct Judged {
     subjects: RefCell<BTreeMap<Digest, Vec<Finding>>>,
     well_formed: RefCell<BTreeSet<Digest>>,
     nearest: RefCell<BTreeMap<UnknownKey, Option<Arc<str>>>>,
+    matters: RefCell<BTreeMap<Digest, bool>>,
 }
 
 /// A key that a pack does not know.
@@ -53,6 +54,22 @@ impl Judged {
             self.well_formed.borrow_mut().insert(digest);
         }
         found
+    }
+
+    /// Whether a key matters with a pack and among the other keys of a file (`context`): each question is a render.
+    pub(super) fn matters(
+        &self,
+        (facts, context): (&PackFacts, &str),
+        key: &str,
+        judge: impl FnOnce() -> bool,
+    ) -> bool {
+        let question = Digest::of(format!("{}\n{key}\n{context}", facts.pack.digest()).as_bytes());
+        if let Some(matters) = self.matters.borrow().get(&question) {
+            return *matters;
+        }
+        let matters = judge();
+        self.matters.borrow_mut().insert(question, matters);
+        matters
     }
 
     /// The known key that an unknown one comes nearest to: a comparison with every key of the pack.

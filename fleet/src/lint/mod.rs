@@ -8,6 +8,7 @@ mod across;
 mod clear;
 mod dead;
 pub mod documented;
+mod effect;
 mod infer;
 mod judged;
 mod keys;
@@ -148,6 +149,7 @@ fn look(subject: &Subject<'_>, (facts, judged): (&PackFacts, &Judged), report: &
     literal::check(&look, report);
     infer::check(&look, report);
     dead::check(&look, report);
+    effect::check(&look, report);
     clear::check(look.subject, &look.typed, report);
     xml::check(&look, report);
 }

@@ -247,7 +247,9 @@ fn inference_that_will_not_fire_names_what_is_missing() {
 
 #[test]
 fn rules_that_the_product_does_not_enforce_are_told() {
-    check("[feature]\nmode = 'custom'", &["CV512 4"], "[feature]\nmode = 'custom'\nimpl = 'x'");
+    check("[feature]\nmode = 'custom'", &["CV512 4"], "[feature]\nmode = 'b'");
+    // The rule is kept, and still no file is made from the value.
+    assert_eq!(found("[feature]\nmode = 'custom'\nimpl = 'x'"), ["CV559 5"]);
 }
 
 #[test]

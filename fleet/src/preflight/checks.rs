@@ -10,6 +10,7 @@ use super::{
     },
     jdk,
     needs::{Endpoint, Keystore, Target},
+    trust,
     unit::{self, UnitFact},
 };
 use crate::{
@@ -59,6 +60,7 @@ pub fn check(facts: &PreflightFacts, settings: &ServiceSettings) -> Vec<Check> {
         subject: store.key.clone(),
         outcome: keystore_outcome(store, fact),
     }));
+    checks.extend(trust::check(&facts.stores, settings));
     checks.push(one("clock", clock(&facts.host.clock_ahead)));
     checks.push(one("open files", limit(&facts.host.open_files, OPEN_FILES_MIN, "LimitNOFILE=65535")));
     checks.push(one("processes", limit(&facts.host.processes, PROCESSES_MIN, "LimitNPROC=20000")));

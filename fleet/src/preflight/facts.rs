@@ -7,7 +7,7 @@ use super::{
     needs::{Endpoint, Keystore},
     unit::UnitFact,
 };
-use crate::time::Timestamp;
+use crate::{ids::Digest, time::Timestamp};
 
 /// Something that could be looked at, or why not.
 pub type Seen<T> = Result<T, String>;
@@ -25,6 +25,8 @@ pub struct PreflightFacts {
     pub endpoints: Vec<(Endpoint, EndpointFact)>,
     /// Each keystore of the configuration with the outcome of opening it.
     pub keystores: Vec<(Keystore, KeystoreFact)>,
+    /// What is in those that opened, the truststore among them.
+    pub stores: Vec<StoreContent>,
     /// The server's deployment.toml.
     pub config: ConfigFact,
     /// The systemd unit that runs the server, if one does.
@@ -187,6 +189,39 @@ pub enum EndpointFact {
     Reached(Duration),
     /// Refused, timed out, or the name is unknown: why, in words.
     Unreachable(String),
+}
+
+/// What a store that opened holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreContent {
+    /// The table that names the store, e.g. `truststore`.
+    pub key: String,
+    /// Below home, or absolute.
+    pub file: String,
+    /// In the order of the store. Of a keystore, only the configured alias has a key here.
+    pub entries: Vec<Held>,
+}
+
+/// An entry of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its alias.
+    pub alias: String,
+    /// Whether it is the private key that the server uses.
+    pub has_key: bool,
+    /// Its certificate, then those that signed it, as far as they are there.
+    pub chain: Vec<CertificateFact>,
+}
+
+/// A certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFact {
+    /// Of its DER form.
+    pub digest: Digest,
+    /// Whose it is.
+    pub subject: String,
+    /// Who signed it.
+    pub issuer: String,
 }
 
 /// How opening a keystore went.

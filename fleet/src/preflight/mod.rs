@@ -8,6 +8,7 @@ mod checks;
 pub mod facts;
 pub mod jdk;
 pub mod needs;
+mod trust;
 pub mod unit;
 
 pub use checks::check;

@@ -20,6 +20,9 @@ use crate::{
 
 pub use jdbc::{Address, Target, jdbc_target, ldap_target};
 
+/// Where stores lie.
+const SECURITY: &str = "repository/resources/security/";
+
 /// How many `$ref{}` may lead to one value; the product refuses cycles.
 const REFERENCES_MAX: usize = 16;
 
@@ -87,6 +90,23 @@ impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(crate::finding::MASK)
     }
+}
+
+/// The truststores that the packs ship with, for a configuration that names none.
+pub fn shipped_truststores() -> [Keystore; 2] {
+    ["client-truststore.jks", "client-truststore.p12"].map(|file| Keystore {
+        key: "truststore".to_owned(),
+        file: format!("{SECURITY}{file}"),
+        kind: None,
+        password: shipped(),
+        alias: None,
+        key_password: None,
+    })
+}
+
+/// `wso2carbon` is every pack's default for passwords and the alias.
+fn shipped() -> Given {
+    Given::Plain(Password::new("wso2carbon".to_owned()))
 }
 
 /// Reads the needs of a deployment.toml. `env` is the environment that the server gets.
@@ -235,19 +255,13 @@ fn keystore(typed: &Typed<'_>, table: &str) -> Option<Keystore> {
     };
     // The shipped name differs between versions, so a store without a name cannot be told from here.
     let file = part("file_name")?.ok()?;
-    let file = if file.starts_with('/') || file.contains(':') {
-        file
-    } else {
-        format!("repository/resources/security/{file}")
-    };
+    let file = if file.starts_with('/') || file.contains(':') { file } else { format!("{SECURITY}{file}") };
     let secret = |name: &str| {
         part(name).map(|read| match read {
             Ok(text) => Given::Plain(Password::new(text)),
             Err(why) => Given::Unknown(why),
         })
     };
-    // `wso2carbon` is every pack's default for passwords and the alias.
-    let shipped = || Given::Plain(Password::new("wso2carbon".to_owned()));
     let is_keystore = table != "truststore";
     Some(Keystore {
         key: table.to_owned(),

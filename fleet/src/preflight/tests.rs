@@ -345,3 +345,56 @@ fn a_change_without_a_restart_does_not_wait_for_the_database() {
     let checks = check(&facts, &settings());
     assert_eq!(refusal(&checks, Intent::WriteOnly).unwrap().0, RefusalReason::DiskFull);
 }
+
+fn held(alias: &str, has_key: bool, names: [&str; 2]) -> facts::Held {
+    let [subject, issuer] = names.map(str::to_owned);
+    let digest = crate::ids::Digest::of(format!("{subject} by {issuer}").as_bytes());
+    facts::Held {
+        alias: alias.to_owned(),
+        has_key,
+        chain: vec![facts::CertificateFact { digest, subject, issuer }],
+    }
+}
+
+fn trust(product: &str, own: facts::Held, trusted: Vec<facts::Held>) -> Vec<String> {
+    let store =
+        |key: &str, entries| facts::StoreContent { key: key.to_owned(), file: format!("{key}.jks"), entries };
+    let mut facts = good();
+    facts.stores = vec![store("keystore.primary", vec![own]), store("truststore", trusted)];
+    let settings = ServiceSettings { product: product.to_owned(), ..settings() };
+    let checks = check(&facts, &settings);
+    assert_eq!(
+        refusal(&checks, Intent::WriteAndStart),
+        refusal(&check(&good(), &settings), Intent::WriteAndStart)
+    );
+    let of_trust = checks.iter().filter(|check| check.name == "trust");
+    of_trust.map(|check| format!("{} {}", check.outcome.as_str(), check.subject)).collect()
+}
+
+#[test]
+fn a_truststore_that_lacks_the_servers_own_certificate_is_doubtful() {
+    let own = || held("acme", true, ["CN=acme", "CN=acme"]);
+    let copy = |alias: &str| held(alias, false, ["CN=acme", "CN=acme"]);
+    let other = || held("other", false, ["CN=other", "CN=other"]);
+    assert_eq!(trust("wso2is-7.1", own(), vec![other()]), ["warn keystore.primary"]);
+    assert_eq!(trust("wso2is-7.1", own(), vec![other(), copy("x")]), ["pass keystore.primary"]);
+    // Another key of the same name signed itself, too.
+    let mut namesake = copy("x");
+    namesake.chain[0].digest = crate::ids::Digest::of(b"another");
+    assert_eq!(trust("wso2is-7.1", own(), vec![namesake]), ["warn keystore.primary"]);
+    let signed = held("acme", true, ["CN=acme", "CN=ca"]);
+    let authority = held("ca", false, ["CN=ca", "CN=ca"]);
+    assert_eq!(trust("wso2is-7.1", signed, vec![authority]), ["pass keystore.primary"]);
+}
+
+#[test]
+fn api_manager_reads_the_key_of_tokens_under_an_alias_of_its_own() {
+    let own = || held("acme", true, ["CN=acme", "CN=acme"]);
+    let copy = |alias: &str| held(alias, false, ["CN=acme", "CN=acme"]);
+    let told = |trusted| trust("wso2am-4.5", own(), trusted);
+    assert_eq!(told(vec![copy("acme")]), ["pass keystore.primary", "warn gateway_certificate_alias"]);
+    let both = vec![copy("acme"), copy("gateway_certificate_alias")];
+    assert_eq!(told(both), ["pass keystore.primary", "pass gateway_certificate_alias"]);
+    let stale = vec![copy("acme"), held("gateway_certificate_alias", false, ["CN=old", "CN=old"])];
+    assert_eq!(told(stale), ["pass keystore.primary", "warn gateway_certificate_alias"]);
+}

@@ -220,7 +220,7 @@ pub(super) struct Draft<'a> {
     pub(super) text: &'a NodeText<'a>,
     pub(super) group: &'a GroupText<'a>,
     pub(super) config: Table,
-    trailing: Vec<String>,
+    pub(super) trailing: Vec<String>,
     pub(super) facts: Arc<NodeFacts>,
 }
 
@@ -259,6 +259,7 @@ impl<'a> Composer<'a> {
         rollout_check::policies(self.manifest, &groups, &nodes, report);
         Some(Fleet {
             name: self.manifest.name.clone(),
+            default_credentials: self.manifest.default_credentials,
             rollout: self.manifest.rollout.clone(),
             groups,
             order_reasons: order.reasons,
@@ -393,6 +394,7 @@ impl<'a> Composer<'a> {
         let secret_keys = secret::keys(&draft.config);
         config::evaluate(&mut draft.config, open_scope, report);
         config::set_offset(&mut draft, report);
+        config::secrets_last(&mut draft);
         let text = config::print(&draft, &draft.trailing, self.manifest.name.as_str());
         let flat = match super::canonical::flatten(&text) {
             Ok(flat) => flat,

@@ -68,6 +68,19 @@ pub(super) fn set_offset(draft: &mut Draft<'_>, report: &mut Report) {
     }
 }
 
+/// Moves `[secrets]` to the end of the file, comments included: ciphertool writes that table anew and cuts off
+/// everything behind it.
+pub(super) fn secrets_last(draft: &mut Draft<'_>) {
+    if !matches!(draft.config.get("secrets"), Some(Node::Table(_))) {
+        return;
+    }
+    let Some(Node::Table(mut secrets)) = draft.config.remove("secrets") else { return };
+    secrets.shape = Shape::Header;
+    let comments = draft.trailing.drain(..);
+    secrets.notes.above.splice(0..0, comments);
+    draft.config.insert("secrets", Node::Table(secrets));
+}
+
 /// The text that lands on the node. No time, no generation: the same layers give the same bytes.
 pub(super) fn print(draft: &Draft<'_>, trailing: &[String], fleet: &str) -> String {
     let head = format!(

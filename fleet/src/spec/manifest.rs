@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    DefaultCredentials,
     call_text::HooksText,
     gate_text::GateText,
     reader::{Reader, Typed},
@@ -22,6 +23,7 @@ pub const OFFSET_MAX: u16 = 54_424;
 
 pub(super) struct Manifest<'a> {
     pub(super) name: FleetName,
+    pub(super) default_credentials: DefaultCredentials,
     pub(super) rollout: FleetPolicy,
     pub(super) values: Option<&'a Table>,
     pub(super) service: ServiceText,
@@ -132,6 +134,8 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
     let name = reader.text("name", report);
     let name = reader.required("name", name, "\"acme-prod\"", report);
     let name = name.and_then(|name| parse_name(&name.value, &name.at, FleetName::parse, report));
+    let choices = [(DefaultCredentials::Told, "told"), (DefaultCredentials::Accepted, "accepted")];
+    let default_credentials = reader.choice("default_credentials", &choices, report).unwrap_or_default();
     let values = read_values(&mut reader, report);
     let service = read_service(&mut reader, report);
     let rollout = match reader.table("rollout", report) {
@@ -156,7 +160,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
         }
     }
     reader.finish(report);
-    Some(Manifest { name: name?, rollout, values, service, files, groups, nodes })
+    Some(Manifest { name: name?, default_credentials, rollout, values, service, files, groups, nodes })
 }
 
 fn parse_name<T>(

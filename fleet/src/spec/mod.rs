@@ -85,6 +85,8 @@ pub struct Composition {
 pub struct Fleet {
     /// Of fleet.toml.
     pub name: FleetName,
+    /// `default_credentials`.
+    pub default_credentials: DefaultCredentials,
     /// `[rollout]`.
     pub rollout: FleetPolicy,
     /// By name.
@@ -93,6 +95,16 @@ pub struct Fleet {
     pub order_reasons: Vec<order::Reason>,
     /// By name.
     pub nodes: BTreeMap<NodeName, ComposedNode>,
+}
+
+/// What is said of credentials that every copy of a product ships with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DefaultCredentials {
+    /// They are findings.
+    #[default]
+    Told,
+    /// The fleet is for tests.
+    Accepted,
 }
 
 /// Nodes that do the same job.

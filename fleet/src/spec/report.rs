@@ -96,6 +96,11 @@ impl Report {
         self.found.iter().any(file_of)
     }
 
+    /// Whether a finding already points at that very place.
+    pub(crate) fn is_told(&self, place: &Place) -> bool {
+        self.found.iter().any(|found| found.finding.place.as_ref() == Some(place))
+    }
+
     /// Errors first, then by file, line and column; findings without a place last.
     pub(crate) fn into_findings(self) -> Vec<Finding> {
         self.into_findings_by(|found| found.into_iter().map(|one| one.finding).collect())

@@ -415,3 +415,27 @@ fn rollout_settings_that_contradict_their_fleet_are_refused() {
         assert!(said.contains(words), "{group}{fleet}: {said}");
     }
 }
+
+#[test]
+fn secrets_stand_last_with_every_comment_before_them() {
+    let fleet = SMALL.replace("[\"common\"]", "[\"common\", \"extra\"]");
+    let common = "# Aliases.\n[secrets]\ndb = \"[x]\"\n\n[server]\nhostname = \"a\"\n# The end of common.\n";
+    let fleet = composed(&[
+        ("fleet.toml", &fleet),
+        ("config/common.toml", common),
+        (
+            "config/extra.toml",
+            "[transport.https.properties]\nproxyPort = 443\n[[event_listener]]\nid = \"x\"\n",
+        ),
+    ]);
+    let text = &node(&fleet, "is-2").config_text;
+    assert!(text.ends_with("# The end of common.\n# Aliases.\n[secrets]\ndb = \"[x]\"\n"), "{text}");
+    assert!(text.contains("[[event_listener]]") && text.contains("proxyPort"), "{text}");
+    // Typed inline at the top, too.
+    let inline = composed(&[
+        ("fleet.toml", SMALL),
+        ("config/common.toml", "secrets = { db = \"[x]\" }\n[server]\nhostname = \"a\"\n"),
+    ]);
+    let text = &node(&inline, "is-2").config_text;
+    assert!(text.ends_with("[server]\nhostname = \"a\"\n\n[secrets]\ndb = \"[x]\"\n"), "{text}");
+}

@@ -1,7 +1,8 @@
 //! Sun's JKS format: aliases and certificates in clear, an SHA-1 over the whole as integrity check, each private key
 //! under its own password by a home-made stream of SHA-1 blocks. No library of repute reads it, and it is small.
 
-use fleet::preflight::Password;
+use fleet::preflight::{Password, facts::Held};
+use p12_keystore::Certificate;
 use sha1::{Digest as _, Sha1};
 
 use super::{NotOpened, Opened};
@@ -16,6 +17,8 @@ struct Entry<'a> {
     alias: String,
     /// The encrypted key, or `None` for a lone certificate.
     key: Option<&'a [u8]>,
+    /// In DER; of a key its own first.
+    certificates: Vec<&'a [u8]>,
 }
 
 pub(super) fn open(content: &[u8], password: &Password) -> Result<Opened, NotOpened> {
@@ -31,6 +34,24 @@ pub(super) fn open(content: &[u8], password: &Password) -> Result<Opened, NotOpe
     let (keys, certificates): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.key.is_some());
     let names = |entries: Vec<Entry<'_>>| entries.into_iter().map(|entry| entry.alias).collect();
     Ok(Opened { keys: names(keys), certificates: names(certificates) })
+}
+
+/// Every entry with its certificates; `None` if the store does not open.
+pub(super) fn held(content: &[u8], password: &Password) -> Option<Vec<Held>> {
+    open(content, password).ok()?;
+    let entries = entries(content.get(..content.len().checked_sub(DIGEST_SIZE)?)?)?;
+    let chain = |ders: &[&[u8]]| {
+        let certificates = ders.iter().map(|der| Certificate::from_der(der));
+        certificates.map(|read| read.ok().map(|it| super::fact(&it))).collect::<Option<Vec<_>>>()
+    };
+    let held = entries.iter().map(|entry| {
+        Some(Held {
+            alias: entry.alias.clone(),
+            has_key: entry.key.is_some(),
+            chain: chain(&entry.certificates)?,
+        })
+    });
+    held.collect()
 }
 
 /// Whether the key of that alias opens with this password.
@@ -72,21 +93,22 @@ fn entries(body: &[u8]) -> Option<Vec<Entry<'_>>> {
         let tag = reader.number()?;
         let alias = reader.text()?;
         let _created = reader.bytes(8)?;
+        let mut certificates = Vec::new();
         let key = match tag {
             1 => {
                 let key = reader.sized()?;
                 for _ in 0..reader.number()? {
-                    reader.certificate(version)?;
+                    certificates.push(reader.certificate(version)?);
                 }
                 Some(key)
             }
             2 => {
-                reader.certificate(version)?;
+                certificates.push(reader.certificate(version)?);
                 None
             }
             _ => return None,
         };
-        entries.push(Entry { alias, key });
+        entries.push(Entry { alias, key, certificates });
     }
     Some(entries)
 }
@@ -116,11 +138,11 @@ impl<'a> Reader<'a> {
         Some(String::from_utf8_lossy(self.bytes(usize::from(size))?).into_owned())
     }
 
-    fn certificate(&mut self, version: u32) -> Option<()> {
+    fn certificate(&mut self, version: u32) -> Option<&'a [u8]> {
         if version == 2 {
             let _kind = self.text()?;
         }
-        self.sized().map(|_| ())
+        self.sized()
     }
 }
 

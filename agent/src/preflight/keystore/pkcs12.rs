@@ -1,7 +1,7 @@
 //! PKCS #12, of any JDK: the reader is a library; here is only what Java makes of it.
 
-use fleet::preflight::Password;
-use p12_keystore::{Pkcs12Archive, error::Error};
+use fleet::preflight::{Password, facts::Held};
+use p12_keystore::{Certificate, Pkcs12Archive, error::Error};
 
 use super::{NotOpened, Opened};
 
@@ -21,4 +21,37 @@ pub(super) fn open(content: &[u8], password: &Password) -> Result<Opened, NotOpe
     let keys = keys.collect();
     let certificates = archive.certs.iter().filter_map(|certificate| certificate.friendly_name.clone());
     Ok(Opened { keys, certificates: certificates.collect() })
+}
+
+/// A certificate is signed by another at most this many times.
+const CHAIN_MAX: usize = 8;
+
+/// Every entry with its certificates; `None` if the store does not open.
+pub(super) fn held(content: &[u8], password: &Password) -> Option<Vec<Held>> {
+    let archive = Pkcs12Archive::from_pkcs12(content, password.expose()).ok()?;
+    let certificates: Vec<&Certificate> = archive.certs.iter().map(|bag| &bag.cert).collect();
+    let of_keys = archive.keys.iter().filter_map(|key| {
+        let id = key.local_key_id.as_ref()?;
+        let own = archive.certs.iter().find(|bag| bag.local_key_id.as_ref() == Some(&id.0))?;
+        let chain = chain(&own.cert, &certificates).into_iter().map(super::fact).collect();
+        Some(Held { alias: key.friendly_name.clone()?, has_key: true, chain })
+    });
+    let lone = archive.certs.iter().filter(|bag| bag.local_key_id.is_none()).filter_map(|bag| {
+        let chain = vec![super::fact(&bag.cert)];
+        Some(Held { alias: bag.friendly_name.clone()?, has_key: false, chain })
+    });
+    Some(of_keys.chain(lone).collect())
+}
+
+/// A certificate and those that signed it, one after another.
+fn chain<'c>(own: &'c Certificate, all: &[&'c Certificate]) -> Vec<&'c Certificate> {
+    let mut chain = vec![own];
+    while chain.len() < CHAIN_MAX
+        && let Some(last) = chain.last()
+        && last.issuer() != last.subject()
+        && let Some(next) = all.iter().find(|other| other.subject() == last.issuer())
+    {
+        chain.push(next);
+    }
+    chain
 }

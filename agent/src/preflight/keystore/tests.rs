@@ -97,6 +97,32 @@ fn what_cannot_be_read_is_said_and_not_judged() {
     assert!(matches!(open(&[0x31, 0x82], &bcfks), KeystoreFact::NotChecked(_)));
 }
 
+#[test]
+fn what_a_store_holds_is_told_with_its_certificates() {
+    let of = |bytes: &[u8], alias: Option<&str>| {
+        let content = content(bytes, &store("store-secret", alias, None)).unwrap();
+        let entry = |entry: Held| (entry.alias, entry.has_key, entry.chain[0].digest.to_string());
+        content.entries.into_iter().map(entry).collect::<Vec<_>>()
+    };
+    for (bytes, alias, begins) in [
+        (MODERN, Some("Acme"), "8b378579"),
+        (LEGACY, Some("acme"), "42859586"),
+        (TRUST_P12, None, "e85326b8"),
+        (TRUST_JKS, None, "e85326b8"),
+    ] {
+        let entries = of(bytes, alias);
+        let wanted = entries.iter().find(|(name, has_key, _)| match alias {
+            Some(_) => *has_key && name == "acme",
+            None => name == "peer",
+        });
+        let (.., digest) = wanted.unwrap();
+        assert!(digest.trim_start_matches("sha256:").starts_with(begins), "{digest}");
+    }
+    assert!(of(MODERN, Some("other")).iter().all(|(_, has_key, _)| !has_key));
+    assert!(content(MODERN, &store("wrong", None, None)).is_none());
+    assert!(content(&MODERN[..200], &store("store-secret", None, None)).is_none());
+}
+
 fn keytool(dir: &Path, words: &str) -> bool {
     Command::new("keytool")
         .args(words.split(' '))

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{bundle::HomePath, spec::report::Report};
 
-const SECURITY: &str = "repository/resources/security/";
+pub(super) const SECURITY: &str = "repository/resources/security/";
 const CODE: &str = "CV527";
 
 pub(super) fn check(servers: &[Server<'_>], report: &mut Report) {

@@ -13,6 +13,8 @@ mod events;
 mod gateways;
 mod keys;
 mod listeners;
+mod ports;
+mod published;
 mod server;
 
 use std::collections::BTreeMap;
@@ -34,6 +36,8 @@ pub(super) fn check<'f>(fleet: &'f Fleet, pack_of: &PackOf<'_, 'f>, report: &mut
     events::check(&servers, report);
     gateways::check(&servers, report);
     clusters::check(&servers, report);
+    ports::check(&servers, report);
+    published::check(&servers, fleet.default_credentials, report);
 }
 
 /// Tells where `key` differs from the first server that has it. Values are never shown: they may be secret.

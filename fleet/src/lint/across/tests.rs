@@ -575,3 +575,86 @@ fn a_log_that_overwrites_itself_is_told_once_for_the_group() {
     assert!(found.len() == 1 && found[0].contains("appender.A rolls over by size"), "{found:?}");
     assert_eq!(told("a-%d{MM-dd-yyyy}-%i.log"), [""; 0]);
 }
+
+#[test]
+fn credentials_that_every_download_has_are_one_finding_and_off_by_a_line() {
+    let own = "[super_admin]\nusername = 'admin'\npassword = 'of-this-fleet'\n[encryption]\nkey = '00ff'\n\
+               [keystore.primary]\nfile_name = 'own.p12'\npassword = 'also-its-own'\n";
+    let shipped = "[super_admin]\nusername = 'admin'\npassword = 'admin'\n[database.shared_db]\ntype = 'mysql'\n\
+                   url = 'jdbc:mysql://db/x'\npassword = 'wso2carbon'\n[database.local]\npassword = 'wso2carbon'\n\
+                   [identity.auth_framework.endpoint]\napp_password = 'dashboard'\n[apim.throttling]\npassword = 'admin@1'\n";
+    check("CV557", &[("is", "is", IS7, 0, shipped)], &[("is", "is", IS7, 0, own)]);
+    let told = findings(&[("is", "is", IS7, 0, shipped)], &[]);
+    let one: Vec<&Finding> = told.iter().filter(|finding| finding.code == "CV557").collect();
+    assert_eq!(one.len(), 1);
+    assert!(
+        one[0].message.ends_with(
+            "database.shared_db.password, identity.auth_framework.endpoint.app_password, super_admin.password, \
+             encryption.key (by default), the private key in wso2carbon.jks"
+        ),
+        "{}",
+        one[0].message
+    );
+    let files = BTreeMap::from([
+        (
+            "fleet.toml".to_owned(),
+            format!(
+                "name = 'x'\ndefault_credentials = 'accepted'\n[groups.g]\nproduct = '{IS7}'\nlayers = ['l']\n\
+                 [nodes.is]\ngroup = 'g'\nhost = 'is'\nhome = '/opt/is'\n"
+            )
+            .into_bytes(),
+        ),
+        ("config/l.toml".to_owned(), format!("server.hostname = 'front'\n{shipped}").into_bytes()),
+    ]);
+    let fleet = compose(&Sources(files)).fleet.unwrap();
+    let quiet = crate::lint::fleet(&fleet, &Packs::new(), ClearText::Tell);
+    let codes: Vec<_> = quiet.iter().map(|finding| finding.code).collect();
+    assert!(!codes.contains(&"CV557"), "{codes:?}");
+    // The broker's password was typed, and is nobody else's.
+    let clear: Vec<&str> =
+        quiet.iter().filter(|finding| finding.code == "CV513").map(|f| f.message.as_str()).collect();
+    assert_eq!(clear, ["apim.throttling.password stands here in clear"]);
+}
+
+#[test]
+fn a_store_of_ones_own_still_needs_a_password_of_ones_own() {
+    let layer = "[encryption]\nkey = '00ff'\n[keystore.primary]\nfile_name = 'own.p12'\n";
+    let told = findings(&[("am", "am", AM, 0, layer)], &[]);
+    let one = told.iter().find(|finding| finding.code == "CV557").unwrap();
+    assert!(one.message.ends_with(": keystore.primary.password"), "{}", one.message);
+    // A file of the shipped name that the fleet brings is the fleet's.
+    let brought = [("files/am/repository/resources/security/wso2carbon.jks", "another")];
+    let told = findings(&[("am", "am", AM, 0, "keystore.primary.password = 'own'\n")], &brought);
+    assert!(told.iter().all(|finding| finding.code != "CV557"), "{told:#?}");
+}
+
+#[test]
+fn a_port_that_is_not_where_the_fleet_takes_it_to_be_is_told() {
+    let moved = "[transport.https.properties]\nport = 9500\n[clustering]\nmembership_scheme = 'wka'\nlocal_member_port = 4001\n";
+    check(
+        "CV560",
+        &[("am", "am", AM, 2, moved)],
+        &[("am", "am", AM, 2, "transport.https.properties.port = '9443'\n")],
+    );
+    let told = findings(&[("am", "am", AM, 2, moved)], &[]);
+    let one: Vec<&str> = told.iter().filter(|it| it.code == "CV560").map(|it| it.message.as_str()).collect();
+    assert!(one.len() == 1 && one[0].contains("at 9502 (transport.https.properties.port)"), "{one:?}");
+    // Said in fleet.toml, it is where the fleet takes it to be.
+    let said = [("fleet.toml", "ports = { https = 9500 }\n")];
+    let told = findings(&[("am", "am", AM, 2, moved)], &said);
+    assert!(told.iter().all(|finding| finding.code != "CV560"), "{told:#?}");
+}
+
+#[test]
+fn a_pack_that_contradicts_the_profile_is_told() {
+    let files = carbon::pack::RULE_FILES.map(|file| {
+        let text =
+            if file == "default.json" { r#"{"transport.https.properties.port": "9543"}"# } else { "{}" };
+        (format!("{}{file}", carbon::pack::RESOURCES), text.as_bytes().to_vec())
+    });
+    let template = (format!("{}templates/conf/a.xml.j2", carbon::pack::RESOURCES), b"<a/>".to_vec());
+    let pack = PackFacts::new(carbon::Pack::load(files.into_iter().chain([template])).unwrap());
+    let packs = Packs::from([(IS7.to_owned(), pack)]);
+    let told = findings_with(&[("is", "is", IS7, 0, "")], &[], &packs);
+    assert!(told.iter().any(|it| it.code == "CV560" && it.message.contains("at 9543")), "{told:#?}");
+}
