@@ -53,6 +53,8 @@ pub struct Change<'a> {
     pub parent: Option<u64>,
     /// Ignore maintenance windows, for this reason.
     pub now: Option<&'a str>,
+    /// The digest of what nobody declared and may be replaced.
+    pub replace_unmanaged: Option<&'a str>,
 }
 
 impl Client {
@@ -92,7 +94,8 @@ impl Client {
 
     /// What applying these files would change.
     pub async fn plan(&mut self, files: &Sources, packs: &[GivenPack]) -> Result<view::Plan, Failure> {
-        let upload = upload(files, packs, &Change { message: "", parent: None, now: None });
+        let upload =
+            upload(files, packs, &Change { message: "", parent: None, now: None, replace_unmanaged: None });
         let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
         Ok(convert::plan(self.answer("plan", reply)?))
     }
@@ -297,6 +300,7 @@ fn upload(files: &Sources, packs: &[GivenPack], change: &Change<'_>) -> Vec<wire
         parent: change.parent,
         now: change.now.is_some(),
         reason: change.now.unwrap_or_default().to_owned(),
+        replace_unmanaged: change.replace_unmanaged.unwrap_or_default().to_owned(),
     };
     let mut parts = vec![Part::Header(header)];
     for (path, content) in &files.0 {

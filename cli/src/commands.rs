@@ -11,7 +11,10 @@ use crate::{
     directory,
     exit::{Exit, Failure},
     pack, render,
-    request::{Apply, Confirm, Detail, DriftAct, Events, NodeAct, Remote, Rollback, SecretAct, Steer, Wait},
+    request::{
+        Apply, Confirm, Detail, DriftAct, Events, NodeAct, PlanExit, Remote, Rollback, SecretAct, Steer,
+        Unmanaged, Wait,
+    },
     screen::Format,
     secrets,
     text::{Style, Tone},
@@ -29,11 +32,17 @@ const EVENTS_LAST: u32 = 50;
 /// With what to do next.
 pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Failure> {
     match remote {
-        Remote::Plan { dir, diff, packs } => {
+        Remote::Plan { dir, diff, packs, exit } => {
             let files = directory::read(&dir)?;
             let packs = pack::given(&packs, &files)?;
-            let plan = session.client.plan(&files, &packs).await?;
-            Ok(show_plan(session, &plan, diff))
+            let plan = asked_for(session.client.plan(&files, &packs).await?)?;
+            session.screen.programs(&plan);
+            show_plan(session, &plan, diff);
+            Ok(match exit {
+                _ if plan.refused => Exit::Failed,
+                PlanExit::Changes if plan.changes() => Exit::Changes,
+                PlanExit::Changes | PlanExit::Refused => Exit::Done,
+            })
         }
         Remote::Apply(request) => apply(session, request).await,
         Remote::Rollback(request) => rollback(session, request).await,
@@ -124,31 +133,66 @@ fn style(session: &Session) -> Style {
     wait::style(&session.screen)
 }
 
-fn show_plan(session: &mut Session, plan: &view::Plan, diff: Detail) -> Exit {
-    session.screen.programs(plan);
-    let text = render::plan(plan, diff, style(session));
+fn show_plan(session: &mut Session, plan: &view::Plan, diff: Detail) {
+    let text = render::plan(plan, diff, (session.now)(), style(session));
     session.screen.people(&text);
-    if plan.refused { Exit::Failed } else { Exit::Done }
+}
+
+/// A plan that is none of this coordinator's is no plan.
+fn asked_for(plan: view::Plan) -> Result<view::Plan, Failure> {
+    match plan.refusal {
+        Some(why) => Err(Failure::refused(why, "`convoy status` says which fleet this coordinator keeps")),
+        None => Ok(plan),
+    }
 }
 
 async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     let files = directory::read(&request.dir)?;
     let packs = pack::given(&request.packs, &files)?;
-    let plan = session.client.plan(&files, &packs).await?;
-    let text = render::plan(&plan, request.diff, style(session));
-    session.screen.people(&text);
+    let plan = asked_for(session.client.plan(&files, &packs).await?)?;
+    show_plan(session, &plan, request.diff);
     if plan.refused {
         session.screen.programs(&view::Outcome { plan: Some(plan), applied: None, rollout: None });
         return Ok(Exit::Failed);
     }
-    if plan.nodes.iter().any(view::NodePlan::changes) {
+    confirm_replacing(session, &plan, request.confirm, request.unmanaged)?;
+    if plan.changes() {
         confirm(session, request.confirm, "Apply this?")?;
     }
     // What was shown is what is applied: if anything was applied in between, the coordinator refuses.
     let parent = request.parent.unwrap_or(plan.base_revision);
-    let change = Change { message: &request.message, parent: Some(parent), now: request.now.as_deref() };
+    let change = Change {
+        message: &request.message,
+        parent: Some(parent),
+        now: request.now.as_deref(),
+        replace_unmanaged: plan.unmanaged_digest.as_deref(),
+    };
     let applied = session.client.apply(&files, &packs, &change).await?;
     finish_apply(session, Some(plan), applied, request.wait).await
+}
+
+/// What nobody declared needs a yes of its own.
+fn confirm_replacing(
+    session: &mut Session,
+    plan: &view::Plan,
+    given: Confirm,
+    unmanaged: Unmanaged,
+) -> Result<(), Failure> {
+    if plan.unmanaged_digest.is_none() || unmanaged == Unmanaged::Replace {
+        return Ok(());
+    }
+    let can_ask = session.screen.terminal.can_ask && session.screen.format == Format::People;
+    if given == Confirm::Given || !can_ask {
+        return Err(Failure::refused(
+            format!(
+                "{} would lose what nobody declared, and --replace-unmanaged was not given",
+                render::losing(plan)
+            ),
+            "declare it, or add --replace-unmanaged if you mean it; the end of the plan lists it",
+        ));
+    }
+    let question = format!("Replace and remove what nobody declared on {}?", render::losing(plan));
+    confirm(session, Confirm::Ask, &question)
 }
 
 async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Failure> {

@@ -77,7 +77,7 @@ pub struct Explain {
 /// Commands that ask the coordinator.
 #[derive(Debug)]
 pub enum Remote {
-    Plan { dir: PathBuf, diff: Detail, packs: Vec<PathBuf> },
+    Plan { dir: PathBuf, diff: Detail, packs: Vec<PathBuf>, exit: PlanExit },
     Apply(Apply),
     Rollback(Rollback),
     Status { watch: bool },
@@ -121,6 +121,24 @@ pub enum Detail {
     Lines,
 }
 
+/// What the exit code of a plan says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlanExit {
+    /// Only whether an apply would be refused.
+    Refused,
+    /// Also whether it would change anything.
+    Changes,
+}
+
+/// Whether what nobody declared may be replaced and removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmanaged {
+    /// On a terminal after a question of its own; refused without one.
+    Ask,
+    /// `--replace-unmanaged`.
+    Replace,
+}
+
 /// Whether to ask before changing anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirm {
@@ -145,6 +163,7 @@ pub struct Apply {
     /// For nodes whose own pack is not known.
     pub packs: Vec<PathBuf>,
     pub confirm: Confirm,
+    pub unmanaged: Unmanaged,
     pub wait: Option<Wait>,
     pub message: String,
     /// As typed; the plan's base otherwise.
@@ -267,13 +286,17 @@ fn render(typed: args::Render) -> Result<Render, Failure> {
 
 fn remote(command: Command) -> Result<Remote, Failure> {
     Ok(match command {
-        Command::Plan { dir, diff, pack } => Remote::Plan { dir, diff: detail(diff), packs: pack },
+        Command::Plan { dir, diff, pack, exit_code } => {
+            let exit = if exit_code { PlanExit::Changes } else { PlanExit::Refused };
+            Remote::Plan { dir, diff: detail(diff), packs: pack, exit }
+        }
         Command::Apply(apply) => Remote::Apply(Apply {
             wait: wait(apply.wait, apply.timeout.as_deref())?,
             dir: apply.dir,
             diff: detail(apply.diff),
             packs: apply.pack,
             confirm: confirm(apply.yes),
+            unmanaged: unmanaged(apply.replace_unmanaged),
             message: apply.message,
             parent: apply.parent,
             now: apply.now,
@@ -308,6 +331,10 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             return Err(Failure::usage("this command needs no coordinator", ""));
         }
     })
+}
+
+fn unmanaged(replace: bool) -> Unmanaged {
+    if replace { Unmanaged::Replace } else { Unmanaged::Ask }
 }
 
 fn node_request(typed: args::Node) -> Result<Remote, Failure> {

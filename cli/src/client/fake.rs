@@ -90,7 +90,11 @@ async fn received(request: Request<Streaming<wire::Upload>>) -> String {
             }
         }
     }
-    format!("parent {:?}, message {:?}, files {files:?}", header.parent, header.message)
+    let replaced = match header.replace_unmanaged.as_str() {
+        "" => String::new(),
+        digest => format!(", replace {digest}"),
+    };
+    format!("parent {:?}, message {:?}{replaced}, files {files:?}", header.parent, header.message)
 }
 
 #[tonic::async_trait]

@@ -65,11 +65,19 @@ fn intent(header: UploadHeader, operator: &OperatorPeer) -> Result<Intent, Statu
     if header.now && header.reason.trim().is_empty() {
         return Err(Status::invalid_argument("to ignore maintenance windows, give a reason"));
     }
+    let replace_unmanaged = match header.replace_unmanaged.as_str() {
+        "" => None,
+        text => {
+            let digest = Digest::from_hex(text);
+            Some(digest.ok_or_else(|| Status::invalid_argument("replace_unmanaged is no digest of a plan"))?)
+        }
+    };
     Ok(Intent {
         author: operator.name.clone(),
         message: header.message,
         parent: header.parent.map(Revision),
         windows_overridden: header.now.then_some(header.reason),
+        replace_unmanaged,
     })
 }
 

@@ -18,7 +18,7 @@ pub use base::{Base, EditPause, Knowledge, OpenEdits, Source};
 pub use diff::{DIFF_LINES_MAX, DiffLine, FileDiff, LineKind, Unshown};
 pub use effects::{Before, DERIVED_MAX, DerivedChange, Effects, RenderedChange, RenderedKind, effects};
 pub use note::{Groups, Note, closed_windows, policy_changes, renamed};
-pub use unmanaged::{Unmanaged, UnmanagedKind, Unpacked};
+pub use unmanaged::{Unmanaged, UnmanagedKind, Unpacked, digest_of_unmanaged};
 
 use base::{FileBefore, Was, keys_of};
 use diff::Side;
@@ -144,9 +144,11 @@ pub struct NodePlan {
 }
 
 impl NodePlan {
-    /// Nothing at all would change.
+    /// Nothing at all would change. Where the files on the host say already what is wanted, the server may still have
+    /// to read them.
     pub fn is_empty(&self) -> bool {
-        !self.is_new && self.files.is_empty() && self.settings.is_empty()
+        let is_read = self.restart.class < RestartClass::Restart;
+        !self.is_new && self.files.is_empty() && self.settings.is_empty() && is_read
     }
 
     /// Of a node that takes no part: whatever lies on its host stays as it is.
@@ -167,20 +169,20 @@ impl NodePlan {
 
 /// Compares what a node has with what its fleet directory asks for.
 pub fn compare(base: &Base, new: &ComposedNode) -> NodePlan {
-    let desired = Desired::over(base, new);
-    let files = file_changes(base, &desired);
-    let keys = key_changes(base, &desired);
-    let judged = adoption::judge(base, &desired);
+    let judged = adoption::judge(base, &Desired::over(base, new));
+    let elsewhere = base.in_another_home(new);
+    let there = elsewhere.as_ref().unwrap_or(base);
+    let desired = Desired::over(there, new);
     NodePlan {
         is_new: base.assigned.is_none(),
         source: base.source(),
         settings: settings::changes(base.assigned.as_ref().map(|old| &old.bundle), &new.bundle),
         restart: judged.restart,
         adoption: judged.adoption,
-        unmanaged: unmanaged::found(base, &desired),
-        unpacked: unmanaged::unpacked(base, &desired),
-        files,
-        keys,
+        unmanaged: unmanaged::found(there, &desired),
+        unpacked: unmanaged::unpacked(there, &desired),
+        files: file_changes(there, &desired),
+        keys: key_changes(there, &desired),
     }
 }
 
