@@ -242,11 +242,17 @@ pub struct Apply {
 /// `rollback`.
 #[derive(Debug, Args)]
 pub struct Rollback {
-    /// Which revision to go back to. Without it: the one before the newest.
+    /// Which revision to go back to. Without it: the newest before that was healthy on every node that it changes.
     pub revision: Option<u64>,
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
+    /// Replace and remove what nobody declared, as the end of the plan lists it: --yes alone does not.
+    #[arg(long)]
+    pub replace_unmanaged: bool,
+    /// Also show the files that change, line by line.
+    #[arg(long)]
+    pub diff: bool,
     /// Stay until the rollout has ended, showing its progress.
     #[arg(long, short)]
     pub wait: bool,

@@ -112,18 +112,22 @@ impl Client {
         convert::applied(self.answer("apply", reply)?)
     }
 
-    /// Goes back to an earlier revision as a new one; 0 is the one before the newest.
-    pub async fn rollback(
-        &mut self,
-        to: u64,
-        parent: Option<u64>,
-        (why, now): (&str, Option<&str>),
-    ) -> Result<view::Applied, Failure> {
+    /// What going back would change; without a revision, to the newest that was healthy on every node that it changes.
+    pub async fn plan_rollback(&mut self, to: Option<u64>) -> Result<view::Plan, Failure> {
+        let to_revision = to.unwrap_or(0);
+        let request = wire::RollbackRequest { to_revision, ..wire::RollbackRequest::default() };
+        let reply = self.operator.plan_rollback(timed(request)).await;
+        Ok(convert::plan(self.answer("rollback", reply)?))
+    }
+
+    /// Goes back to an earlier revision as a new one.
+    pub async fn rollback(&mut self, to: u64, change: &Change<'_>) -> Result<view::Applied, Failure> {
         let request = wire::RollbackRequest {
             to_revision: to,
-            why: why.to_owned(),
-            parent,
-            now: now.map(str::to_owned),
+            why: change.message.to_owned(),
+            parent: change.parent,
+            now: change.now.map(str::to_owned),
+            replace_unmanaged: change.replace_unmanaged.unwrap_or_default().to_owned(),
         };
         let reply = self.operator.rollback(timed(request)).await;
         convert::applied(self.answer("rollback", reply)?)

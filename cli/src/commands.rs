@@ -196,26 +196,58 @@ fn confirm_replacing(
 }
 
 async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Failure> {
-    let status = session.client.status().await?;
-    let to = match request.revision {
-        Some(revision) => revision,
-        None if status.revision < 2 => {
-            return Err(Failure::refused(
-                format!("revision {} has none before it", status.revision),
-                "there is nothing to go back to; apply a fleet directory instead",
-            ));
-        }
-        None => status.revision - 1,
-    };
-    let now = status.revision;
+    let fleet = session.client.status().await?.fleet;
+    let plan = session.client.plan_rollback(request.revision).await?;
+    if let Some(why) = plan.refusal {
+        return Err(Failure::refused(why, "`convoy events` shows what was applied, and when"));
+    }
+    let (now, to) = (plan.base_revision, plan.to_revision.unwrap_or_default());
     session.screen.people(&format!(
-        "{}: revision {now} is in force; the content of revision {to} becomes revision {}.\n",
-        status.fleet,
+        "{fleet}: revision {now} is in force; the content of revision {to} becomes revision {}.\n\n",
         now + 1
     ));
+    show_plan(session, &plan, request.diff);
+    confirm_replacing(session, &plan, request.confirm, request.unmanaged)?;
     confirm(session, request.confirm, &format!("Go back to revision {to}?"))?;
-    let applied = session.client.rollback(to, Some(now), (&request.message, request.now.as_deref())).await?;
-    finish_apply(session, None, applied, request.wait).await
+    let change = Change {
+        message: &request.message,
+        parent: Some(now),
+        now: request.now.as_deref(),
+        replace_unmanaged: plan.unmanaged_digest.as_deref(),
+    };
+    let applied = session.client.rollback(to, &change).await?;
+    let is_over = applied.rollout.is_none() || request.wait.is_some();
+    let exit = finish_apply(session, Some(plan), applied, request.wait).await?;
+    match exit {
+        Exit::Done if is_over => left_over(session).await,
+        other => Ok(other),
+    }
+}
+
+/// A rollback is done once the servers of the fleet do their work again, whatever had to be sent for that.
+async fn left_over(session: &mut Session) -> Result<Exit, Failure> {
+    let status = session.client.status().await?;
+    let left: Vec<&view::Node> = status.nodes.iter().filter(|node| is_left(node)).collect();
+    if left.is_empty() {
+        return Ok(Exit::Done);
+    }
+    session.screen.say("The rollback has ended, and not every server is well:\n");
+    for node in &left {
+        let why = if node.state_why.is_empty() { String::new() } else { format!(": {}", node.state_why) };
+        session.screen.say(&format!("  {} is {}{why}\n", node.name, node.state));
+    }
+    session.screen.say("  look at one: convoy node show NODE\n");
+    Ok(Exit::Failed)
+}
+
+/// A server that should run and does not, or of which nobody knows, or that is not on what it went back to.
+fn is_left(node: &view::Node) -> bool {
+    let is_behind = node.standing == Some(view::Standing::Behind);
+    is_behind
+        || !matches!(
+            node.state.as_str(),
+            "ready" | "stopped" | "idle" | "not-joined" | "never-connected" | "not-in-fleet"
+        )
 }
 
 async fn finish_apply(

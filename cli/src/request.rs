@@ -175,9 +175,11 @@ pub struct Apply {
 /// `rollback`.
 #[derive(Debug)]
 pub struct Rollback {
-    /// As typed; the one before the newest otherwise.
+    /// As typed; the newest that was healthy on every node that it changes otherwise.
     pub revision: Option<u64>,
+    pub diff: Detail,
     pub confirm: Confirm,
+    pub unmanaged: Unmanaged,
     pub wait: Option<Wait>,
     pub message: String,
     /// Maintenance windows are ignored, for this reason.
@@ -304,7 +306,9 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         Command::Rollback(back) => Remote::Rollback(Rollback {
             wait: wait(back.wait, back.timeout.as_deref())?,
             revision: back.revision,
+            diff: detail(back.diff),
             confirm: confirm(back.yes),
+            unmanaged: unmanaged(back.replace_unmanaged),
             message: back.message,
             now: back.now,
         }),

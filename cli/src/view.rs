@@ -135,6 +135,9 @@ pub struct Plan {
     /// Why nothing can be applied, if it is not for the findings.
     pub refusal: Option<String>,
     pub notes: Vec<PlanNote>,
+    /// Of a rollback: the revision that it goes back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_revision: Option<u64>,
     /// What an apply has to be given with `--replace-unmanaged`; `null`: nothing undeclared is replaced or removed.
     pub unmanaged_digest: Option<String>,
 }

@@ -56,9 +56,8 @@ pub struct NodeEffects {
     pub pack_before: Digest,
 }
 
-/// A fleet with everything that was found out about it.
-pub(crate) struct Weighed {
-    pub(crate) fleet: Fleet,
+/// Everything that was found out about the nodes of a plan.
+pub(crate) struct Plans {
     pub(crate) findings: Vec<Finding>,
     /// Of every node.
     pub(crate) plans: BTreeMap<NodeName, NodePlan>,
@@ -142,11 +141,11 @@ impl Coordinator {
         fleet: Fleet,
         subjects: Subjects,
         mut packs: BTreeMap<NodeName, NodePacks>,
-    ) -> Result<Weighed, ApplyError> {
+    ) -> Result<(Fleet, Plans), ApplyError> {
         let _turn = self.packs.evaluating.acquire().await;
         let weighing = tokio::task::spawn_blocking(move || {
             let findings = doubts(&fleet, &mut packs);
-            let plans = compare_all(&fleet, &subjects);
+            let plans = compare_all(&fleet.nodes, &subjects);
             let mut effects = BTreeMap::new();
             for (name, node) in &fleet.nodes {
                 let (Some(subject), Some(plan)) = (subjects.get(name), plans.get(name)) else { continue };
@@ -156,7 +155,7 @@ impl Coordinator {
                     effects.insert(name.clone(), found);
                 }
             }
-            Weighed { fleet, findings, plans, effects }
+            (fleet, Plans { findings, plans, effects })
         });
         weighing.await.map_err(ApplyError::Compose)
     }

@@ -12,18 +12,20 @@ use fleet::{
     observed::Drift,
     plan::{self, Groups, NodePlan, Note, compare, digest_of_unmanaged},
     rollout::{
-        Estimate, Rollout, estimate,
+        Estimate, Rollout, Standing, StepState, estimate,
         phase::{KeyHolder, phased_changes},
     },
-    spec::{Absent, Fleet, Sources},
+    spec::{Absent, ComposedNode, Fleet, Sources},
 };
 
 use crate::{
     apply::{ApplyError, Intent, RevisionDraft, compose_apart, has_errors},
     coordinator::Coordinator,
-    effects::{GivenPacks, NodeEffects, Weighed, overwritten},
+    effects::{GivenPacks, NodeEffects, Plans, overwritten},
+    in_force::{Place, Places},
     outlook,
-    subjects::{Part, Subject, Subjects, in_force},
+    store::{StoreError, records::Target},
+    subjects::{Part, Subject, Subjects},
     view::Snapshot,
 };
 
@@ -87,9 +89,8 @@ impl Planned {
         has_errors(&self.findings)
     }
 
-    /// Takes up what was found out about the nodes; hands back the fleet.
-    fn take(&mut self, mut weighed: Weighed, snapshot: &Snapshot) -> Fleet {
-        self.findings.append(&mut weighed.findings);
+    /// Takes up what changes on the nodes of a revision.
+    fn take(&mut self, draft: &RevisionDraft, mut weighed: Plans, snapshot: &Snapshot) {
         self.unmanaged = digest_of_unmanaged(&weighed.plans);
         for (name, plan) in weighed.plans {
             let effects = weighed.effects.remove(&name);
@@ -99,16 +100,27 @@ impl Planned {
                     continue;
                 }
             }
-            let Some(node) = weighed.fleet.nodes.get(&name) else { continue };
+            let Some(target) = draft.nodes.get(&name) else { continue };
             let overwritten = if plan.restart.restarts() && !plan.is_new {
                 overwritten(snapshot, &name)
             } else {
                 Vec::new()
             };
-            let group = node.group.to_string();
+            let group = target.group.to_string();
             self.nodes.insert(name, PlannedChange { group, plan, effects, overwritten });
         }
-        weighed.fleet
+    }
+
+    /// Takes up what the rollout says, and whom it leaves out.
+    fn conclude(&mut self, draft: &RevisionDraft, rollout: &Rollout, snapshot: &Snapshot) {
+        for (name, target) in snapshot.revision.iter().flat_map(|revision| &revision.nodes) {
+            if !draft.nodes.contains_key(name) {
+                self.removed.insert(name.clone(), target.group.to_string());
+            }
+        }
+        self.estimate = (!rollout.steps.is_empty())
+            .then(|| estimate(rollout, &snapshot.view_of(&draft.nodes), rollout.started))
+            .flatten();
     }
 }
 
@@ -129,22 +141,62 @@ impl Coordinator {
         }
         let draft = RevisionDraft::of(&fleet, &Sources::default());
         let rollout = self.new_rollout(&snapshot, Some(&fleet), &draft, (Revision(0), None)).await?;
-        let subjects = self.subjects(&snapshot, &fleet, &rollout).await?;
+        let subjects = self.subjects(&snapshot, &fleet.nodes, &rollout).await?;
         let packs = self.node_packs(&snapshot, &fleet, (&subjects, given)).await?;
         planned.findings.extend(phased(&subjects, &fleet));
-        let weighed = self.weigh(fleet, subjects, packs).await?;
-        let fleet = planned.take(weighed, &snapshot);
-        for (name, target) in snapshot.revision.iter().flat_map(|revision| &revision.nodes) {
-            if !fleet.nodes.contains_key(name) {
-                planned.removed.insert(name.clone(), target.group.to_string());
-            }
-        }
+        let (fleet, mut weighed) = self.weigh(fleet, subjects, packs).await?;
+        planned.findings.append(&mut weighed.findings);
+        planned.take(&draft, weighed, &snapshot);
         planned.waves = outlook::waves(&rollout, &fleet.order_reasons);
-        planned.estimate = (!rollout.steps.is_empty())
-            .then(|| estimate(&rollout, &snapshot.view_of(&draft.nodes), rollout.started))
-            .flatten();
-        planned.notes = notes(&snapshot, &draft, &rollout);
+        planned.conclude(&draft, &rollout, &snapshot);
+        planned.notes = notes(&snapshot, &draft, &rollout, &self.places(&snapshot).await?);
         Ok(planned)
+    }
+
+    /// What going back to an older revision would change. Findings of that time do not matter.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn plan_rollback(
+        self: &Arc<Self>,
+        to: Option<Revision>,
+    ) -> Result<(Revision, Planned), ApplyError> {
+        let snapshot = self.snapshot().await?;
+        let mut planned = Planned::against(&snapshot, Vec::new());
+        let draft = match self.way_back(&snapshot, to).await? {
+            Ok(draft) => draft,
+            Err(why) => {
+                planned.refusal = Some(why);
+                return Ok((to.unwrap_or(Revision(0)), planned));
+            }
+        };
+        let rollout = self.new_rollout(&snapshot, None, &draft, (Revision(0), None)).await?;
+        let plans = self.compare_stored(&snapshot, &draft, &rollout).await?;
+        planned.take(&draft, Plans { findings: Vec::new(), plans, effects: BTreeMap::new() }, &snapshot);
+        planned.unchanged += draft.nodes.len().saturating_sub(planned.nodes.len() + planned.unchanged);
+        planned.waves = outlook::waves(&rollout, &[]);
+        planned.conclude(&draft, &rollout, &snapshot);
+        planned.notes = notes(&snapshot, &draft, &rollout, &self.places(&snapshot).await?);
+        Ok((draft.rolls_back_to.unwrap_or(Revision(0)), planned))
+    }
+
+    /// What changes on nodes that get what is stored.
+    pub(crate) async fn compare_stored(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        draft: &RevisionDraft,
+        rollout: &Rollout,
+    ) -> Result<BTreeMap<NodeName, NodePlan>, ApplyError> {
+        let mut nodes = BTreeMap::new();
+        for name in pending(rollout) {
+            let Some(target) = draft.nodes.get(name) else { continue };
+            let stored = self.stored_node(target).await?;
+            let stored = stored.ok_or_else(|| StoreError::missing("read a revision's content"))?;
+            nodes.insert(name.clone(), stored.composed(target.group.clone(), target.host.clone()));
+        }
+        let subjects = self.subjects(snapshot, &nodes, rollout).await?;
+        let comparing = tokio::task::spawn_blocking(move || compare_all(&nodes, &subjects));
+        comparing.await.map_err(ApplyError::Compose)
     }
 
     /// Why a fleet directory is not this coordinator's to apply.
@@ -166,7 +218,7 @@ impl Coordinator {
         draft: &RevisionDraft,
     ) -> Result<Subjects, ApplyError> {
         let rollout = self.new_rollout(snapshot, Some(fleet), draft, (Revision(0), None)).await?;
-        Ok(self.subjects(snapshot, fleet, &rollout).await?)
+        Ok(self.subjects(snapshot, &fleet.nodes, &rollout).await?)
     }
 }
 
@@ -176,16 +228,19 @@ pub(crate) async fn compare_apart(
     subjects: Subjects,
 ) -> Result<(Fleet, BTreeMap<NodeName, NodePlan>), ApplyError> {
     let comparing = tokio::task::spawn_blocking(move || {
-        let plans = compare_all(&fleet, &subjects);
+        let plans = compare_all(&fleet.nodes, &subjects);
         (fleet, plans)
     });
     comparing.await.map_err(ApplyError::Compose)
 }
 
-pub(crate) fn compare_all(fleet: &Fleet, subjects: &Subjects) -> BTreeMap<NodeName, NodePlan> {
+pub(crate) fn compare_all(
+    nodes: &BTreeMap<NodeName, ComposedNode>,
+    subjects: &Subjects,
+) -> BTreeMap<NodeName, NodePlan> {
     let of = |(name, subject): (&NodeName, &Subject)| {
         let plan = match subject.part {
-            Part::Changes => compare(&subject.base, fleet.nodes.get(name)?),
+            Part::Changes => compare(&subject.base, nodes.get(name)?),
             Part::Stays => NodePlan::untouched(&subject.base),
         };
         Some((name.clone(), plan))
@@ -229,7 +284,7 @@ pub(crate) fn phased(subjects: &Subjects, fleet: &Fleet) -> Vec<Finding> {
 }
 
 /// How the rollout will go differently from the last one, and what will hold it up.
-pub(crate) fn notes(snapshot: &Snapshot, draft: &RevisionDraft, rollout: &Rollout) -> Vec<Note> {
+fn notes(snapshot: &Snapshot, draft: &RevisionDraft, rollout: &Rollout, places: &Places) -> Vec<Note> {
     let mut notes = policy_notes(snapshot, draft);
     notes.extend(plan::closed_windows(rollout, rollout.started));
     for name in rollout.steps.keys() {
@@ -237,16 +292,20 @@ pub(crate) fn notes(snapshot: &Snapshot, draft: &RevisionDraft, rollout: &Rollou
             notes.push(Note::NodePaused { node: name.clone(), reason, until });
         }
         if !snapshot.live.contains_key(name) {
-            notes.push(Note::NodeUnreachable { node: name.clone(), why: snapshot.state(name).1 });
+            notes.push(Note::NodeUnreachable { node: name.clone(), why: snapshot.state(name).why() });
         }
     }
-    notes.extend(behind(snapshot, draft));
+    for name in draft.nodes.keys() {
+        if let Some(Place { revision, standing: Standing::Behind(_) }) = places.of(name) {
+            notes.push(Note::NodeBehind { node: name.clone(), on: *revision });
+        }
+    }
     notes
 }
 
 fn policy_notes(snapshot: &Snapshot, draft: &RevisionDraft) -> Vec<Note> {
     let Some(revision) = &snapshot.revision else { return Vec::new() };
-    let groups = |nodes: &BTreeMap<NodeName, crate::store::records::Target>| -> Groups {
+    let groups = |nodes: &BTreeMap<NodeName, Target>| -> Groups {
         nodes.iter().map(|(name, target)| (name.clone(), target.group.clone())).collect()
     };
     let mut notes = plan::renamed(&groups(&revision.nodes), &groups(&draft.nodes));
@@ -256,21 +315,8 @@ fn policy_notes(snapshot: &Snapshot, draft: &RevisionDraft) -> Vec<Note> {
     notes
 }
 
-/// Nodes that have an agent and are not on what the newest revision wants of them.
-fn behind(snapshot: &Snapshot, draft: &RevisionDraft) -> Vec<Note> {
-    let wanted = snapshot.revision.iter().flat_map(|revision| &revision.nodes);
-    wanted
-        .filter(|(name, _)| draft.nodes.contains_key(*name) && snapshot.observed(name).is_some())
-        .filter_map(|(name, wanted)| {
-            let has = in_force(snapshot, name);
-            let is_there = has.is_some_and(|has| has.target.bundle == wanted.bundle);
-            (!is_there).then(|| Note::NodeBehind { node: name.clone(), on: has.map(|has| has.revision) })
-        })
-        .collect()
-}
-
 /// Names of everything that takes part in a rollout from its beginning.
 pub(crate) fn pending(rollout: &Rollout) -> BTreeSet<&NodeName> {
-    let is_pending = |step: &fleet::rollout::StepState| matches!(step, fleet::rollout::StepState::Pending);
+    let is_pending = |state: &StepState| matches!(state, StepState::Pending);
     rollout.steps.iter().filter(|(_, step)| is_pending(&step.state)).map(|(name, _)| name).collect()
 }

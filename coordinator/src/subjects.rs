@@ -13,7 +13,7 @@ use fleet::{
     observed::DriftAction,
     plan::{Base, EditPause, Knowledge, OpenEdits, PlannedNode},
     rollout::Rollout,
-    spec::{ComposedNode, Fleet},
+    spec::ComposedNode,
 };
 
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
         Key, Range, StoreError, blobs,
         records::{Assigned, EventRecord, HostRecord, Record as _},
     },
-    view::Snapshot,
+    view::{NodeState, Snapshot},
 };
 
 /// Events that are looked through for who let an edit stand.
@@ -63,20 +63,25 @@ pub(crate) fn in_force<'a>(snapshot: &'a Snapshot, name: &NodeName) -> Option<&'
 }
 
 impl Coordinator {
-    /// What every node of `fleet` is compared with. Only hosts of nodes that get something are asked.
+    /// What each of `nodes` is compared with. Only hosts of those that get something are asked.
     pub(crate) async fn subjects(
         self: &Arc<Self>,
         snapshot: &Snapshot,
-        fleet: &Fleet,
+        nodes: &BTreeMap<NodeName, ComposedNode>,
         rollout: &Rollout,
     ) -> Result<Subjects, StoreError> {
         let pending = pending(rollout);
         let authors = self.authors(snapshot, &pending).await?;
-        let asking = fleet.nodes.iter().map(|(name, node)| {
+        let asking = nodes.iter().map(|(name, node)| {
             let part = if pending.contains(name) { Part::Changes } else { Part::Stays };
             let authors = &authors;
             async move {
-                let assigned = match in_force(snapshot, name) {
+                let assigned = match part {
+                    Part::Changes => in_force(snapshot, name),
+                    // It has that, or is about to.
+                    Part::Stays => snapshot.nodes.get(name).and_then(|node| node.record.desired.as_ref()),
+                };
+                let assigned = match assigned {
                     Some(assigned) => self.stored_node(&assigned.target).await?,
                     None => None,
                 };
@@ -113,7 +118,10 @@ impl Coordinator {
             Err(error) => error,
         };
         let why = match (&error, snapshot.state(name)) {
-            (LookError::NotConnected, ("not-joined" | "never-connected" | "unreachable", why)) => why,
+            (
+                LookError::NotConnected,
+                state @ (NodeState::NotJoined | NodeState::NeverConnected | NodeState::Unreachable),
+            ) => state.why(),
             _ => error.to_string(),
         };
         let kept = self.last_look(name).await?;
@@ -156,7 +164,8 @@ impl Coordinator {
         }
         for entry in self.store.range(Range::last(Key::EVENTS, EVENTS_SEARCHED)).await? {
             let event = EventRecord::read(&entry)?;
-            let node = event.node.filter(|node| event.kind == Kind::DriftControl.as_str() && open.contains(node));
+            let node =
+                event.node.filter(|node| event.kind == Kind::DriftControl.as_str() && open.contains(node));
             let Some(node) = node else { continue };
             match event.fields.get("action").map(String::as_str) {
                 Some(PAUSE) => {

@@ -156,6 +156,7 @@ fn plan_reply(planned: &Planned) -> wire::PlanReply {
         refusal: planned.refusal.clone().unwrap_or_default(),
         notes: planned.notes.iter().map(Into::into).collect(),
         unmanaged_digest: planned.unmanaged.map(|digest| digest.to_string()).unwrap_or_default(),
+        to_revision: 0,
     }
 }
 
@@ -346,10 +347,20 @@ impl Operator for Console {
             message: request.why,
             parent: request.parent.map(Revision),
             windows_overridden: request.now.filter(|reason| !reason.trim().is_empty()),
-            replace_unmanaged: None,
+            replace_unmanaged: upload::unmanaged_digest(&request.replace_unmanaged)?,
         };
         let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
         Ok(Response::new(apply_reply(applied)))
+    }
+
+    async fn plan_rollback(
+        &self,
+        request: Request<wire::RollbackRequest>,
+    ) -> Result<Response<wire::PlanReply>, Status> {
+        operator_of(&self.coordinator, &request)?;
+        let to = Some(Revision(request.get_ref().to_revision)).filter(|revision| revision.0 != 0);
+        let (to, planned) = self.coordinator.plan_rollback(to).await.map_err(|error| apply_failed(&error))?;
+        Ok(Response::new(wire::PlanReply { to_revision: to.0, ..plan_reply(&planned) }))
     }
 
     async fn events(

@@ -2,7 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
 use fleet::{
@@ -63,14 +67,20 @@ fn home(files: &[(&str, &str)]) -> HostFacts {
 }
 
 /// An agent that was never assigned anything and answers what lies on its host.
-struct Host(JoinHandle<()>);
+struct Host {
+    task: JoinHandle<()>,
+    /// Bytes of its answers.
+    said: Arc<AtomicUsize>,
+}
 
 impl Host {
     async fn start(coordinator: &TestCoordinator, node: &TestNode, facts: HostFacts) -> Self {
         let mut session = node.session_of(coordinator, LOOK_PROTOCOL).await.unwrap();
         let mut client = AgentLinkClient::new(node.channel(coordinator).await);
         session.say(from_agent::Message::Report(report(None, None))).await;
-        Self(tokio::spawn(async move {
+        let said = Arc::new(AtomicUsize::new(0));
+        let total = said.clone();
+        let task = tokio::spawn(async move {
             let mut known = BTreeSet::new();
             while let Ok(Some(message)) = session.next().await {
                 let to_agent::Message::Look(look) = message else { continue };
@@ -82,15 +92,17 @@ impl Host {
                 facts.contents.retain(|digest, _| look.contents && !known.contains(digest));
                 known.clear();
                 let answer = encode_answer(&Ok(facts));
+                total.fetch_add(answer.len(), Ordering::Relaxed);
                 // A coordinator that has given up on the answer is nothing to this host.
                 drop(client.give_host(tokio_stream::iter(chunks(look.id, &answer))).await);
             }
-        }))
+        });
+        Self { task, said }
     }
 
     async fn kill(self) {
-        self.0.abort();
-        assert!(self.0.await.unwrap_err().is_cancelled());
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
     }
 }
 
@@ -253,5 +265,52 @@ async fn a_plan_names_other_rules_and_refuses_another_fleets_directory() {
     let foreign = plan(&coordinator, &other).await;
     assert!(foreign.refusal.contains("this directory is fleet emca"), "{foreign:?}");
     assert!(foreign.nodes.is_empty());
+    coordinator.stop().await;
+}
+
+/// Prints what asking costs. For a fleet: `MEASURED_NODES=400 cargo nextest run -p convoy-coordinator measured --no-capture`.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_asking_every_host_costs_is_measured() {
+    let count: usize = std::env::var("MEASURED_NODES").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+    // Hosts here say nothing by themselves, and a slow machine must not take them for gone.
+    let patient = "[heartbeat]\nmissed_max = 200\n";
+    let coordinator = TestCoordinator::start_in(Arc::new(tempfile::tempdir().unwrap()), patient).await;
+    let mut files = small_fleet("new.example");
+    let names: Vec<String> = (0..count).map(|index| format!("gw-{index:03}")).collect();
+    let mut manifest = files["fleet.toml"].split("[nodes.").next().unwrap_or_default().to_owned();
+    for name in &names {
+        manifest += &format!("[nodes.{name}]\ngroup = \"km\"\nhost = \"{name}\"\nhome = \"/opt/is\"\n");
+    }
+    files.insert("fleet.toml".to_owned(), manifest);
+    let mut nodes = Vec::new();
+    for name in &names {
+        nodes.push(coordinator.join(name).await);
+    }
+    let sources =
+        |plan: &PlanReply, source: &str| plan.nodes.iter().filter(|node| node.source == source).count();
+    let began = Instant::now();
+    let unasked = plan(&coordinator, &files).await;
+    let without = began.elapsed();
+    assert_eq!(sources(&unasked, "nothing"), count);
+
+    let mut hosts = Vec::new();
+    for (node, name) in nodes.iter().zip(&names) {
+        let own = format!("{OWN}[own]\nname = \"{name}\"\n");
+        hosts.push(Host::start(&coordinator, node, home(&[(CONFIG, &own)])).await);
+    }
+    coordinator
+        .until("all report", |status| status.nodes.iter().filter(|node| node.connected).count() == count)
+        .await;
+    let said = || hosts.iter().map(|host| host.said.load(Ordering::Relaxed)).sum::<usize>();
+    let mut figures = Vec::new();
+    for _ in 0..2 {
+        let (before, began) = (said(), Instant::now());
+        let asked = plan(&coordinator, &files).await;
+        figures.push(format!("{} ms and {} bytes of answers", began.elapsed().as_millis(), said() - before));
+        assert_eq!(sources(&asked, "now"), count, "{:?}", asked.nodes.first());
+    }
+    let without = without.as_millis();
+    println!("plan of {count} nodes: {without} ms without asking, then {}", figures.join(", then "));
+    drop(hosts);
     coordinator.stop().await;
 }

@@ -11,7 +11,10 @@ mod note;
 mod settings;
 mod unmanaged;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use adoption::Adoption;
 pub use base::{Base, EditPause, Knowledge, OpenEdits, Source};
@@ -26,7 +29,7 @@ use diff::Side;
 use crate::{
     bundle::{Bundle, FileEntry, HomePath, RestartClass},
     finding::{MASK, Place, is_secret_key, mask_line},
-    ids::Digest,
+    ids::{Digest, GroupName},
     restart::RestartDecision,
     spec::{ComposedNode, canonical},
 };
@@ -38,6 +41,25 @@ pub struct PlannedNode {
     pub bundle: Bundle,
     /// By digest. Content that is missing is reported as not shown.
     pub contents: BTreeMap<Digest, Arc<[u8]>>,
+}
+
+impl PlannedNode {
+    /// As a directory would have composed it, but for where its values were typed: nobody knows that any more.
+    pub fn composed(self, group: GroupName, host: String) -> ComposedNode {
+        let config = self.bundle.files.get(&self.bundle.service.config_path);
+        let text = config.and_then(|entry| self.contents.get(&entry.digest));
+        let config_text = text.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+        ComposedNode {
+            group,
+            host,
+            config_text,
+            bundle: self.bundle,
+            gates: Vec::new(),
+            contents: self.contents,
+            origins: BTreeMap::new(),
+            secret_keys: BTreeSet::new(),
+        }
+    }
 }
 
 /// What happens to one file.
