@@ -12,6 +12,7 @@ Exit codes:
   2  usage: the command line makes no sense
   3  refused by a guard: not confirmed, made on a stale revision, or against a budget
   4  still in progress: the rollout goes on without this command
+  5  plan --exit-code: there are changes
 
 Start with:
   convoy lint DIR            check a fleet directory; needs no coordinator
@@ -80,6 +81,9 @@ pub enum Command {
         /// The home of an unpacked product, or PRODUCT=HOME: used for nodes whose own pack is not known. May be repeated.
         #[arg(long, value_name = "HOME")]
         pack: Vec<PathBuf>,
+        /// End with 5 if an apply would change something, and with 0 only if it would not.
+        #[arg(long)]
+        exit_code: bool,
     },
     /// Make the fleet be as a fleet directory says.
     Apply(Apply),
@@ -218,6 +222,9 @@ pub struct Apply {
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
+    /// Replace and remove what nobody declared, as the end of the plan lists it: --yes alone does not.
+    #[arg(long)]
+    pub replace_unmanaged: bool,
     /// Stay until the rollout has ended, showing its progress.
     #[arg(long, short)]
     pub wait: bool,
@@ -245,11 +252,17 @@ pub struct Apply {
 /// `rollback`.
 #[derive(Debug, Args)]
 pub struct Rollback {
-    /// Which revision to go back to. Without it: the one before the newest.
+    /// Which revision to go back to. Without it: the newest before that was healthy on every node that it changes.
     pub revision: Option<u64>,
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,
+    /// Replace and remove what nobody declared, as the end of the plan lists it: --yes alone does not.
+    #[arg(long)]
+    pub replace_unmanaged: bool,
+    /// Also show the files that change, line by line.
+    #[arg(long)]
+    pub diff: bool,
     /// Stay until the rollout has ended, showing its progress.
     #[arg(long, short)]
     pub wait: bool,

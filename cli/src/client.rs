@@ -53,6 +53,8 @@ pub struct Change<'a> {
     pub parent: Option<u64>,
     /// Ignore maintenance windows, for this reason.
     pub now: Option<&'a str>,
+    /// The digest of what nobody declared and may be replaced.
+    pub replace_unmanaged: Option<&'a str>,
 }
 
 impl Client {
@@ -92,7 +94,8 @@ impl Client {
 
     /// What applying these files would change.
     pub async fn plan(&mut self, files: &Sources, packs: &[GivenPack]) -> Result<view::Plan, Failure> {
-        let upload = upload(files, packs, &Change { message: "", parent: None, now: None });
+        let upload =
+            upload(files, packs, &Change { message: "", parent: None, now: None, replace_unmanaged: None });
         let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
         Ok(convert::plan(self.answer("plan", reply)?))
     }
@@ -109,18 +112,22 @@ impl Client {
         convert::applied(self.answer("apply", reply)?)
     }
 
-    /// Goes back to an earlier revision as a new one; 0 is the one before the newest.
-    pub async fn rollback(
-        &mut self,
-        to: u64,
-        parent: Option<u64>,
-        (why, now): (&str, Option<&str>),
-    ) -> Result<view::Applied, Failure> {
+    /// What going back would change; without a revision, to the newest that was healthy on every node that it changes.
+    pub async fn plan_rollback(&mut self, to: Option<u64>) -> Result<view::Plan, Failure> {
+        let to_revision = to.unwrap_or(0);
+        let request = wire::RollbackRequest { to_revision, ..wire::RollbackRequest::default() };
+        let reply = self.operator.plan_rollback(timed(request)).await;
+        Ok(convert::plan(self.answer("rollback", reply)?))
+    }
+
+    /// Goes back to an earlier revision as a new one.
+    pub async fn rollback(&mut self, to: u64, change: &Change<'_>) -> Result<view::Applied, Failure> {
         let request = wire::RollbackRequest {
             to_revision: to,
-            why: why.to_owned(),
-            parent,
-            now: now.map(str::to_owned),
+            why: change.message.to_owned(),
+            parent: change.parent,
+            now: change.now.map(str::to_owned),
+            replace_unmanaged: change.replace_unmanaged.unwrap_or_default().to_owned(),
         };
         let reply = self.operator.rollback(timed(request)).await;
         convert::applied(self.answer("rollback", reply)?)
@@ -298,6 +305,7 @@ fn upload(files: &Sources, packs: &[GivenPack], change: &Change<'_>) -> Vec<wire
         parent: change.parent,
         now: change.now.is_some(),
         reason: change.now.unwrap_or_default().to_owned(),
+        replace_unmanaged: change.replace_unmanaged.unwrap_or_default().to_owned(),
     };
     let mut parts = vec![Part::Header(header)];
     for (path, content) in &files.0 {

@@ -11,7 +11,10 @@ use crate::{
     directory,
     exit::{Exit, Failure},
     pack, places, render,
-    request::{Apply, Confirm, Detail, DriftAct, Events, NodeAct, Remote, Rollback, SecretAct, Steer, Wait},
+    request::{
+        Apply, Confirm, Detail, DriftAct, Events, NodeAct, PlanExit, Remote, Rollback, SecretAct, Steer,
+        Unmanaged, Wait,
+    },
     screen::Format,
     secrets,
     text::{Style, Tone},
@@ -29,12 +32,18 @@ const EVENTS_LAST: u32 = 50;
 /// With what to do next.
 pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Failure> {
     match remote {
-        Remote::Plan { dir, diff, packs } => {
+        Remote::Plan { dir, diff, packs, exit } => {
             let files = directory::read(&dir)?;
             let packs = pack::given(&packs, &files)?;
-            let mut plan = session.client.plan(&files, &packs).await?;
+            let mut plan = asked_for(session.client.plan(&files, &packs).await?)?;
             places::locate(&mut plan.findings, &dir);
-            Ok(show_plan(session, &plan, diff))
+            session.screen.programs(&plan);
+            show_plan(session, &plan, diff);
+            Ok(match exit {
+                _ if plan.refused => Exit::Failed,
+                PlanExit::Changes if plan.changes() => Exit::Changes,
+                PlanExit::Changes | PlanExit::Refused => Exit::Done,
+            })
         }
         Remote::Apply(request) => apply(session, request).await,
         Remote::Rollback(request) => rollback(session, request).await,
@@ -128,56 +137,123 @@ fn style(session: &Session) -> Style {
     wait::style(&session.screen)
 }
 
-fn show_plan(session: &mut Session, plan: &view::Plan, diff: Detail) -> Exit {
-    session.screen.programs(plan);
-    let text = render::plan(plan, diff, style(session));
+fn show_plan(session: &mut Session, plan: &view::Plan, diff: Detail) {
+    let text = render::plan(plan, diff, (session.now)(), style(session));
     session.screen.people(&text);
-    if plan.refused { Exit::Failed } else { Exit::Done }
+}
+
+/// A plan that is none of this coordinator's is no plan.
+fn asked_for(plan: view::Plan) -> Result<view::Plan, Failure> {
+    match plan.refusal {
+        Some(why) => Err(Failure::refused(why, "`convoy status` says which fleet this coordinator keeps")),
+        None => Ok(plan),
+    }
 }
 
 async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     let files = directory::read(&request.dir)?;
     let packs = pack::given(&request.packs, &files)?;
-    let mut plan = session.client.plan(&files, &packs).await?;
+    let mut plan = asked_for(session.client.plan(&files, &packs).await?)?;
     places::locate(&mut plan.findings, &request.dir);
-    let text = render::plan(&plan, request.diff, style(session));
-    session.screen.people(&text);
+    show_plan(session, &plan, request.diff);
     if plan.refused {
         session.screen.programs(&view::Outcome { plan: Some(plan), applied: None, rollout: None });
         return Ok(Exit::Failed);
     }
-    if plan.nodes.iter().any(view::NodePlan::changes) {
+    confirm_replacing(session, &plan, request.confirm, request.unmanaged)?;
+    if plan.changes() {
         confirm(session, request.confirm, "Apply this?")?;
     }
     // What was shown is what is applied: if anything was applied in between, the coordinator refuses.
     let parent = request.parent.unwrap_or(plan.base_revision);
-    let change = Change { message: &request.message, parent: Some(parent), now: request.now.as_deref() };
+    let change = Change {
+        message: &request.message,
+        parent: Some(parent),
+        now: request.now.as_deref(),
+        replace_unmanaged: plan.unmanaged_digest.as_deref(),
+    };
     let mut applied = session.client.apply(&files, &packs, &change).await?;
     places::locate(&mut applied.findings, &request.dir);
     finish_apply(session, Some(plan), applied, request.wait).await
 }
 
+/// What nobody declared needs a yes of its own.
+fn confirm_replacing(
+    session: &mut Session,
+    plan: &view::Plan,
+    given: Confirm,
+    unmanaged: Unmanaged,
+) -> Result<(), Failure> {
+    if plan.unmanaged_digest.is_none() || unmanaged == Unmanaged::Replace {
+        return Ok(());
+    }
+    let can_ask = session.screen.terminal.can_ask && session.screen.format == Format::People;
+    if given == Confirm::Given || !can_ask {
+        return Err(Failure::refused(
+            format!(
+                "{} would lose what nobody declared, and --replace-unmanaged was not given",
+                render::losing(plan)
+            ),
+            "declare it, or add --replace-unmanaged if you mean it; the end of the plan lists it",
+        ));
+    }
+    let question = format!("Replace and remove what nobody declared on {}?", render::losing(plan));
+    confirm(session, Confirm::Ask, &question)
+}
+
 async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Failure> {
-    let status = session.client.status().await?;
-    let to = match request.revision {
-        Some(revision) => revision,
-        None if status.revision < 2 => {
-            return Err(Failure::refused(
-                format!("revision {} has none before it", status.revision),
-                "there is nothing to go back to; apply a fleet directory instead",
-            ));
-        }
-        None => status.revision - 1,
-    };
-    let now = status.revision;
+    let fleet = session.client.status().await?.fleet;
+    let plan = session.client.plan_rollback(request.revision).await?;
+    if let Some(why) = plan.refusal {
+        return Err(Failure::refused(why, "`convoy events` shows what was applied, and when"));
+    }
+    let (now, to) = (plan.base_revision, plan.to_revision.unwrap_or_default());
     session.screen.people(&format!(
-        "{}: revision {now} is in force; the content of revision {to} becomes revision {}.\n",
-        status.fleet,
+        "{fleet}: revision {now} is in force; the content of revision {to} becomes revision {}.\n\n",
         now + 1
     ));
+    show_plan(session, &plan, request.diff);
+    confirm_replacing(session, &plan, request.confirm, request.unmanaged)?;
     confirm(session, request.confirm, &format!("Go back to revision {to}?"))?;
-    let applied = session.client.rollback(to, Some(now), (&request.message, request.now.as_deref())).await?;
-    finish_apply(session, None, applied, request.wait).await
+    let change = Change {
+        message: &request.message,
+        parent: Some(now),
+        now: request.now.as_deref(),
+        replace_unmanaged: plan.unmanaged_digest.as_deref(),
+    };
+    let applied = session.client.rollback(to, &change).await?;
+    let is_over = applied.rollout.is_none() || request.wait.is_some();
+    let exit = finish_apply(session, Some(plan), applied, request.wait).await?;
+    match exit {
+        Exit::Done if is_over => left_over(session).await,
+        other => Ok(other),
+    }
+}
+
+/// A rollback is done once the servers of the fleet do their work again, whatever had to be sent for that.
+async fn left_over(session: &mut Session) -> Result<Exit, Failure> {
+    let status = session.client.status().await?;
+    let left: Vec<&view::Node> = status.nodes.iter().filter(|node| is_left(node)).collect();
+    if left.is_empty() {
+        return Ok(Exit::Done);
+    }
+    session.screen.say("The rollback has ended, and not every server is well:\n");
+    for node in &left {
+        let why = if node.state_why.is_empty() { String::new() } else { format!(": {}", node.state_why) };
+        session.screen.say(&format!("  {} is {}{why}\n", node.name, node.state));
+    }
+    session.screen.say("  look at one: convoy node show NODE\n");
+    Ok(Exit::Failed)
+}
+
+/// A server that should run and does not, or of which nobody knows, or that is not on what it went back to.
+fn is_left(node: &view::Node) -> bool {
+    let is_behind = node.standing == Some(view::Standing::Behind);
+    is_behind
+        || !matches!(
+            node.state.as_str(),
+            "ready" | "stopped" | "idle" | "not-joined" | "never-connected" | "not-in-fleet"
+        )
 }
 
 async fn finish_apply(

@@ -18,11 +18,14 @@ pub enum Exit {
     Refused,
     /// It goes on without this command.
     InProgress,
+    /// `plan --exit-code`: an apply would change something.
+    Changes,
 }
 
 impl Exit {
     /// Every way to end.
-    pub const ALL: [Exit; 5] = [Exit::Done, Exit::Failed, Exit::Usage, Exit::Refused, Exit::InProgress];
+    pub const ALL: [Exit; 6] =
+        [Exit::Done, Exit::Failed, Exit::Usage, Exit::Refused, Exit::InProgress, Exit::Changes];
 
     /// The number that the shell sees.
     pub const fn code(self) -> u8 {
@@ -32,6 +35,7 @@ impl Exit {
             Exit::Usage => 2,
             Exit::Refused => 3,
             Exit::InProgress => 4,
+            Exit::Changes => 5,
         }
     }
 }
@@ -132,7 +136,8 @@ mod tests {
     #[test]
     fn the_numbers_are_a_promise() {
         let table: Vec<_> = Exit::ALL.iter().map(|exit| (format!("{exit:?}"), exit.code())).collect();
-        let expected = [("Done", 0), ("Failed", 1), ("Usage", 2), ("Refused", 3), ("InProgress", 4)];
+        let expected =
+            [("Done", 0), ("Failed", 1), ("Usage", 2), ("Refused", 3), ("InProgress", 4), ("Changes", 5)];
         assert_eq!(table, expected.map(|(name, code)| (name.to_owned(), code)));
     }
 }

@@ -6,12 +6,14 @@ use crate::{
 };
 
 mod effects;
+mod host;
 mod node;
 mod plan;
 mod rollout;
 mod siblings;
 mod status;
 
+pub use host::losing;
 pub use node::{drift_detail, drift_list, node_detail};
 pub use plan::plan;
 pub use rollout::{rollout, rollout_headline, rollout_list, shown_word, verdict};

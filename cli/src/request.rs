@@ -77,7 +77,7 @@ pub struct Explain {
 /// Commands that ask the coordinator.
 #[derive(Debug)]
 pub enum Remote {
-    Plan { dir: PathBuf, diff: Detail, packs: Vec<PathBuf> },
+    Plan { dir: PathBuf, diff: Detail, packs: Vec<PathBuf>, exit: PlanExit },
     Apply(Apply),
     Rollback(Rollback),
     Status { watch: bool },
@@ -121,6 +121,24 @@ pub enum Detail {
     Lines,
 }
 
+/// What the exit code of a plan says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlanExit {
+    /// Only whether an apply would be refused.
+    Refused,
+    /// Also whether it would change anything.
+    Changes,
+}
+
+/// Whether what nobody declared may be replaced and removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unmanaged {
+    /// On a terminal after a question of its own; refused without one.
+    Ask,
+    /// `--replace-unmanaged`.
+    Replace,
+}
+
 /// Whether to ask before changing anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirm {
@@ -145,6 +163,7 @@ pub struct Apply {
     /// For nodes whose own pack is not known.
     pub packs: Vec<PathBuf>,
     pub confirm: Confirm,
+    pub unmanaged: Unmanaged,
     pub wait: Option<Wait>,
     pub message: String,
     /// As typed; the plan's base otherwise.
@@ -156,9 +175,11 @@ pub struct Apply {
 /// `rollback`.
 #[derive(Debug)]
 pub struct Rollback {
-    /// As typed; the one before the newest otherwise.
+    /// As typed; the newest that was healthy on every node that it changes otherwise.
     pub revision: Option<u64>,
+    pub diff: Detail,
     pub confirm: Confirm,
+    pub unmanaged: Unmanaged,
     pub wait: Option<Wait>,
     pub message: String,
     /// Maintenance windows are ignored, for this reason.
@@ -267,7 +288,10 @@ fn render(typed: args::Render) -> Result<Render, Failure> {
 
 fn remote(command: Command) -> Result<Remote, Failure> {
     Ok(match command {
-        Command::Plan { dir, diff, pack } => Remote::Plan { dir, diff: detail(diff), packs: pack },
+        Command::Plan { dir, diff, pack, exit_code } => {
+            let exit = if exit_code { PlanExit::Changes } else { PlanExit::Refused };
+            Remote::Plan { dir, diff: detail(diff), packs: pack, exit }
+        }
         Command::Apply(typed) => Remote::Apply(apply(typed)?),
         Command::Rollback(typed) => Remote::Rollback(rollback(typed)?),
         Command::Status { watch } => Remote::Status { watch },
@@ -312,6 +336,7 @@ fn apply(typed: args::Apply) -> Result<Apply, Failure> {
         diff: detail(typed.diff),
         packs: typed.pack,
         confirm: confirm(typed.yes),
+        unmanaged: unmanaged(typed.replace_unmanaged),
         message: why.message,
         parent: typed.parent,
         now: why.now,
@@ -331,7 +356,9 @@ fn rollback(typed: args::Rollback) -> Result<Rollback, Failure> {
     Ok(Rollback {
         wait: wait(typed.wait, typed.timeout.as_deref())?,
         revision,
+        diff: detail(typed.diff),
         confirm: confirm(typed.yes),
+        unmanaged: unmanaged(typed.replace_unmanaged),
         message: why.message,
         now: why.now,
     })
@@ -368,6 +395,10 @@ fn insisted(now: bool, reason: &str) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+fn unmanaged(replace: bool) -> Unmanaged {
+    if replace { Unmanaged::Replace } else { Unmanaged::Ask }
 }
 
 fn node_request(typed: args::Node) -> Result<Remote, Failure> {

@@ -127,7 +127,7 @@ fn changing_plan() -> message::PlanReply {
             new_size: 1300,
             restart: "restart".into(),
             diff: "@@ -1 +1 @@\n-hostname = \"a\"\n+hostname = \"b\"\n".into(),
-            restart_why: String::new(),
+            ..message::FileChange::default()
         }],
         restart: "restart".into(),
         restart_why: "deployment.toml is read at start".into(),
@@ -344,6 +344,115 @@ async fn what_was_shown_is_what_is_applied() {
     assert!(run.asked[0].starts_with("apply: parent Some(4)"), "{:?}", run.asked);
 }
 
+/// A plan of two servers that somebody ran before: one would lose what its owner wrote.
+fn taking_over() -> Script {
+    let mut script = applying();
+    let [first, second] = &mut script.plan.nodes[..] else { panic!("two nodes") };
+    first.source = "now".into();
+    first.adoption = "restarted".into();
+    let lost = |kind: &str, keys: &[&str]| message::Unmanaged {
+        path: "repository/conf/deployment.toml".into(),
+        kind: kind.into(),
+        keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+        ..message::Unmanaged::default()
+    };
+    first.unmanaged = vec![
+        lost("keys", &["user_store.type"]),
+        message::Unmanaged {
+            by: "ann".into(),
+            reason: "a trial".into(),
+            until_ms: 1_800_000_000_000,
+            ..lost("paused-edit", &["server.hostname"])
+        },
+    ];
+    second.source = "seen".into();
+    second.source_ms = 1_800_000_060_000 - 3 * 3_600_000;
+    second.source_why = "its agent is not connected".into();
+    (second.unpacked_keys, second.unpacked_files) = (57, 2);
+    script.plan.unmanaged_digest = "abcd".into();
+    script.plan.notes = vec![message::PlanNote {
+        kind: "window-closed".into(),
+        group: "key-manager".into(),
+        text: "group key-manager begins at 2027-01-16 02:00 UTC: its maintenance window is closed".into(),
+        ..message::PlanNote::default()
+    }];
+    script
+}
+
+#[tokio::test]
+async fn a_plan_says_what_it_was_compared_with_and_ends_with_what_nobody_declared() {
+    let dir = fleet_dir();
+    let run = Stage::new(taking_over()).run(&format!("plan {}", dir.path().display())).await;
+    let until = text::local(When(1_800_000_000_000));
+    for line in [
+        "    no server ever ran here: replaces the unpacked deployment.toml with its 57 keys and 1 more unpacked file, \
+         kept as the original\n",
+        "Compared with\n  is-1: what lies on the host now\n  is-2: what lay on the host 3h ago: its agent is not \
+         connected\n\n",
+        "group key-manager begins at 2027-01-16 02:00 UTC: its maintenance window is closed\n\n",
+    ] {
+        assert!(run.out.contains(line), "{line:?} is not in\n{}", run.out);
+    }
+    let end = format!(
+        "Replaced or removed although nobody declared it; this needs --replace-unmanaged\n  \
+         is-1  repository/conf/deployment.toml  keys that go: user_store.type\n  \
+         is-1  repository/conf/deployment.toml  an edit under a pause by ann until {until} (a trial): server.hostname\n\n\
+         2 nodes change, 1 stays as it is; 2 servers restart (against revision 6).\n"
+    );
+    assert!(run.out.ends_with(&end), "{}", run.out);
+    let run = Stage::new(taking_over()).run(&format!("--json plan {}", dir.path().display())).await;
+    let plan: serde_json::Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!(plan["unmanaged_digest"], "abcd");
+    assert_eq!(plan["nodes"][0]["unmanaged"][1]["by"], "ann");
+    assert_eq!(plan["nodes"][1]["source"]["kind"], "seen");
+}
+
+#[tokio::test]
+async fn a_yes_to_the_plan_is_no_yes_to_losing_what_nobody_declared() {
+    let dir = fleet_dir();
+    let line = |more: &str| format!("apply {}{more}", dir.path().display());
+    for words in [" --yes", ""] {
+        let run = Stage::new(taking_over()).run(&line(words)).await;
+        assert_eq!((run.exit, run.asked.len()), (Exit::Refused, 0), "{}", run.transcript());
+        assert!(run.said.contains("is-1 would lose what nobody declared"), "{}", run.said);
+    }
+    let run = Stage::new(taking_over()).run(&line(" --yes --replace-unmanaged")).await;
+    assert!(run.asked[0].contains(", replace abcd,"), "{}", run.transcript());
+    for (answers, exit, applied) in
+        [("y\ny\n", Exit::Done, 1), ("y\n\n", Exit::Refused, 0), ("\n", Exit::Refused, 0)]
+    {
+        let stage = Stage { terminal: SOMEBODY, typed_answer: answers, ..Stage::new(taking_over()) };
+        let run = stage.run(&line("")).await;
+        assert_eq!((run.exit, run.asked.len()), (exit, applied), "{answers:?} {}", run.transcript());
+        assert!(
+            run.said.starts_with("Replace and remove what nobody declared on is-1? [y/N] "),
+            "{}",
+            run.said
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_exit_code_of_a_plan_tells_changes_from_none_if_asked_to() {
+    let dir = fleet_dir();
+    let run = async |plan: message::PlanReply, flag: &str| {
+        let script = Script { plan, ..applying() };
+        Stage::new(script).run(&format!("plan {}{flag}", dir.path().display())).await.exit
+    };
+    let nothing = message::PlanReply { base_revision: 6, unchanged: 2, ..message::PlanReply::default() };
+    let note = |change| message::PlanNote { kind: "policy".into(), change, ..message::PlanNote::default() };
+    let noted = |change| message::PlanReply { notes: vec![note(change)], ..nothing.clone() };
+    let refused = message::PlanReply { refused: true, ..changing_plan() };
+    assert_eq!(run(changing_plan(), "").await, Exit::Done);
+    assert_eq!(run(changing_plan(), " --exit-code").await, Exit::Changes);
+    assert_eq!(run(nothing.clone(), " --exit-code").await, Exit::Done);
+    assert_eq!(run(noted(true), " --exit-code").await, Exit::Changes);
+    assert_eq!(run(noted(false), " --exit-code").await, Exit::Done);
+    assert_eq!(run(refused, " --exit-code").await, Exit::Failed);
+    let other = message::PlanReply { refusal: "this directory is fleet b".into(), ..changing_plan() };
+    assert_eq!(run(other, "").await, Exit::Refused);
+}
+
 #[tokio::test]
 async fn errors_in_the_directory_end_before_anything_is_applied() {
     let finding = message::Finding {
@@ -518,19 +627,48 @@ async fn refusals_of_the_coordinator_end_with_what_to_do_next() {
 }
 
 #[tokio::test]
-async fn a_rollback_names_what_it_goes_back_to_and_from_where() {
-    let script = Script { status: status_with(rollout("done", "ready", "")), ..applying() };
-    let run = Stage::new(script).run("rollback --yes").await;
+async fn a_rollback_shows_its_plan_and_names_what_it_goes_back_to_and_from_where() {
+    let script = || Script { status: status_with(rollout("done", "ready", "")), ..applying() };
+    let run = Stage::new(script()).run("rollback --yes").await;
     assert_eq!(run.asked, ["rollback to 6 parent Some(7)"]);
-    assert!(
-        run.out.starts_with("acme: revision 7 is in force; the content of revision 6 becomes revision 8.\n")
-    );
-    let script = Script { status: status_with(rollout("done", "ready", "")), ..applying() };
-    let run = Stage::new(script).run("rollback 5 --yes --now --reason outage").await;
+    let head = "acme: revision 7 is in force; the content of revision 6 becomes revision 8.\n\n~ is-1, is-2";
+    assert!(run.out.starts_with(head), "{}", run.out);
+    let run = Stage::new(script()).run("rollback 5 --yes --now --reason outage").await;
     assert_eq!(run.asked, ["rollback to 5 parent Some(7) now \"outage\""]);
-    let nothing = message::StatusReply { revision: 1, ..message::StatusReply::default() };
-    let run = Stage::new(Script { status: nothing, ..Script::default() }).run("rollback --yes").await;
+    let stage = Stage { terminal: SOMEBODY, typed_answer: "\n", ..Stage::new(script()) };
+    let run = stage.run("rollback").await;
+    assert_eq!((run.exit, run.asked.len()), (Exit::Refused, 0), "{}", run.transcript());
+
+    let nothing = message::PlanReply { refusal: "there is no revision before".into(), ..changing_plan() };
+    let run = Stage::new(Script { plan: nothing, ..script() }).run("rollback --yes").await;
     assert_eq!((run.exit, run.asked.len()), (Exit::Refused, 0));
+    let lossy = taking_over().plan;
+    let run = Stage::new(Script { plan: lossy.clone(), ..script() }).run("rollback --yes").await;
+    assert_eq!((run.exit, run.asked.len()), (Exit::Refused, 0), "{}", run.transcript());
+    let run = Stage::new(Script { plan: lossy, ..script() }).run("rollback --yes --replace-unmanaged").await;
+    assert_eq!(run.asked, ["rollback to 6 parent Some(7) replace abcd"]);
+}
+
+#[tokio::test]
+async fn a_rollback_that_leaves_a_server_down_is_not_done() {
+    let with = |state: &str| {
+        let mut status = status_with(rollout("done", "ready", ""));
+        let node = |name: &str, state: &str| message::Node {
+            name: name.into(),
+            state: state.into(),
+            state_why: "start-failed: no JDK".into(),
+            ..message::Node::default()
+        };
+        status.nodes = vec![node("is-1", "ready"), node("is-2", state)];
+        let apply = message::ApplyReply { revision: 8, rollout: 0, ..message::ApplyReply::default() };
+        Script { status, apply, ..applying() }
+    };
+    for (state, exit) in [("ready", Exit::Done), ("stopped", Exit::Done), ("failed", Exit::Failed)] {
+        let run = Stage::new(with(state)).run("rollback --yes").await;
+        assert_eq!(run.exit, exit, "{state}: {}", run.transcript());
+        let is_named = run.said.contains("is-2 is failed: start-failed: no JDK");
+        assert_eq!(is_named, exit == Exit::Failed, "{}", run.said);
+    }
 }
 
 #[tokio::test]

@@ -141,6 +141,69 @@ pub struct Plan {
     /// How long it is likely to take; absent if no node changes.
     pub estimate: Option<Estimate>,
     pub findings: Vec<Finding>,
+    /// Why nothing can be applied, if it is not for the findings.
+    pub refusal: Option<String>,
+    pub notes: Vec<PlanNote>,
+    /// Of a rollback: the revision that it goes back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to_revision: Option<u64>,
+    /// What an apply has to be given with `--replace-unmanaged`; `null`: nothing undeclared is replaced or removed.
+    pub unmanaged_digest: Option<String>,
+}
+
+impl Plan {
+    /// Whether an apply would change anything, be it only how later rollouts go.
+    pub fn changes(&self) -> bool {
+        self.nodes.iter().any(NodePlan::changes) || self.notes.iter().any(|note| note.change)
+    }
+}
+
+/// How a rollout will go differently from the last one, or what will hold it up.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlanNote {
+    /// `policy`, `group-renamed`, `window-closed`, `node-paused`, `node-unreachable`, `node-behind` or `node-stays`.
+    pub kind: String,
+    pub node: Option<String>,
+    pub group: Option<String>,
+    /// One sentence without a full stop.
+    pub text: String,
+    /// It changes something although no node changes.
+    pub change: bool,
+}
+
+/// What nobody declared and an apply would replace or remove.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unmanaged {
+    pub path: String,
+    /// `keys`, `file`, `paused-edit`, `accepted-edit` or `reported-edit`.
+    pub kind: String,
+    /// Of deployment.toml.
+    pub keys: Vec<String>,
+    /// Who paused or accepted.
+    pub by: Option<String>,
+    /// Of the pause.
+    pub reason: Option<String>,
+    /// End of the pause.
+    pub until: When,
+}
+
+/// What a node's plan was drawn against.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PlanSource {
+    /// `now`, `seen`, `assigned` or `nothing`; empty if the coordinator is older.
+    pub kind: String,
+    /// When the host was seen.
+    pub at: When,
+    /// Why it is not the host as it is now.
+    pub why: Option<String>,
+}
+
+/// What came with the product and is replaced in a home that never started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Unpacked {
+    /// Of its deployment.toml.
+    pub keys: u64,
+    pub files: u64,
 }
 
 /// What changes on one node.
@@ -163,6 +226,12 @@ pub struct NodePlan {
     pub pack_unknown: Option<String>,
     /// Generated files that somebody changed by hand, if the server restarts.
     pub overwritten: Vec<Overwritten>,
+    /// What it was drawn against.
+    pub source: PlanSource,
+    /// `adopted`, `restarted` or `started`: what becomes of the server that Convoy finds at the first apply.
+    pub adoption: Option<String>,
+    pub unmanaged: Vec<Unmanaged>,
+    pub unpacked: Option<Unpacked>,
 }
 
 /// What becomes of the files that a server renders at its start.
@@ -257,6 +326,10 @@ pub struct FileChange {
     pub restart_why: String,
     /// Unified, secrets masked; empty for binary and secret files.
     pub diff: String,
+    /// What else there is to say of what lies there, one clause.
+    pub note: Option<String>,
+    /// Mode, owner and the like that change.
+    pub settings: Vec<String>,
 }
 
 /// What became of an `apply` or `rollback`.

@@ -1,21 +1,20 @@
-//! From an uploaded fleet directory to a revision and its rollout, and the plan of what that would change.
+//! From an uploaded fleet directory to a revision and its rollout.
 //!
 //! Everything that a revision names is stored before the revision; the revision, its rollout and the end of the
 //! rollout before it are one transaction. So there is never half of an apply, and none is lost that was answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fleet::{
-    bundle::{Bundle, HomePath, RestartClass},
+    bundle::{Bundle, RestartClass},
     finding::{Finding, Severity},
     ids::{Digest, GroupName, NodeName, Revision, RolloutId},
-    observed::Drift,
-    plan::{NodePlan, PlannedNode},
+    plan::PlannedNode,
     restart,
-    rollout::{
-        ControlError, Estimate, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules, estimate,
-        phase::{KeyHolder, phased_changes},
-    },
+    rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules},
     spec::{Absent, ComposedNode, Composition, Fleet, Secrets, Sources, compose_with},
     time::Timestamp,
 };
@@ -24,10 +23,10 @@ use tracing::info;
 
 use crate::{
     coordinator::Coordinator,
-    effects::{GivenPacks, NodeEffects, Weighed, overwritten},
+    effects::GivenPacks,
     events::{Draft, Kind},
     gates::{gates, questions},
-    outlook,
+    plan::{compare_apart, lost_unasked, phased},
     secrets::OpenError,
     store::{
         CommitError, Key, StoreError, Transaction, blobs,
@@ -50,69 +49,8 @@ pub struct Intent {
     pub parent: Option<Revision>,
     /// Ignore maintenance windows, for this reason.
     pub windows_overridden: Option<String>,
-}
-
-/// What a plan says.
-pub struct Planned {
-    /// What it is compared with; 0: nothing was applied yet.
-    pub base: Revision,
-    /// Everything wrong or doubtful.
-    pub findings: Vec<Finding>,
-    /// What changes, by node. Nodes without changes are only counted.
-    pub nodes: BTreeMap<NodeName, PlannedChange>,
-    /// Nodes that the newest revision has and this one has not.
-    pub removed: BTreeMap<NodeName, String>,
-    /// Nodes that do not change.
-    pub unchanged: usize,
-    /// The order, for people.
-    pub waves: Vec<String>,
-    /// How long it is likely to take; `None` if no node changes.
-    pub estimate: Option<Estimate>,
-}
-
-/// What changes on one node.
-pub struct PlannedChange {
-    /// Its group.
-    pub group: String,
-    /// Key by key.
-    pub plan: NodePlan,
-    /// Bytes of each file before and after; 0: absent.
-    pub sizes: BTreeMap<HomePath, (u64, u64)>,
-    /// What its server makes of it, or why that is not known; `None`: there is nothing to tell.
-    pub effects: Option<Result<NodeEffects, String>>,
-    /// Generated files that somebody changed by hand, if the server restarts.
-    pub overwritten: Vec<Drift>,
-}
-
-impl Planned {
-    /// An apply would be refused.
-    pub fn is_refused(&self) -> bool {
-        has_errors(&self.findings)
-    }
-
-    /// Takes up what was found out about the nodes; hands back the fleet.
-    fn take(&mut self, mut weighed: Weighed, snapshot: &Snapshot) -> Fleet {
-        self.findings.append(&mut weighed.findings);
-        for (name, plan) in weighed.plans {
-            let effects = weighed.effects.remove(&name);
-            if plan.is_empty() {
-                self.unchanged += 1;
-                if effects.is_none() {
-                    continue;
-                }
-            }
-            let Some(node) = weighed.fleet.nodes.get(&name) else { continue };
-            let overwritten = if plan.restart.restarts() && !plan.is_new {
-                overwritten(snapshot, &name)
-            } else {
-                Vec::new()
-            };
-            let sizes = sizes(weighed.before.get(&name).map(|old| &old.bundle), &node.bundle);
-            let group = node.group.to_string();
-            self.nodes.insert(name, PlannedChange { group, plan, sizes, effects, overwritten });
-        }
-        weighed.fleet
-    }
+    /// Replace and remove what nobody declared, as the plan showed it ([`fleet::plan::digest_of_unmanaged`]).
+    pub replace_unmanaged: Option<Digest>,
 }
 
 /// What became of an apply.
@@ -173,72 +111,17 @@ pub(crate) async fn compose_apart(
     composing.await.map_err(ApplyError::Compose)
 }
 
-fn has_errors(findings: &[Finding]) -> bool {
+pub(crate) fn has_errors(findings: &[Finding]) -> bool {
     findings.iter().any(|finding| finding.severity == Severity::Error)
 }
 
 impl Coordinator {
-    /// What an apply would change, with packs of the operator's for nodes whose own is not known.
-    ///
-    /// # Errors
-    /// The store failed.
-    pub async fn plan(&self, sources: Sources, given: &GivenPacks) -> Result<Planned, ApplyError> {
-        let secrets = self.secrets(Absent::Refuse).await?;
-        let (_, composition) = compose_apart(sources, secrets).await?;
-        let snapshot = self.snapshot().await?;
-        let mut planned = Planned {
-            base: snapshot.meta.record.newest_revision,
-            findings: composition.findings,
-            nodes: BTreeMap::new(),
-            removed: BTreeMap::new(),
-            unchanged: 0,
-            waves: Vec::new(),
-            estimate: None,
-        };
-        let Some(fleet) = composition.fleet else { return Ok(planned) };
-        let before = self.stored_nodes(&snapshot, &fleet).await?;
-        let packs = self.node_packs(&snapshot, &fleet, (&before, given)).await?;
-        let phased = phased(&before, &fleet);
-        let weighed = self.weigh(fleet, before, packs).await?;
-        planned.findings.extend(phased);
-        let fleet = planned.take(weighed, &snapshot);
-        for (name, target) in snapshot.revision.iter().flat_map(|revision| &revision.nodes) {
-            if !fleet.nodes.contains_key(name) {
-                planned.removed.insert(name.clone(), target.group.to_string());
-            }
-        }
-        let draft = RevisionDraft::of(&fleet, &Sources::default());
-        let rollout = self.new_rollout(&snapshot, Some(&fleet), &draft, (Revision(0), None)).await?;
-        planned.waves = outlook::waves(&rollout, &fleet.order_reasons);
-        planned.estimate = (!rollout.steps.is_empty())
-            .then(|| estimate(&rollout, &snapshot.view_of(&draft.nodes), rollout.started))
-            .flatten();
-        Ok(planned)
-    }
-
-    /// What the nodes of `fleet` were assigned last.
-    async fn stored_nodes(
-        &self,
-        snapshot: &Snapshot,
-        fleet: &Fleet,
-    ) -> Result<BTreeMap<NodeName, PlannedNode>, StoreError> {
-        let mut stored = BTreeMap::new();
-        for name in fleet.nodes.keys() {
-            let record = snapshot.nodes.get(name).map(|node| &node.record);
-            if let Some(assigned) = record.and_then(|record| record.desired.as_ref()) {
-                let node = self.stored_node(&assigned.target).await?;
-                stored.extend(node.map(|node| (name.clone(), node)));
-            }
-        }
-        Ok(stored)
-    }
-
     /// Makes a revision of `sources` and starts its rollout.
     ///
     /// # Errors
     /// The store failed; see [`ApplyError`].
     pub async fn apply(
-        &self,
+        self: &Arc<Self>,
         sources: Sources,
         given: &GivenPacks,
         intent: &Intent,
@@ -249,22 +132,26 @@ impl Coordinator {
         let Some(fleet) = composition.fleet.filter(|_| !has_errors(&findings)) else {
             return Ok(Applied::Refused { findings, why: String::new() });
         };
-        if fleet.name != self.fleet {
-            let why = format!(
-                "this directory is fleet {}, and this coordinator keeps fleet {}; check `name` in fleet.toml and \
-                 the context you use",
-                fleet.name, self.fleet
-            );
+        if let Some(why) = self.other_fleet(&fleet) {
             return Ok(Applied::Refused { findings, why });
         }
         let snapshot = self.snapshot().await?;
-        let before = self.stored_nodes(&snapshot, &fleet).await?;
-        let packs = self.node_packs(&snapshot, &fleet, (&before, given)).await?;
+        let newest = snapshot.meta.record.newest_revision;
+        if let Some(parent) = intent.parent.filter(|parent| *parent != newest) {
+            return Ok(Applied::Refused { findings, why: self.stale(parent, newest).await? });
+        }
+        let draft = RevisionDraft::of(&fleet, &sources);
+        let subjects = self.subjects_of(&snapshot, &fleet, &draft).await?;
+        let packs = self.node_packs(&snapshot, &fleet, (&subjects, given)).await?;
         let (fleet, doubts) = self.doubts(fleet, packs).await?;
         findings.extend(doubts);
-        findings.extend(phased(&before, &fleet));
+        findings.extend(phased(&subjects, &fleet));
         if has_errors(&findings) {
             return Ok(Applied::Refused { findings, why: String::new() });
+        }
+        let (fleet, plans) = compare_apart(fleet, subjects).await?;
+        if let Some(why) = lost_unasked(&plans, intent) {
+            return Ok(Applied::Refused { findings, why });
         }
         // Nobody may remove content as garbage between its being stored and its revision.
         let _applying = self.applying.lock().await;
@@ -280,7 +167,6 @@ impl Coordinator {
             Err(error) => return Err(ApplyError::Commit(error)),
         }
 
-        let draft = RevisionDraft::of(&fleet, &sources);
         let outcome = self.commit_revision(&draft, Some(&fleet), intent).await?;
         Ok(match outcome {
             Ok((revision, rollout)) => Applied::Done { revision, rollout, findings },
@@ -334,7 +220,7 @@ impl Coordinator {
     }
 
     /// The rollout that brings every node to its target.
-    async fn new_rollout(
+    pub(crate) async fn new_rollout(
         &self,
         snapshot: &Snapshot,
         fleet: Option<&Fleet>,
@@ -400,7 +286,7 @@ impl Coordinator {
         Ok(bytes.and_then(|bytes| decode_bundle(&bytes).ok()))
     }
 
-    async fn stored_node(&self, target: &Target) -> Result<Option<PlannedNode>, StoreError> {
+    pub(crate) async fn stored_node(&self, target: &Target) -> Result<Option<PlannedNode>, StoreError> {
         let Some(bundle) = self.bundle(&target.content).await? else { return Ok(None) };
         let digests: BTreeSet<Digest> = bundle.files.values().map(|file| file.digest).collect();
         let mut contents = BTreeMap::new();
@@ -411,16 +297,6 @@ impl Coordinator {
         }
         Ok(Some(PlannedNode { bundle, contents }))
     }
-}
-
-/// Keys that must not change in one go. Nodes that are new have nothing to agree on yet.
-fn phased(before: &BTreeMap<NodeName, PlannedNode>, fleet: &Fleet) -> Vec<Finding> {
-    let pairs = fleet.nodes.iter().filter_map(|(name, node)| {
-        let old = &before.get(name)?.bundle.files;
-        let before = old.iter().map(|(path, file)| (path, file.meaning)).collect();
-        Some((name.clone(), KeyHolder { before, new: &node.bundle }))
-    });
-    phased_changes(&pairs.collect()).into_iter().map(Finding::from).collect()
 }
 
 /// Everything that a revision names: files, encoded bundles and questions, and the directory as typed.
@@ -444,7 +320,7 @@ pub(crate) struct RevisionDraft {
 }
 
 impl RevisionDraft {
-    fn of(fleet: &Fleet, sources: &Sources) -> Self {
+    pub(crate) fn of(fleet: &Fleet, sources: &Sources) -> Self {
         Self {
             sources: sources.0.iter().map(|(path, bytes)| (path.clone(), Digest::of(bytes))).collect(),
             nodes: fleet.nodes.iter().map(|(name, node)| (name.clone(), target_of(node))).collect(),
@@ -463,16 +339,6 @@ pub(crate) fn rules_of(fleet: &Fleet) -> RolloutRules {
     };
     let groups = fleet.groups.iter().map(goal).collect();
     RolloutRules { policy: fleet.rollout.clone(), groups }
-}
-
-fn sizes(old: Option<&Bundle>, new: &Bundle) -> BTreeMap<HomePath, (u64, u64)> {
-    let paths = old.into_iter().chain([new]).flat_map(|bundle| bundle.files.keys());
-    let size = |bundle: Option<&Bundle>, path| {
-        bundle
-            .and_then(|bundle| bundle.files.get(path))
-            .map_or(0, |file| if file.launch { 0 } else { file.size })
-    };
-    paths.map(|path| (path.clone(), (size(old, path), size(Some(new), path)))).collect()
 }
 
 fn target_of(node: &ComposedNode) -> Target {

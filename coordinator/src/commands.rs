@@ -31,6 +31,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tries when somebody else commits at the same moment.
 const TRIES_MAX: usize = 8;
 
+/// The `action` of an event of [`Kind::DriftControl`]: edits are left alone for a while.
+pub(crate) const PAUSE: &str = "pause";
+/// One edit is left alone; `path` says which.
+pub(crate) const ACCEPT: &str = "accept";
+
 /// A command that was handed over, or why it was not.
 type Sent = Result<oneshot::Receiver<(bool, String)>, CommandRefused>;
 
@@ -272,24 +277,30 @@ impl Coordinator {
 
     /// Pauses, restores or resumes drift enforcement of a node.
     pub async fn drift(&self, node: &NodeName, control: DriftControl, actor: &str) -> Outcome {
-        let (command, text) = match control {
+        let about = |action: &str, text: String| {
+            let event = Draft::new((self.clock)(), Kind::DriftControl, text).of_node(node).by(actor);
+            event.with("action", &action)
+        };
+        let (command, event) = match control {
             DriftControl::Pause { reason, until } => {
                 let text = format!("{actor} pauses drift enforcement of {node}: {reason}");
-                (Command::PauseDrift { reason, until }, text)
+                (Command::PauseDrift { reason, until }, about(PAUSE, text))
             }
             DriftControl::Resume => {
-                (Command::ResumeDrift, format!("{actor} resumes drift enforcement of {node}"))
+                let text = format!("{actor} resumes drift enforcement of {node}");
+                (Command::ResumeDrift, about("resume", text))
             }
             DriftControl::Accept { path, until } => {
-                let text = format!("{actor} accepts how {path} of {node} is");
-                (Command::AcceptDrift { path, until }, text)
+                let event = about(ACCEPT, format!("{actor} accepts how {path} of {node} is"));
+                let event = event.with("path", &path);
+                (Command::AcceptDrift { path, until }, event)
             }
             DriftControl::Restore { path } => {
                 let what = path.as_ref().map_or_else(|| "all files".to_owned(), ToString::to_string);
-                (Command::RestoreDrift { path }, format!("{actor} restores {what} of {node}"))
+                let event = about("restore", format!("{actor} restores {what} of {node}"));
+                (Command::RestoreDrift { path }, event)
             }
         };
-        let event = Draft::new((self.clock)(), Kind::DriftControl, text).of_node(node).by(actor);
         let sent = self.hand_over(node, command, event.clone()).await;
         self.outcome(node, event, sent).await
     }

@@ -12,12 +12,13 @@ use fleet::{
     ids::{Digest, NodeName},
     lint::{self, ClearText, PackFacts},
     observed::{Drift, DriftKind},
-    plan::{Base, Before, Effects, NodePlan, PlannedNode, compare, effects},
+    plan::{Before, Effects, NodePlan, PlannedNode, effects},
     spec::{ComposedNode, Fleet},
 };
 
 use crate::{
-    apply::ApplyError, coordinator::Coordinator, packs::Unusable, store::StoreError, view::Snapshot,
+    apply::ApplyError, coordinator::Coordinator, packs::Unusable, plan::compare_all, store::StoreError,
+    subjects::Subjects, view::Snapshot,
 };
 
 /// Packs that came with an upload, by product.
@@ -55,10 +56,8 @@ pub struct NodeEffects {
     pub pack_before: Digest,
 }
 
-/// A fleet with everything that was found out about it.
-pub(crate) struct Weighed {
-    pub(crate) fleet: Fleet,
-    pub(crate) before: BTreeMap<NodeName, PlannedNode>,
+/// Everything that was found out about the nodes of a plan.
+pub(crate) struct Plans {
     pub(crate) findings: Vec<Finding>,
     /// Of every node.
     pub(crate) plans: BTreeMap<NodeName, NodePlan>,
@@ -75,11 +74,12 @@ impl Coordinator {
         &self,
         snapshot: &Snapshot,
         fleet: &Fleet,
-        (before, given): (&BTreeMap<NodeName, PlannedNode>, &GivenPacks),
+        (subjects, given): (&Subjects, &GivenPacks),
     ) -> Result<BTreeMap<NodeName, NodePacks>, StoreError> {
         let mut all = BTreeMap::new();
         for (name, node) in &fleet.nodes {
-            let host = match moves(before.get(name), node) {
+            let before = subjects.get(name).and_then(|subject| subject.base.assigned.as_ref());
+            let host = match moves(before, node) {
                 Some(why) => Err(why),
                 None => self.host_pack(snapshot, name).await?,
             };
@@ -139,26 +139,23 @@ impl Coordinator {
     pub(crate) async fn weigh(
         &self,
         fleet: Fleet,
-        before: BTreeMap<NodeName, PlannedNode>,
+        subjects: Subjects,
         mut packs: BTreeMap<NodeName, NodePacks>,
-    ) -> Result<Weighed, ApplyError> {
+    ) -> Result<(Fleet, Plans), ApplyError> {
         let _turn = self.packs.evaluating.acquire().await;
         let weighing = tokio::task::spawn_blocking(move || {
             let findings = doubts(&fleet, &mut packs);
-            let (mut plans, mut effects) = (BTreeMap::new(), BTreeMap::new());
+            let plans = compare_all(&fleet.nodes, &subjects);
+            let mut effects = BTreeMap::new();
             for (name, node) in &fleet.nodes {
-                let old = before.get(name);
-                // Hosts are not asked yet (ADR 0017): a plan rests on what was assigned.
-                let base = Base::assigned(old.cloned(), "hosts are not asked");
-                let plan = compare(&base, node);
-                if let Some(found) =
-                    packs.get(name).and_then(|packs| node_effects(name, (old, node, &plan), packs))
-                {
+                let (Some(subject), Some(plan)) = (subjects.get(name), plans.get(name)) else { continue };
+                let old = subject.base.assigned.as_ref();
+                let packs = packs.get(name);
+                if let Some(found) = packs.and_then(|packs| node_effects(name, (old, node, plan), packs)) {
                     effects.insert(name.clone(), found);
                 }
-                plans.insert(name.clone(), plan);
             }
-            Weighed { fleet, before, findings, plans, effects }
+            (fleet, Plans { findings, plans, effects })
         });
         weighing.await.map_err(ApplyError::Compose)
     }

@@ -142,6 +142,7 @@ impl Coordinator {
         if live.protocol < LOOK_PROTOCOL {
             return Err(LookError::TooOld { version: live.agent_version });
         }
+        let written = live.observed.and_then(|observed| observed.written).map(|written| written.generation);
         let kept = self.kept_contents(node, &mut question).await;
         let mut expected = self.hosts.expect(node);
         self.live.ask(node, Asked { id: expected.id, question }).map_err(|refused| match refused {
@@ -152,7 +153,7 @@ impl Coordinator {
         let answer = tokio::time::timeout(LOOK_TIME, &mut expected.arrives).await;
         let answer = answer.map_err(|_| LookError::TimedOut)?.map_err(|_| LookError::NotConnected)?;
         let mut facts = answer.map_err(LookError::Refused)?;
-        self.keep_host_later(node, &facts);
+        self.keep_host_later(node, HostRecord { facts: facts.clone(), received: (self.clock)(), written });
         let named: BTreeSet<Digest> = facts.digests().collect();
         facts.contents.extend(kept.into_iter().filter(|(digest, _)| named.contains(digest)));
         Ok(facts)
@@ -187,22 +188,26 @@ impl Coordinator {
     }
 
     /// Keeps an answer without making the asker wait, who may hold what garbage collection waits for.
-    fn keep_host_later(self: &Arc<Self>, node: &NodeName, facts: &HostFacts) {
-        let (this, node, facts) = (Arc::clone(self), node.clone(), facts.clone());
+    fn keep_host_later(self: &Arc<Self>, node: &NodeName, answer: HostRecord) {
+        let (this, node) = (Arc::clone(self), node.clone());
         self.tasks.spawn("host record", async move {
-            if let Err(error) = this.keep_host(&node, facts).await {
+            if let Err(error) = this.keep_host(&node, answer).await {
                 warn!(%node, error = chain(&error), "Cannot keep what lies on a host; it is asked again");
             }
         });
     }
 
-    async fn keep_host(&self, node: &NodeName, mut facts: HostFacts) -> Result<(), CommitError> {
-        let contents = std::mem::take(&mut facts.contents);
+    async fn keep_host(&self, node: &NodeName, mut record: HostRecord) -> Result<(), CommitError> {
+        let contents = std::mem::take(&mut record.facts.contents);
+        // An apply asks again what its plan has just asked: of a large fleet that would be as many commits for nothing.
+        let last = self.last_look(node).await.map_err(CommitError::Refused)?;
+        if contents.is_empty() && last.is_some_and(|last| last.is_as_good_as(&record)) {
+            return Ok(());
+        }
         // Nobody may remove content as garbage between its being stored and its record.
         let _applying = self.applying.lock().await;
         let by_digest = contents.iter().map(|(digest, content)| (*digest, content.as_ref())).collect();
         self.keep_content(&by_digest).await?;
-        let mut record = HostRecord { facts, received: (self.clock)() };
         let mut bytes = record.encode();
         while RECORD_MAX < bytes.len() && record.facts.entries.pop_last().is_some() {
             bytes = record.encode();

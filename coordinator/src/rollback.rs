@@ -1,6 +1,9 @@
 //! Going back to an older revision, and what a refusal of a stale parent tells.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fleet::{
     bundle::Bundle,
@@ -12,6 +15,7 @@ use fleet::{
 use crate::{
     apply::{Applied, ApplyError, Intent, RevisionDraft, compose_apart, rules_of},
     coordinator::Coordinator,
+    plan::lost_unasked,
     store::{
         Key, Range, StoreError, blobs,
         records::{Record as _, RevisionRecord, RolloutRecord, Target},
@@ -26,6 +30,15 @@ const NODES_MAX: usize = 5;
 /// Keys and files that such a line names.
 const KEYS_MAX: usize = 6;
 
+/// Bundles that became healthy, by node.
+pub(crate) struct Proven(BTreeSet<(NodeName, Digest)>);
+
+impl Proven {
+    fn holds(&self, node: &NodeName, target: &Target) -> bool {
+        self.0.contains(&(node.clone(), target.bundle))
+    }
+}
+
 impl Coordinator {
     /// Makes a new revision with the content of an older one, and starts its rollout.
     ///
@@ -34,51 +47,27 @@ impl Coordinator {
     ///
     /// # Errors
     /// The store failed; see [`ApplyError`].
-    pub async fn roll_back(&self, to: Option<Revision>, intent: &Intent) -> Result<Applied, ApplyError> {
+    pub async fn roll_back(
+        self: &Arc<Self>,
+        to: Option<Revision>,
+        intent: &Intent,
+    ) -> Result<Applied, ApplyError> {
         let refused = |why| Ok(Applied::Refused { findings: Vec::new(), why });
+        let _applying = self.applying.lock().await;
         let snapshot = self.snapshot().await?;
         let newest = snapshot.meta.record.newest_revision;
-        let to = to.unwrap_or(Revision(newest.0.saturating_sub(1)));
-        if newest < to {
-            return refused(format!(
-                "there is no revision {to}: the newest is {newest}; go back to one before it, of those that \
-                 `convoy rollout list` shows"
-            ));
+        if let Some(parent) = intent.parent.filter(|parent| *parent != newest) {
+            return refused(self.stale(parent, newest).await?);
         }
-        if to == newest {
-            return refused(format!("revision {to} is the newest, there is nothing to go back to"));
-        }
-        if to.0 == 0 {
-            return refused(format!("revision {newest} is the first one, there is none before it"));
-        }
-        let _applying = self.applying.lock().await;
-        let Some(entry) = self.store.get(&Key::revision(to)).await? else {
-            return refused(format!(
-                "revision {to} is not kept any more; the newest {} are, so apply its directory from Git instead",
-                self.history.revisions
-            ));
+        let draft = match self.way_back(&snapshot, to).await? {
+            Ok(draft) => draft,
+            Err(why) => return refused(why),
         };
-        let old = RevisionRecord::read(&entry)?;
-        let unproven = self.unproven(&snapshot, &old).await?;
-        if !unproven.is_empty() {
-            return refused(format!(
-                "revision {to} was never healthy on {}, and what runs there was; go back further, or apply the \
-                 directory of revision {to} from Git if you mean it",
-                names(&unproven)
-            ));
+        let rollout = self.new_rollout(&snapshot, None, &draft, (newest.next(), None)).await?;
+        let plans = self.compare_stored(&snapshot, &draft, &rollout).await?;
+        if let Some(why) = lost_unasked(&plans, intent) {
+            return refused(why);
         }
-        let rules = match &old.rules {
-            Some(rules) => Some(rules.clone()),
-            None => self.recomposed_rules(&old).await?,
-        };
-        let Some(rules) = rules else {
-            return refused(format!(
-                "revision {to} was applied by an older version, and its directory does not compose any more, so its \
-                 order and limits are not known; apply its directory from Git instead"
-            ));
-        };
-        let draft =
-            RevisionDraft { sources: old.sources, nodes: old.nodes, rules, rolls_back_to: Some(old.number) };
         let outcome = self.commit_revision(&draft, None, intent).await?;
         Ok(match outcome {
             Ok((revision, rollout)) => Applied::Done { revision, rollout, findings: Vec::new() },
@@ -86,9 +75,111 @@ impl Coordinator {
         })
     }
 
-    /// Nodes that have been healthy with something, and on which what `old` wants never was, as far as is known.
-    async fn unproven(&self, snapshot: &Snapshot, old: &RevisionRecord) -> Result<Vec<NodeName>, StoreError> {
-        let mut proven: BTreeSet<(NodeName, Digest)> = BTreeSet::new();
+    /// The revision that a rollback makes, before it has a number; or why there is none.
+    pub(crate) async fn way_back(
+        &self,
+        snapshot: &Snapshot,
+        to: Option<Revision>,
+    ) -> Result<Result<RevisionDraft, String>, ApplyError> {
+        let proven = self.proven(snapshot).await?;
+        let old = match to {
+            Some(to) => self.named_revision(snapshot, to, &proven).await?,
+            None => self.newest_proven(snapshot, &proven).await?,
+        };
+        let old = match old {
+            Ok(old) => old,
+            Err(why) => return Ok(Err(why)),
+        };
+        let rules = match &old.rules {
+            Some(rules) => Some(rules.clone()),
+            None => self.recomposed_rules(&old).await?,
+        };
+        let Some(rules) = rules else {
+            return Ok(Err(format!(
+                "revision {} was applied by an older version, and its directory does not compose any more, so its \
+                 order and limits are not known; apply its directory from Git instead",
+                old.number
+            )));
+        };
+        Ok(Ok(RevisionDraft {
+            sources: old.sources,
+            nodes: old.nodes,
+            rules,
+            rolls_back_to: Some(old.number),
+        }))
+    }
+
+    async fn named_revision(
+        &self,
+        snapshot: &Snapshot,
+        to: Revision,
+        proven: &Proven,
+    ) -> Result<Result<RevisionRecord, String>, StoreError> {
+        let newest = snapshot.meta.record.newest_revision;
+        if newest < to {
+            return Ok(Err(format!(
+                "there is no revision {to}: the newest is {newest}; go back to one before it, of those that \
+                 `convoy rollout list` shows"
+            )));
+        }
+        if to == newest {
+            return Ok(Err(format!("revision {to} is the newest, there is nothing to go back to")));
+        }
+        if to.0 == 0 {
+            return Ok(Err("revisions are counted from 1; without a number the newest good one is chosen".to_owned()));
+        }
+        let Some(entry) = self.store.get(&Key::revision(to)).await? else {
+            return Ok(Err(format!(
+                "revision {to} is not kept any more; the newest {} are, so apply its directory from Git instead",
+                self.history.revisions
+            )));
+        };
+        let old = RevisionRecord::read(&entry)?;
+        let unproven = |(name, target): &(&NodeName, &Target)| {
+            let good = snapshot.seen.get(*name).and_then(|seen| seen.last_good.as_ref());
+            good.is_some() && !proven.holds(name, target)
+        };
+        let unproven: Vec<NodeName> =
+            old.nodes.iter().filter(unproven).map(|(name, _)| name.clone()).collect();
+        if !unproven.is_empty() {
+            return Ok(Err(format!(
+                "revision {to} was never healthy on {}, and what runs there was; go back further, or apply the \
+                 directory of revision {to} from Git if you mean it",
+                names(&unproven)
+            )));
+        }
+        Ok(Ok(old))
+    }
+
+    /// The newest revision before the newest that was healthy on every node that it changes.
+    async fn newest_proven(
+        &self,
+        snapshot: &Snapshot,
+        proven: &Proven,
+    ) -> Result<Result<RevisionRecord, String>, StoreError> {
+        let newest = snapshot.meta.record.newest_revision;
+        let is_good = |(name, target): (&NodeName, &Target)| {
+            let has = snapshot.nodes.get(name).and_then(|node| node.record.desired.as_ref());
+            has.is_some_and(|has| has.target.bundle == target.bundle) || proven.holds(name, target)
+        };
+        for number in (1..newest.0).rev().map(Revision) {
+            let Some(entry) = self.store.get(&Key::revision(number)).await? else { break };
+            let old = RevisionRecord::read(&entry)?;
+            if old.nodes.iter().all(is_good) {
+                return Ok(Ok(old));
+            }
+        }
+        Ok(Err(match newest.0 {
+            0 | 1 => format!("there is no revision before the newest, {newest}, to go back to"),
+            _ => "no revision that is kept was healthy on every node that going back to it would change; name the one \
+                  you mean, or apply a directory"
+                .to_owned(),
+        }))
+    }
+
+    /// What was healthy where, as far as is known.
+    async fn proven(&self, snapshot: &Snapshot) -> Result<Proven, StoreError> {
+        let mut proven = BTreeSet::new();
         for entry in self.store.range(Range::first(Key::ROLLOUTS, usize::MAX)).await? {
             for (name, step) in RolloutRecord::read(&entry)?.rollout.steps {
                 let ready = matches!(step.state, StepState::Ready { .. }).then_some(step.target);
@@ -96,12 +187,10 @@ impl Coordinator {
                 proven.extend(good.map(|target| (name.clone(), target.bundle)));
             }
         }
-        let unproven = |(name, target): &(&NodeName, &Target)| {
-            let good = snapshot.seen.get(*name).and_then(|seen| seen.last_good.as_ref());
-            good.is_some_and(|good| good.target.bundle != target.bundle)
-                && !proven.contains(&((*name).clone(), target.bundle))
-        };
-        Ok(old.nodes.iter().filter(unproven).map(|(name, _)| name.clone()).collect())
+        for (name, seen) in &snapshot.seen {
+            proven.extend(seen.last_good.as_ref().map(|good| (name.clone(), good.target.bundle)));
+        }
+        Ok(Proven(proven))
     }
 
     /// How a revision of before rules were kept is rolled out: its sources say it, if they still compose.

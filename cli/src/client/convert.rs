@@ -43,11 +43,41 @@ pub(super) fn plan(reply: wire::PlanReply) -> view::Plan {
         waves: reply.waves,
         estimate: reply.estimate.map(estimate),
         findings: reply.findings.into_iter().map(finding).collect(),
+        refusal: some(reply.refusal),
+        notes: reply.notes.into_iter().map(note).collect(),
+        unmanaged_digest: some(reply.unmanaged_digest),
+        to_revision: (reply.to_revision != 0).then_some(reply.to_revision),
+    }
+}
+
+fn note(note: wire::PlanNote) -> view::PlanNote {
+    view::PlanNote {
+        kind: note.kind,
+        node: some(note.node),
+        group: some(note.group),
+        text: note.text,
+        change: note.change,
+    }
+}
+
+fn unmanaged(lost: wire::Unmanaged) -> view::Unmanaged {
+    view::Unmanaged {
+        path: lost.path,
+        kind: lost.kind,
+        keys: lost.keys,
+        by: some(lost.by),
+        reason: some(lost.reason),
+        until: When(lost.until_ms),
     }
 }
 
 fn node_plan(node: wire::NodePlan) -> view::NodePlan {
+    let unpacked = view::Unpacked { keys: node.unpacked_keys, files: node.unpacked_files };
     view::NodePlan {
+        source: view::PlanSource { kind: node.source, at: When(node.source_ms), why: some(node.source_why) },
+        adoption: some(node.adoption),
+        unmanaged: node.unmanaged.into_iter().map(unmanaged).collect(),
+        unpacked: (unpacked.files != 0).then_some(unpacked),
         node: node.node,
         group: node.group,
         change: node.change,
@@ -106,6 +136,8 @@ fn file_change(change: wire::FileChange) -> view::FileChange {
         restart: change.restart,
         restart_why: change.restart_why,
         diff: change.diff,
+        note: some(change.note),
+        settings: change.settings,
     }
 }
 

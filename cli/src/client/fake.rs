@@ -90,7 +90,11 @@ async fn received(request: Request<Streaming<wire::Upload>>) -> String {
             }
         }
     }
-    format!("parent {:?}, message {:?}, files {files:?}", header.parent, header.message)
+    let replaced = match header.replace_unmanaged.as_str() {
+        "" => String::new(),
+        digest => format!(", replace {digest}"),
+    };
+    format!("parent {:?}, message {:?}{replaced}, files {files:?}", header.parent, header.message)
 }
 
 #[tonic::async_trait]
@@ -187,8 +191,23 @@ impl operator_server::Operator for Fake {
     ) -> Result<Response<wire::ApplyReply>, Status> {
         let it = request.into_inner();
         let now = it.now.map(|reason| format!(" now {reason:?}")).unwrap_or_default();
-        let asked = format!("rollback to {} parent {:?}{now}", it.to_revision, it.parent);
+        let replaced = match it.replace_unmanaged.as_str() {
+            "" => String::new(),
+            digest => format!(" replace {digest}"),
+        };
+        let asked = format!("rollback to {} parent {:?}{now}{replaced}", it.to_revision, it.parent);
         self.answer(Some(asked), |script| script.apply.clone())
+    }
+    async fn plan_rollback(
+        &self,
+        request: Request<wire::RollbackRequest>,
+    ) -> Result<Response<wire::PlanReply>, Status> {
+        let to = request.into_inner().to_revision;
+        self.answer(None, |script| {
+            let base_revision = script.status.revision;
+            let to_revision = if to == 0 { base_revision.saturating_sub(1) } else { to };
+            wire::PlanReply { base_revision, to_revision, ..script.plan.clone() }
+        })
     }
     async fn events(
         &self,

@@ -3,13 +3,13 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
-    effects,
+    effects, host,
     siblings::{self, Alike},
 };
 use crate::{
     request::Detail,
     text::{Cell, Style, Table, Tone, bytes, coarse, count},
-    view::{Estimate, FileChange, Finding, KeyChange, NodePlan, Plan},
+    view::{Estimate, FileChange, Finding, KeyChange, NodePlan, Plan, When},
 };
 
 /// How every line begins that stands for others.
@@ -18,7 +18,7 @@ const MORE: &str = "… ";
 const WARNINGS_MAX: usize = 5;
 
 /// Everything a person needs before saying yes.
-pub fn plan(plan: &Plan, detail: Detail, style: Style) -> String {
+pub fn plan(plan: &Plan, detail: Detail, now: When, style: Style) -> String {
     let hints = plan.findings.iter().filter(|finding| finding.severity == "info").count();
     let mut out = serious(plan, detail, style);
     if plan.refused {
@@ -44,6 +44,8 @@ pub fn plan(plan: &Plan, detail: Detail, style: Style) -> String {
         }
         out.push('\n');
     }
+    out.push_str(&host::sources(&changing, now, style));
+    out.push_str(&host::notes(&plan.notes, detail, style));
     if hints != 0 {
         let text = format!("{}; `convoy lint` shows them\n", count(hints, "hint"));
         out.push_str(&style.paint(Tone::Faint, &text));
@@ -51,6 +53,7 @@ pub fn plan(plan: &Plan, detail: Detail, style: Style) -> String {
     if detail == Detail::Keys && out.contains(MORE) {
         out.push_str(&style.paint(Tone::Faint, "--diff shows every line\n"));
     }
+    out.push_str(&host::unmanaged(&changing, detail, style));
     out.push_str(&summary(plan, &changing, style));
     out.push_str(&updated_summary(&updated, style));
     out
@@ -111,7 +114,8 @@ fn summary(plan: &Plan, changing: &[&NodePlan], style: Style) -> String {
         base => format!("against revision {base}"),
     };
     if changing.is_empty() {
-        return format!("Nothing changes on any node ({against}).\n");
+        let differently = if plan.changes() { "; later rollouts go differently" } else { "" };
+        return format!("Nothing changes on any node{differently} ({against}).\n");
     }
     let restarts = changing.iter().filter(|node| node.restarts()).count();
     let verb = if changing.len() == 1 { "changes" } else { "change" };
@@ -136,6 +140,9 @@ fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
     let verb = if alike.nodes.len() == 1 { "restarts" } else { "restart" };
     let restart = match node.restart.as_str() {
         _ if !node.changes() => style.paint(Tone::Good, "nothing to apply"),
+        "none" | "hot" if node.adoption.as_deref() == Some("adopted") => {
+            style.paint(Tone::Good, "adopted, no restart")
+        }
         "none" | "" => style.paint(Tone::Good, "no restart"),
         "hot" => style.paint(Tone::Good, "no restart: the server picks it up by itself"),
         "phased" => style.paint(Tone::Bad, &format!("{verb}, and all nodes have to agree on it")),
@@ -154,7 +161,11 @@ fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
 fn lines(node: &NodePlan, shown: Option<&NodePlan>, detail: Detail, style: Style) -> String {
     let sign = if node.change == "create" { "+" } else { "~" };
     let own = siblings::own(node, shown, detail);
-    let mut out = if shown.is_none() { effects::pack_note(node, style) } else { String::new() };
+    let mut out = String::new();
+    if shown.is_none() {
+        out.push_str(&effects::pack_note(node, style));
+        out.push_str(&host::unpacked(node, style));
+    }
     out.push_str(&keys(&own.keys, style));
     for setting in &own.settings {
         out.push_str(&format!("    {sign} service: {setting}\n"));
@@ -198,6 +209,12 @@ fn files(changes: &[&FileChange], detail: Detail, style: Style) -> String {
             _ if change.old_size == change.new_size => (bytes(change.new_size), String::new()),
             _ => (format!("{} → {}", bytes(change.old_size), bytes(change.new_size)), String::new()),
         };
+        let note: Vec<&str> = std::iter::once(note.as_str())
+            .filter(|note| !note.is_empty())
+            .chain(change.settings.iter().map(String::as_str))
+            .chain(change.note.as_deref())
+            .collect();
+        let note = note.join("; ");
         table.row([
             Cell::toned(tone, format!("{sign} {}", change.path)),
             Cell::plain(size),

@@ -63,6 +63,7 @@ fn is_same_kind(one: &NodePlan, other: &NodePlan) -> bool {
         && one.restart == other.restart
         && one.restart_why == other.restart_why
         && one.pack_unknown == other.pack_unknown
+        && (&one.adoption, one.unpacked) == (&other.adoption, other.unpacked)
         && packs(one) == packs(other)
 }
 
@@ -96,6 +97,7 @@ pub(super) fn own<'a>(node: &'a NodePlan, shown: Option<&NodePlan>, detail: Deta
     // The keys tell what differs in deployment.toml; its size does not matter beside them.
     let is_same = |one: &FileChange, other: &FileChange| {
         (&one.path, &one.change, &one.restart) == (&other.path, &other.change, &other.restart)
+            && (&one.settings, &one.note) == (&other.settings, &other.note)
             && (detail == Detail::Keys || one.diff == other.diff)
     };
     // What the keys of deployment.toml make differ in a rendered file, they tell.

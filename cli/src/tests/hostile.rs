@@ -121,6 +121,8 @@ fn plan() -> message::PlanReply {
         restart: text(),
         diff: format!("@@ -1 +1 @@\n-{HOSTILE}\n+{HOSTILE}\n"),
         restart_why: text(),
+        note: text(),
+        settings: vec![text()],
     };
     let effects = message::Effects {
         pack_digest: text(),
@@ -148,8 +150,24 @@ fn plan() -> message::PlanReply {
         effects: Some(effects),
         pack_unknown: text(),
         overwritten: vec![message::Overwritten { path: text(), kind: text() }],
+        source: text(),
+        source_ms: i64::MIN,
+        source_why: text(),
+        adoption: text(),
+        unmanaged: vec![message::Unmanaged {
+            path: text(),
+            kind: "paused-edit".into(),
+            keys: vec![text()],
+            by: text(),
+            reason: text(),
+            until_ms: i64::MAX,
+        }],
+        unpacked_keys: u64::MAX,
+        unpacked_files: u64::MAX,
     };
+    let note = message::PlanNote { kind: text(), node: text(), group: text(), text: text(), change: true };
     message::PlanReply {
+        notes: vec![note],
         base_revision: u64::MAX,
         nodes: vec![node],
         findings: vec![finding()],

@@ -26,10 +26,11 @@ use super::{
     operator_of, status, store_failed, upload,
 };
 use crate::{
-    apply::{Applied, ApplyError, Intent, Planned, PlannedChange},
+    apply::{Applied, ApplyError, Intent},
     commands::{Control, ControlFailure, DriftControl, Outcome},
     coordinator::Coordinator,
     enrolment::{TOKEN_VALID, TOKEN_VALID_MAX},
+    plan::{Planned, PlannedChange},
     secrets::OpenError,
     store::{
         Key, Range,
@@ -149,7 +150,7 @@ fn changed_node(name: &NodeName, change: &PlannedChange, budget: &mut usize) -> 
         effects,
         pack_unknown: unknown,
         overwritten: change.overwritten.iter().map(overwritten_to_wire).collect(),
-        ..node_plan_to_wire(name, &change.group, &change.plan, &change.sizes)
+        ..node_plan_to_wire(name, &change.group, &change.plan)
     }
 }
 
@@ -165,6 +166,10 @@ fn plan_reply(planned: &Planned) -> wire::PlanReply {
         waves: planned.waves.clone(),
         unchanged: planned.unchanged as u64,
         estimate: planned.estimate.as_ref().map(estimate_to_wire),
+        refusal: planned.refusal.clone().unwrap_or_default(),
+        notes: planned.notes.iter().map(Into::into).collect(),
+        unmanaged_digest: planned.unmanaged.map(|digest| digest.to_string()).unwrap_or_default(),
+        to_revision: 0,
     }
 }
 
@@ -355,9 +360,20 @@ impl Operator for Console {
             message: request.why,
             parent: request.parent.map(Revision),
             windows_overridden: request.now.filter(|reason| !reason.trim().is_empty()),
+            replace_unmanaged: upload::unmanaged_digest(&request.replace_unmanaged)?,
         };
         let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
         Ok(Response::new(apply_reply(applied)))
+    }
+
+    async fn plan_rollback(
+        &self,
+        request: Request<wire::RollbackRequest>,
+    ) -> Result<Response<wire::PlanReply>, Status> {
+        operator_of(&self.coordinator, &request)?;
+        let to = Some(Revision(request.get_ref().to_revision)).filter(|revision| revision.0 != 0);
+        let (to, planned) = self.coordinator.plan_rollback(to).await.map_err(|error| apply_failed(&error))?;
+        Ok(Response::new(wire::PlanReply { to_revision: to.0, ..plan_reply(&planned) }))
     }
 
     async fn events(

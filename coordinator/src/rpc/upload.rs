@@ -65,12 +65,23 @@ fn intent(header: UploadHeader, operator: &OperatorPeer) -> Result<Intent, Statu
     if header.now && header.reason.trim().is_empty() {
         return Err(Status::invalid_argument("to ignore maintenance windows, give a reason"));
     }
+    let replace_unmanaged = unmanaged_digest(&header.replace_unmanaged)?;
     Ok(Intent {
         author: operator.name.clone(),
         message: header.message,
         parent: header.parent.map(Revision),
         windows_overridden: header.now.then_some(header.reason),
+        replace_unmanaged,
     })
+}
+
+/// What an operator says to mean, of what nobody declared.
+pub(super) fn unmanaged_digest(text: &str) -> Result<Option<Digest>, Status> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let digest = Digest::from_hex(text);
+    digest.map(Some).ok_or_else(|| Status::invalid_argument("replace_unmanaged is no digest of a plan"))
 }
 
 struct Files {

@@ -5,7 +5,7 @@
 
 mod event;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 pub use event::{EventRecord, UntoldRecord};
 use fleet::{
@@ -495,6 +495,9 @@ impl Record for PackRecord {
     }
 }
 
+/// An answer of a host that says the same as the one before is kept only if that one is older than this.
+const HOST_FRESH: Duration = Duration::from_secs(60);
+
 /// What a host last answered about its home (ADR 0017), without contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostRecord {
@@ -502,6 +505,18 @@ pub struct HostRecord {
     pub facts: HostFacts,
     /// When the answer came, by the coordinator's clock.
     pub received: Timestamp,
+    /// Whose files were in force then, as its agent had reported; `None`: none that Convoy had written.
+    pub written: Option<Generation>,
+}
+
+impl HostRecord {
+    /// Says the same as a newer one that came hardly later.
+    pub fn is_as_good_as(&self, newer: &Self) -> bool {
+        let facts =
+            HostFacts { at: newer.facts.at, contents: newer.facts.contents.clone(), ..self.facts.clone() };
+        let is_late = self.received.after(HOST_FRESH) < newer.received;
+        !is_late && facts == newer.facts && self.written == newer.written
+    }
 }
 
 impl Record for HostRecord {
@@ -509,7 +524,11 @@ impl Record for HostRecord {
     const NAME: &'static str = "what lies on a host";
 
     fn to_wire(&self) -> wire::Host {
-        wire::Host { facts: Some((&self.facts).into()), received_ms: self.received.0 }
+        wire::Host {
+            facts: Some((&self.facts).into()),
+            received_ms: self.received.0,
+            written: self.written.map(|written| written.0),
+        }
     }
 
     fn from_wire(wire: wire::Host) -> Result<Self, String> {
@@ -517,6 +536,7 @@ impl Record for HostRecord {
         Ok(Self {
             facts: facts.try_into().map_err(|error: proto::convert::ConvertError| error.to_string())?,
             received: Timestamp(wire.received_ms),
+            written: wire.written.map(Generation),
         })
     }
 }

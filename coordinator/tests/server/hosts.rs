@@ -42,7 +42,7 @@ fn facts() -> HostFacts {
     }
 }
 
-fn chunks(id: u64, answer: &[u8]) -> Vec<HostChunk> {
+pub fn chunks(id: u64, answer: &[u8]) -> Vec<HostChunk> {
     let parts: Vec<&[u8]> = answer.chunks(16 * 1024).collect();
     let count = parts.len();
     let chunk = |(index, data): (usize, &&[u8])| HostChunk {

@@ -10,6 +10,7 @@ mod identity;
 mod introspection;
 mod operator;
 mod packs;
+mod plans;
 mod recovery;
 mod rollouts;
 mod sizes;

@@ -146,6 +146,7 @@ async fn history_answers_what_happened_and_who_did_it() {
         why: "two was wrong".into(),
         parent: Some(2),
         now: Some("outage 4711".into()),
+        ..RollbackRequest::default()
     };
     let back = operator.rollback(request).await.unwrap().into_inner();
     assert_eq!((back.revision, back.rollout, back.refused), (3, 3, false), "{back:?}");

@@ -111,9 +111,18 @@ async fn going_back_leads_only_to_what_was_healthy_there() {
     let to = |to_revision| RollbackRequest { to_revision, ..RollbackRequest::default() };
     let refused = operator.rollback(to(2)).await.unwrap().into_inner();
     assert!(refused.refused && refused.refusal.contains("never healthy on is-1"), "{refused:?}");
-    let back = operator.rollback(to(1)).await.unwrap().into_inner();
+    let shown = operator.plan_rollback(to(2)).await.unwrap().into_inner();
+    assert!(shown.refusal.contains("never healthy on is-1"), "{shown:?}");
+    // Without a number it is the newest that was healthy on all that it changes, and the plan says what that is.
+    let shown = operator.plan_rollback(to(0)).await.unwrap().into_inner();
+    assert_eq!((shown.base_revision, shown.to_revision, shown.nodes.len()), (3, 1, 2), "{shown:?}");
+    let key = shown.nodes[0].keys.iter().find(|key| key.key == "server.hostname").unwrap();
+    assert_eq!((key.old.as_str(), key.new.as_str()), ("\"three.example.org\"", "\"one.example.org\""));
+    let back = operator.rollback(to(0)).await.unwrap().into_inner();
     assert_eq!((back.revision, back.refused), (4, false), "{back:?}");
-    coordinator.until("rollout 4 done", rollout_is("done", 4)).await;
+    let status = coordinator.until("rollout 4 done", rollout_is("done", 4)).await;
+    let rollout = status.rollouts.iter().find(|rollout| rollout.id == 4).unwrap();
+    assert_eq!(rollout.rolls_back_to, 1, "{rollout:?}");
     coordinator.stop().await;
 }
 

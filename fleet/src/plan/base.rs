@@ -9,7 +9,10 @@ use crate::{
     host::{FoundEntry, FoundFile, HomeHistory, HostFacts},
     ids::Digest,
     observed::{Drift, DriftAction, DriftKind},
-    spec::canonical::{self, Flat},
+    spec::{
+        ComposedNode,
+        canonical::{self, Flat},
+    },
     time::Timestamp,
 };
 
@@ -146,6 +149,17 @@ impl Base {
     pub fn is_unpacked(&self) -> bool {
         self.assigned.is_none()
             && self.facts().is_some_and(|facts| facts.history == HomeHistory::NeverStarted)
+    }
+
+    /// What there is in the new home of a node that moves, if that is known: nothing that lies there was assigned.
+    pub(super) fn in_another_home(&self, new: &ComposedNode) -> Option<Self> {
+        let old = &self.assigned.as_ref()?.bundle.service.home;
+        let is_known = self.facts().is_some();
+        (is_known && *old != new.bundle.service.home).then(|| Self {
+            assigned: None,
+            host: self.host.clone(),
+            edits: OpenEdits::default(),
+        })
     }
 
     /// Host facts that count: those of a home that was only unpacked do not.

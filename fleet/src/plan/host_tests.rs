@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     host::{ConfigRead, FoundEntry, FoundFile, FoundServer, HomeHistory, HostFacts, OtherKind},
+    ids::NodeName,
     observed::{Drift, DriftAction, DriftKind},
     time::Timestamp,
 };
@@ -297,4 +298,36 @@ fn the_meaning_before_is_the_assigned_one_or_else_that_of_the_host() {
     let mut unused = shipped();
     unused.history = HomeHistory::NeverStarted;
     assert_eq!(of(&base(None, unused)), None, "nobody trusts a key that no server ever used");
+}
+
+#[test]
+fn a_home_that_a_node_moves_to_is_looked_at_for_what_somebody_wrote_there() {
+    let mut new = node("[server]\nhostname = \"a\"\n", &[]);
+    let old = new.clone();
+    new.bundle.service.home = "/opt/other".to_owned();
+    let disk = "[server]\nhostname = \"a\"\n[user_store]\ntype = \"db\"\n";
+    let plan = compare(&base(Some(&old), host(&[(CONFIG, disk)])), &new);
+    assert_eq!(plan.unmanaged.len(), 1, "{}", told(&plan));
+    assert_eq!(plan.unmanaged[0].keys, ["user_store.type"]);
+    assert!(!plan.is_new && plan.restart.restarts(), "{}", told(&plan));
+}
+
+#[test]
+fn a_yes_holds_for_what_it_was_said_to_and_for_nothing_else() {
+    let new = node("[server]\nhostname = \"b\"\n", &[]);
+    let of = |disk: &str| {
+        let plan = compare(&base(None, host(&[(CONFIG, disk)])), &new);
+        digest_of_unmanaged([(&NodeName::parse("is-1").unwrap(), &plan)])
+    };
+    let (one, other) = ("[a]\nb = 1\n", "[a]\nb = 2\n");
+    assert!(of(one).is_some() && of(one) == of(one));
+    assert_ne!(of(one), of(other), "another value is another yes");
+    assert_eq!(of("[server]\nhostname = \"c\"\n"), None, "a key that gets another value is shown as that");
+}
+
+#[test]
+fn a_server_that_has_not_read_what_lies_there_is_no_empty_plan() {
+    let (old, new) = (node("a = 1\n", &[]), node("a = 2\n", &[]));
+    let plan = compare(&base(Some(&old), host(&[(CONFIG, &new.config_text)])), &new);
+    assert!(plan.keys.is_empty() && plan.restart.restarts() && !plan.is_empty(), "{}", told(&plan));
 }

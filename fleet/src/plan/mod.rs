@@ -11,14 +11,17 @@ mod note;
 mod settings;
 mod unmanaged;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 pub use adoption::Adoption;
 pub use base::{Base, EditPause, Knowledge, OpenEdits, Source};
 pub use diff::{DIFF_LINES_MAX, DiffLine, FileDiff, LineKind, Unshown};
 pub use effects::{Before, DERIVED_MAX, DerivedChange, Effects, RenderedChange, RenderedKind, effects};
 pub use note::{Groups, Note, closed_windows, policy_changes, renamed};
-pub use unmanaged::{Unmanaged, UnmanagedKind, Unpacked};
+pub use unmanaged::{Unmanaged, UnmanagedKind, Unpacked, digest_of_unmanaged};
 
 use base::{FileBefore, Was, keys_of};
 use diff::Side;
@@ -26,7 +29,7 @@ use diff::Side;
 use crate::{
     bundle::{Bundle, FileEntry, HomePath, RestartClass},
     finding::{MASK, Place, is_secret_key, mask_line},
-    ids::Digest,
+    ids::{Digest, GroupName},
     restart::RestartDecision,
     spec::{ComposedNode, canonical},
 };
@@ -38,6 +41,25 @@ pub struct PlannedNode {
     pub bundle: Bundle,
     /// By digest. Content that is missing is reported as not shown.
     pub contents: BTreeMap<Digest, Arc<[u8]>>,
+}
+
+impl PlannedNode {
+    /// As a directory would have composed it, but for where its values were typed: nobody knows that any more.
+    pub fn composed(self, group: GroupName, host: String) -> ComposedNode {
+        let config = self.bundle.files.get(&self.bundle.service.config_path);
+        let text = config.and_then(|entry| self.contents.get(&entry.digest));
+        let config_text = text.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+        ComposedNode {
+            group,
+            host,
+            config_text,
+            bundle: self.bundle,
+            gates: Vec::new(),
+            contents: self.contents,
+            origins: BTreeMap::new(),
+            secret_keys: BTreeSet::new(),
+        }
+    }
 }
 
 /// What happens to one file.
@@ -144,9 +166,11 @@ pub struct NodePlan {
 }
 
 impl NodePlan {
-    /// Nothing at all would change.
+    /// Nothing at all would change. Where the files on the host say already what is wanted, the server may still have
+    /// to read them.
     pub fn is_empty(&self) -> bool {
-        !self.is_new && self.files.is_empty() && self.settings.is_empty()
+        let is_read = self.restart.class < RestartClass::Restart;
+        !self.is_new && self.files.is_empty() && self.settings.is_empty() && is_read
     }
 
     /// Of a node that takes no part: whatever lies on its host stays as it is.
@@ -167,20 +191,20 @@ impl NodePlan {
 
 /// Compares what a node has with what its fleet directory asks for.
 pub fn compare(base: &Base, new: &ComposedNode) -> NodePlan {
-    let desired = Desired::over(base, new);
-    let files = file_changes(base, &desired);
-    let keys = key_changes(base, &desired);
-    let judged = adoption::judge(base, &desired);
+    let judged = adoption::judge(base, &Desired::over(base, new));
+    let elsewhere = base.in_another_home(new);
+    let there = elsewhere.as_ref().unwrap_or(base);
+    let desired = Desired::over(there, new);
     NodePlan {
         is_new: base.assigned.is_none(),
         source: base.source(),
         settings: settings::changes(base.assigned.as_ref().map(|old| &old.bundle), &new.bundle),
         restart: judged.restart,
         adoption: judged.adoption,
-        unmanaged: unmanaged::found(base, &desired),
-        unpacked: unmanaged::unpacked(base, &desired),
-        files,
-        keys,
+        unmanaged: unmanaged::found(there, &desired),
+        unpacked: unmanaged::unpacked(there, &desired),
+        files: file_changes(there, &desired),
+        keys: key_changes(there, &desired),
     }
 }
 

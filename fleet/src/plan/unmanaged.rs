@@ -2,13 +2,13 @@
 //! Convoy came, and edits by hand that stand. It needs an explicit yes.
 
 use super::{
-    Base, Desired, Was,
+    Base, Desired, NodePlan, Was,
     base::{FileBefore, keys_of},
 };
 use crate::{
     bundle::{DriftPolicy, FileEntry, HomePath},
     host::{FoundEntry, HomeHistory},
-    ids::Digest,
+    ids::{Digest, NodeName},
     observed::{Drift, DriftAction},
     spec::canonical,
     time::Timestamp,
@@ -63,6 +63,21 @@ impl UnmanagedKind {
             UnmanagedKind::ReportedEdit => "reported-edit",
         }
     }
+}
+
+/// What a yes was said to: the same for the same things on the same nodes. `None`: there is nothing to say yes to.
+pub fn digest_of_unmanaged<'a>(
+    nodes: impl IntoIterator<Item = (&'a NodeName, &'a NodePlan)>,
+) -> Option<Digest> {
+    let mut text = String::new();
+    for (node, plan) in nodes {
+        for lost in &plan.unmanaged {
+            let digest = lost.digest.map(|digest| digest.to_string()).unwrap_or_default();
+            let keys = lost.keys.join("\0");
+            text += &format!("{node}\0{}\0{}\0{digest}\0{keys}\n", lost.path, lost.kind.as_str());
+        }
+    }
+    (!text.is_empty()).then(|| Digest::of(text.as_bytes()))
 }
 
 /// What came with the product and is replaced in a home that never started. Nobody wrote it, so it needs no yes.

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
-    bundle::{Bundle, DriftPolicy, HomePath, RestartClass},
+    bundle::{Bundle, DriftPolicy, RestartClass},
     finding::Finding,
     ids::{Digest, GroupName, NodeName},
     observed::Drift,
     plan::{
-        DerivedChange, Effects, FileChange, FileChangeKind, FileDiff, KeyChange, LineKind, NodePlan,
-        RenderedChange, SettingChange,
+        Adoption, DerivedChange, Effects, FileChange, FileChangeKind, FileDiff, KeyChange, LineKind,
+        NodePlan, Note, RenderedChange, SettingChange, Source, Unmanaged, UnmanagedKind,
     },
     restart,
     rollout::{Estimate, Rollout, StepRecord, StepState, WaitReason, order},
@@ -53,27 +53,60 @@ pub const fn drift_word(policy: DriftPolicy) -> &'static str {
     }
 }
 
-/// What changes on one node. `sizes`: bytes of its files before and after; 0: absent.
-pub fn node_plan_to_wire(
-    node: &NodeName,
-    group: &str,
-    plan: &NodePlan,
-    sizes: &BTreeMap<HomePath, (u64, u64)>,
-) -> wire::NodePlan {
-    let file = |change: &FileChange| {
-        let (old_size, new_size) = sizes.get(&change.path).copied().unwrap_or_default();
-        wire::FileChange { old_size, new_size, ..wire::FileChange::from(change) }
+/// What changes on one node.
+pub fn node_plan_to_wire(node: &NodeName, group: &str, plan: &NodePlan) -> wire::NodePlan {
+    let (source_ms, source_why) = match &plan.source {
+        Source::Now => (0, ""),
+        Source::Seen { at, why } => (at.0, why.as_str()),
+        Source::Assigned { why } | Source::Nothing { why } => (0, why.as_str()),
     };
     wire::NodePlan {
         node: node.to_string(),
         group: group.to_owned(),
         change: change_word(plan).to_owned(),
-        files: plan.files.iter().map(file).collect(),
+        files: plan.files.iter().map(Into::into).collect(),
         keys: plan.keys.iter().map(Into::into).collect(),
         restart: restart_word(plan.restart.class).to_owned(),
         restart_why: plan.restart.why.join("; "),
         settings: plan.settings.iter().map(|change| setting_text(plan.is_new, change)).collect(),
+        source: plan.source.as_str().to_owned(),
+        source_ms,
+        source_why: source_why.to_owned(),
+        adoption: plan.adoption.map(Adoption::as_str).unwrap_or_default().to_owned(),
+        unmanaged: plan.unmanaged.iter().map(Into::into).collect(),
+        unpacked_keys: plan.unpacked.map_or(0, |unpacked| unpacked.keys as u64),
+        unpacked_files: plan.unpacked.map_or(0, |unpacked| unpacked.files as u64),
         ..wire::NodePlan::default()
+    }
+}
+
+impl From<&Unmanaged> for wire::Unmanaged {
+    fn from(lost: &Unmanaged) -> Self {
+        let (by, reason, until) = match &lost.kind {
+            UnmanagedKind::PausedEdit { reason, until, by } => (by.as_deref(), reason.as_str(), until.0),
+            UnmanagedKind::AcceptedEdit { by } => (by.as_deref(), "", 0),
+            UnmanagedKind::Keys | UnmanagedKind::File | UnmanagedKind::ReportedEdit => (None, "", 0),
+        };
+        Self {
+            path: lost.path.to_string(),
+            kind: lost.kind.as_str().to_owned(),
+            keys: lost.keys.clone(),
+            by: by.unwrap_or_default().to_owned(),
+            reason: reason.to_owned(),
+            until_ms: until,
+        }
+    }
+}
+
+impl From<&Note> for wire::PlanNote {
+    fn from(note: &Note) -> Self {
+        Self {
+            kind: note.kind().to_owned(),
+            node: note.node().map(ToString::to_string).unwrap_or_default(),
+            group: note.group().map(ToString::to_string).unwrap_or_default(),
+            text: note.to_string(),
+            change: note.is_change(),
+        }
     }
 }
 
@@ -153,11 +186,13 @@ impl From<&FileChange> for wire::FileChange {
         Self {
             path: change.path.to_string(),
             change: word.to_owned(),
-            old_size: 0,
-            new_size: 0,
+            old_size: change.sizes.old,
+            new_size: change.sizes.new,
             restart: restart_word(change.restart).to_owned(),
             diff: settings + &diff_text(&change.diff),
             restart_why: restart::because(change.restart).to_owned(),
+            note: change.note.clone(),
+            settings: change.settings.clone(),
         }
     }
 }

@@ -1,0 +1,322 @@
+//! What an apply would change, without changing anything. Each node that takes part is compared with what lies on its
+//! host (`subjects`); what an apply may not do unasked is judged here for both.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use fleet::{
+    finding::Finding,
+    ids::{Digest, NodeName, Revision},
+    observed::Drift,
+    plan::{self, Groups, NodePlan, Note, compare, digest_of_unmanaged},
+    rollout::{
+        Estimate, Rollout, Standing, StepState, estimate,
+        phase::{KeyHolder, phased_changes},
+    },
+    spec::{Absent, ComposedNode, Fleet, Sources},
+};
+
+use crate::{
+    apply::{ApplyError, Intent, RevisionDraft, compose_apart, has_errors},
+    coordinator::Coordinator,
+    effects::{GivenPacks, NodeEffects, Plans, overwritten},
+    in_force::{Place, Places},
+    outlook,
+    store::{StoreError, records::Target},
+    subjects::{Part, Subject, Subjects},
+    view::Snapshot,
+};
+
+/// Nodes that a refusal names.
+const NAMED_MAX: usize = 5;
+
+/// What a plan says.
+pub struct Planned {
+    /// What it is compared with; 0: nothing was applied yet.
+    pub base: Revision,
+    /// Everything wrong or doubtful.
+    pub findings: Vec<Finding>,
+    /// Why nothing can be applied, if it is not for the findings.
+    pub refusal: Option<String>,
+    /// What changes, by node. Nodes without changes are only counted.
+    pub nodes: BTreeMap<NodeName, PlannedChange>,
+    /// Nodes that the newest revision has and this one has not.
+    pub removed: BTreeMap<NodeName, String>,
+    /// Nodes that do not change.
+    pub unchanged: usize,
+    /// The order, for people.
+    pub waves: Vec<String>,
+    /// How long it is likely to take; `None` if no node changes.
+    pub estimate: Option<Estimate>,
+    /// What else there is to know.
+    pub notes: Vec<Note>,
+    /// What an apply has to say that it means it, if it replaces or removes what nobody declared.
+    pub unmanaged: Option<Digest>,
+}
+
+/// What changes on one node.
+pub struct PlannedChange {
+    /// Its group.
+    pub group: String,
+    /// Key by key.
+    pub plan: NodePlan,
+    /// What its server makes of it, or why that is not known; `None`: there is nothing to tell.
+    pub effects: Option<Result<NodeEffects, String>>,
+    /// Generated files that somebody changed by hand, if the server restarts.
+    pub overwritten: Vec<Drift>,
+}
+
+impl Planned {
+    fn against(snapshot: &Snapshot, findings: Vec<Finding>) -> Self {
+        Self {
+            base: snapshot.meta.record.newest_revision,
+            findings,
+            refusal: None,
+            nodes: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            unchanged: 0,
+            waves: Vec::new(),
+            estimate: None,
+            notes: Vec::new(),
+            unmanaged: None,
+        }
+    }
+
+    /// An apply would be refused.
+    pub fn is_refused(&self) -> bool {
+        has_errors(&self.findings)
+    }
+
+    /// Takes up what changes on the nodes of a revision.
+    fn take(&mut self, draft: &RevisionDraft, mut weighed: Plans, snapshot: &Snapshot) {
+        self.unmanaged = digest_of_unmanaged(&weighed.plans);
+        for (name, plan) in weighed.plans {
+            let effects = weighed.effects.remove(&name);
+            if plan.is_empty() {
+                self.unchanged += 1;
+                if effects.is_none() {
+                    continue;
+                }
+            }
+            let Some(target) = draft.nodes.get(&name) else { continue };
+            let overwritten = if plan.restart.restarts() && !plan.is_new {
+                overwritten(snapshot, &name)
+            } else {
+                Vec::new()
+            };
+            let group = target.group.to_string();
+            self.nodes.insert(name, PlannedChange { group, plan, effects, overwritten });
+        }
+    }
+
+    /// Takes up what the rollout says, and whom it leaves out.
+    fn conclude(&mut self, draft: &RevisionDraft, rollout: &Rollout, snapshot: &Snapshot) {
+        for (name, target) in snapshot.revision.iter().flat_map(|revision| &revision.nodes) {
+            if !draft.nodes.contains_key(name) {
+                self.removed.insert(name.clone(), target.group.to_string());
+            }
+        }
+        self.estimate = (!rollout.steps.is_empty())
+            .then(|| estimate(rollout, &snapshot.view_of(&draft.nodes), rollout.started))
+            .flatten();
+    }
+}
+
+impl Coordinator {
+    /// What an apply would change, with packs of the operator's for nodes whose own is not known.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn plan(self: &Arc<Self>, sources: Sources, given: &GivenPacks) -> Result<Planned, ApplyError> {
+        let secrets = self.secrets(Absent::Refuse).await?;
+        let (_, composition) = compose_apart(sources, secrets).await?;
+        let snapshot = self.snapshot().await?;
+        let mut planned = Planned::against(&snapshot, composition.findings);
+        let Some(fleet) = composition.fleet else { return Ok(planned) };
+        planned.refusal = self.other_fleet(&fleet);
+        if planned.refusal.is_some() {
+            return Ok(planned);
+        }
+        let draft = RevisionDraft::of(&fleet, &Sources::default());
+        let rollout = self.new_rollout(&snapshot, Some(&fleet), &draft, (Revision(0), None)).await?;
+        let subjects = self.subjects(&snapshot, &fleet.nodes, &rollout).await?;
+        let packs = self.node_packs(&snapshot, &fleet, (&subjects, given)).await?;
+        planned.findings.extend(phased(&subjects, &fleet));
+        let (fleet, mut weighed) = self.weigh(fleet, subjects, packs).await?;
+        planned.findings.append(&mut weighed.findings);
+        planned.take(&draft, weighed, &snapshot);
+        planned.waves = outlook::waves(&rollout, &fleet.order_reasons);
+        planned.conclude(&draft, &rollout, &snapshot);
+        planned.notes = notes(&snapshot, &draft, &rollout, &self.places(&snapshot).await?);
+        Ok(planned)
+    }
+
+    /// What going back to an older revision would change. Findings of that time do not matter.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn plan_rollback(
+        self: &Arc<Self>,
+        to: Option<Revision>,
+    ) -> Result<(Revision, Planned), ApplyError> {
+        let snapshot = self.snapshot().await?;
+        let mut planned = Planned::against(&snapshot, Vec::new());
+        let draft = match self.way_back(&snapshot, to).await? {
+            Ok(draft) => draft,
+            Err(why) => {
+                planned.refusal = Some(why);
+                return Ok((to.unwrap_or(Revision(0)), planned));
+            }
+        };
+        let rollout = self.new_rollout(&snapshot, None, &draft, (Revision(0), None)).await?;
+        let plans = self.compare_stored(&snapshot, &draft, &rollout).await?;
+        planned.take(&draft, Plans { findings: Vec::new(), plans, effects: BTreeMap::new() }, &snapshot);
+        planned.unchanged += draft.nodes.len().saturating_sub(planned.nodes.len() + planned.unchanged);
+        planned.waves = outlook::waves(&rollout, &[]);
+        planned.conclude(&draft, &rollout, &snapshot);
+        planned.notes = notes(&snapshot, &draft, &rollout, &self.places(&snapshot).await?);
+        Ok((draft.rolls_back_to.unwrap_or(Revision(0)), planned))
+    }
+
+    /// What changes on nodes that get what is stored.
+    pub(crate) async fn compare_stored(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        draft: &RevisionDraft,
+        rollout: &Rollout,
+    ) -> Result<BTreeMap<NodeName, NodePlan>, ApplyError> {
+        let mut nodes = BTreeMap::new();
+        for name in pending(rollout) {
+            let Some(target) = draft.nodes.get(name) else { continue };
+            let stored = self.stored_node(target).await?;
+            let stored = stored.ok_or_else(|| StoreError::missing("read a revision's content"))?;
+            nodes.insert(name.clone(), stored.composed(target.group.clone(), target.host.clone()));
+        }
+        let subjects = self.subjects(snapshot, &nodes, rollout).await?;
+        let comparing = tokio::task::spawn_blocking(move || compare_all(&nodes, &subjects));
+        comparing.await.map_err(ApplyError::Compose)
+    }
+
+    /// Why a fleet directory is not this coordinator's to apply.
+    pub(crate) fn other_fleet(&self, fleet: &Fleet) -> Option<String> {
+        (fleet.name != self.fleet).then(|| {
+            format!(
+                "this directory is fleet {}, and this coordinator keeps fleet {}; check `name` in fleet.toml and \
+                 the context you use",
+                fleet.name, self.fleet
+            )
+        })
+    }
+
+    /// What the nodes of an apply are compared with.
+    pub(crate) async fn subjects_of(
+        self: &Arc<Self>,
+        snapshot: &Snapshot,
+        fleet: &Fleet,
+        draft: &RevisionDraft,
+    ) -> Result<Subjects, ApplyError> {
+        let rollout = self.new_rollout(snapshot, Some(fleet), draft, (Revision(0), None)).await?;
+        Ok(self.subjects(snapshot, &fleet.nodes, &rollout).await?)
+    }
+}
+
+/// What changes on each node. Diffs of a large fleet take a while, so this leaves the runtime's threads alone.
+pub(crate) async fn compare_apart(
+    fleet: Fleet,
+    subjects: Subjects,
+) -> Result<(Fleet, BTreeMap<NodeName, NodePlan>), ApplyError> {
+    let comparing = tokio::task::spawn_blocking(move || {
+        let plans = compare_all(&fleet.nodes, &subjects);
+        (fleet, plans)
+    });
+    comparing.await.map_err(ApplyError::Compose)
+}
+
+pub(crate) fn compare_all(
+    nodes: &BTreeMap<NodeName, ComposedNode>,
+    subjects: &Subjects,
+) -> BTreeMap<NodeName, NodePlan> {
+    let of = |(name, subject): (&NodeName, &Subject)| {
+        let plan = match subject.part {
+            Part::Changes => compare(&subject.base, nodes.get(name)?),
+            Part::Stays => NodePlan::untouched(&subject.base),
+        };
+        Some((name.clone(), plan))
+    };
+    subjects.iter().filter_map(of).collect()
+}
+
+/// Why an apply that replaces or removes what nobody declared is refused: nobody said yes to that, or to something else.
+pub(crate) fn lost_unasked(plans: &BTreeMap<NodeName, NodePlan>, intent: &Intent) -> Option<String> {
+    let lost = digest_of_unmanaged(plans)?;
+    let nodes: Vec<&str> =
+        plans.iter().filter(|(_, plan)| !plan.unmanaged.is_empty()).map(|(name, _)| name.as_str()).collect();
+    let more = match nodes.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let nodes = format!("{}{more}", nodes[..nodes.len().min(NAMED_MAX)].join(", "));
+    match intent.replace_unmanaged {
+        Some(meant) if meant == lost => None,
+        Some(_) => Some(format!(
+            "what nobody declared on {nodes} is not what the plan showed any more; nothing was applied, look at the \
+             plan again"
+        )),
+        None => Some(format!(
+            "this would replace or remove what nobody declared on {nodes}: the end of the plan lists it; declare it, or \
+             apply with --replace-unmanaged if you mean it"
+        )),
+    }
+}
+
+/// Keys that must not change in one go, be they assigned or found on the hosts. Nodes that are new have nothing to agree
+/// on yet.
+pub(crate) fn phased(subjects: &Subjects, fleet: &Fleet) -> Vec<Finding> {
+    let holders = fleet.nodes.iter().filter_map(|(name, node)| {
+        let base = &subjects.get(name)?.base;
+        let meaning = |path| Some((path, base.meaning(path)?));
+        let before = node.bundle.files.keys().filter_map(meaning).collect();
+        Some((name.clone(), KeyHolder { before, new: &node.bundle }))
+    });
+    phased_changes(&holders.collect()).into_iter().map(Finding::from).collect()
+}
+
+/// How the rollout will go differently from the last one, and what will hold it up.
+fn notes(snapshot: &Snapshot, draft: &RevisionDraft, rollout: &Rollout, places: &Places) -> Vec<Note> {
+    let mut notes = policy_notes(snapshot, draft);
+    notes.extend(plan::closed_windows(rollout, rollout.started));
+    for name in rollout.steps.keys() {
+        if let Some((reason, until)) = snapshot.observed(name).and_then(|seen| seen.drift_pause.clone()) {
+            notes.push(Note::NodePaused { node: name.clone(), reason, until });
+        }
+        if !snapshot.live.contains_key(name) {
+            notes.push(Note::NodeUnreachable { node: name.clone(), why: snapshot.state(name).why() });
+        }
+    }
+    for name in draft.nodes.keys() {
+        if let Some(Place { revision, standing: Standing::Behind(_) }) = places.of(name) {
+            notes.push(Note::NodeBehind { node: name.clone(), on: *revision });
+        }
+    }
+    notes
+}
+
+fn policy_notes(snapshot: &Snapshot, draft: &RevisionDraft) -> Vec<Note> {
+    let Some(revision) = &snapshot.revision else { return Vec::new() };
+    let groups = |nodes: &BTreeMap<NodeName, Target>| -> Groups {
+        nodes.iter().map(|(name, target)| (name.clone(), target.group.clone())).collect()
+    };
+    let mut notes = plan::renamed(&groups(&revision.nodes), &groups(&draft.nodes));
+    if let Some(rules) = &revision.rules {
+        notes.extend(plan::policy_changes(rules, &draft.rules, &notes));
+    }
+    notes
+}
+
+/// Names of everything that takes part in a rollout from its beginning.
+pub(crate) fn pending(rollout: &Rollout) -> BTreeSet<&NodeName> {
+    let is_pending = |state: &StepState| matches!(state, StepState::Pending);
+    rollout.steps.iter().filter(|(_, step)| is_pending(&step.state)).map(|(name, _)| name).collect()
+}

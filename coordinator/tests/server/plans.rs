@@ -1,0 +1,316 @@
+//! Plans against hosts: what lies there is asked for, shown, and not replaced unasked.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use fleet::{
+    bundle::HomePath,
+    host::{CONFIG, ConfigRead, FoundEntry, FoundFile, FoundServer, HomeHistory, HostFacts},
+    ids::Digest,
+    spec::canonical,
+    time::Timestamp,
+};
+use proto::{
+    convert::host::{LOOK_PROTOCOL, encode_answer},
+    wire::{
+        agent::{agent_link_client::AgentLinkClient, from_agent, to_agent},
+        operator::{ApplyReply, NodePlan, PlanReply, Upload, upload::Part},
+    },
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    hosts::chunks,
+    support::{TestCoordinator, TestNode, report, small_fleet, upload},
+};
+
+const KEYS: &str = "repository/resources/security/wso2carbon.jks";
+const TRUST: &str = "repository/resources/security/client-truststore.jks";
+const OWN: &str = "[server]\nhostname = \"own.example\"\noffset = 3\n[user_store]\ntype = \"database\"\n";
+
+/// A home with these files, whose server runs.
+fn home(files: &[(&str, &str)]) -> HostFacts {
+    let mut facts = HostFacts {
+        at: Timestamp(1_000),
+        home: "/opt/is".to_owned(),
+        product: None,
+        offset: Some(3),
+        server: FoundServer::Running { since: Timestamp(500), config: ConfigRead::OnDisk },
+        history: HomeHistory::Started,
+        keystores: Vec::new(),
+        entries: BTreeMap::new(),
+        contents: BTreeMap::new(),
+        original: None,
+    };
+    for (path, text) in files {
+        let digest = Digest::of(text.as_bytes());
+        let meaning = if *path == CONFIG { canonical::meaning(text) } else { digest };
+        let file = FoundFile {
+            digest,
+            meaning,
+            size: text.len() as u64,
+            mode: 0o600,
+            owner: "wso2".to_owned(),
+            group: "wso2".to_owned(),
+            modified: Timestamp(400),
+        };
+        facts.entries.insert(HomePath::parse(path).unwrap(), FoundEntry::File(file));
+        facts.contents.insert(digest, Arc::from(text.as_bytes()));
+    }
+    facts
+}
+
+/// An agent that was never assigned anything and answers what lies on its host.
+struct Host {
+    task: JoinHandle<()>,
+    /// Bytes of its answers.
+    said: Arc<AtomicUsize>,
+}
+
+impl Host {
+    async fn start(coordinator: &TestCoordinator, node: &TestNode, facts: HostFacts) -> Self {
+        let mut session = node.session_of(coordinator, LOOK_PROTOCOL).await.unwrap();
+        let mut client = AgentLinkClient::new(node.channel(coordinator).await);
+        session.say(from_agent::Message::Report(report(None, None))).await;
+        let said = Arc::new(AtomicUsize::new(0));
+        let total = said.clone();
+        let task = tokio::spawn(async move {
+            let mut known = BTreeSet::new();
+            while let Ok(Some(message)) = session.next().await {
+                let to_agent::Message::Look(look) = message else { continue };
+                known.extend(look.known.iter().filter_map(|digest| Digest::from_slice(digest)));
+                if look.more {
+                    continue;
+                }
+                let mut facts = facts.clone();
+                facts.contents.retain(|digest, _| look.contents && !known.contains(digest));
+                known.clear();
+                let answer = encode_answer(&Ok(facts));
+                total.fetch_add(answer.len(), Ordering::Relaxed);
+                // A coordinator that has given up on the answer is nothing to this host.
+                drop(client.give_host(tokio_stream::iter(chunks(look.id, &answer))).await);
+            }
+        });
+        Self { task, said }
+    }
+
+    async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+}
+
+async fn plan(coordinator: &TestCoordinator, files: &BTreeMap<String, String>) -> PlanReply {
+    let upload = upload(files, None);
+    coordinator.operator().await.plan(tokio_stream::iter(upload)).await.unwrap().into_inner()
+}
+
+async fn apply_replacing(
+    coordinator: &TestCoordinator,
+    files: &BTreeMap<String, String>,
+    digest: &str,
+) -> ApplyReply {
+    let mut messages: Vec<Upload> = upload(files, None);
+    if let Some(Part::Header(header)) = &mut messages[0].part {
+        digest.clone_into(&mut header.replace_unmanaged);
+    }
+    coordinator.operator().await.apply(tokio_stream::iter(messages)).await.unwrap().into_inner()
+}
+
+fn of<'a>(plan: &'a PlanReply, node: &str) -> &'a NodePlan {
+    plan.nodes.iter().find(|plan| plan.node == node).unwrap()
+}
+
+/// Key by key, as a person reads them.
+fn keys(node: &NodePlan) -> Vec<String> {
+    let sign = |old: &str, new: &str| match (old.is_empty(), new.is_empty()) {
+        (true, _) => "+",
+        (_, true) => "-",
+        (false, false) => "~",
+    };
+    node.keys.iter().map(|key| format!("{}{}", sign(&key.old, &key.new), key.key)).collect()
+}
+
+#[tokio::test]
+async fn what_nobody_declared_is_shown_and_replaced_only_by_an_apply_that_names_it() {
+    let coordinator = TestCoordinator::start().await;
+    let node = coordinator.join("is-1").await;
+    let host = Host::start(&coordinator, &node, home(&[(CONFIG, OWN)])).await;
+    coordinator.until("is-1 reports", |status| status.nodes.iter().any(|node| node.state == "idle")).await;
+    let files = small_fleet("new.example");
+    let shown = plan(&coordinator, &files).await;
+    let first = of(&shown, "is-1");
+    assert_eq!((first.source.as_str(), first.adoption.as_str()), ("now", "restarted"), "{first:?}");
+    let told = keys(first);
+    for key in ["~server.hostname", "-server.offset", "-user_store.type"] {
+        assert!(told.iter().any(|told| told == key), "{key}: {told:?}");
+    }
+    let config = first.files.iter().find(|file| file.path == CONFIG).unwrap();
+    assert_eq!((config.change.as_str(), config.old_size), ("changed", OWN.len() as u64), "{config:?}");
+    assert_eq!(first.unmanaged.len(), 1, "{first:?}");
+    assert_eq!((first.unmanaged[0].kind.as_str(), first.unmanaged[0].path.as_str()), ("keys", CONFIG));
+    assert_eq!(of(&shown, "is-2").source, "nothing");
+    assert!(of(&shown, "is-2").source_why.contains("no agent has joined"), "{shown:?}");
+    assert!(!shown.unmanaged_digest.is_empty());
+
+    // Neither without a word, nor with the word that was given for something else.
+    for (digest, why) in [("", "--replace-unmanaged"), (&"0".repeat(64), "any more")] {
+        let refused = apply_replacing(&coordinator, &files, digest).await;
+        assert!(refused.refused && refused.refusal.contains(why), "{refused:?}");
+        assert!(refused.refusal.contains("is-1") && !refused.refusal.contains("is-2"), "{refused:?}");
+    }
+    assert_eq!(coordinator.status().await.revision, 0);
+
+    // Away: what it said last counts, with its age.
+    host.kill().await;
+    coordinator.until("is-1 is away", |status| status.nodes.iter().all(|node| !node.connected)).await;
+    let seen = plan(&coordinator, &files).await;
+    let first = of(&seen, "is-1");
+    assert_eq!((first.source.as_str(), keys(first)), ("seen", told), "{first:?}");
+    assert!(0 < first.source_ms && first.source_why.contains("not connected"), "{first:?}");
+    assert_eq!(seen.unmanaged_digest, shown.unmanaged_digest);
+    let away = seen.notes.iter().filter(|note| note.kind == "node-unreachable").count();
+    assert_eq!(away, 2, "{seen:?}");
+
+    let applied = apply_replacing(&coordinator, &files, &shown.unmanaged_digest).await;
+    assert_eq!((applied.revision, applied.refused), (1, false), "{applied:?}");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_host_that_means_the_same_is_adopted_and_one_that_never_ran_is_new() {
+    let coordinator = TestCoordinator::start().await;
+    let files = small_fleet("own.example");
+    let composed = "# by hand\n[server]\nhostname = 'own.example'\n";
+    let (one, two) = (coordinator.join("is-1").await, coordinator.join("is-2").await);
+    let mut unpacked = home(&[(CONFIG, OWN)]);
+    (unpacked.history, unpacked.server) = (HomeHistory::NeverStarted, FoundServer::Stopped);
+    let hosts = [
+        Host::start(&coordinator, &one, home(&[(CONFIG, composed)])).await,
+        Host::start(&coordinator, &two, unpacked).await,
+    ];
+    coordinator
+        .until("both report", |status| status.nodes.iter().filter(|node| node.connected).count() == 2)
+        .await;
+    let shown = plan(&coordinator, &files).await;
+    let (first, second) = (of(&shown, "is-1"), of(&shown, "is-2"));
+    assert_eq!((first.adoption.as_str(), first.restart.as_str()), ("adopted", "none"), "{first:?}");
+    assert_eq!((second.adoption.as_str(), second.restart.as_str()), ("started", "restart"), "{second:?}");
+    assert_eq!((second.unpacked_keys, second.unpacked_files), (3, 1));
+    assert!(shown.unmanaged_digest.is_empty() && shown.nodes.iter().all(|node| node.unmanaged.is_empty()));
+    let applied = coordinator.apply(&files, None).await;
+    assert_eq!((applied.revision, applied.refused), (1, false), "{applied:?}");
+    drop(hosts);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn keystores_that_replace_those_of_hosts_fall_under_the_guard_the_first_time() {
+    let coordinator = TestCoordinator::start().await;
+    let (one, two) = (coordinator.join("is-1").await, coordinator.join("is-2").await);
+    let own = [(CONFIG, OWN), (KEYS, "their key"), (TRUST, "their trust")];
+    let hosts = [
+        Host::start(&coordinator, &one, home(&own)).await,
+        Host::start(&coordinator, &two, home(&own)).await,
+    ];
+    coordinator
+        .until("both report", |status| status.nodes.iter().filter(|node| node.connected).count() == 2)
+        .await;
+    let with = |key: &str, trust: &str| {
+        let mut files = small_fleet("own.example");
+        files.insert(format!("files/km/{KEYS}"), key.to_owned());
+        files.insert(format!("files/km/{TRUST}"), trust.to_owned());
+        files
+    };
+    let codes = |plan: &PlanReply| {
+        plan.findings.iter().map(|finding| finding.code.clone()).collect::<BTreeSet<String>>()
+    };
+    let both = plan(&coordinator, &with("new key", "new trust")).await;
+    assert!(both.refused && codes(&both).contains("CV552"), "{both:?}");
+    let refused = coordinator.apply(&with("new key", "new trust"), None).await;
+    assert!(refused.findings.iter().any(|finding| finding.code == "CV552"), "{refused:?}");
+    let key = plan(&coordinator, &with("new key", "their trust")).await;
+    assert!(!key.refused && codes(&key).contains("CV553"), "{key:?}");
+    let same = plan(&coordinator, &with("their key", "their trust")).await;
+    assert!(!codes(&same).iter().any(|code| code == "CV552" || code == "CV553"), "{same:?}");
+    assert!(of(&same, "is-1").unmanaged.iter().all(|lost| lost.path == CONFIG), "{same:?}");
+    drop(hosts);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_plan_names_other_rules_and_refuses_another_fleets_directory() {
+    let coordinator = TestCoordinator::start().await;
+    let files = small_fleet("a.example");
+    coordinator.apply(&files, None).await;
+    let mut other = files.clone();
+    let manifest = files["fleet.toml"].replace("soak = \"1ms\"", "soak = \"1m\"");
+    other.insert(
+        "fleet.toml".into(),
+        manifest.replace("groups.km", "groups.keys").replace("\"km\"", "\"keys\""),
+    );
+    let shown = plan(&coordinator, &other).await;
+    let changes: Vec<&str> =
+        shown.notes.iter().filter(|note| note.change).map(|note| note.text.as_str()).collect();
+    assert_eq!(changes, ["group km is now called keys", "group keys: soak 1ms → 1m"], "{shown:?}");
+    let same = plan(&coordinator, &files).await;
+    assert!(same.notes.iter().all(|note| !note.change), "{same:?}");
+    other.insert("fleet.toml".into(), manifest.replace("name = \"acme\"", "name = \"emca\""));
+    let foreign = plan(&coordinator, &other).await;
+    assert!(foreign.refusal.contains("this directory is fleet emca"), "{foreign:?}");
+    assert!(foreign.nodes.is_empty());
+    coordinator.stop().await;
+}
+
+/// Prints what asking costs. For a fleet: `MEASURED_NODES=400 cargo nextest run -p convoy-coordinator measured --no-capture`.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_asking_every_host_costs_is_measured() {
+    let count: usize = std::env::var("MEASURED_NODES").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
+    // Hosts here say nothing by themselves, and a slow machine must not take them for gone.
+    let patient = "[heartbeat]\nmissed_max = 200\n";
+    let coordinator = TestCoordinator::start_in(Arc::new(tempfile::tempdir().unwrap()), patient).await;
+    let mut files = small_fleet("new.example");
+    let names: Vec<String> = (0..count).map(|index| format!("gw-{index:03}")).collect();
+    let mut manifest = files["fleet.toml"].split("[nodes.").next().unwrap_or_default().to_owned();
+    for name in &names {
+        manifest += &format!("[nodes.{name}]\ngroup = \"km\"\nhost = \"{name}\"\nhome = \"/opt/is\"\n");
+    }
+    files.insert("fleet.toml".to_owned(), manifest);
+    let mut nodes = Vec::new();
+    for name in &names {
+        nodes.push(coordinator.join(name).await);
+    }
+    let sources =
+        |plan: &PlanReply, source: &str| plan.nodes.iter().filter(|node| node.source == source).count();
+    let began = Instant::now();
+    let unasked = plan(&coordinator, &files).await;
+    let without = began.elapsed();
+    assert_eq!(sources(&unasked, "nothing"), count);
+
+    let mut hosts = Vec::new();
+    for (node, name) in nodes.iter().zip(&names) {
+        let own = format!("{OWN}[own]\nname = \"{name}\"\n");
+        hosts.push(Host::start(&coordinator, node, home(&[(CONFIG, &own)])).await);
+    }
+    coordinator
+        .until("all report", |status| status.nodes.iter().filter(|node| node.connected).count() == count)
+        .await;
+    let said = || hosts.iter().map(|host| host.said.load(Ordering::Relaxed)).sum::<usize>();
+    let mut figures = Vec::new();
+    for _ in 0..2 {
+        let (before, began) = (said(), Instant::now());
+        let asked = plan(&coordinator, &files).await;
+        figures.push(format!("{} ms and {} bytes of answers", began.elapsed().as_millis(), said() - before));
+        assert_eq!(sources(&asked, "now"), count, "{:?}", asked.nodes.first());
+    }
+    let without = without.as_millis();
+    println!("plan of {count} nodes: {without} ms without asking, then {}", figures.join(", then "));
+    drop(hosts);
+    coordinator.stop().await;
+}
