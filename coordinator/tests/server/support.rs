@@ -37,9 +37,12 @@ use tonic::{
 /// Far longer than anything takes; reached only when something never happens.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Scripted agents say nothing by themselves, and a slow machine must not take them for gone.
+const PATIENT: &str = "[heartbeat]\nmissed_max = 200\n";
+
 pub fn config_text(dir: &TempDir, more: &str) -> String {
     let data = dir.path().join("data");
-    format!("fleet = \"acme\"\ndata_dir = {data:?}\nlisten = \"127.0.0.1:0\"\n{more}")
+    format!("fleet = \"acme\"\ndata_dir = {data:?}\nlisten = \"127.0.0.1:0\"\n{more}\n{PATIENT}")
 }
 
 pub struct TestCoordinator {
