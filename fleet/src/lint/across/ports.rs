@@ -47,6 +47,6 @@ fn one(server: &Server<'_>, name: &str, key: &str, report: &mut Report) {
         "the server opens its port {name} at {opened} ({key}), and the fleet takes it to be at {taken}: probes and URLs \
          of peers go there"
     );
-    let remedy = format!("say ports = {{ {name} = {base} }} for its group in fleet.toml, or correct {key}");
+    let remedy = format!("say ports = {{ {name} = {opened} }} for its group in fleet.toml, or correct {key}");
     server.warn(report, ("CV560", key), (what, remedy));
 }

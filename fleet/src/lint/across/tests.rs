@@ -640,7 +640,7 @@ fn a_port_that_is_not_where_the_fleet_takes_it_to_be_is_told() {
     let one: Vec<&str> = told.iter().filter(|it| it.code == "CV560").map(|it| it.message.as_str()).collect();
     assert!(one.len() == 1 && one[0].contains("at 9502 (transport.https.properties.port)"), "{one:?}");
     // Said in fleet.toml, it is where the fleet takes it to be.
-    let said = [("fleet.toml", "ports = { https = 9500 }\n")];
+    let said = [("fleet.toml", "ports = { https = 9502 }\n")];
     let told = findings(&[("am", "am", AM, 2, moved)], &said);
     assert!(told.iter().all(|finding| finding.code != "CV560"), "{told:#?}");
 }
