@@ -112,7 +112,7 @@ const DIRECTORY_CASES: &[Case] = &[
     (
         "CV004",
         File("config/common.toml", "[b]\n[s]\n[b]\na=2\n"),
-        "config/common.toml:3:1",
+        "config/common.toml:3:2",
         "in line 1 already",
     ),
     (

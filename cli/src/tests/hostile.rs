@@ -262,7 +262,6 @@ async fn no_command_shows_a_terminal_anything_that_it_would_act_on() {
         "plan DIR --diff",
         "apply DIR --yes",
         "rollback --yes",
-        "status --watch",
         "node stop is-1 --why x --yes",
         "node start is-1",
         "node forget is-1 --yes",
@@ -292,6 +291,13 @@ async fn no_command_shows_a_terminal_anything_that_it_would_act_on() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_watched_status_shows_a_terminal_nothing_that_it_would_act_on() {
+    let run = stay(script(), Remote::Status { watch: true }, "owned").await;
+    let bad = run.out.chars().find(|&c| c.is_control() && c != '\n' && c != '\t');
+    assert_eq!(bad, None, "{:?}", run.out);
 }
 
 #[tokio::test]
