@@ -126,7 +126,9 @@ impl Coordinator {
             return Ok(Err(format!("revision {to} is the newest, there is nothing to go back to")));
         }
         if to.0 == 0 {
-            return Ok(Err("revisions are counted from 1; without a number the newest good one is chosen".to_owned()));
+            return Ok(Err(
+                "revisions are counted from 1; without a number the newest good one is chosen".to_owned()
+            ));
         }
         let Some(entry) = self.store.get(&Key::revision(to)).await? else {
             return Ok(Err(format!(
