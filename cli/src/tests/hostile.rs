@@ -2,7 +2,7 @@
 
 use proto::wire::agent;
 
-use super::*;
+use super::{staying::stay, *};
 
 /// Sets a title, clears the screen, moves the cursor, colours by an 8-bit control, and turns the writing round.
 const HOSTILE: &str = "x\u{1b}]0;owned\u{7}\u{1b}[2J\r\u{8}\u{9b}35m\u{202e}y\u{7f}";

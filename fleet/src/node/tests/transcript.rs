@@ -1,5 +1,8 @@
 //! One story per test, as text that a reviewer can read: what happened, and what was asked for.
 
+mod adoption;
+mod unanswered;
+
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use super::{EPOCH, HOME, assignment, bundle, content_of, limits, path, process, round};
@@ -223,94 +226,6 @@ fn older_generations_and_other_stores_are_refused() {
     story.assigned(52, 1, &second);
     story.assigned(53, 1, &first);
     insta::assert_snapshot!(story.text);
-}
-
-/// Up to the switch of the first generation, over a server that somebody else started at second 3.
-fn over_a_running_server(bundle: &Arc<Bundle>, facts: StagedFacts) -> Story {
-    let mut story = Story::begin(Memory::default(), &[]);
-    let target = target_of(1, bundle);
-    story
-        .assigned(100, 1, bundle)
-        .at(101, "content is there", Event::Obtained { content: content_of(bundle), bundle: bundle.clone() })
-        .at(101, "one is there", Event::Found(vec![process(10, 3000)]))
-        .at(102, "staged", Event::Staged { target, facts });
-    story
-}
-
-fn differing() -> StagedFacts {
-    StagedFacts { differing: vec![path("deployment.toml")], ..StagedFacts::default() }
-}
-
-/// Whether the server is asked to stop once the switch is over.
-fn restarts(story: &mut Story, bundle: &Bundle) -> bool {
-    story.at(103, "switched", Event::Switched { target: target_of(1, bundle) });
-    story.text.contains("TERM 10")
-}
-
-#[test]
-fn a_running_server_whose_files_mean_the_same_is_adopted_and_said_to_be() {
-    let first = bundle("a = 1", "x");
-    let mut story = over_a_running_server(&first, StagedFacts::default());
-    assert!(!restarts(&mut story, &first), "{}", story.text);
-    story.ready(110);
-    let memory = story.engine.memory();
-    let attempt = memory.attempted.as_ref().expect("one was made");
-    assert!(attempt.done && attempt.kept_server && attempt.failure.is_none(), "{attempt:?}");
-    let texts: Vec<&str> = memory.notices.iter().map(|notice| notice.text.as_str()).collect();
-    assert!(
-        texts.contains(&"adopted, no restart: the files of generation 1 mean the same to the server"),
-        "{texts:?}"
-    );
-    assert_eq!(memory.starts_total, 0);
-}
-
-#[test]
-fn a_running_server_that_read_other_files_is_restarted_even_by_the_next_agent() {
-    let first = bundle("a = 1", "x");
-    let mut story = over_a_running_server(&first, differing());
-    assert!(restarts(&mut story, &first), "{}", story.text);
-
-    let before = over_a_running_server(&first, StagedFacts::default());
-    let memory = Memory { reads_other: true, ..before.engine.memory().clone() };
-    assert!(memory.switching.is_some());
-    let mut story = Story::begin(memory, &[&first]);
-    let (target, state) = (target_of(1, &first), Recovery::New);
-    story.at(104, "all new files are in force", Event::Recovered { target, state });
-    story.at(105, "one is there", Event::Found(vec![process(10, 3000)]));
-    assert!(story.text.contains("TERM 10"), "{}", story.text);
-}
-
-#[test]
-fn a_running_server_is_restarted_for_an_edit_that_it_cannot_have_read() {
-    let first = bundle("a = 1", "x");
-    let edited =
-        |second: i64| StagedFacts { config_unread: Some(Timestamp(second * 1000)), ..StagedFacts::default() };
-    let mut after_its_start = over_a_running_server(&first, edited(50));
-    assert!(restarts(&mut after_its_start, &first), "{}", after_its_start.text);
-    let mut before_its_start = over_a_running_server(&first, edited(2));
-    assert!(!restarts(&mut before_its_start, &first), "{}", before_its_start.text);
-}
-
-#[test]
-fn what_an_earlier_staging_was_compared_with_does_not_count_for_the_next() {
-    let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
-    let staged = |generation, bundle: &Bundle, facts| {
-        let target = target_of(generation, bundle);
-        Event::Staged { target, facts }
-    };
-    let obtained =
-        |bundle: &Arc<Bundle>| Event::Obtained { content: content_of(bundle), bundle: bundle.clone() };
-    let mut story = Story::begin(Memory::default(), &[]);
-    story
-        .assigned(100, 1, &first)
-        .at(101, "content is there", obtained(&first))
-        .at(102, "staged", staged(1, &first, differing()))
-        .assigned(110, 2, &second)
-        .at(111, "content is there", obtained(&second))
-        .at(111, "staged", staged(2, &second, StagedFacts::default()))
-        .at(112, "one is there", Event::Found(vec![process(10, 3000)]))
-        .at(113, "switched", Event::Switched { target: target_of(2, &second) });
-    assert!(story.text.contains("switch 2") && !story.text.contains("TERM"), "{}", story.text);
 }
 
 #[test]
@@ -766,78 +681,4 @@ fn a_start_waits_for_a_restore_but_not_for_ever() {
         story.at(at, "it is back, or has taken too long", event);
         assert!(story.text.ends_with("    launch\n"), "{}", story.text);
     }
-}
-
-#[test]
-fn no_server_is_started_on_a_file_that_the_product_refuses() {
-    let first = bundle("a = 1", "x");
-    let mut story = Story::up(&first);
-    let target = target_of(1, &first);
-    let broken = || {
-        let texts = Some(("a = 1".to_owned(), "[server".to_owned()));
-        differs(target, "deployment.toml", Found::Content { texts })
-    };
-    let pause = Command::PauseDrift { reason: "hands on".into(), until: Timestamp(10_000_000) };
-    story
-        .at(50, "enforcement is paused", Event::Commanded { id: 1, command: pause })
-        .at(52, "half a table", broken())
-        .at(54, "and again", broken())
-        .at(60, "the server ends", Event::Exited { process: process(10, 3000), how: "killed".to_owned() })
-        .at(90, "the timer", Event::Timer);
-    assert!(!story.text.contains("launch"), "{}", story.text);
-    let held = |story: &Story| story.engine.observed().concerns.iter().any(|it| it.kind == "start-held");
-    assert!(held(&story), "{:?}", story.engine.observed());
-    let next = story.engine.next_deadline();
-    assert!(next.is_some_and(|next| Instant(90_000) < next), "nothing to do now: {next:?}");
-    let looked = std::collections::BTreeSet::from([path("deployment.toml")]);
-    story.at(95, "it is mended", Event::Scanned { target, looked, found: BTreeMap::new() });
-    assert!(story.text.contains("    launch\n") && !held(&story), "{}", story.text);
-}
-
-#[test]
-fn a_job_that_is_never_answered_is_asked_for_again() {
-    let first = bundle("a = 1", "x");
-    let target = target_of(1, &first);
-    let obtained = || Event::Obtained { content: content_of(&first), bundle: first.clone() };
-    let staged = || Event::Staged { target, facts: StagedFacts::default() };
-    let steps: [(&str, Vec<Event>); 3] = [
-        ("obtain 1", vec![]),
-        ("stage 1", vec![obtained()]),
-        ("switch 1", vec![obtained(), Event::Found(Vec::new()), staged()]),
-    ];
-    for (job, events) in steps {
-        let mut story = Story::begin(Memory::default(), &[]);
-        story.assigned(1, 1, &first);
-        for event in events {
-            story.at(2, "then", event);
-        }
-        let asked = |story: &Story| story.text.matches(&format!("    {job}\n")).count();
-        story.at(500, "the timer", Event::Timer);
-        assert_eq!(asked(&story), 1, "{}", story.text);
-        let due = story.engine.next_deadline();
-        assert!(due.is_some_and(|due| due <= Instant(602_000)), "{job} wakes nobody: {due:?}");
-        story.at(602, "the timer", Event::Timer);
-        assert_eq!(asked(&story), 2, "{}", story.text);
-    }
-}
-
-#[test]
-fn a_look_and_a_launch_that_are_never_answered_are_made_again() {
-    let first = bundle("a = 1", "x");
-    let mut story = Story::begin(Memory::default(), &[]);
-    story.assigned(1, 1, &first).switched(2, 1, &first);
-    let looks = |story: &Story| story.text.matches("look for servers").count();
-    let before = looks(&story);
-    story.at(70, "the timer", Event::Timer);
-    assert_eq!(looks(&story), before + 1, "{}", story.text);
-    story.at(71, "nobody is there", Event::Found(Vec::new()));
-    story.at(71, "switched", Event::Switched { target: target_of(1, &first) });
-    assert!(story.text.contains("    launch\n"), "{}", story.text);
-    story.at(200, "the timer", Event::Timer);
-    assert_eq!(looks(&story), before + 1, "{}", story.text);
-    story.at(252, "the timer", Event::Timer);
-    assert_eq!(looks(&story), before + 2, "{}", story.text);
-    let launches = |story: &Story| story.text.matches("    launch\n").count();
-    story.at(261, "nobody is there", Event::Found(Vec::new()));
-    assert_eq!(launches(&story), 2, "{}", story.text);
 }
