@@ -214,7 +214,8 @@ pub struct RestartPolicy {
 
 /// How the service of a node is run and judged. Everything here comes from the product profile and the fleet spec,
 /// already resolved for this node.
-#[derive(Clone, PartialEq, Eq)]
+// The digest of a bundle rests on this Debug, so it must not change: whoever logs settings leaves them out.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceSettings {
     /// Catalogue id of the product, e.g. `wso2is-7.2`.
     pub product: String,
@@ -256,23 +257,6 @@ pub struct ServiceSettings {
     pub owned_keys: Vec<String>,
     /// Supported JDK feature versions, both ends included; no upper bound if `None`.
     pub jdk: (u32, Option<u32>),
-}
-
-/// Values of the environment and of arguments may be secrets, so only their names are shown.
-impl fmt::Debug for ServiceSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named =
-            |arg: &String| arg.split_once('=').map_or_else(|| arg.clone(), |(name, _)| format!("{name}=…"));
-        f.debug_struct("ServiceSettings")
-            .field("product", &self.product)
-            .field("home", &self.home)
-            .field("args", &self.args.iter().map(named).collect::<Vec<_>>())
-            .field("env", &self.env.keys().collect::<Vec<_>>())
-            .field("java_home", &self.java_home)
-            .field("run_user", &self.run_user)
-            .field("offset", &self.offset)
-            .finish_non_exhaustive()
-    }
 }
 
 impl ServiceSettings {

@@ -64,7 +64,7 @@ impl Method {
 }
 
 /// One HTTP request and what its answer must be.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpCall {
     /// What it is.
     pub method: Method,
@@ -83,7 +83,7 @@ pub struct HttpCall {
 }
 
 /// One program of the host, without a shell.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandCall {
     /// Absolute.
     pub program: String,
@@ -281,24 +281,6 @@ impl fmt::Display for Call {
                 write!(f, "{method} {url} with a token of {}", shown_url(&call.token_url))
             }
         }
-    }
-}
-
-/// Neither the body nor the query of the URL, since both may hold secrets.
-impl fmt::Debug for HttpCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpCall")
-            .field("method", &self.method)
-            .field("url", &shown_url(&self.url))
-            .field("status", &self.status)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Without the arguments, since they may hold secrets.
-impl fmt::Debug for CommandCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CommandCall").field("program", &self.program).finish_non_exhaustive()
     }
 }
 
