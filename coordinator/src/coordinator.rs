@@ -109,7 +109,8 @@ pub enum OpenError {
     OtherKey,
     /// Its nodes trust another authority.
     #[error(
-        "the store's nodes trust the authority with the SHA-256 {stored}, and ca/authority.pem has {found}; restore the right one,          or move it away and run `convoy-coordinator --config FILE recover new-authority`"
+        "the store's nodes trust the authority with the SHA-256 {stored}, and ca/authority.pem has {found}; restore the right \
+         one, or move it away and run `convoy-coordinator --config FILE recover new-authority`"
     )]
     OtherAuthority {
         /// In the store, hexadecimal.

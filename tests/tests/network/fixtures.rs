@@ -1,7 +1,8 @@
 //! States of half-done rollouts as each version wrote them: this one reads them all, and takes them to their end.
 //!
-//! A fixture holds the coordinator's store, and of each node the journal, the cached content and the managed files. Not
-//! in it: keys and certificates, which expire; every run makes its own. Its homes lie below [`PLACE`], on every machine.
+//! A fixture holds the coordinator's store with the key that its content is sealed under, and of each node the journal,
+//! the cached content and the managed files. Not in it: certificates and their keys, which expire; every run makes its
+//! own. Its homes lie below [`PLACE`], on every machine.
 
 use std::{
     fs,
@@ -14,6 +15,7 @@ use agent::journal::Journal;
 use convoy_tests::sim::Chance;
 use coordinator::{
     config::Config,
+    recovery::{Recovery, recover},
     store::{
         Embedded, Key, Range, Store as _, Transaction,
         records::{Meta, Record as _},
@@ -44,6 +46,9 @@ const SEED: u64 = 10;
 const LATENCY: Duration = Duration::from_millis(20);
 /// Of an agent's state, what is no fixture: keys, certificates, and what is made anew.
 const NOT_KEPT: [&str; 5] = ["identity", "lock", "pins.json", "console", "tmp"];
+
+/// What a store's content is sealed under; 0.1 sealed secrets only, and its fixture has none.
+const DATA_KEY: &str = "secrets.key";
 
 /// Set by `cargo xtask fixtures`: what is written is to stay.
 const WRITE: &str = "CONVOY_WRITE_FIXTURES";
@@ -140,6 +145,7 @@ fn write(to: &Path) {
     let took = run(SEED, (EPOCH, LATENCY), &site, move |site| half_done(site, heard));
 
     pages::shrink(&site.path().join("coordinator/store.redb"), &to.join("store.pages"));
+    fs::copy(site.path().join("coordinator").join(DATA_KEY), to.join(DATA_KEY)).unwrap();
     for node in NODES {
         copy(&site.state(node), &to.join(node).join("state"), &NOT_KEPT);
         copy(&site.home(node).join("repository"), &to.join(node).join("home/repository"), &[]);
@@ -193,6 +199,9 @@ fn read(from: &Path) {
     let journals = say_journals(&site);
     // The time is the one at which it was written: a deadline may have passed since, and that is not what is tested.
     let epoch = Timestamp(about.written).after(Duration::from_secs(1));
+    if from.join(DATA_KEY).exists() {
+        adopt_authority(&from.join(DATA_KEY), &site.path().join("coordinator"), epoch);
+    }
     run(SEED, (epoch, LATENCY), &site, move |site| async move {
         let mut operator = Operator::new(site.clone());
         let status = operator.status().await;
@@ -214,6 +223,13 @@ fn read(from: &Path) {
         let all = format!("{node} obeys 2, has written 2 and was healthy with 2");
         assert!(says.contains(&all), "{says}");
     }
+}
+
+/// Binds a store to an authority of this run, as its operator would whose authority is lost.
+fn adopt_authority(data_key: &Path, data: &Path, now: Timestamp) {
+    fs::copy(data_key, data.join(DATA_KEY)).unwrap();
+    let config = Config::parse(&format!("fleet = \"acme\"\ndata_dir = {data:?}\n")).unwrap();
+    alone(recover(&config, Recovery::NewAuthority, now)).unwrap();
 }
 
 #[cfg(unix)]
