@@ -214,7 +214,7 @@ pub struct RestartPolicy {
 
 /// How the service of a node is run and judged. Everything here comes from the product profile and the fleet spec,
 /// already resolved for this node.
-// The digest of a bundle rests on this Debug, so it must not change: whoever logs settings leaves them out.
+// The digest of a bundle rests on this Debug, so it must not change. Logs show bundles, which leave it out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceSettings {
     /// Catalogue id of the product, e.g. `wso2is-7.2`.
@@ -267,7 +267,7 @@ impl ServiceSettings {
 }
 
 /// The complete desired content of one node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Bundle {
     /// By path.
     pub files: BTreeMap<HomePath, FileEntry>,
@@ -275,6 +275,17 @@ pub struct Bundle {
     pub service: ServiceSettings,
     /// What is done around a stop that was planned. The agent's own: a change restarts nothing.
     pub hooks: Hooks,
+}
+
+/// For logs: values of the environment, arguments, and bodies of hooks may be secrets.
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bundle")
+            .field("product", &self.service.product)
+            .field("home", &self.service.home)
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Bundle {

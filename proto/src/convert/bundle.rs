@@ -313,7 +313,10 @@ fn body_rule(text: &str) -> Result<BodyRule, ConvertError> {
 
 #[cfg(test)]
 mod tests {
-    use fleet::call::Hooks;
+    use fleet::{
+        call::{Call, CommandCall, Credential, Hook, HookFailure, Hooks, HttpCall, Method, Tries},
+        spec::Secret,
+    };
 
     use super::*;
 
@@ -387,6 +390,43 @@ mod tests {
         let back = decode_bundle(&encode_bundle(&bundle)).unwrap();
         assert_eq!(back, bundle);
         assert_eq!(back.digest(), bundle.digest());
+    }
+
+    /// Agents and stores of 0.1 know bundles by this digest. It rests on how settings and hooks are written by `Debug`.
+    #[test]
+    fn a_bundle_has_the_digest_that_earlier_versions_gave_it() {
+        let hook = |call| Hook {
+            call,
+            tries: Tries { timeout: Duration::from_secs(3), most: 4, interval: Duration::from_millis(1500) },
+            settle: Duration::from_secs(9),
+            on_failure: HookFailure::Continue,
+        };
+        let http = HttpCall {
+            method: Method::Patch,
+            url: "https://lb:8443/api?state=drain".into(),
+            status: 204,
+            contains: None,
+            body: Some("{}".into()),
+            authorization: Some(Credential::Value(Secret::new("Bearer s3cret"))),
+            certificate: None,
+        };
+        let command = CommandCall { program: "/bin/true".into(), args: vec!["a".into()] };
+        let hooks = Hooks {
+            before_stop: Some(hook(Call::Http(http))),
+            after_ready: Some(hook(Call::Command(command))),
+        };
+        assert_eq!(
+            example().digest().to_string(),
+            "42ccb16d6f51835bf5ce3e7a02ad3523794478955a3e571637ee82249514362d"
+        );
+        let hooked = Bundle { hooks, ..example() };
+        for hidden in ["-Xmx1g", "-Dx", "state=drain", "s3cret", "{}"] {
+            assert!(!format!("{hooked:?}").contains(hidden), "{hidden}: {hooked:?}");
+        }
+        assert_eq!(
+            hooked.digest().to_string(),
+            "06cde0d7714d7cbba6b268629ae435a579525be009df6fb0a5f0a624cf739823"
+        );
     }
 
     #[test]
