@@ -7,7 +7,7 @@ use std::{
 };
 
 use fleet::{
-    finding::Finding,
+    finding::{Finding, names_at_most},
     ids::{Digest, NodeName, Revision},
     observed::Drift,
     plan::{self, Groups, NodePlan, Note, compare, digest_of_unmanaged},
@@ -251,13 +251,8 @@ pub(crate) fn compare_all(
 /// Why an apply that replaces or removes what nobody declared is refused: nobody said yes to that, or to something else.
 pub(crate) fn lost_unasked(plans: &BTreeMap<NodeName, NodePlan>, intent: &Intent) -> Option<String> {
     let lost = digest_of_unmanaged(plans)?;
-    let nodes: Vec<&str> =
-        plans.iter().filter(|(_, plan)| !plan.unmanaged.is_empty()).map(|(name, _)| name.as_str()).collect();
-    let more = match nodes.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let nodes = format!("{}{more}", nodes[..nodes.len().min(NAMED_MAX)].join(", "));
+    let losing = plans.iter().filter(|(_, plan)| !plan.unmanaged.is_empty());
+    let nodes = names_at_most(NAMED_MAX, losing.map(|(name, _)| name.as_str()));
     match intent.replace_unmanaged {
         Some(meant) if meant == lost => None,
         Some(_) => Some(format!(

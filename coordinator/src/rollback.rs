@@ -7,6 +7,7 @@ use std::{
 
 use fleet::{
     bundle::Bundle,
+    finding::names_at_most,
     ids::{Digest, NodeName, Revision},
     rollout::{RolloutRules, StepState},
     spec::{Absent, Sources, canonical},
@@ -302,10 +303,5 @@ impl Coordinator {
 }
 
 fn names(nodes: &[NodeName]) -> String {
-    let shown: Vec<&str> = nodes.iter().take(NODES_MAX).map(NodeName::as_str).collect();
-    let shown = shown.join(", ");
-    match nodes.len().saturating_sub(NODES_MAX) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+    names_at_most(NODES_MAX, nodes.iter().map(NodeName::as_str))
 }

@@ -101,9 +101,14 @@ const NAMES_SHOWN: usize = 10;
 
 /// Names for a message: the first ten, and how many more there are.
 pub fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names_at_most(NAMES_SHOWN, names)
+}
+
+/// As [`names`], with room for `most` of them.
+pub fn names_at_most<'a>(most: usize, names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
-    let shown = names.iter().take(NAMES_SHOWN).copied().collect::<Vec<_>>().join(", ");
-    let more = names.len().saturating_sub(NAMES_SHOWN);
+    let shown = names.iter().take(most).copied().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(most);
     if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 

@@ -54,8 +54,8 @@ pub struct Listening {
 /// The kernel does not answer questions of this kind.
 pub fn listening(port: Option<u16>) -> io::Result<Vec<Listening>> {
     let mut found = ask(AddressFamily::INET, port)?;
-    // A kernel without IPv6 refuses that question.
-    found.extend(ask(AddressFamily::INET6, port).unwrap_or_default());
+    // Java listens on IPv6 by default: half an answer would say that a server does not listen.
+    found.extend(ask(AddressFamily::INET6, port)?);
     Ok(found)
 }
 

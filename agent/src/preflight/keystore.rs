@@ -30,20 +30,30 @@ pub(super) enum NotOpened {
     Broken(String),
 }
 
-/// Opens `content` and looks for what the configuration names.
-pub(super) fn open(content: &[u8], store: &Keystore) -> KeystoreFact {
+/// Opens `content` once: looks for what the configuration names, and tells what is in it. `None` for the second if it
+/// does not open or cannot be read here.
+pub(super) fn look(content: &[u8], store: &Keystore) -> (KeystoreFact, Option<StoreContent>) {
     let password = match &store.password {
         Given::Plain(password) => password,
-        Given::Unknown(why) => return KeystoreFact::NotChecked(format!("its password: {why}")),
+        Given::Unknown(why) => return (KeystoreFact::NotChecked(format!("its password: {why}")), None),
     };
     // The formats are told apart by their first bytes; JDKs open either under the other's name.
-    match content {
-        [0xFE, 0xED, 0xFE, 0xED, ..] => judge(jks::open(content, password), store, |alias, key_password| {
-            jks::key_opens(content, alias, key_password)
-        }),
-        // Keys of a PKCS #12 store are read with the store's password only.
+    let unread = match content {
+        [0xFE, 0xED, 0xFE, 0xED, ..] => {
+            let entries = jks::read(content, password);
+            let held = entries.as_ref().ok().and_then(|entries| jks::held(entries));
+            let fact = judge(entries.map(|entries| jks::opened(&entries)), store, |alias, key_password| {
+                jks::key_opens(content, alias, key_password)
+            });
+            return (fact, held.map(|held| told(held, store)));
+        }
         [0x30, ..] => {
-            judge(pkcs12::open(content, password), store, |_, key_password| Ok(key_password == password))
+            let archive = pkcs12::read(content, password);
+            let held = archive.as_ref().ok().map(pkcs12::held);
+            let opened = archive.map(|archive| pkcs12::opened(&archive));
+            // Keys of a PKCS #12 store are read with the store's password only.
+            let fact = judge(opened, store, |_, key_password| Ok(key_password == password));
+            return (fact, held.map(|held| told(held, store)));
         }
         [0xCE, 0xCE, 0xCE, 0xCE, ..] => KeystoreFact::NotChecked("JCEKS is not read here".to_owned()),
         [] => KeystoreFact::Unreadable("it is empty".to_owned()),
@@ -51,17 +61,11 @@ pub(super) fn open(content: &[u8], store: &Keystore) -> KeystoreFact {
             KeystoreFact::NotChecked("its type is not read here".to_owned())
         }
         _ => KeystoreFact::Unreadable("it is neither JKS nor PKCS #12".to_owned()),
-    }
+    };
+    (unread, None)
 }
 
-/// What is in a store; `None` if it does not open or cannot be read here.
-pub(super) fn content(bytes: &[u8], store: &Keystore) -> Option<StoreContent> {
-    let Given::Plain(password) = &store.password else { return None };
-    let entries = match bytes {
-        [0xFE, 0xED, 0xFE, 0xED, ..] => jks::held(bytes, password)?,
-        [0x30, ..] => pkcs12::held(bytes, password)?,
-        _ => return None,
-    };
+fn told(entries: Vec<Held>, store: &Keystore) -> StoreContent {
     // Java compares aliases without regard to case.
     let is_configured = |alias: &str| {
         store.alias.as_ref().is_some_and(|configured| configured.to_lowercase() == alias.to_lowercase())
@@ -69,7 +73,7 @@ pub(super) fn content(bytes: &[u8], store: &Keystore) -> Option<StoreContent> {
     let entries = entries
         .into_iter()
         .map(|entry| Held { has_key: entry.has_key && is_configured(&entry.alias), ..entry });
-    Some(StoreContent { key: store.key.clone(), file: store.file.clone(), entries: entries.collect() })
+    StoreContent { key: store.key.clone(), file: store.file.clone(), entries: entries.collect() }
 }
 
 fn fact(certificate: &Certificate) -> CertificateFact {

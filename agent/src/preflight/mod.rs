@@ -179,13 +179,19 @@ struct Local {
 /// What only needs this host's files and tables. Blocking, hence on a thread of its own.
 async fn look_locally(subject: Subject, stores: Vec<Keystore>) -> Local {
     let look = move || {
-        let contents = contents(&subject, &stores);
-        let keystores = stores.into_iter().map(|store| {
-            let fact = open_keystore(&subject, &store);
-            (store, fact)
-        });
-        let keystores = keystores.collect();
-        Local { home: host::home(&subject), host: host::host(&subject), keystores, stores: contents }
+        let names_truststore = stores.iter().any(|store| store.key == "truststore");
+        let mut local = Local { home: host::home(&subject), host: host::host(&subject), ..Local::default() };
+        for store in stores {
+            let (fact, content) = look_at_keystore(&subject, &store);
+            local.stores.extend(content);
+            local.keystores.push((store, fact));
+        }
+        if !names_truststore {
+            // Then the one that came with the product counts.
+            let shipped = needs::shipped_truststores();
+            local.stores.extend(shipped.iter().filter_map(|store| look_at_keystore(&subject, store).1));
+        }
+        local
     };
     match blocking(look).await {
         Ok(found) => found,
@@ -205,15 +211,6 @@ async fn blocking<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-/// What is in the stores, and in the truststore that is there where none is configured.
-fn contents(subject: &Subject, stores: &[Keystore]) -> Vec<StoreContent> {
-    let shipped = needs::shipped_truststores();
-    let names_one = stores.iter().any(|store| store.key == "truststore");
-    let shipped = shipped.iter().filter(|_| !names_one);
-    let read = |store: &Keystore| keystore::content(&read_store(subject, store).ok()??, store);
-    stores.iter().chain(shipped).filter_map(read).collect()
-}
-
 fn read_store(subject: &Subject, store: &Keystore) -> Seen<Option<Vec<u8>>> {
     match HomePath::parse(&store.file) {
         Ok(path) => subject.read(&path, keystore::SIZE_MAX),
@@ -225,11 +222,11 @@ fn read_store(subject: &Subject, store: &Keystore) -> Seen<Option<Vec<u8>>> {
     }
 }
 
-fn open_keystore(subject: &Subject, store: &Keystore) -> KeystoreFact {
+fn look_at_keystore(subject: &Subject, store: &Keystore) -> (KeystoreFact, Option<StoreContent>) {
     match read_store(subject, store) {
-        Ok(Some(content)) => keystore::open(&content, store),
-        Ok(None) => KeystoreFact::Absent,
-        Err(why) => KeystoreFact::NotChecked(why),
+        Ok(Some(content)) => keystore::look(&content, store),
+        Ok(None) => (KeystoreFact::Absent, None),
+        Err(why) => (KeystoreFact::NotChecked(why), None),
     }
 }
 

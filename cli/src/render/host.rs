@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use fleet::finding::names_at_most;
+
 use crate::{
     request::Detail,
     text::{Cell, Style, Table, Tone, ago, count, local},
@@ -16,14 +18,6 @@ const KEYS_MAX: usize = 8;
 /// Notes of one kind.
 const NOTES_MAX: usize = 8;
 
-fn named(names: &[&str], most: usize) -> String {
-    let shown = names[..names.len().min(most)].join(", ");
-    match names.len().saturating_sub(most) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
 /// What each node was compared with, nodes with the same together.
 pub(super) fn sources(changing: &[&NodePlan], now: When, style: Style) -> String {
     let mut nodes: BTreeMap<&PlanSource, Vec<&str>> = BTreeMap::new();
@@ -35,7 +29,7 @@ pub(super) fn sources(changing: &[&NodePlan], now: When, style: Style) -> String
     }
     let mut out = style.paint(Tone::Strong, "Compared with\n");
     for (source, names) in nodes {
-        out.push_str(&format!("  {}: {}\n", named(&names, NAMED_MAX), source_text(source, now)));
+        out.push_str(&format!("  {}: {}\n", names_at_most(NAMED_MAX, names), source_text(source, now)));
     }
     out.push('\n');
     out
@@ -99,7 +93,7 @@ pub(super) fn unpacked(node: &NodePlan, style: Style) -> String {
 /// The nodes on which something goes that nobody declared.
 pub fn losing(plan: &Plan) -> String {
     let nodes = plan.nodes.iter().filter(|node| !node.unmanaged.is_empty());
-    named(&nodes.map(|node| node.node.as_str()).collect::<Vec<_>>(), NAMED_MAX)
+    names_at_most(NAMED_MAX, nodes.map(|node| node.node.as_str()))
 }
 
 /// What needs a yes of its own.
@@ -126,7 +120,7 @@ pub(super) fn unmanaged(changing: &[&NodePlan], detail: Detail, style: Style) ->
 fn what_goes(lost: &Unmanaged, detail: Detail) -> String {
     let keys: Vec<&str> = lost.keys.iter().map(String::as_str).collect();
     let most = if detail == Detail::Lines { usize::MAX } else { KEYS_MAX };
-    let keys = if keys.is_empty() { String::new() } else { format!(": {}", named(&keys, most)) };
+    let keys = if keys.is_empty() { String::new() } else { format!(": {}", names_at_most(most, keys)) };
     let by = lost.by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
     match lost.kind.as_str() {
         "keys" => format!("keys that go{keys}"),

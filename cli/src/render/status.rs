@@ -1,6 +1,8 @@
 //! The status screen. Read at 3 a.m. by somebody who was woken: first whether anything is wrong, then what, then the
 //! rest.
 
+use fleet::finding::names_at_most;
+
 use crate::{
     text::{Cell, Keep, Style, Table, Tone, ago, count, hanging, lasting, tally},
     view::{DriftEntry, Node, Standing, Status, When},
@@ -96,7 +98,7 @@ fn standings(status: &Status) -> Option<String> {
     }
     for ((standing, why), names) in causes {
         let verb = if names.len() == 1 { "is" } else { "are" };
-        let nodes = listed(&names);
+        let nodes = names_at_most(NAMES_MAX, names.iter().copied());
         text.push_str(&match standing {
             Standing::OnNewest => String::new(),
             Standing::UnderWay => format!("; {why}"),
@@ -111,13 +113,6 @@ fn standings(status: &Status) -> Option<String> {
 
 /// Names that a headline lists.
 const NAMES_MAX: usize = 3;
-
-fn listed(names: &[&str]) -> String {
-    match names.len().saturating_sub(NAMES_MAX) {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names[..NAMES_MAX].join(", ")),
-    }
-}
 
 /// What is wrong or doubtful, each with its reason and the command that says more.
 fn attention(status: &Status, style: Style) -> String {

@@ -4,7 +4,10 @@
 use carbon::{Value, java::substrings_between};
 
 use super::Look;
-use crate::spec::report::{Report, suggest};
+use crate::{
+    finding::names_at_most,
+    spec::report::{Report, suggest},
+};
 
 pub(super) fn check(look: &Look<'_>, report: &mut Report) {
     for (key, value) in look.typed.data.iter() {
@@ -70,6 +73,5 @@ fn missing<'k>(
 
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 4;
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    if SHOWN < names.len() { format!("{shown} and {} more", names.len() - SHOWN) } else { shown }
+    names_at_most(SHOWN, names.iter().map(String::as_str))
 }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     bundle::Bundle,
     call::{Check, Hooks},
-    finding::Place,
+    finding::{Place, names_at_most},
     ids::{Digest, GroupName, NodeName},
     product::{self, Catalogue, FileRule, Product},
     rollout::order::Order,
@@ -183,15 +183,11 @@ fn announce(overrides: &Parsed, report: &mut Report) {
     if keys.is_empty() {
         return;
     }
-    let named = keys.iter().take(OVERRIDES_NAMED).cloned().collect::<Vec<_>>().join(", ");
-    let more = match keys.len().saturating_sub(OVERRIDES_NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
+    let named = names_at_most(OVERRIDES_NAMED, keys.iter().map(String::as_str));
     report.info(
         "CV116",
         Some(overrides.root.at.key_place()),
-        format!("overrides.toml is merged over fleet.toml: it sets {named}{more}"),
+        format!("overrides.toml is merged over fleet.toml: it sets {named}"),
         "move what everybody shall have into fleet.toml; delete the file where it is not meant",
     );
 }

@@ -13,7 +13,7 @@ const WHITENER: &[u8] = b"Mighty Aphrodite";
 /// `1.3.6.1.4.1.42.2.17.1.1`, the only protection of private keys in JKS.
 const PROTECTION: [u8; 12] = [0x06, 0x0A, 0x2B, 0x06, 0x01, 0x04, 0x01, 0x2A, 0x02, 0x11, 0x01, 0x01];
 
-struct Entry<'a> {
+pub(super) struct Entry<'a> {
     alias: String,
     /// The encrypted key, or `None` for a lone certificate.
     key: Option<&'a [u8]>,
@@ -21,7 +21,7 @@ struct Entry<'a> {
     certificates: Vec<&'a [u8]>,
 }
 
-pub(super) fn open(content: &[u8], password: &Password) -> Result<Opened, NotOpened> {
+pub(super) fn read<'a>(content: &'a [u8], password: &Password) -> Result<Vec<Entry<'a>>, NotOpened> {
     let broken = |why: &str| NotOpened::Broken(why.to_owned());
     let at = content.len().checked_sub(DIGEST_SIZE).ok_or_else(|| broken("it is cut off"))?;
     let (body, stored) = content.split_at(at);
@@ -30,16 +30,18 @@ pub(super) fn open(content: &[u8], password: &Password) -> Result<Opened, NotOpe
     if computed[..] != *stored {
         return Err(NotOpened::WrongPassword);
     }
-    let entries = entries(body).ok_or_else(|| broken("its entries cannot be read"))?;
-    let (keys, certificates): (Vec<_>, Vec<_>) = entries.into_iter().partition(|entry| entry.key.is_some());
-    let names = |entries: Vec<Entry<'_>>| entries.into_iter().map(|entry| entry.alias).collect();
-    Ok(Opened { keys: names(keys), certificates: names(certificates) })
+    entries(body).ok_or_else(|| broken("its entries cannot be read"))
 }
 
-/// Every entry with its certificates; `None` if the store does not open.
-pub(super) fn held(content: &[u8], password: &Password) -> Option<Vec<Held>> {
-    open(content, password).ok()?;
-    let entries = entries(content.get(..content.len().checked_sub(DIGEST_SIZE)?)?)?;
+pub(super) fn opened(entries: &[Entry<'_>]) -> Opened {
+    let (keys, certificates): (Vec<&Entry<'_>>, Vec<_>) =
+        entries.iter().partition(|entry| entry.key.is_some());
+    let names = |entries: Vec<&Entry<'_>>| entries.into_iter().map(|entry| entry.alias.clone()).collect();
+    Opened { keys: names(keys), certificates: names(certificates) }
+}
+
+/// Every entry with its certificates; `None` if one of those cannot be read.
+pub(super) fn held(entries: &[Entry<'_>]) -> Option<Vec<Held>> {
     let chain = |ders: &[&[u8]]| {
         let certificates = ders.iter().map(|der| Certificate::from_der(der));
         certificates.map(|read| read.ok().map(|it| super::fact(&it))).collect::<Option<Vec<_>>>()

@@ -5,11 +5,14 @@ use p12_keystore::{Certificate, Pkcs12Archive, error::Error};
 
 use super::{NotOpened, Opened};
 
-pub(super) fn open(content: &[u8], password: &Password) -> Result<Opened, NotOpened> {
-    let archive = Pkcs12Archive::from_pkcs12(content, password.expose()).map_err(|error| match error {
+pub(super) fn read(content: &[u8], password: &Password) -> Result<Pkcs12Archive, NotOpened> {
+    Pkcs12Archive::from_pkcs12(content, password.expose()).map_err(|error| match error {
         Error::MacError(_) => NotOpened::WrongPassword,
         other => NotOpened::Broken(other.to_string()),
-    })?;
+    })
+}
+
+pub(super) fn opened(archive: &Pkcs12Archive) -> Opened {
     // Java numbers entries that have no name.
     let mut unnamed = 0_u32;
     let keys = archive.keys.iter().map(|key| {
@@ -20,15 +23,14 @@ pub(super) fn open(content: &[u8], password: &Password) -> Result<Opened, NotOpe
     });
     let keys = keys.collect();
     let certificates = archive.certs.iter().filter_map(|certificate| certificate.friendly_name.clone());
-    Ok(Opened { keys, certificates: certificates.collect() })
+    Opened { keys, certificates: certificates.collect() }
 }
 
 /// A certificate is signed by another at most this many times.
 const CHAIN_MAX: usize = 8;
 
-/// Every entry with its certificates; `None` if the store does not open.
-pub(super) fn held(content: &[u8], password: &Password) -> Option<Vec<Held>> {
-    let archive = Pkcs12Archive::from_pkcs12(content, password.expose()).ok()?;
+/// Every entry with its certificates.
+pub(super) fn held(archive: &Pkcs12Archive) -> Vec<Held> {
     let certificates: Vec<&Certificate> = archive.certs.iter().map(|bag| &bag.cert).collect();
     let of_keys = archive.keys.iter().filter_map(|key| {
         let id = key.local_key_id.as_ref()?;
@@ -40,7 +42,7 @@ pub(super) fn held(content: &[u8], password: &Password) -> Option<Vec<Held>> {
         let chain = vec![super::fact(&bag.cert)];
         Some(Held { alias: bag.friendly_name.clone()?, has_key: false, chain })
     });
-    Some(of_keys.chain(lone).collect())
+    of_keys.chain(lone).collect()
 }
 
 /// A certificate and those that signed it, one after another.

@@ -11,6 +11,14 @@ const MODERN: &[u8] = include_bytes!("fixtures/modern.p12");
 const LEGACY: &[u8] = include_bytes!("fixtures/legacy.p12");
 const TRUST_P12: &[u8] = include_bytes!("fixtures/trust.p12");
 
+fn open(bytes: &[u8], store: &Keystore) -> KeystoreFact {
+    look(bytes, store).0
+}
+
+fn content(bytes: &[u8], store: &Keystore) -> Option<StoreContent> {
+    look(bytes, store).1
+}
+
 fn given(text: &str) -> Given {
     Given::Plain(Password::new(text.to_owned()))
 }
