@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use carbon::{Value, known::Facts};
 use fleet::{
-    finding::{MASK, is_secret_key},
+    finding::{MASK, is_hidden_key},
     lint::{PackFacts, documented},
     product::{Product, built_in},
     spec::{canonical::is_owned, suggest_product},
@@ -252,7 +252,7 @@ fn of_facts(name: &str, facts: &Facts, shape: carbon::known::Shape) -> Explanati
 }
 
 fn shown(key: &str, value: &Value) -> String {
-    if is_secret_key(key) && !matches!(value, Value::Bool(_)) && !value.to_java_string().contains("$ref{") {
+    if is_hidden_key(key) && !matches!(value, Value::Bool(_)) && !value.to_java_string().contains("$ref{") {
         return MASK.to_owned();
     }
     format!("{:?}", value.to_java_string()).trim_matches('"').to_owned()
@@ -358,7 +358,7 @@ fn places(
 }
 
 fn notes(key: &str, product: Option<&Product>, notes: &mut Vec<String>) {
-    if is_secret_key(key) {
+    if is_hidden_key(key) {
         notes.push("its value is hidden in plans and diffs; secret('NAME') may stand there".to_owned());
     }
     let Some(product) = product else { return };

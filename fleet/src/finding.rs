@@ -143,6 +143,11 @@ pub fn is_secret_key(key: &str) -> bool {
         || key.starts_with("secrets.")
 }
 
+/// Whether a value under this name is hidden where people see it. Wider than [`is_secret_key`].
+pub fn is_hidden_key(key: &str) -> bool {
+    crate::mask::is_hidden(key)
+}
+
 /// What stands in place of a secret in everything people see.
 pub const MASK: &str = "********";
 
@@ -153,46 +158,9 @@ pub fn mask_toml(text: &str) -> String {
     shown
 }
 
-/// Masks the value of a `key = value` line whose key is a secret, and a password inside a URL.
+/// One line with every secret hidden that it can show by itself.
 pub fn mask_line(line: &str) -> String {
-    let Some((key, value)) = line.split_once('=') else { return line.to_owned() };
-    let name = key.trim().trim_start_matches('+');
-    if is_secret_key(name) && !value.trim().is_empty() {
-        return format!("{key}= \"{MASK}\"");
-    }
-    mask_inline(line)
-}
-
-/// Masks `password=...` inside connection strings and `user:password@` inside URLs.
-fn mask_inline(line: &str) -> String {
-    let mut out = line.to_owned();
-    for marker in ["password=", "Password=", "PASSWORD="] {
-        let mut from = 0;
-        while let Some(found) = out[from..].find(marker) {
-            let start = from + found + marker.len();
-            let end =
-                out[start..].find(['&', ';', '"', '\'', ' ', ',']).map_or(out.len(), |length| start + length);
-            out.replace_range(start..end, MASK);
-            from = start + MASK.len();
-        }
-    }
-    let mut from = 0;
-    while let Some(found) = out[from..].find("://") {
-        let start = from + found + 3;
-        let end =
-            out[start..].find(['/', '"', '\'', ' ', ',', '?']).map_or(out.len(), |length| start + length);
-        let Some(at) = out[start..end].rfind('@') else {
-            from = start;
-            continue;
-        };
-        let Some(colon) = out[start..start + at].find(':') else {
-            from = start;
-            continue;
-        };
-        out.replace_range(start + colon + 1..start + at, MASK);
-        from = start;
-    }
-    out
+    crate::mask::line(line)
 }
 
 #[cfg(test)]

@@ -2,12 +2,20 @@
 //! diffs. Line-wise masking alone is not enough: a value may go over several lines, stand in an inline table, or be
 //! secret by its table (`[secrets]`).
 
+mod inline;
+mod json;
+mod names;
+mod structure;
+mod xml;
+
 use std::ops::Range;
 
 use toml_edit::{Document, Item, TableLike, Value};
 
+use self::names::{NAMES, VALUES};
+pub(crate) use self::{inline::is_open, names::is_hidden};
 use crate::{
-    finding::{MASK, is_secret_key, mask_line},
+    finding::{MASK, is_secret_key},
     published::PASSWORDS,
 };
 
@@ -15,18 +23,27 @@ use crate::{
 pub(crate) fn toml_lines(text: &str) -> Vec<String> {
     match Document::parse(text) {
         Ok(document) => {
-            let mut spans = Vec::new();
+            // A text over several lines may hold anything: XML, a PEM block, a script.
+            let mut spans = structure::spans(text);
             collect_table(document.as_table(), "", &mut spans);
-            spans.sort_by_key(|span| span.start);
-            lines(text, &spans)
+            lines(text, &inline::merged(spans))
         }
         Err(_) => broken_toml_lines(text),
     }
 }
 
-/// The lines of any other text: properties, XML, YAML.
+/// The lines of any other text: properties, XML, YAML, JSON, PEM, scripts.
 pub(crate) fn text_lines(text: &str) -> Vec<String> {
-    lines(text, &[])
+    lines(text, &structure::spans(text))
+}
+
+/// One line of any text.
+pub(crate) fn line(line: &str) -> String {
+    let mut shown = line.to_owned();
+    for span in structure::spans(line).into_iter().rev() {
+        shown.replace_range(span, MASK);
+    }
+    shown
 }
 
 fn lines(text: &str, hidden: &[Range<usize>]) -> Vec<String> {
@@ -40,9 +57,10 @@ fn lines(text: &str, hidden: &[Range<usize>]) -> Vec<String> {
         let until = hidden.partition_point(|span| span.start < end);
         for span in hidden.get(here..until).unwrap_or_default().iter().rev() {
             let (from, to) = (span.start.max(start) - start, span.end.min(end) - start);
-            shown.replace_range(from..to, &format!("\"{MASK}\""));
+            let is_quoted = line[from..to].starts_with(['"', '\'']);
+            shown.replace_range(from..to, &if is_quoted { format!("\"{MASK}\"") } else { MASK.to_owned() });
         }
-        lines.push(mask_element(&mask_line(&shown)));
+        lines.push(shown);
         start += whole.len();
     }
     lines
@@ -50,29 +68,49 @@ fn lines(text: &str, hidden: &[Range<usize>]) -> Vec<String> {
 
 fn broken_toml_lines(text: &str) -> Vec<String> {
     let mut header = String::new();
+    let mut closing: Option<&str> = None;
     let mut lines = Vec::new();
-    for line in text.lines() {
+    for (line, shown) in text.lines().zip(text_lines(text)) {
+        if let Some(mark) = closing {
+            closing = closing.filter(|_| !line.contains(mark));
+            lines.push(MASK.to_owned());
+            continue;
+        }
         let trimmed = line.trim();
         if trimmed.starts_with('[') && !trimmed.contains('=') {
             header = trimmed.trim_matches(['[', ']']).trim().to_owned();
         }
         let shown = match line.split_once('=') {
-            Some((key, _)) if is_secret_key(&format!("{header}.{}", key.trim())) => {
+            Some((key, value)) if is_hidden(key) || is_secret_key(&format!("{header}.{}", key.trim())) => {
+                closing = closing_mark(value.trim());
                 format!("{key}= \"{MASK}\"")
             }
             // An inline table may hide anything behind its first '='.
             Some((key, value)) if value.contains('{') && value.contains('=') => {
                 format!("{key}= {{ {MASK} }}")
             }
-            _ => mask_line(line),
+            _ => shown,
         };
         lines.push(shown);
     }
     lines
 }
 
+/// What ends a value that goes on below its line.
+fn closing_mark(value: &str) -> Option<&'static str> {
+    let quote = ["\"\"\"", "'''"].into_iter().find(|quote| value.starts_with(quote));
+    match quote {
+        Some(quote) => (value.matches(quote).count() == 1).then_some(quote),
+        None => (value.starts_with('[') && !value.contains(']')).then_some("]"),
+    }
+}
+
 fn collect_table(table: &dyn TableLike, path: &str, spans: &mut Vec<Range<usize>>) {
+    let names_secret = NAMES.iter().any(|name| table.get(name).and_then(Item::as_str).is_some_and(is_hidden));
     for (key, item) in table.iter() {
+        if names_secret && VALUES.contains(&key) {
+            spans.extend(item.as_value().and_then(hidden_span));
+        }
         let path = if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
         match item {
             Item::None => {}
@@ -85,32 +123,18 @@ fn collect_table(table: &dyn TableLike, path: &str, spans: &mut Vec<Range<usize>
     }
 }
 
+/// Where a value stands that is a secret; a switch or a reference says nothing.
+fn hidden_span(value: &Value) -> Option<Range<usize>> {
+    let is_open = value.is_bool() || value.as_str().is_some_and(inline::is_open);
+    value.span().filter(|_| !is_open)
+}
+
 fn collect_value(value: &Value, path: &str, spans: &mut Vec<Range<usize>>) {
     match value {
         Value::InlineTable(inner) => collect_table(inner, path, spans),
-        _ if is_secret_key(path) => spans.extend(value.span()),
+        _ if is_hidden(path) => spans.extend(hidden_span(value)),
         Value::Array(array) => array.iter().for_each(|item| collect_value(item, path, spans)),
         _ => {}
-    }
-}
-
-/// `<Password>x</Password>` and `password: x`, as XML and YAML hold them.
-fn mask_element(line: &str) -> String {
-    let trimmed = line.trim_start();
-    if let Some(inner) = trimmed.strip_prefix('<') {
-        let name: String = inner.chars().take_while(|c| c.is_alphanumeric() || "_-.:".contains(*c)).collect();
-        let open = line.find('>').map(|at| at + 1);
-        if let (true, Some(open)) = (is_secret_key(&name), open) {
-            let close = line[open..].find("</").map_or(line.len(), |at| open + at);
-            return format!("{}{MASK}{}", &line[..open], &line[close..]);
-        }
-    }
-    match trimmed.split_once(':') {
-        Some((key, value)) if is_secret_key(key) && value.starts_with(' ') => {
-            let indent = &line[..line.len() - trimmed.len()];
-            format!("{indent}{key}: {MASK}")
-        }
-        _ => line.to_owned(),
     }
 }
 
@@ -164,7 +188,10 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+mod tests;
+
+#[cfg(test)]
+mod hidden_tests {
     use super::*;
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use crate::{
     bundle::{Bundle, HomePath},
     drift::{self, Found},
-    finding::{MASK, is_secret_key, mask_line},
+    finding::{MASK, is_hidden_key, mask_line},
     node::{Action, Clock, Engine, Extent, Out},
     observed::DriftAction,
     spec::canonical,
@@ -136,7 +136,7 @@ fn change(path: &HomePath, found: &Found, bundle: &Bundle) -> Option<String> {
     };
     let line = |key: &String| match flat.get(key) {
         None => format!("\n  {key} is removed"),
-        Some(_) if is_secret_key(key) => format!("\n  {key} = {MASK}"),
+        Some(_) if is_hidden_key(key) => format!("\n  {key} = {MASK}"),
         Some(value) => {
             let line = mask_line(&format!("{key} = {value}"));
             format!("\n  {}", line.chars().take(VALUE_MAX).collect::<String>())

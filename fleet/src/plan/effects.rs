@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     bundle::ServiceSettings,
-    finding::is_secret_key,
     ids::NodeName,
     lint::{ClearText, PackFacts, Subject, refusal},
     mask::{self, Hidden},
@@ -176,7 +175,7 @@ impl<'a> Side<'a> {
             hide_value(key, value, hidden);
         }
         self.typed.secrets.values().for_each(|text| hidden.add(text.trim_matches(['[', ']'])));
-        let secret = self.environment.iter().filter(|(name, _)| is_secret_key(name));
+        let secret = self.environment.iter().filter(|(name, _)| mask::is_hidden(name));
         secret.filter(|(_, value)| *value != STAND_IN).for_each(|(_, value)| hidden.add(value));
     }
 
@@ -195,15 +194,11 @@ fn hide_value(key: &str, value: &Value, hidden: &mut Hidden) {
         Value::Map(table) => {
             table.iter().for_each(|(below, value)| hide_value(&format!("{key}.{below}"), value, hidden));
         }
-        Value::Text(text) if is_secret_key(key) && &**text != STAND_IN && !is_reference(text) => {
+        Value::Text(text) if mask::is_hidden(key) && &**text != STAND_IN && !mask::is_open(text) => {
             hidden.add(text);
         }
         _ => {}
     }
-}
-
-fn is_reference(text: &str) -> bool {
-    ["$secret{", "$env{", "$sys{", "$ref{", "${"].iter().any(|open| text.starts_with(open))
 }
 
 fn file_changes(before: &Rendered, after: &Rendered, hidden: &Hidden) -> Vec<RenderedChange> {
@@ -262,7 +257,7 @@ fn shown(key: &str, value: &Value, hidden: &Hidden) -> String {
         Value::Text(text) => format!("\"{text}\""),
         other => other.to_java_string(),
     };
-    hidden.hide(&shown_value(key, &text, is_secret_key(key)))
+    hidden.hide(&shown_value(key, &text, mask::is_hidden(key)))
 }
 
 #[cfg(test)]

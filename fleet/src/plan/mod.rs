@@ -28,8 +28,9 @@ use diff::Side;
 
 use crate::{
     bundle::{Bundle, FileEntry, HomePath, RestartClass},
-    finding::{MASK, Place, is_secret_key, mask_line},
+    finding::{MASK, Place, is_hidden_key, mask_line},
     ids::{Digest, GroupName},
+    mask,
     restart::RestartDecision,
     spec::{ComposedNode, canonical},
 };
@@ -356,7 +357,7 @@ fn key_changes(base: &Base, desired: &Desired<'_>) -> Vec<KeyChange> {
     canonical::differing_keys(&before, &after, &[])
         .into_iter()
         .map(|key| {
-            let secret = is_secret_key(&key);
+            let secret = is_hidden_key(&key);
             let shown = |value: Option<&String>| value.map(|value| shown_value(&key, value, secret));
             KeyChange {
                 old: shown(before.get(&key)),
@@ -371,12 +372,8 @@ fn key_changes(base: &Base, desired: &Desired<'_>) -> Vec<KeyChange> {
 
 /// A reference such as `"$secret{db}"` is no secret, and seeing one take the place of a password is the point.
 fn shown_value(key: &str, value: &str, secret: bool) -> String {
-    let inner = value.trim_matches('"');
-    let reference = ["$secret{", "$env{", "$sys{", "$ref{", "${"]
-        .iter()
-        .any(|start| inner.starts_with(start) && inner.ends_with('}') && inner.matches('}').count() == 1);
     if secret {
-        return if reference { value.to_owned() } else { MASK.to_owned() };
+        return if mask::is_open(value) { value.to_owned() } else { MASK.to_owned() };
     }
     let line = mask_line(&format!("{key} = {value}"));
     line.strip_prefix(&format!("{key} = ")).map_or(line.clone(), str::to_owned)

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::SettingChange;
 use crate::{
     bundle::{Bundle, FileEntry, ProbeKind, ServiceSettings},
-    finding::{MASK, is_secret_key, mask_line},
+    finding::{MASK, is_hidden_key, mask_line},
     host::FoundFile,
     time::Human,
 };
@@ -91,10 +91,10 @@ pub(super) fn changes(old: Option<&Bundle>, new: &Bundle) -> Vec<SettingChange> 
 }
 
 fn shown(name: &str, raw: &str) -> String {
-    if name.starts_with("env.") && is_secret_key(name) {
+    if name.starts_with("env.") && is_hidden_key(name) {
         return MASK.to_owned();
     }
-    raw.split(' ').map(mask_line).collect::<Vec<_>>().join(" ")
+    mask_line(raw)
 }
 
 fn texts(service: &ServiceSettings) -> BTreeMap<String, String> {
