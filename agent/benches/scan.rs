@@ -92,7 +92,7 @@ fn bundle(home: &Path) -> Bundle {
         };
         files.insert(HomePath::parse(&path).unwrap(), entry);
     }
-    Bundle { files, service: service(home), hooks: Hooks::default() }
+    Bundle { files, service: service(home), hooks: Hooks::default(), origin: None }
 }
 
 /// Of a node of a fleet of one.

@@ -16,7 +16,7 @@ use fleet::{
     drift::generated::RECORD,
     host::{
         CONFIG, ConfigRead, FoundEntry, FoundFile, FoundProduct, FoundServer, HomeHistory, HostFacts,
-        HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, WantedContents,
+        HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original, WantedContents,
     },
     ids::Digest,
     import,
@@ -53,6 +53,8 @@ pub struct Looker {
     pub homes: Vec<String>,
     /// The home whose files are in force.
     pub in_force: watch::Receiver<Option<String>>,
+    /// What is kept of that home from before the first write.
+    pub original: watch::Receiver<Option<Original>>,
     /// Knows what runs.
     pub machine: Arc<dyn Machine>,
     /// The time of day.
@@ -83,7 +85,12 @@ impl Looker {
             reading.await.map_err(|error| error.to_string())?
         };
         let looked = tokio::time::timeout(LOOK_TIME, looking).await;
-        looked.map_err(|_| format!("the home was not read within {} ms", LOOK_TIME.as_millis()))?
+        let mut facts: HostFacts =
+            looked.map_err(|_| format!("the home was not read within {} ms", LOOK_TIME.as_millis()))??;
+        if self.in_force.borrow().as_ref() == Some(&facts.home) {
+            facts.original = self.original.borrow().clone();
+        }
+        Ok(facts)
     }
 
     fn home_of(&self, asked: Option<&str>) -> Result<String, String> {
@@ -138,7 +145,7 @@ fn read(
         at,
         home: home.to_owned(),
         product,
-        offset: config.as_deref().and_then(offset),
+        offset: config.as_deref().and_then(canonical::offset),
         server: servers.first().map_or(FoundServer::Stopped, |process| running(&opened, process.started)),
         history: if has_run { HomeHistory::Started } else { HomeHistory::NeverStarted },
         keystores,
@@ -264,11 +271,6 @@ fn keystores(config: &str) -> Vec<HomePath> {
     let files = needs.keystores.iter().map(|store| store.file.trim_start_matches("${carbon.home}/"));
     let paths: BTreeSet<HomePath> = files.filter_map(|file| HomePath::parse(file).ok()).collect();
     paths.into_iter().take(KEYSTORES_MAX).collect()
-}
-
-fn offset(config: &str) -> Option<u16> {
-    let flat = canonical::flatten(config).ok()?;
-    flat.get("server.offset").map_or(Some(0), |value| value.trim_matches(['"', '\'']).parse().ok())
 }
 
 #[cfg(test)]

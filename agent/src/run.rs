@@ -92,6 +92,7 @@ pub async fn run_in(
         known: bundles.values().cloned().collect(),
         interrupted: memory.switching.is_some(),
         events: outcomes,
+        clock: outside.clock,
     };
     let mut engine = Engine::new(config.limits(), memory, bundles, outside.seed, (outside.clock)());
     let mut world = build(&config, outside, journal, kept, events).map_err(|error| match error {
@@ -162,10 +163,11 @@ fn build(
     };
     let probe_address = config.probe_address;
     let machine = (outside.machine)(ThisMachine { processes, pins: pins.clone(), probe_address });
-    let in_force = watch::Sender::new(None);
+    let (in_force, original) = (watch::Sender::new(None), watch::Sender::new(None));
     let looker = Looker {
         homes: config.homes.clone(),
         in_force: in_force.subscribe(),
+        original: original.subscribe(),
         machine: machine.clone(),
         clock: outside.clock,
         turn: Arc::new(Semaphore::new(1)),
@@ -199,6 +201,7 @@ fn build(
         gate: Gate::default(),
         watching: Watching::default(),
         in_force,
+        original,
     })
 }
 

@@ -8,9 +8,10 @@ use std::{collections::VecDeque, io, sync::Arc};
 use fleet::{
     bundle::Bundle,
     call::{Check, Hook, HookPoint},
+    host::Original,
     ids::Digest,
     node::{Action, Event, Memory},
-    observed::ProcessIdentity,
+    observed::{Observed, ProcessIdentity},
     time::{Instant, Timestamp},
 };
 use tokio::{
@@ -21,7 +22,7 @@ use tracing::{error, info};
 
 use crate::{
     call::Caller,
-    files::{Files, Job, clear_launch_files},
+    files::{Files, Job, Staging, clear_launch_files},
     journal::Journal,
     link::{Link, Order},
     outside::Machine,
@@ -71,6 +72,8 @@ pub struct World {
     pub watching: Watching,
     /// The home whose files are in force.
     pub in_force: watch::Sender<Option<String>>,
+    /// What is kept of that home from before the first write.
+    pub original: watch::Sender<Option<Original>>,
 }
 
 /// Holds actions back until the journal has what they depend on.
@@ -251,7 +254,7 @@ impl World {
                 }
                 self.link.order(Order::Ack(generation, stage, refusal));
             }
-            Action::Report(observed) => self.link.report(observed),
+            Action::Report(observed) => self.report(observed),
             Action::Tell(notices) => self.link.order(Order::Tell(notices)),
             Action::CommandDone { id, done, detail } => self.link.order(Order::CommandDone(id, done, detail)),
             Action::Obtain { target, size } => self.link.obtain(target, size),
@@ -259,7 +262,9 @@ impl World {
                 contents.extend_from_slice(&self.gate.contents);
                 self.files.start_job(Job::Keep(contents));
             }
-            Action::Stage { target, bundle } => self.files.start_job(Job::Stage(target, bundle)),
+            Action::Stage { target, bundle, keep } => {
+                self.files.start_job(Job::Stage(Staging { target, bundle, keep }));
+            }
             Action::Switch { target, .. } => self.files.start_job(Job::Switch(target)),
             Action::Recover { target, way } => self.files.start_job(Job::Recover(target, way)),
             Action::Watch { target, bundle } => {
@@ -310,6 +315,11 @@ impl World {
                 self.measure(process, home);
             }
         }
+    }
+
+    fn report(&self, observed: Box<Observed>) {
+        self.original.send_replace(observed.original.clone());
+        self.link.report(observed);
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {

@@ -249,11 +249,25 @@ pub struct Apply {
     pub pack: Vec<PathBuf>,
 }
 
+/// What a single node can go back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Back {
+    /// What lay there before its first apply.
+    Original,
+}
+
 /// `rollback`.
 #[derive(Debug, Args)]
 pub struct Rollback {
     /// Which revision to go back to. Without it: the newest before that was healthy on every node that it changes.
+    #[arg(conflicts_with = "node")]
     pub revision: Option<u64>,
+    /// Only this node, and with `--to original` only: it leaves its revision until the next apply.
+    #[arg(long, value_name = "NODE", requires = "to", conflicts_with_all = ["wait", "diff", "replace_unmanaged"])]
+    pub node: Option<String>,
+    /// `original`: the files that lay on the node before its first apply, byte for byte.
+    #[arg(long, value_name = "WHAT", requires = "node")]
+    pub to: Option<Back>,
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,

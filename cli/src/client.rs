@@ -176,6 +176,10 @@ impl Client {
             NodeAct::Start { why } => {
                 ("node start", self.operator.set_node_run(timed(run(RunState::Running, why, false))).await)
             }
+            NodeAct::ToOriginal { why, now } => {
+                let request = wire::ReturnToOriginalRequest { node, why, now };
+                ("rollback", self.operator.return_to_original(timed(request)).await)
+            }
             NodeAct::Forget => {
                 ("node forget", self.operator.forget_node(timed(wire::NodeRequest { node })).await)
             }

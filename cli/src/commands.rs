@@ -362,6 +362,13 @@ async fn act_on_node(
             format!("Stop the server of {node} and keep it stopped, whatever else is down?")
         }
         NodeAct::Start { .. } => format!("Start the server of {node}?"),
+        NodeAct::ToOriginal { now, .. } => {
+            let budget = if *now { ", whatever else is down" } else { "" };
+            format!(
+                "Put the files of {node} back that lay there before its first apply{budget}? Its server restarts if it \
+                 reads them otherwise."
+            )
+        }
         NodeAct::Forget => format!("Forget {node}? Its certificate stops working; its server is left alone."),
     };
     confirm(session, given, &question)?;

@@ -189,9 +189,22 @@ pub struct Rollback {
 /// What to do to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeAct {
-    Restart { why: String, now: bool },
-    Stop { why: String, now: bool },
-    Start { why: String },
+    Restart {
+        why: String,
+        now: bool,
+    },
+    Stop {
+        why: String,
+        now: bool,
+    },
+    Start {
+        why: String,
+    },
+    /// Back to what lay there before the first apply.
+    ToOriginal {
+        why: String,
+        now: bool,
+    },
     Forget,
 }
 
@@ -293,7 +306,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             Remote::Plan { dir, diff: detail(diff), packs: pack, exit }
         }
         Command::Apply(typed) => Remote::Apply(apply(typed)?),
-        Command::Rollback(typed) => Remote::Rollback(rollback(typed)?),
+        Command::Rollback(typed) => rollback(typed)?,
         Command::Status { watch } => Remote::Status { watch },
         Command::Node(typed) => node_request(typed)?,
         Command::Rollout(typed) => rollout_request(typed)?,
@@ -343,8 +356,14 @@ fn apply(typed: args::Apply) -> Result<Apply, Failure> {
     })
 }
 
-fn rollback(typed: args::Rollback) -> Result<Rollback, Failure> {
+fn rollback(typed: args::Rollback) -> Result<Remote, Failure> {
     let mut now = typed.now;
+    if let Some(name) = &typed.node {
+        // clap lets `--node` come with `--to original` only.
+        let why = Why::of(typed.reason, now)?;
+        let act = NodeAct::ToOriginal { why: why.message, now: why.now.is_some() };
+        return Ok(Remote::Act { node: node(name)?, act, confirm: confirm(typed.yes) });
+    }
     let mut revision = typed.revision;
     let number = now.as_deref().and_then(|text| text.parse().ok());
     if let (None, Some(number)) = (revision, number) {
@@ -353,7 +372,7 @@ fn rollback(typed: args::Rollback) -> Result<Rollback, Failure> {
         revision = Some(number);
     }
     let why = Why::of(typed.reason, now)?;
-    Ok(Rollback {
+    Ok(Remote::Rollback(Rollback {
         wait: wait(typed.wait, typed.timeout.as_deref())?,
         revision,
         diff: detail(typed.diff),
@@ -361,7 +380,7 @@ fn rollback(typed: args::Rollback) -> Result<Rollback, Failure> {
         unmanaged: unmanaged(typed.replace_unmanaged),
         message: why.message,
         now: why.now,
-    })
+    }))
 }
 
 /// Why something is done, and why a guard is overridden.

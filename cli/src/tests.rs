@@ -590,6 +590,8 @@ async fn acts_on_nodes_say_what_they_mean() {
         ("node stop is-1 --yes", "stop is-1 \"\""),
         ("node start is-1", "start is-1 \"\""),
         ("node forget is-1 --yes", "forget is-1"),
+        ("rollback --node is-1 --to original --yes --message why", "original is-1 now=false \"why\""),
+        ("rollback --node is-1 --to original --yes --now busy", "original is-1 now=true \"busy\""),
         ("drift restore is-1 bin/x.sh", "drift restore is-1 \"bin/x.sh\" \"\" until 0"),
         ("drift pause is-1 --reason trial --for 2m", "drift pause is-1 \"\" \"trial\" until 1800000180000"),
         ("drift resume is-1", "drift resume is-1 \"\" \"\" until 0"),

@@ -37,7 +37,7 @@ pub(crate) const PAUSE: &str = "pause";
 pub(crate) const ACCEPT: &str = "accept";
 
 /// A command that was handed over, or why it was not.
-type Sent = Result<oneshot::Receiver<(bool, String)>, CommandRefused>;
+pub(crate) type Sent = Result<oneshot::Receiver<(bool, String)>, CommandRefused>;
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub enum ControlFailure {
 }
 
 /// Why restarting or stopping a node would go beyond the budget, if it would, in the words of rollouts.
-fn beyond_budget(snapshot: &Snapshot, node: &NodeName) -> Option<String> {
+pub(crate) fn beyond_budget(snapshot: &Snapshot, node: &NodeName) -> Option<String> {
     let none = RolloutRules::default();
     let rules = snapshot.revision.as_ref().and_then(|revision| revision.rules.as_ref()).unwrap_or(&none);
     let under_way = snapshot.running_rollout().map(|open| &open.record.rollout);
@@ -146,7 +146,12 @@ impl Coordinator {
     }
 
     /// Stores who orders what, then hands it over: an order that no event names would be nobody's.
-    async fn hand_over(&self, node: &NodeName, command: Command, event: Draft) -> Result<Sent, CommitError> {
+    pub(crate) async fn hand_over(
+        &self,
+        node: &NodeName,
+        command: Command,
+        event: Draft,
+    ) -> Result<Sent, CommitError> {
         if self.live.node(node).is_none() {
             return Ok(Err(CommandRefused::NotConnected));
         }
@@ -160,7 +165,12 @@ impl Coordinator {
     }
 
     /// What became of what `event` tells of. The event says what was ordered; if that was not done, another one says so.
-    async fn outcome(&self, node: &NodeName, event: Draft, sent: Result<Sent, CommitError>) -> Outcome {
+    pub(crate) async fn outcome(
+        &self,
+        node: &NodeName,
+        event: Draft,
+        sent: Result<Sent, CommitError>,
+    ) -> Outcome {
         match sent {
             Ok(Ok(answer)) => {
                 let heard = heard(node, answer).await;

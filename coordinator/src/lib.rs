@@ -19,6 +19,7 @@ mod hosts;
 pub mod identity;
 mod in_force;
 pub mod listener;
+mod original;
 mod outlook;
 mod packs;
 mod plan;

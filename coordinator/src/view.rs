@@ -17,6 +17,7 @@ use fleet::{
 use crate::{
     coordinator::Coordinator,
     disk::StoreTrouble,
+    original::{OnOriginal, on_original},
     sessions::LiveNode,
     store::{
         Entry, Key, Range, StoreError, Version,
@@ -238,6 +239,11 @@ impl Snapshot {
         };
         let attempt = observed.attempted.as_ref();
         let attempt = attempt.filter(|attempt| attempt.target.generation == desired.generation);
+        if attempt.is_some_and(|attempt| attempt.done)
+            && let Some(why) = on_original(observed)
+        {
+            return NodeState::on_original(observed, why);
+        }
         if let Some(failure) = attempt.and_then(|attempt| attempt.failure.as_ref()) {
             return NodeState::Failed(format!("{}: {}", failure.reason, failure.detail));
         }
@@ -283,6 +289,8 @@ pub enum NodeState {
     },
     /// It serves.
     Ready,
+    /// It serves, with the files that lay there before its first apply, as an operator asked.
+    Original,
     /// Its server runs and does not do its job.
     Unhealthy(String),
     /// Its server does something else than running.
@@ -295,6 +303,19 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    fn on_original(observed: &Observed, why: OnOriginal) -> Self {
+        match why {
+            OnOriginal::AfterFailure(failure) => NodeState::Failed(format!(
+                "{}: {}; its original files are in force again",
+                failure.reason, failure.detail
+            )),
+            OnOriginal::AsAsked => match NodeState::of_service(observed) {
+                NodeState::Ready => NodeState::Original,
+                other => other,
+            },
+        }
+    }
+
     fn of_service(observed: &Observed) -> Self {
         match (&observed.service, &observed.health) {
             (ServiceState::Running, Verdict::Healthy) => NodeState::Ready,
@@ -318,6 +339,7 @@ impl NodeState {
             NodeState::Failed(_) => "failed",
             NodeState::Updating { .. } => "updating",
             NodeState::Ready => "ready",
+            NodeState::Original => "original",
             NodeState::Unhealthy(_) => "unhealthy",
             NodeState::Service { state, .. } => state.as_str(),
         }
@@ -336,6 +358,10 @@ impl NodeState {
             NodeState::Idle => "nothing was assigned to it yet".to_owned(),
             NodeState::Updating { to, why } => format!("to generation {to}{}", Reason(why)),
             NodeState::Ready => String::new(),
+            NodeState::Original => {
+                "its original files are in force, as an operator asked; the next apply replaces them"
+                    .to_owned()
+            }
             NodeState::StoreOlder(why)
             | NodeState::Unknown(why)
             | NodeState::Failed(why)

@@ -88,6 +88,7 @@ fn on(applied: Applied) -> Observed {
         drift_pause: None,
         concerns: Vec::new(),
         last_output: Vec::new(),
+        original: None,
     }
 }
 

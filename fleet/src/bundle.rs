@@ -1,10 +1,16 @@
 //! The complete desired content of one node: its files and the settings of its service, content-addressed.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use crate::{
     call::Hooks,
+    host::Original,
     ids::{Digest, Generation, Revision},
+    time::Timestamp,
 };
 
 /// A file's content is at most this large; keystores and jars of a few megabytes fit.
@@ -264,6 +270,25 @@ impl ServiceSettings {
     pub const fn script(&self) -> &HomePath {
         if cfg!(windows) { &self.script_windows } else { &self.script_unix }
     }
+
+    /// The same service with another `[server] offset`: its ports and probes move along.
+    #[must_use]
+    pub fn with_offset(mut self, offset: u16) -> Self {
+        let (before, after) = (self.offset, offset);
+        // A port that was typed as it is and lies below the offset stays.
+        let moved =
+            |port: u16| port.checked_sub(before).and_then(|port| port.checked_add(after)).unwrap_or(port);
+        for port in &mut self.ports {
+            port.number = moved(port.number);
+        }
+        for probe in &mut self.probes {
+            match &mut probe.kind {
+                ProbeKind::Http { port, .. } | ProbeKind::Tcp(port) => *port = moved(*port),
+            }
+        }
+        self.offset = offset;
+        self
+    }
 }
 
 /// The complete desired content of one node.
@@ -275,6 +300,39 @@ pub struct Bundle {
     pub service: ServiceSettings,
     /// What is done around a stop that was planned. The agent's own: a change restarts nothing.
     pub hooks: Hooks,
+    /// Set by an agent for what it found on its host (generation 0); a composed bundle has none.
+    pub origin: Option<Origin>,
+}
+
+/// What an agent notes of files that it found, beside what every bundle says of its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// When they were looked at.
+    pub taken: Timestamp,
+    /// The first generation that was written over them.
+    pub before: Generation,
+    /// Permissions of each file of the bundle.
+    pub standing: BTreeMap<HomePath, Standing>,
+    /// Paths where nothing lay.
+    pub absent: BTreeSet<HomePath>,
+}
+
+/// Permissions of a file as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// All mode bits; [`FileEntry::mode`] has the permission bits only.
+    pub mode: u32,
+    /// Who owned it; `None` where the platform does not tell.
+    pub owner: Option<OwnerIds>,
+}
+
+/// User and group of a file, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnerIds {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// For logs: values of the environment, arguments, and bodies of hooks may be secrets.
@@ -311,6 +369,9 @@ impl Bundle {
         if let Some(hooks) = self.hooks.canonical() {
             writeln!(text, "hooks {hooks}").expect("a String takes any text");
         }
+        if let Some(origin) = &self.origin {
+            writeln!(text, "origin {origin:?}").expect("a String takes any text");
+        }
         Digest::of(text.as_bytes())
     }
 
@@ -327,6 +388,18 @@ impl Bundle {
     /// Bytes of all files together.
     pub fn size(&self) -> u64 {
         self.files.values().map(|file| file.size).sum()
+    }
+
+    /// Its summary, if it stands for what an agent found on its host. `digest` is its own.
+    pub fn original(&self, digest: Digest) -> Option<Original> {
+        let origin = self.origin.as_ref()?;
+        Some(Original {
+            taken: origin.taken,
+            digest,
+            before: origin.before,
+            files: self.files.len() + origin.absent.len(),
+            bytes: self.size(),
+        })
     }
 }
 

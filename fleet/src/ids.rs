@@ -137,6 +137,12 @@ number!(
     /// A node's desired-state number. Only grows; belongs to the node and survives reconnects.
     Generation
 );
+
+impl Generation {
+    /// What lay on a host before the first generation. Assignments begin at 1.
+    pub const ORIGINAL: Self = Self(0);
+}
+
 number!(
     /// An applied, immutable fleet spec. Numbered from 1.
     Revision

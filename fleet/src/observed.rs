@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
     bundle::{Applied, HomePath},
-    ids::{Digest, FleetEpoch},
+    host::Original,
+    ids::{Digest, FleetEpoch, Generation},
     time::Timestamp,
 };
 
@@ -68,11 +69,13 @@ pub enum RefusalReason {
     PreflightFailed,
     /// A hook failed whose failure means that the step must not go on.
     HookFailed,
+    /// An operator had the original files put back instead.
+    Withdrawn,
 }
 
 impl RefusalReason {
     /// Every reason with its word, for parsing and documentation.
-    pub const ALL: [(Self, &'static str); 21] = [
+    pub const ALL: [(Self, &'static str); 22] = [
         (Self::OlderGeneration, "older-generation"),
         (Self::OtherEpoch, "other-epoch"),
         (Self::ContentUnavailable, "content-unavailable"),
@@ -94,6 +97,7 @@ impl RefusalReason {
         (Self::ForeignServer, "foreign-server"),
         (Self::PreflightFailed, "preflight-failed"),
         (Self::HookFailed, "hook-failed"),
+        (Self::Withdrawn, "withdrawn"),
     ];
 
     /// The stable word.
@@ -394,6 +398,15 @@ pub struct Observed {
     /// The last lines that the server wrote before it ended, secrets masked; empty once one is ready with what was last
     /// assigned. At most [`OUTPUT_LINES_MAX`].
     pub last_output: Vec<String>,
+    /// What the agent keeps of the time before its first write into the home.
+    pub original: Option<Original>,
+}
+
+impl Observed {
+    /// Whether the files in force are those that lay there before the first generation.
+    pub fn is_on_original(&self) -> bool {
+        self.written.is_some_and(|written| written.generation == Generation::ORIGINAL)
+    }
 }
 
 /// Upper bound of the lines of output in one report.

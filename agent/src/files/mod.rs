@@ -6,6 +6,7 @@
 mod check;
 mod generated;
 mod launch;
+mod original;
 mod pack;
 mod place;
 mod scan;
@@ -21,5 +22,5 @@ pub use self::{
     place::{Content, Facts, Home, LastPart, Owner, Place, PlaceError, open_named, read_named},
     scan::Scanner,
     stage::read_bounded,
-    worker::{Files, Job, Kept},
+    worker::{Files, Job, Kept, Staging},
 };

@@ -44,8 +44,7 @@ pub fn stage(
             source,
         })?;
         let place = home.place(path, Some(owner))?;
-        place.remove(&place.aside(NEW))?;
-        place.remove(&place.aside(OLD))?;
+        clear(&place)?;
         let facts = place.facts()?;
         let disk = match facts {
             Some(facts) => read_bounded(&place, &facts)?,
@@ -62,16 +61,25 @@ pub fn stage(
         }
         write_beside(&place, entry, &content, owner)?;
         let old = facts.map(|_| Digest::of(disk.as_deref().unwrap_or_default()));
-        staged.changed.insert(path.clone(), Replaced { old, new: Digest::of(&content) });
+        staged.changed.insert(path.clone(), Replaced { old, new: Some(Digest::of(&content)) });
     }
     Ok(staged)
+}
+
+/// Removes what an earlier staging left beside a file.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn clear(place: &Place) -> Result<(), PlaceError> {
+    place.remove(&place.aside(NEW))?;
+    place.remove(&place.aside(OLD))
 }
 
 /// Removes what lies beside the files of `paths`: it may hold secrets. Directories that are not there hold nothing.
 pub fn discard<'a>(home: &Home, paths: impl Iterator<Item = &'a HomePath>) {
     for path in paths {
         let removed = match home.place(path, None) {
-            Ok(place) => place.remove(&place.aside(NEW)).and_then(|()| place.remove(&place.aside(OLD))),
+            Ok(place) => clear(&place),
             Err(PlaceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         };
@@ -111,7 +119,8 @@ pub fn carried(content: Vec<u8>, disk: Option<&[u8]>, (bundle, before): (&Bundle
     }
 }
 
-fn means_the_same(is_config: bool, content: &[u8], disk: Option<&[u8]>) -> bool {
+/// Whether the server reads the same from both.
+pub fn means_the_same(is_config: bool, content: &[u8], disk: Option<&[u8]>) -> bool {
     let Some(disk) = disk else { return false };
     if !is_config {
         return disk == content;

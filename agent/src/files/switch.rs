@@ -38,7 +38,7 @@ pub fn switch(home: &Home, switches: &Switches, record: &SwitchRecord) -> Result
     let mut done = 0;
     let result = places.iter().try_for_each(|place| {
         done += 1;
-        place.replace_by(&place.aside(NEW))
+        put(place, record.files.get(place.path()))
     });
     if let Err(cause) = result.and_then(|()| sync(&places)) {
         let undone = places[..done].iter().try_for_each(undo).and_then(|()| sync(&places));
@@ -81,6 +81,14 @@ fn sync(places: &[Place]) -> Result<(), PlaceError> {
     places.iter().filter(|place| done.insert(parent(place))).try_for_each(Place::sync)
 }
 
+/// The new content, or nothing, in the target's place.
+fn put(place: &Place, replaced: Option<&Replaced>) -> Result<(), PlaceError> {
+    match replaced {
+        Some(Replaced { new: None, .. }) => place.remove_target(),
+        Some(Replaced { new: Some(_), .. }) | None => place.replace_by(&place.aside(NEW)),
+    }
+}
+
 /// A second name for what is about to be replaced: undoing needs no space and no copy.
 fn keep_old(place: &Place) -> Result<(), PlaceError> {
     let old = place.aside(OLD);
@@ -117,7 +125,7 @@ pub fn recover(home: &Home, record: &SwitchRecord, way: Way) -> Result<Recovery,
     let can_finish = files.values().all(|left| left.new || !left.is_old);
     let can_undo = !record.mixed && files.values().all(|left| left.old || left.is_old || left.was_none);
     let (result, places) = match (way, can_finish, can_undo) {
-        (Way::Forward, true, _) | (Way::Back, true, false) => (Recovery::New, finish(home, &files)?),
+        (Way::Forward, true, _) | (Way::Back, true, false) => (Recovery::New, finish(home, record, &files)?),
         (Way::Back, _, true) | (Way::Forward, false, true) => {
             (Recovery::Old, undo_all(home, record, &files)?)
         }
@@ -130,7 +138,7 @@ pub fn recover(home: &Home, record: &SwitchRecord, way: Way) -> Result<Recovery,
 
 /// What an interrupted switch left of one file.
 struct Leftover {
-    /// The new content lies beside it.
+    /// The new content lies beside it, or there is to be none.
     new: bool,
     /// The old content lies beside it.
     old: bool,
@@ -160,17 +168,21 @@ impl Leftover {
             Some(facts) => read_bounded(&place, &facts)?.map(|content| Digest::of(&content)),
             None => None,
         };
-        let new = beside(NEW)? == Some(replaced.new);
+        let new = replaced.new.is_none() || beside(NEW)? == replaced.new;
         let old = beside(OLD)?.is_some();
-        Ok(Self { new, old, is_old: target == replaced.old && target != Some(replaced.new), was_none })
+        Ok(Self { new, old, is_old: target == replaced.old && target != replaced.new, was_none })
     }
 }
 
-fn finish(home: &Home, files: &BTreeMap<&HomePath, Leftover>) -> Result<Vec<Place>, PlaceError> {
+fn finish(
+    home: &Home,
+    record: &SwitchRecord,
+    files: &BTreeMap<&HomePath, Leftover>,
+) -> Result<Vec<Place>, PlaceError> {
     let there = files.iter().filter(|(_, left)| left.new || left.old);
     let places = places(home, there.map(|(path, _)| *path))?;
     let new = |place: &&Place| files.get(place.path()).is_some_and(|left| left.new);
-    places.iter().filter(new).try_for_each(|place| place.replace_by(&place.aside(NEW)))?;
+    places.iter().filter(new).try_for_each(|place| put(place, record.files.get(place.path())))?;
     Ok(places)
 }
 

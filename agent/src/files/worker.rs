@@ -6,14 +6,16 @@ use fleet::{
     bundle::{Applied, Bundle, HomePath},
     drift::generated::RECORD,
     ids::Digest,
-    node::{Event, Extent, Failure, Recovery, SwitchRecord, Way},
+    node::{Event, Extent, Failure, Keeping, Recovery, SwitchRecord, Way},
     observed::RefusalReason,
+    time::Timestamp,
 };
 use tokio::sync::{mpsc, watch};
 
 use super::{
     check::{Defaults, check, failure_of},
     generated,
+    original::{Coming, check_unchanged, stage as stage_original, take},
     pack::{PackAt, PackReader},
     place::{Home, PlaceError},
     scan::Scanner,
@@ -29,7 +31,7 @@ const JOBS_MAX: usize = 256;
 #[derive(Debug)]
 pub enum Job {
     /// Check and stage.
-    Stage(Applied, Arc<Bundle>),
+    Stage(Staging),
     /// Switch to what was staged.
     Switch(Applied),
     /// Finish or undo what a crash interrupted.
@@ -55,6 +57,17 @@ pub enum Job {
     ReadPack(String),
 }
 
+/// Files to be put beside their targets.
+#[derive(Debug)]
+pub struct Staging {
+    /// Their place in history.
+    pub target: Applied,
+    /// What they are.
+    pub bundle: Arc<Bundle>,
+    /// What to keep of those that they replace.
+    pub keep: Keeping,
+}
+
 /// The way to whoever works on files.
 #[derive(Debug)]
 pub struct Files {
@@ -72,6 +85,7 @@ impl Files {
             defaults,
             watch,
             staged: None,
+            taken: None,
             mixed: false,
             watched: None,
             scanner: Scanner::default(),
@@ -104,9 +118,13 @@ impl Files {
 
     /// Hands over a job; returns at once. Staging has to pass the preflight first.
     pub fn start_job(&mut self, job: Job) {
-        if let Job::Stage(target, bundle) = job {
-            return self.checkpoint.pass(target, bundle, self.jobs.clone());
-        }
+        // What a person had there comes back whatever the preflight thinks of it.
+        let job = match job {
+            Job::Stage(staging) if staging.bundle.origin.is_none() => {
+                return self.checkpoint.pass(staging, self.jobs.clone());
+            }
+            job => job,
+        };
         if let Err(error) = self.jobs.try_send(job) {
             // Every job is asked for again by a later event: scans by the timer, others by their missing outcome.
             tracing::error!(%error, "Too many file jobs wait; one was dropped");
@@ -129,6 +147,8 @@ pub struct Kept {
     pub pack: watch::Sender<Option<PackAt>>,
     /// Takes outcomes.
     pub events: mpsc::Sender<Event>,
+    /// The time of day.
+    pub clock: fn() -> Timestamp,
 }
 
 struct Worker {
@@ -136,6 +156,8 @@ struct Worker {
     defaults: Defaults,
     watch: Watch,
     staged: Option<(Applied, Arc<Bundle>, Staged)>,
+    /// The original that was kept last: the journal may not name it yet.
+    taken: Option<Digest>,
     /// The files in force are a mix that only a staging of all of them ends.
     mixed: bool,
     watched: Option<(Applied, Arc<Bundle>)>,
@@ -152,8 +174,9 @@ fn staged_paths(bundle: &Bundle) -> impl Iterator<Item = &HomePath> {
 impl Worker {
     fn perform(&mut self, job: Job) {
         match job {
-            Job::Stage(target, bundle) => {
-                let event = match self.stage(target, &bundle) {
+            Job::Stage(staging) => {
+                let target = staging.target;
+                let event = match self.stage(&staging) {
                     Ok(event) => event,
                     Err(failure) => Event::StageFailed { target, failure },
                 };
@@ -199,7 +222,8 @@ impl Worker {
                 self.tell(event);
                 self.look_at_generated(&bundle);
             }
-            Job::Keep(contents) => {
+            Job::Keep(mut contents) => {
+                contents.extend(self.taken);
                 // The journal says that the switch is over, or this would not have been asked for.
                 if let Err(error) = self.kept.switches.forget() {
                     tracing::warn!(%error, "Cannot remove the record of a switch that is over");
@@ -273,30 +297,49 @@ impl Worker {
         drop(self.kept.events.blocking_send(event));
     }
 
-    fn stage(&mut self, target: Applied, bundle: &Arc<Bundle>) -> Result<Event, Failure> {
-        let owner = self.defaults.owner(bundle)?;
+    fn stage(&mut self, staging: &Staging) -> Result<Event, Failure> {
+        let Staging { target, bundle, .. } = staging;
         let home = Home::open(&bundle.service.home).map_err(|error| missing(&error))?;
         if let Some((_, earlier, _)) = self.staged.take() {
             discard(&home, staged_paths(&earlier));
         }
-        check(&home, &self.kept.cache, bundle, &self.defaults)?;
-        let before = self.declared_before();
-        let staged = stage(&home, &self.kept.cache, (bundle, before.as_deref()), owner);
-        let mut staged = staged.map_err(|error| {
-            discard(&home, staged_paths(bundle));
-            failure_of(&error)
-        })?;
+        let mut staged = match &bundle.origin {
+            Some(_) => stage_original(&home, &self.kept.cache, bundle).map_err(|error| {
+                discard(&home, bundle.files.keys());
+                failure_of(&error)
+            })?,
+            None => self.stage_new(&home, staging)?,
+        };
         staged.facts.pack = self.read_pack(&bundle.service.home);
         staged.facts.config_unread = generated::config_unread(&home, &bundle.service.config_path);
         self.look_at_generated(bundle);
         let facts = staged.facts.clone();
-        self.staged = Some((target, Arc::clone(bundle), staged));
-        Ok(Event::Staged { target, facts })
+        self.staged = Some((*target, Arc::clone(bundle), staged));
+        Ok(Event::Staged { target: *target, facts })
+    }
+
+    fn stage_new(&mut self, home: &Home, staging: &Staging) -> Result<Staged, Failure> {
+        let bundle = &staging.bundle;
+        let owner = self.defaults.owner(bundle)?;
+        check(home, &self.kept.cache, bundle, &self.defaults)?;
+        let coming = Coming { target: staging.target, bundle, now: (self.kept.clock)() };
+        let original = take(home, &self.kept.cache, &coming, &staging.keep)?;
+        if let Some(original) = &original {
+            self.taken = Some(original.content);
+        }
+        let before = self.declared_before();
+        let staged = stage(home, &self.kept.cache, (bundle, before.as_deref()), owner);
+        let mut staged = staged.map_err(|error| {
+            discard(home, staged_paths(bundle));
+            failure_of(&error)
+        })?;
+        staged.facts.original = original;
+        Ok(staged)
     }
 
     /// deployment.toml as the bundle in force declares it.
     fn declared_before(&self) -> Option<String> {
-        let (_, bundle) = self.watched.as_ref()?;
+        let (_, bundle) = self.watched.as_ref().filter(|(_, bundle)| bundle.origin.is_none())?;
         let entry = bundle.files.get(&bundle.service.config_path)?;
         String::from_utf8(self.kept.cache.read(&entry.digest).ok()?).ok()
     }
@@ -314,6 +357,12 @@ impl Worker {
             Ok(home) => home,
             Err(error) => return failed(RefusalReason::PackMissing, missing(&error).detail, true),
         };
+        if staged.facts.original.is_some()
+            && let Err(failure) = check_unchanged(&home, &staged.changed)
+        {
+            discard(&home, staged_paths(&bundle));
+            return failed(failure.reason, failure.detail, true);
+        }
         let (home_path, files) = (bundle.service.home.clone(), staged.changed);
         let record = SwitchRecord { target, home: home_path, files, mixed: self.mixed };
         // The files in force change now: hints about them are our own doing until the new watch.

@@ -420,6 +420,7 @@ fn command_from_wire(command: wire::Command) -> Result<(u64, Command), (u64, Str
             Command::PauseDrift { reason: pause.reason, until: Timestamp(pause.until_ms) }
         }
         Some(Action::ResumeDrift(_)) => Command::ResumeDrift,
+        Some(Action::RestoreOriginal(restore)) => Command::RestoreOriginal { why: restore.why },
         Some(Action::AcceptDrift(accept)) => match HomePath::parse(&accept.path) {
             Ok(path) => Command::AcceptDrift {
                 path,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fleet::{
-    bundle::{Applied, Bundle, FILE_SIZE_MAX, FileEntry, HomePath, RestartClass, ServiceSettings},
+    bundle::{Bundle, FILE_SIZE_MAX, FileEntry, HomePath, RestartClass, ServiceSettings},
     node::{Event, Failure},
     preflight::{
         Intent, Outcome, PreflightFacts,
@@ -21,7 +21,7 @@ use tokio::{
 use super::{Site, Subject};
 use crate::{
     cache::Cache,
-    files::{Defaults, Home, Job},
+    files::{Defaults, Home, Job, Staging},
     outside::Machine,
     unit::Units,
 };
@@ -52,19 +52,20 @@ impl Checkpoint {
         Self { cache, defaults, clock, site, units, machine, events, under_way: None }
     }
 
-    /// Hands the staging of `bundle` to `jobs` if it passes, else tells why not. A preflight of an earlier bundle that
+    /// Hands a staging to `jobs` if its bundle passes, else tells why not. A preflight of an earlier bundle that
     /// is still under way is dropped: only the newest counts.
-    pub fn pass(&mut self, target: Applied, bundle: Arc<Bundle>, jobs: mpsc::Sender<Job>) {
+    pub fn pass(&mut self, staging: Staging, jobs: mpsc::Sender<Job>) {
         if let Some(earlier) = self.under_way.take() {
             earlier.abort();
         }
+        let (target, bundle) = (staging.target, Arc::clone(&staging.bundle));
         let subject = self.subject(&bundle);
         let (cache, events, machine) = (self.cache.clone(), self.events.clone(), self.machine.clone());
         let task = crate::task::spawn("preflight", async move {
             let settings = subject.settings.clone();
             let facts = machine.gather(subject).await;
             match judge(&facts, &settings, (&bundle, &cache)).await {
-                Ok(()) => drop(jobs.send(Job::Stage(target, bundle)).await),
+                Ok(()) => drop(jobs.send(Job::Stage(staging)).await),
                 // Both only fail when the agent is ending.
                 Err(failure) => drop(events.send(Event::StageFailed { target, failure }).await),
             }

@@ -145,6 +145,14 @@ impl operator_server::Operator for Fake {
         let asked = format!("restart {} now={} {:?}", it.node, it.now, it.why);
         self.answer(Some(asked), |script| script.command.clone())
     }
+    async fn return_to_original(
+        &self,
+        request: Request<wire::ReturnToOriginalRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let it = request.into_inner();
+        let asked = format!("original {} now={} {:?}", it.node, it.now, it.why);
+        self.answer(Some(asked), |script| script.command.clone())
+    }
     async fn set_node_run(
         &self,
         request: Request<wire::SetNodeRunRequest>,

@@ -52,6 +52,7 @@ fn report() -> agent::Report {
         }),
         pack_digest: text(),
         drift_pause: Some(agent::DriftPause { paused: true, reason: text(), until_ms: i64::MAX }),
+        original: None,
         concerns: vec![agent::Concern { kind: text(), detail: text(), remedy: text() }],
         last_output: vec![text()],
     }

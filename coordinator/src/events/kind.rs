@@ -39,6 +39,8 @@ pub enum Kind {
     OtherEpoch,
     /// An operator accepted what a loss had left.
     Recovered,
+    /// An operator had the original files of a node put back.
+    OriginalRestored,
     /// An operator went back to an earlier revision.
     RolledBack,
     /// A rollout changed state.
@@ -57,7 +59,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Applied,
         Self::AssignmentRefused,
         Self::ClockSkew,
@@ -76,6 +78,7 @@ impl Kind {
         Self::NoticesLost,
         Self::OtherEpoch,
         Self::Recovered,
+        Self::OriginalRestored,
         Self::RolledBack,
         Self::Rollout,
         Self::RolloutControl,
@@ -106,6 +109,7 @@ impl Kind {
             Self::NoticesLost => "notices-lost",
             Self::OtherEpoch => "other-epoch",
             Self::Recovered => "recovered",
+            Self::OriginalRestored => "original-restored",
             Self::RolledBack => "rolled-back",
             Self::Rollout => "rollout",
             Self::RolloutControl => "rollout-control",

@@ -282,6 +282,7 @@ fn action_to_wire(command: Command) -> Action {
             let path = path.map(|path| path.to_string()).unwrap_or_default();
             Action::RestoreDrift(wire::RestoreDrift { path })
         }
+        Command::RestoreOriginal { why } => Action::RestoreOriginal(wire::RestoreOriginal { why }),
         Command::Check(check) => Action::RunCheck(check.as_ref().into()),
     }
 }

@@ -270,6 +270,18 @@ impl Operator for Console {
         Ok(command_reply(outcome.map_err(|error| store_failed(&error))?))
     }
 
+    async fn return_to_original(
+        &self,
+        request: Request<wire::ReturnToOriginalRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let operator = operator_of(&self.coordinator, &request)?;
+        let request = request.into_inner();
+        let node = node_name(&request.node)?;
+        let outcome =
+            self.coordinator.return_to_original(&node, &request.why, request.now, &operator.name).await;
+        Ok(command_reply(outcome.map_err(|error| store_failed(&error))?))
+    }
+
     async fn set_node_run(
         &self,
         request: Request<wire::SetNodeRunRequest>,

@@ -43,7 +43,10 @@ impl Engine {
         until: Option<Timestamp>,
         out: &mut Out,
     ) -> Result<(), String> {
-        let (_, bundle) = self.written().ok_or("no files are in force yet")?;
+        let (written, bundle) = self.written().ok_or("no files are in force yet")?;
+        if written.is_original() {
+            return Err("the original files are in force; edits of those are never undone".to_owned());
+        }
         if bundle.files.get(&path).is_none_or(|file| file.launch) {
             return Err(format!("{path} is not a managed file of this node; only edits of those are undone"));
         }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     bundle::{Applied, Assignment, Bundle, RestartClass, RunState},
-    ids::{Digest, FleetEpoch},
+    ids::{Digest, FleetEpoch, Generation},
     node::{Action, Clock, Engine, Failure, Memory, Move, Out, Phase, Placed, Purpose, StagedFacts},
     observed::{Attempt, Refusal, RefusalReason, Stage, Verdict},
     restart,
@@ -32,6 +32,10 @@ impl Engine {
             );
             return self.refuse(&new, why, out);
         }
+        if new.applied.generation == Generation::ORIGINAL {
+            let detail = "generation 0 is what lay here before; assignments begin at 1".to_owned();
+            return self.refuse(&new, refusal(RefusalReason::OlderGeneration, detail), out);
+        }
         if let Some(old) = &self.memory.assignment {
             if new.applied.generation < old.applied.generation {
                 let detail = format!("{} is older than {}", new.applied.generation, old.applied.generation);
@@ -53,6 +57,7 @@ impl Engine {
         self.notice(clock, "assigned", &format!("generation {} accepted", new.applied.generation), &fields);
         out.push(Action::Ack { generation: new.applied.generation, stage: Stage::Received, refusal: None });
         self.memory.assignment = Some(new);
+        self.memory.given_up = None;
         if let Service::GaveUp { .. } = self.service {
             self.set_service(clock, Service::Stopped, "a new assignment came");
         }
@@ -126,6 +131,9 @@ impl Engine {
             }
         }
         let Some(assignment) = self.memory.assignment.clone() else { return };
+        if self.memory.given_up == Some(assignment.applied.generation) {
+            return self.settle_given_up(clock, out);
+        }
         let attempt = self.memory.attempted.as_ref().filter(|attempt| attempt.target == assignment.applied);
         let in_force = self.memory.written.is_some_and(|placed| placed.applied == assignment.applied);
         let to = Placed::from(&assignment);
@@ -149,8 +157,10 @@ impl Engine {
 
     /// The bundle in force is not in the cache any more. Without it nobody knows how the server is run: after a restart
     /// of the agent it would neither be looked for nor started.
-    fn settle_lost(&mut self, out: &mut Out) {
+    pub(super) fn settle_lost(&mut self, out: &mut Out) {
         let lost = self.memory.written.filter(|placed| !self.bundles.contains_key(&placed.content));
+        // What was found on this host is nowhere else.
+        let lost = lost.filter(|placed| !placed.is_original());
         if let Some(to) = lost.filter(|_| self.timers.obtain.is_none()) {
             let size = self.size_of(to);
             self.begin(Move { to, purpose: Purpose::Recover }, size, out);
@@ -183,7 +193,8 @@ impl Engine {
 
     fn stage(&mut self, step: Move, bundle: Arc<Bundle>, out: &mut Out) {
         self.phase = Phase::Staging(step);
-        out.push(Action::Stage { target: step.to.applied, bundle });
+        let keep = self.keeping(step, &bundle);
+        out.push(Action::Stage { target: step.to.applied, bundle, keep });
     }
 
     pub(super) fn on_obtained(&mut self, clock: Clock, content: Digest, bundle: Arc<Bundle>, out: &mut Out) {
@@ -195,7 +206,11 @@ impl Engine {
             return;
         }
         self.bundles.insert(content, Arc::clone(&bundle));
-        let checked = if bundle.digest() == step.to.applied.bundle {
+        let checked = if bundle.origin.is_some() {
+            let detail =
+                "it says that it was found on this host, and only this agent can know that".to_owned();
+            Err(Failure { reason: RefusalReason::BundleInvalid, detail })
+        } else if bundle.digest() == step.to.applied.bundle {
             self.limits
                 .check(&bundle.service)
                 .and_then(|()| self.limits.check_files(&bundle))
@@ -238,6 +253,9 @@ impl Engine {
         if facts.pack.is_some() {
             self.pack = facts.pack;
         }
+        if let Some(taken) = &facts.original {
+            self.keep_original(taken);
+        }
         let Some((_, bundle)) = self.bundle(Some(step.to)) else { return };
         if self.memory.running.is_none() {
             self.compare_with_disk(&bundle, facts);
@@ -253,7 +271,10 @@ impl Engine {
         let restarts = |path| bundle.files.get(path).is_some_and(|f| RestartClass::Restart <= f.restart);
         let differs = facts.differing.iter().any(restarts);
         let is_untouched = self.memory.written.is_none() && self.memory.switching.is_none();
-        if is_untouched {
+        if bundle.origin.is_some() {
+            // It was not restarted since, so it is as it was before.
+            self.memory.reads_other = false;
+        } else if is_untouched {
             // The disk still holds what the server found there, whatever an earlier staging was compared with.
             self.memory.reads_other = differs;
             self.facts.config_unread = facts.config_unread;
@@ -276,6 +297,7 @@ impl Engine {
         if matches!(self.service, Service::Unknown) {
             return;
         }
+        self.note_serving(step, &bundle);
         if self.timers.journal.is_some() {
             self.phase = Phase::Idle;
             let detail = self.facts.journal_error.clone().unwrap_or_default();
@@ -354,12 +376,12 @@ impl Engine {
         out.push(Action::Keep(self.memory.contents()));
         let contents = self.memory.contents();
         self.bundles.retain(|content, _| contents.contains(content));
-        self.notice(
-            clock,
-            "written",
-            &format!("files of generation {} are in force", target.generation),
-            &[],
-        );
+        let text = if step.to.is_original() {
+            "the original files are in force again".to_owned()
+        } else {
+            format!("files of generation {} are in force", target.generation)
+        };
+        self.notice(clock, "written", &text, &[]);
     }
 
     pub(super) fn on_switch_failed(
@@ -415,7 +437,11 @@ impl Engine {
             Purpose::Forward => self.fail_attempt(failure, out),
             Purpose::Back | Purpose::Recover => {
                 self.timers.obtain = Some(clock.now.after(OBTAIN_AGAIN));
-                let text = format!("could not put back generation {}", step.to.applied.generation);
+                let text = if step.to.is_original() {
+                    "could not put back the original files".to_owned()
+                } else {
+                    format!("could not put back generation {}", step.to.applied.generation)
+                };
                 let fields = [("reason", failure.reason.to_string()), ("detail", failure.detail)];
                 self.notice(clock, "back-failed", &text, &fields);
             }
@@ -456,7 +482,7 @@ impl Engine {
         }
     }
 
-    /// The server did not come up with the new files: back to the last good ones, once.
+    /// The server did not come up with the new files: back to the last good ones, or to the original.
     pub(super) fn fail_start(&mut self, clock: Clock, failure: Failure, out: &mut Out) {
         let Some(attempt) = self.memory.attempted.clone() else { return };
         let text = format!("generation {} did not start: {}", attempt.target.generation, failure.detail);
@@ -465,8 +491,14 @@ impl Engine {
         self.go_back(clock, out);
     }
 
-    /// To the last good files, unless they are in force.
+    /// To the last good files, or to the original if those came later; unless they are in force.
     pub(super) fn go_back(&mut self, clock: Clock, out: &mut Out) {
+        if self.memory.written.is_none_or(|written| written.is_original()) {
+            return;
+        }
+        if self.is_original_newest() {
+            return self.go_back_to_original(clock, out);
+        }
         let Some(good) = self.memory.last_good else { return };
         if self.memory.written.is_some_and(|written| written.content == good.content) {
             return;
@@ -493,6 +525,7 @@ impl Engine {
         if let (Some(placed), Service::Running { .. }) = (running, &self.service)
             && self.verdict() == Verdict::Healthy
             && self.memory.last_good != Some(placed)
+            && !placed.is_original()
         {
             self.memory.good(placed);
             let bundles = &self.bundles;

@@ -36,6 +36,7 @@ impl Engine {
                 Ok("enforcement is on".to_owned())
             }
             Command::RestoreDrift { path } => self.restore(clock, path.as_ref(), out),
+            Command::RestoreOriginal { why } => self.restore_original(clock, &why),
             Command::AcceptDrift { path, until } => match self.accept(id, path, until, out) {
                 // Answered once the file has been looked at.
                 Ok(()) => return self.remember(id),
@@ -82,7 +83,10 @@ impl Engine {
     }
 
     fn restore(&mut self, clock: Clock, path: Option<&HomePath>, out: &mut Out) -> Result<String, String> {
-        let (_, bundle) = self.written().ok_or("no files are in force yet")?;
+        let (written, bundle) = self.written().ok_or("no files are in force yet")?;
+        if written.is_original() {
+            return Err("the original files are in force; edits of those are never undone".to_owned());
+        }
         let paths: Vec<HomePath> = match path {
             Some(path) if !bundle.files.contains_key(path) => {
                 let not_ours = || format!("{path} is not a file of this node");

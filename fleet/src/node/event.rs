@@ -46,6 +46,11 @@ pub enum Command {
         /// Which; all if absent.
         path: Option<HomePath>,
     },
+    /// Put the files back that lay there before the first write, and leave them.
+    RestoreOriginal {
+        /// For people.
+        why: String,
+    },
     /// Answer a gate. Asked again it is done again: the answer is about now.
     Check(Box<Check>),
 }
@@ -68,6 +73,37 @@ pub struct StagedFacts {
     pub pack: Option<Digest>,
     /// deployment.toml on disk is not the one that the product recorded at its last start; when it was changed.
     pub config_unread: Option<Timestamp>,
+    /// The original as it is kept now, durable, if this staging changed it.
+    pub original: Option<TakenOriginal>,
+}
+
+/// What lay in a home before the first write, as a bundle in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenOriginal {
+    /// Key of its encoding.
+    pub content: Digest,
+    /// With its [`crate::bundle::Origin`].
+    pub bundle: Arc<Bundle>,
+}
+
+/// What a staging keeps of the files that its switch will replace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Keeping {
+    /// Nothing: all of them are kept already, or are this agent's own.
+    Nothing,
+    /// Nothing of this agent's is in force: everything that the bundle replaces, deployment.toml, and everything that
+    /// was kept of an earlier time.
+    All {
+        /// What was kept of the earlier time.
+        earlier: Option<Arc<Bundle>>,
+    },
+    /// Only files that neither the original nor the bundle in force knows.
+    Added {
+        /// What is kept already.
+        original: Arc<Bundle>,
+        /// Whose files are this agent's own.
+        in_force: Arc<Bundle>,
+    },
 }
 
 /// A line of the server's output that says something.
@@ -342,6 +378,8 @@ pub enum Action {
         target: Applied,
         /// What.
         bundle: Arc<Bundle>,
+        /// What to keep of the files before, durable before the outcome is told.
+        keep: Keeping,
     },
     /// Put the staged files in force, durable; all or none.
     Switch {

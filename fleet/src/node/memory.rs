@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
     bundle::{Applied, Assignment, BUNDLE_SIZE_MAX, HomePath},
-    ids::{Digest, FleetEpoch},
+    ids::{Digest, FleetEpoch, Generation},
     observed::{Attempt, Notice, ProcessIdentity},
     time::Timestamp,
 };
@@ -21,6 +21,13 @@ pub struct Placed {
     pub applied: Applied,
     /// Digest of the encoded bundle, its key in the content cache.
     pub content: Digest,
+}
+
+impl Placed {
+    /// Whether these are files that were found, not assigned.
+    pub fn is_original(&self) -> bool {
+        self.applied.generation == Generation::ORIGINAL
+    }
 }
 
 impl From<&Assignment> for Placed {
@@ -73,6 +80,20 @@ pub struct Memory {
     pub notice_next: u64,
     /// Commands already done, oldest first.
     pub commands: VecDeque<u64>,
+    /// By home: what lay there before the first write. Kept for good.
+    pub originals: BTreeMap<String, KeptOriginal>,
+    /// The assignment that was given up for the original files, because it failed or an operator asked. Only a newer
+    /// assignment replaces them again.
+    pub given_up: Option<Generation>,
+}
+
+/// What lay in a home before the first write, and whether a server belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptOriginal {
+    /// Generation 0, and the bundle that stands for it.
+    pub placed: Placed,
+    /// A server ran with these files, so one should run when they are back.
+    pub serves: bool,
 }
 
 /// Earlier good bundles whose content is kept besides the last good one.
@@ -85,8 +106,9 @@ impl Memory {
     pub fn contents(&self) -> Vec<Digest> {
         let assigned = self.assignment.as_ref().map(Placed::from);
         let single = [assigned, self.switching, self.written, self.running, self.last_good, self.owed];
-        let mut contents: Vec<Digest> =
-            single.iter().flatten().chain(&self.previous_good).map(|placed| placed.content).collect();
+        let originals = self.originals.values().map(|original| &original.placed);
+        let kept = single.iter().flatten().chain(&self.previous_good).chain(originals);
+        let mut contents: Vec<Digest> = kept.map(|placed| placed.content).collect();
         contents.sort_unstable();
         contents.dedup();
         contents
@@ -140,14 +162,13 @@ pub struct SwitchRecord {
 pub struct Replaced {
     /// `None`: there was no file. The digest of nothing stands for a file too large to be read.
     pub old: Option<Digest>,
-    /// Its new content.
-    pub new: Digest,
+    /// Its new content; `None`: the file goes.
+    pub new: Option<Digest>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Generation;
 
     fn placed(generation: u64, bundle: u8) -> Placed {
         let digest = Digest::of(&[bundle]);

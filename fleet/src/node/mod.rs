@@ -17,6 +17,7 @@ mod generated;
 mod hooks;
 mod launch;
 mod memory;
+mod original;
 mod recover;
 mod repair;
 mod supervise;
@@ -29,10 +30,13 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use self::command::on_checked;
 pub use self::{
     allow::{Allowed, FILES_ALLOWED, Limits},
-    event::{Action, Command, Event, Extent, Failure, LastOutput, LogSign, Recovery, StagedFacts, Way},
+    event::{
+        Action, Command, Event, Extent, Failure, Keeping, LastOutput, LogSign, Recovery, StagedFacts,
+        TakenOriginal, Way,
+    },
     memory::{
-        BACKUPS_SIZE_MAX, COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed, Replaced,
-        SwitchRecord,
+        BACKUPS_SIZE_MAX, COMMANDS_MAX, KeptOriginal, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed,
+        Replaced, SwitchRecord,
     },
 };
 use crate::{
@@ -409,7 +413,7 @@ impl Engine {
     /// Whether a server should run. No assignment, or none whose files are in force, never means "stop".
     fn wants_server(&self) -> bool {
         self.memory.assignment.as_ref().is_some_and(|assignment| assignment.run == RunState::Running)
-            && self.memory.written.is_some()
+            && self.memory.written.is_some_and(|written| !written.is_original() || self.original_serves())
     }
 
     /// Whether the server should be stopped: only an operator's word stops it.

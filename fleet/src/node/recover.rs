@@ -37,7 +37,8 @@ impl Engine {
                 self.phase = Phase::Idle;
                 self.facts.mixed = true;
                 if self.is_refused(target) {
-                    self.memory.switching = Some(self.memory.written.unwrap_or(to));
+                    let before = self.memory.written.or_else(|| self.original_of(to));
+                    self.memory.switching = Some(before.unwrap_or(to));
                 }
                 let text = format!(
                     "the switch to generation {} was interrupted and what it had laid aside is gone: all files are \

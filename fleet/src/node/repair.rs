@@ -33,6 +33,10 @@ impl Engine {
         }
         self.facts.files_error = None;
         self.facts.scanned = Some(target);
+        if written.is_original() {
+            // They are whoever's who wrote them.
+            return;
+        }
         let mut standing = BTreeSet::new();
         for (path, found) in found {
             let Some(file) = bundle.files.get(path) else { continue };

@@ -216,7 +216,9 @@ impl Engine {
             attempt.kept_server = true;
         }
         let generation = written.applied.generation;
-        let text = if is_first {
+        let text = if written.is_original() {
+            "the original files need no restart: the server reads the same".to_owned()
+        } else if is_first {
             format!("adopted, no restart: the files of generation {generation} mean the same to the server")
         } else {
             format!("generation {generation} needs no restart: the server reads the same")

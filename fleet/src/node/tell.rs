@@ -72,6 +72,7 @@ impl Engine {
             drift_pause: self.memory.pause.clone(),
             concerns: self.concerns(),
             last_output,
+            original: self.kept_original(),
         }
     }
 

@@ -1,16 +1,21 @@
 //! Transcripts of the engine, and a simulation that tries to break its promises.
 
 mod hooks;
+mod original;
 mod sim;
 mod transcript;
 mod writers;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     bundle::{
-        Applied, Assignment, Bundle, DriftPolicy, FileEntry, HomePath, RestartClass, RestartPolicy, RunState,
-        ServiceSettings, Thresholds,
+        Applied, Assignment, Bundle, DriftPolicy, FileEntry, HomePath, Origin, RestartClass, RestartPolicy,
+        RunState, ServiceSettings, Thresholds,
     },
     call::Hooks,
     health::{Answer, ProbeResult},
@@ -86,7 +91,15 @@ pub(super) fn bundle(config: &str, logging: &str) -> Arc<Bundle> {
         (path("deployment.toml"), entry(config, RestartClass::Restart)),
         (path("log4j2.properties"), entry(logging, RestartClass::Hot)),
     ]);
-    Arc::new(Bundle { files, service, hooks: Hooks::default() })
+    Arc::new(Bundle { files, service, hooks: Hooks::default(), origin: None })
+}
+
+/// What a person had written, as an agent keeps it before it writes that generation.
+pub(super) fn found(config: &str, before: Generation) -> Arc<Bundle> {
+    let mut bundle = bundle(config, "x").as_ref().clone();
+    let (taken, standing, absent) = (Timestamp(0), BTreeMap::new(), BTreeSet::new());
+    bundle.origin = Some(Origin { taken, before, standing, absent });
+    Arc::new(bundle)
 }
 
 /// The assignment of a bundle. The encoding's digest is made up: the engine only compares it.

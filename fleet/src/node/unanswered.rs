@@ -83,7 +83,8 @@ impl Engine {
             }
             Phase::Staging(step) => {
                 let Some((_, bundle)) = self.bundle(Some(step.to)) else { return };
-                out.push(Action::Stage { target: step.to.applied, bundle });
+                let keep = self.keeping(step, &bundle);
+                out.push(Action::Stage { target: step.to.applied, bundle, keep });
                 ("staging", step.to)
             }
             Phase::Switching(step) => {

@@ -75,6 +75,8 @@ pub enum Lag {
     },
     /// The files are in force, and the server still runs with those before.
     NotRestarted,
+    /// The files that lay there before the first apply are in force.
+    OnOriginal,
     /// No rollout of the newest revision has this node.
     NoRollout,
 }
@@ -91,10 +93,14 @@ pub fn standing(position: &Position<'_>) -> Standing {
         return Standing::OnNewest;
     }
     let step = position.rollout.and_then(|rollout| Some((rollout, rollout.steps.get(position.node)?)));
-    match step {
+    let standing = match step {
         Some((rollout, step)) => of_step(rollout, step, is_written),
         None if is_written => Standing::Behind(Lag::NotRestarted),
         None => Standing::Behind(Lag::NoRollout),
+    };
+    match standing {
+        Standing::Behind(_) if observed.is_on_original() => Standing::Behind(Lag::OnOriginal),
+        other => other,
     }
 }
 
@@ -178,6 +184,7 @@ impl fmt::Display for Lag {
             Lag::Superseded { rollout, by } => write!(f, "rollout {rollout} was superseded by rollout {by}"),
             Lag::Skipped { rollout, why } => write!(f, "rollout {rollout} left it out: {why}"),
             Lag::NotRestarted => f.write_str("its server has not restarted with it"),
+            Lag::OnOriginal => f.write_str("its original files are in force"),
             Lag::NoRollout => f.write_str("no rollout is bringing it there"),
         }
     }

@@ -101,6 +101,7 @@ fn healthy(applied: Applied) -> Observed {
         drift_pause: None,
         concerns: Vec::new(),
         last_output: Vec::new(),
+        original: None,
     }
 }
 

@@ -110,6 +110,12 @@ pub fn meaning(text: &str) -> Digest {
     }
 }
 
+/// `[server] offset`; 0 if none is named, `None` if `text` is not TOML or the offset is no number.
+pub fn offset(text: &str) -> Option<u16> {
+    let flat = flatten(text).ok()?;
+    flat.get("server.offset").map_or(Some(0), |value| value.trim_matches(['"', '\'']).parse().ok())
+}
+
 /// The digest of a flat form.
 pub fn meaning_of(flat: &Flat) -> Digest {
     let mut text = String::from("convoy-config-1\n");

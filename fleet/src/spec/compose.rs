@@ -440,7 +440,7 @@ impl<'a> Composer<'a> {
         Some(ComposedNode {
             group: draft.text.group.clone(),
             host: draft.facts.host.clone(),
-            bundle: Bundle { files, service, hooks },
+            bundle: Bundle { files, service, hooks, origin: None },
             gates,
             contents,
             config_text: text,

@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use fleet::{
     bundle::{
         BUNDLE_FILES_MAX, BUNDLE_SIZE_MAX, BodyRule, Bundle, DriftPolicy, FILE_SIZE_MAX, FileEntry, HomePath,
-        Port, Probe, ProbeKind, ProbeRole, RestartClass, RestartPolicy, ServiceSettings, Thresholds,
+        Origin, OwnerIds, Port, Probe, ProbeKind, ProbeRole, RestartClass, RestartPolicy, ServiceSettings,
+        Standing, Thresholds,
     },
-    ids::Digest,
+    ids::{Digest, Generation},
+    time::Timestamp,
 };
 use prost::Message as _;
 
@@ -70,7 +72,8 @@ impl From<&Bundle> for wire::Bundle {
     fn from(bundle: &Bundle) -> Self {
         let files = bundle.files.iter().map(|(path, file)| file_to_wire(path, file)).collect();
         let hooks = hooks_to_wire(&bundle.hooks);
-        Self { files, service: Some(wire::Service::from(&bundle.service)), hooks }
+        let origin = bundle.origin.as_ref().map(Into::into);
+        Self { files, service: Some(wire::Service::from(&bundle.service)), hooks, origin }
     }
 }
 
@@ -90,12 +93,51 @@ impl TryFrom<wire::Bundle> for Bundle {
             }
         }
         let service = ServiceSettings::try_from(required(bundle.service, "Bundle", "service")?)?;
-        let bundle = Self { files, service, hooks: hooks_from_wire(bundle.hooks)? };
+        let origin = bundle.origin.map(Origin::try_from).transpose()?;
+        let bundle = Self { files, service, hooks: hooks_from_wire(bundle.hooks)?, origin };
         if BUNDLE_SIZE_MAX < bundle.size() {
             let why = format!("{} bytes together, more than {BUNDLE_SIZE_MAX}", bundle.size());
             return Err(invalid("Bundle", "files", why));
         }
         Ok(bundle)
+    }
+}
+
+impl From<&Origin> for wire::Origin {
+    fn from(origin: &Origin) -> Self {
+        let standing = origin.standing.iter().map(|(path, standing)| wire::Standing {
+            path: path.as_str().to_owned(),
+            mode: standing.mode,
+            uid: standing.owner.map(|owner| owner.uid),
+            gid: standing.owner.map(|owner| owner.gid),
+        });
+        Self {
+            taken_ms: origin.taken.0,
+            before: origin.before.0,
+            standing: standing.collect(),
+            absent: origin.absent.iter().map(|path| path.as_str().to_owned()).collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::Origin> for Origin {
+    type Error = ConvertError;
+
+    fn try_from(origin: wire::Origin) -> Result<Self, ConvertError> {
+        if BUNDLE_FILES_MAX < origin.standing.len().max(origin.absent.len()) {
+            return Err(invalid("Origin", "files", format!("more than {BUNDLE_FILES_MAX}")));
+        }
+        let standing = |file: &wire::Standing| {
+            let owner = file.uid.zip(file.gid).map(|(uid, gid)| OwnerIds { uid, gid });
+            Ok((home_path(&file.path, "Standing", "path")?, Standing { mode: file.mode, owner }))
+        };
+        let absent = |path: &String| home_path(path, "Origin", "absent");
+        Ok(Self {
+            taken: Timestamp(origin.taken_ms),
+            before: Generation(origin.before),
+            standing: origin.standing.iter().map(standing).collect::<Result<_, ConvertError>>()?,
+            absent: origin.absent.iter().map(absent).collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -381,7 +423,26 @@ mod tests {
             files: BTreeMap::from([(path("repository/conf/deployment.toml"), file)]),
             service,
             hooks: Hooks::default(),
+            origin: None,
         }
+    }
+
+    #[test]
+    fn what_was_found_on_a_host_reads_back() {
+        let path = |text| HomePath::parse(text).unwrap();
+        let owner = Some(OwnerIds { uid: 0, gid: 7 });
+        let origin = Origin {
+            taken: Timestamp(5),
+            before: Generation(3),
+            standing: BTreeMap::from([
+                (path("bin/a.sh"), Standing { mode: 0o4755, owner }),
+                (path("b"), Standing { mode: 0o600, owner: None }),
+            ]),
+            absent: [path("c/d")].into(),
+        };
+        let bundle = Bundle { origin: Some(origin), ..example() };
+        assert_eq!(decode_bundle(&encode_bundle(&bundle)).unwrap(), bundle);
+        assert_ne!(bundle.digest(), example().digest());
     }
 
     #[test]

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use fleet::{
     bundle::{Applied, Assignment, HomePath},
-    node::{COMMANDS_MAX, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed, Replaced, SwitchRecord},
+    ids::Generation,
+    node::{
+        COMMANDS_MAX, KeptOriginal, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed, Replaced, SwitchRecord,
+    },
     observed::{Attempt, Notice},
     time::Timestamp,
 };
@@ -42,7 +45,7 @@ pub fn encode_switch(record: &SwitchRecord) -> Vec<u8> {
     let files = record.files.iter().map(|(path, file)| wire::Replaced {
         path: path.to_string(),
         old: file.old.map(|old| old.0.to_vec()),
-        new: file.new.0.to_vec(),
+        new: file.new.map_or_else(Vec::new, |new| new.0.to_vec()),
     });
     let target = Some((&record.target).into());
     let (home, files, mixed) = (record.home.clone(), files.collect(), record.mixed);
@@ -60,7 +63,9 @@ pub fn decode_switch(bytes: &[u8]) -> Result<SwitchRecord, ConvertError> {
         let path =
             HomePath::parse(&file.path).map_err(|error| invalid("Replaced", "path", error.to_string()))?;
         let old = file.old.map(|old| digest(&old, "Replaced", "old")).transpose()?;
-        files.insert(path, Replaced { old, new: digest(&file.new, "Replaced", "new")? });
+        let new = Some(file.new).filter(|new| !new.is_empty());
+        let new = new.map(|new| digest(&new, "Replaced", "new")).transpose()?;
+        files.insert(path, Replaced { old, new });
     }
     let target = Applied::try_from(required(record.target, "Switch", "target")?)?;
     Ok(SwitchRecord { target, home: record.home, files, mixed: record.mixed })
@@ -101,6 +106,16 @@ fn placed(placed: Option<wire::Placed>) -> Result<Option<Placed>, ConvertError> 
     placed.map(Placed::try_from).transpose()
 }
 
+fn original_to_wire((home, original): (&String, &KeptOriginal)) -> wire::Original {
+    let placed = Some((&original.placed).into());
+    wire::Original { home: home.clone(), placed, serves: original.serves }
+}
+
+fn original_from_wire(original: wire::Original) -> Result<(String, KeptOriginal), ConvertError> {
+    let placed = required(original.placed, "Original", "placed")?.try_into()?;
+    Ok((original.home, KeptOriginal { placed, serves: original.serves }))
+}
+
 fn accepted_to_wire((path, until): (&HomePath, &Timestamp)) -> wire::Accepted {
     wire::Accepted { path: path.to_string(), until_ms: until.0 }
 }
@@ -138,6 +153,8 @@ impl From<&Memory> for wire::Memory {
             owed: memory.owed.as_ref().map(Into::into),
             restart: memory.restart.clone(),
             reads_other: memory.reads_other,
+            originals: memory.originals.iter().map(original_to_wire).collect(),
+            given_up: memory.given_up.map_or(0, |generation| generation.0),
         }
     }
 }
@@ -168,6 +185,8 @@ impl TryFrom<wire::Memory> for Memory {
             owed: placed(memory.owed)?,
             restart: memory.restart,
             reads_other: memory.reads_other,
+            originals: memory.originals.into_iter().map(original_from_wire).collect::<Result<_, _>>()?,
+            given_up: Some(Generation(memory.given_up)).filter(|generation| generation.0 != 0),
         })
     }
 }
@@ -178,7 +197,7 @@ mod tests {
 
     use fleet::{
         bundle::RunState,
-        ids::{Digest, FleetEpoch, Generation, Revision},
+        ids::{Digest, FleetEpoch, Revision},
         observed::{ProcessIdentity, Stage},
     };
 
@@ -229,6 +248,11 @@ mod tests {
             owed: Some(placed(2)),
             restart: Some("an operator asked for it".into()),
             reads_other: true,
+            originals: BTreeMap::from([(
+                "/opt/is".to_owned(),
+                KeptOriginal { placed: placed(0), serves: true },
+            )]),
+            given_up: Some(Generation(4)),
         };
         assert_eq!(decode_memory(&encode_memory(&memory)).unwrap(), memory);
         assert_eq!(decode_memory(&encode_memory(&Memory::default())).unwrap(), Memory::default());
@@ -241,8 +265,9 @@ mod tests {
             target: Applied { generation: Generation(7), bundle: Digest::of(b"b") },
             home: "/opt/is".into(),
             files: BTreeMap::from([
-                (path("a/b"), Replaced { old: None, new: Digest::of(b"1") }),
-                (path("c"), Replaced { old: Some(Digest::of(b"0")), new: Digest::of(b"1") }),
+                (path("a/b"), Replaced { old: None, new: Some(Digest::of(b"1")) }),
+                (path("c"), Replaced { old: Some(Digest::of(b"0")), new: Some(Digest::of(b"1")) }),
+                (path("gone"), Replaced { old: Some(Digest::of(b"0")), new: None }),
             ]),
             mixed: true,
         };

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use fleet::{
     bundle::{Applied, Assignment, HomePath, RunState},
     foreign::printable,
+    host::Original,
     ids::{Digest, FleetEpoch, Generation, Revision},
     observed::{
         Attempt, CONCERNS_MAX, Concern, DRIFT_MAX, Drift, DriftAction, DriftKind, Notice, OUTPUT_LINES_MAX,
@@ -402,6 +403,7 @@ impl From<&Observed> for wire::Report {
                 .take(OUTPUT_LINES_MAX)
                 .map(|line| bounded(line))
                 .collect(),
+            original: observed.original.as_ref().map(Into::into),
         }
     }
 }
@@ -439,6 +441,7 @@ impl TryFrom<wire::Report> for Observed {
                 .map(|pause| (foreign(&pause.reason), Timestamp(pause.until_ms))),
             concerns: report.concerns.into_iter().take(CONCERNS_MAX).map(Into::into).collect(),
             last_output: report.last_output.iter().take(OUTPUT_LINES_MAX).map(|line| foreign(line)).collect(),
+            original: report.original.map(Original::try_from).transpose()?,
         })
     }
 }
@@ -526,6 +529,13 @@ mod tests {
                 remedy: "chmod".into(),
             }],
             last_output: vec!["ERROR - no".to_owned()],
+            original: Some(Original {
+                taken: Timestamp(1),
+                digest: Digest([8; 32]),
+                before: Generation(1),
+                files: 2,
+                bytes: 3,
+            }),
         }
     }
 

@@ -69,6 +69,7 @@ impl Library {
                 ..settings(path("bin/wso2server.sh"), path("bin/wso2server.bat"))
             },
             hooks: self.hooks.clone(),
+            origin: None,
         });
         let digest = bundle.digest();
         self.bundles.insert(digest, (bundle, nature, truth));

@@ -96,7 +96,7 @@ async fn a_server_that_runs_with_less_than_its_deployment_toml_says_is_restarted
 }
 
 /// The pack's own script, as an administrator starts it.
-async fn start_by_hand(rig: &Rig) -> Result<tokio::process::Child> {
+pub async fn start_by_hand(rig: &Rig) -> Result<tokio::process::Child> {
     let mut script = tokio::process::Command::new("sh");
     script
         .arg(rig.pack.script())

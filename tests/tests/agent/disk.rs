@@ -57,6 +57,12 @@ impl Disk {
         &mut self.rig.agent
     }
 
+    /// As if no agent had ever been told anything here.
+    pub fn forget(&mut self) -> Result<()> {
+        self.journal.write(&Memory::default())?;
+        Ok(())
+    }
+
     /// Makes `files` the desired ones while the agent is down. The server is meant to be stopped.
     pub fn desire(&mut self, files: &Files) -> Result<Applied> {
         let settings = self.rig.wanted().service;
@@ -223,5 +229,10 @@ fn bundle(files: &Files, service: ServiceSettings) -> Bundle {
         };
         (HomePath::parse(path).expect("a path"), entry)
     };
-    Bundle { files: files.iter().map(entry).collect(), service, hooks: fleet::call::Hooks::default() }
+    Bundle {
+        files: files.iter().map(entry).collect(),
+        service,
+        hooks: fleet::call::Hooks::default(),
+        origin: None,
+    }
 }

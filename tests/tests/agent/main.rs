@@ -11,6 +11,7 @@ mod faults;
 mod generated;
 mod hooks;
 mod kill;
+mod original;
 mod rig;
 mod supervision;
 mod traps;

@@ -223,7 +223,7 @@ impl Rig {
             };
             files.insert(HomePath::parse(path).expect("a path"), entry);
         }
-        Bundle { files, service: wanted.service.clone(), hooks: wanted.hooks.clone() }
+        Bundle { files, service: wanted.service.clone(), hooks: wanted.hooks.clone(), origin: None }
     }
 
     /// What the node says of itself now, if it is connected.

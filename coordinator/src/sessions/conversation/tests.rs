@@ -50,6 +50,7 @@ fn observed(last_good: Option<Applied>) -> Observed {
         drift_pause: None,
         concerns: Vec::new(),
         last_output: Vec::new(),
+        original: None,
     }
 }
 

@@ -6,12 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use super::{EPOCH, assignment, bundle, content_of, limits, placed, process, round};
+use super::{EPOCH, HOME, assignment, bundle, content_of, found, limits, path, placed, process, round};
 use crate::{
     bundle::{Applied, Assignment, Bundle, RunState},
     health::Answer,
-    ids::Generation,
-    node::{Action, Engine, Event, Failure, LogSign, Memory, Recovery, StagedFacts, Way},
+    ids::{Digest, Generation},
+    node::{
+        Action, Command, Engine, Event, Failure, Keeping, LogSign, Memory, Recovery, StagedFacts,
+        TakenOriginal, Way,
+    },
     observed::{ProcessIdentity, RefusalReason, ServiceState, Stage, Verdict},
     time::{Instant, Timestamp},
 };
@@ -45,6 +48,29 @@ struct Host {
     before: Option<Option<Applied>>,
     server: Option<ProcessIdentity>,
     next_pid: u32,
+    /// How often a person has edited the files while they were a person's.
+    edits: u64,
+    /// What the cache holds of them.
+    originals: BTreeMap<Digest, Arc<Bundle>>,
+}
+
+impl Host {
+    /// Nothing of Convoy's is in force.
+    fn is_theirs(&self) -> bool {
+        self.files.is_ok_and(|files| files.is_none_or(|files| files.generation == Generation::ORIGINAL))
+    }
+
+    fn written_by_hand(&self) -> String {
+        format!("hand = {}", self.edits)
+    }
+
+    /// Whether the journal leads to what a person had written last.
+    fn keeps_original(&self) -> bool {
+        let kept = self.journal.originals.get(HOME).map(|kept| kept.placed.content);
+        let bundle = kept.and_then(|content| self.originals.get(&content));
+        let config = bundle.and_then(|bundle| bundle.files.get(&path("deployment.toml")));
+        config.is_some_and(|file| file.digest == Digest::of(self.written_by_hand().as_bytes()))
+    }
 }
 
 struct World {
@@ -60,13 +86,16 @@ struct World {
     connected: bool,
     faults: bool,
     highest: Generation,
+    commands: u64,
 }
 
-fn engine_of(memory: Memory, bundles: &[Arc<Bundle>], seed: u64, now: u64) -> Engine {
+fn engine_of(host: &Host, bundles: &[Arc<Bundle>], seed: u64, now: u64) -> Engine {
     // The cache keeps what the journal names.
+    let memory = host.journal.clone();
     let contents = memory.contents();
     let kept: BTreeMap<_, _> = bundles
         .iter()
+        .chain(host.originals.values())
         .filter(|bundle| contents.contains(&content_of(bundle)))
         .map(|bundle| (content_of(bundle), Arc::clone(bundle)))
         .collect();
@@ -83,9 +112,17 @@ impl World {
             bundle("bad", "x"),
         ];
         let desired = assignment(1, &bundles[0], RunState::Running);
-        let host =
-            Host { journal: Memory::default(), files: Ok(None), before: None, server: None, next_pid: 10 };
-        let engine = engine_of(Memory::default(), &bundles, seed, 0);
+        let host = Host {
+            journal: Memory::default(),
+            files: Ok(None),
+            before: None,
+            // On every other host somebody runs a server already.
+            server: (seed % 2 == 1).then(|| process(9, -1000)),
+            next_pid: 10,
+            edits: 0,
+            originals: BTreeMap::new(),
+        };
+        let engine = engine_of(&host, &bundles, seed, 0);
         let mut world = Self {
             seed,
             random: Random(seed),
@@ -98,6 +135,7 @@ impl World {
             connected: false,
             faults: true,
             highest: Generation(0),
+            commands: 0,
         };
         let actions = world.engine.start(Instant(0), Timestamp(0));
         world.perform(actions);
@@ -205,21 +243,14 @@ impl World {
             Action::Stage { target, .. } if bad(5, self) => {
                 self.soon(Event::StageFailed { target, failure: io() });
             }
-            Action::Stage { target, .. } => {
-                self.soon(Event::Staged { target, facts: StagedFacts::default() });
+            Action::Stage { target, keep, .. } => {
+                let original = self.keep(target, &keep);
+                self.soon(Event::Staged {
+                    target,
+                    facts: StagedFacts { original, ..StagedFacts::default() },
+                });
             }
-            Action::Switch { target, .. } if bad(5, self) => {
-                let undone = self.random.percent(80);
-                if !undone {
-                    self.half_switch(target);
-                }
-                self.soon(Event::SwitchFailed { target, undone, failure: io() });
-            }
-            Action::Switch { target, .. } => {
-                // Half done until its outcome; a crash before that leaves it so.
-                self.half_switch(target);
-                self.soon(Event::Switched { target });
-            }
+            Action::Switch { target, .. } => self.switch(target),
             Action::Recover { target, .. } if bad(5, self) => {
                 self.soon(Event::Recovered { target, state: Recovery::Stuck(io()) });
             }
@@ -231,6 +262,7 @@ impl World {
                 let found = self.host.server.iter().cloned().collect();
                 self.soon(Event::Found(found));
             }
+            Action::Keep(contents) => self.drop_unneeded(&contents),
             Action::Launch(_) => self.launch(),
             Action::Adopt { process, .. } => {
                 let gone = self.host.server.as_ref() != Some(&process);
@@ -251,6 +283,42 @@ impl World {
                 self.soon(Event::Probed(round(&answer)));
             }
             _ => {}
+        }
+    }
+
+    fn switch(&mut self, target: Applied) {
+        let edited_since_staged = self.host.is_theirs() && !self.host.keeps_original();
+        let fails = edited_since_staged || self.faults && self.random.percent(5);
+        let undone = edited_since_staged || self.random.percent(80);
+        if !fails || !undone {
+            // Half done until its outcome; a crash before that leaves it so.
+            self.half_switch(target);
+        }
+        let failure = Failure { reason: RefusalReason::IoFailed, detail: "failed".into() };
+        self.soon(if fails {
+            Event::SwitchFailed { target, undone, failure }
+        } else {
+            Event::Switched { target }
+        });
+    }
+
+    fn drop_unneeded(&mut self, contents: &[Digest]) {
+        let named = self.host.journal.contents();
+        self.host.originals.retain(|key, _| contents.contains(key) || named.contains(key));
+    }
+
+    fn keep(&mut self, target: Applied, keep: &Keeping) -> Option<TakenOriginal> {
+        match keep {
+            Keeping::Nothing | Keeping::Added { .. } => None,
+            Keeping::All { .. } => {
+                if !self.host.is_theirs() {
+                    self.fail("what Convoy wrote is kept as what a person had written");
+                }
+                let bundle = found(&self.host.written_by_hand(), target.generation);
+                let content = content_of(&bundle);
+                self.host.originals.insert(content, Arc::clone(&bundle));
+                Some(TakenOriginal { content, bundle })
+            }
         }
     }
 
@@ -320,6 +388,15 @@ impl World {
         let wall = Timestamp(i64::try_from(self.now).unwrap());
         let actions = self.engine.handle(Instant(self.now), wall, event);
         self.perform(actions);
+        if !self.host.is_theirs() && !self.host.keeps_original() {
+            self.fail("what a person had written is gone");
+        }
+    }
+
+    fn ask_for_original(&mut self) {
+        self.commands += 1;
+        let command = Command::RestoreOriginal { why: "as it was".into() };
+        self.handle(Event::Commanded { id: self.commands, command });
     }
 
     fn crash_agent(&mut self) {
@@ -331,7 +408,7 @@ impl World {
         }
         self.coming.clear();
         self.connected = false;
-        self.engine = engine_of(self.host.journal.clone(), &self.bundles, self.seed, self.now);
+        self.engine = engine_of(&self.host, &self.bundles, self.seed, self.now);
         let wall = Timestamp(i64::try_from(self.now).unwrap());
         let actions = self.engine.start(Instant(self.now), wall);
         self.perform(actions);
@@ -367,6 +444,9 @@ impl World {
                 let old = assignment(0, &self.bundles[2].clone(), RunState::Stopped);
                 self.handle(Event::Assigned { epoch: EPOCH, assignment: old });
             }
+            26..30 => self.ask_for_original(),
+            // A person edits what is still a person's.
+            30..34 if self.host.is_theirs() => self.host.edits += 1,
             _ => {}
         }
     }
@@ -435,6 +515,29 @@ impl World {
             journal.last_good
         ));
     }
+
+    /// An operator asks for what a person had written: it comes back, and nothing undoes it.
+    fn go_back(&mut self) {
+        self.ask_for_original();
+        for step in 0..300 {
+            if step == 150 {
+                // Said again, as after a reconnect.
+                self.assign();
+            }
+            self.step();
+        }
+        let original = found(&self.host.written_by_hand(), Generation(0)).files.clone();
+        let files = self.host.files.ok().flatten().and_then(|files| {
+            self.host.originals.values().find(|kept| kept.digest() == files.bundle).cloned()
+        });
+        if files.is_none_or(|kept| kept.files != original) {
+            self.fail(&format!("what a person had written does not come back: {:?}", self.host.files));
+        }
+        let observed = self.engine.observed();
+        if !observed.is_on_original() || observed.service != ServiceState::Running {
+            self.fail("the original is in force, and its server does not run");
+        }
+    }
 }
 
 #[test]
@@ -446,5 +549,6 @@ fn whatever_happens_promises_hold_and_the_desired_state_comes_about() {
             world.step();
         }
         world.converge();
+        world.go_back();
     }
 }

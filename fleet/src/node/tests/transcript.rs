@@ -1,11 +1,11 @@
 //! One story per test, as text that a reviewer can read: what happened, and what was asked for.
 
-mod adoption;
+pub(super) mod adoption;
 mod unanswered;
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
-use super::{EPOCH, HOME, assignment, bundle, content_of, limits, path, process, round};
+use super::{EPOCH, HOME, assignment, bundle, content_of, limits, original::kept, path, process, round};
 use crate::{
     bundle::{Applied, Bundle, RunState},
     drift::{
@@ -105,7 +105,7 @@ fn line(action: &Action) -> Option<String> {
         }
         Action::CommandDone { id, done, detail } => format!("tell: command {id} {done}: {detail}"),
         Action::Obtain { target, .. } => format!("obtain {}", target.applied.generation),
-        Action::Stage { target, .. } => format!("stage {}", target.generation),
+        Action::Stage { target, keep, .. } => format!("stage {}{}", target.generation, kept(keep)),
         Action::Switch { target, .. } => format!("switch {}", target.generation),
         Action::Recover { target, way } => format!("recover {} {way:?}", target.generation),
         Action::Watch { target, .. } => format!("watch {}", target.generation),

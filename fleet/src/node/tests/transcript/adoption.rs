@@ -3,7 +3,7 @@
 use super::*;
 
 /// Up to the switch of the first generation, over a server that somebody else started at second 3.
-fn over_a_running_server(bundle: &Arc<Bundle>, facts: StagedFacts) -> Story {
+pub(in crate::node::tests) fn over_a_running_server(bundle: &Arc<Bundle>, facts: StagedFacts) -> Story {
     let mut story = Story::begin(Memory::default(), &[]);
     let target = target_of(1, bundle);
     story
@@ -14,7 +14,7 @@ fn over_a_running_server(bundle: &Arc<Bundle>, facts: StagedFacts) -> Story {
     story
 }
 
-fn differing() -> StagedFacts {
+pub(in crate::node::tests) fn differing() -> StagedFacts {
     StagedFacts { differing: vec![path("deployment.toml")], ..StagedFacts::default() }
 }
 

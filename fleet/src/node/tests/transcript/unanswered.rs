@@ -36,7 +36,7 @@ fn a_job_that_is_never_answered_is_asked_for_again() {
     let staged = || Event::Staged { target, facts: StagedFacts::default() };
     let steps: [(&str, Vec<Event>); 3] = [
         ("obtain 1", vec![]),
-        ("stage 1", vec![obtained()]),
+        ("stage 1, keeping all", vec![obtained()]),
         ("switch 1", vec![obtained(), Event::Found(Vec::new()), staged()]),
     ];
     for (job, events) in steps {
