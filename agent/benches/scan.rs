@@ -23,6 +23,7 @@ use agent::{
 use fleet::{
     bundle::{BUNDLE_FILES_MAX, Bundle, DriftPolicy, FileEntry, HomePath, RestartClass, ServiceSettings},
     call::Hooks,
+    drift::keys::KeyRules,
     ids::Digest,
     spec::{Sources, compose},
 };
@@ -92,7 +93,13 @@ fn bundle(home: &Path) -> Bundle {
         };
         files.insert(HomePath::parse(&path).unwrap(), entry);
     }
-    Bundle { files, service: service(home), hooks: Hooks::default(), origin: None }
+    Bundle {
+        files,
+        service: service(home),
+        hooks: Hooks::default(),
+        origin: None,
+        drift_keys: KeyRules::default(),
+    }
 }
 
 /// Of a node of a fleet of one.

@@ -4,13 +4,17 @@
 //! HTTPS: a certificate named by its SHA-256 is the only one accepted; a server on this host is pinned on first use
 //! like probes; any other must be vouched for by `[allow] authorities`. Redirects are not followed.
 
+mod prometheus;
+
 use std::{path::Path, sync::Arc, time::Duration};
 
 use base64::Engine as _;
 use bytes::Bytes;
 use fleet::{
     call::{
-        Call, CommandCall, Credential, HaproxyCall, HaproxyState, Hook, HttpCall, Method, TokenCall, Tries,
+        Call, CommandCall, Credential, HaproxyCall, HaproxyState, Hook, HttpCall, Method, OnInconclusive,
+        PrometheusCall, TokenCall, Tries,
+        measure::{self, Measured, Miss, Series},
     },
     ids::Digest,
 };
@@ -89,7 +93,7 @@ impl Caller {
                 let left = drained(call, hook.settle).await;
                 Ok(format!("{done}; {left}"))
             }
-            Call::Haproxy(_) | Call::Http(_) | Call::Command(_) | Call::Token(_) => {
+            Call::Haproxy(_) | Call::Http(_) | Call::Command(_) | Call::Token(_) | Call::Prometheus(_) => {
                 tokio::time::sleep(hook.settle).await;
                 Ok(done)
             }
@@ -101,27 +105,70 @@ impl Caller {
     /// # Errors
     /// Why the last try failed.
     pub async fn tried(&self, call: &Call, tries: &Tries) -> Result<String, String> {
-        let mut last = String::new();
-        for turn in 0..tries.most.max(1) {
-            if 0 < turn {
-                tokio::time::sleep(tries.interval).await;
-            }
-            match tokio::time::timeout(tries.timeout, self.once(call)).await {
+        let (mut series, limits, mut turns) = (Series::default(), call.limits(tries), 0_u32);
+        let (miss, why) = loop {
+            let missed = match tokio::time::timeout(tries.timeout, self.once(call)).await {
                 Ok(Ok(done)) => return Ok(format!("{call}: {done}")),
-                Ok(Err(why)) => last = why,
-                Err(_) => last = format!("no answer within {}", fleet::time::Human(tries.timeout)),
+                Ok(Err(missed)) => missed,
+                Err(_) => {
+                    let why = format!("no answer within {}", fleet::time::Human(tries.timeout));
+                    let miss = if is_measure(call) { Miss::Inconclusive } else { Miss::Failed };
+                    Missed { miss, why }
+                }
+            };
+            turns += 1;
+            if series.is_over(missed.miss, limits) {
+                break (missed.miss, missed.why);
             }
+            tokio::time::sleep(tries.interval).await;
+        };
+        let why = without_secrets(why, call);
+        let tried = if 1 < turns { format!(" ({turns} tries)") } else { String::new() };
+        match (miss, call) {
+            (Miss::Inconclusive, Call::Prometheus(measure)) => {
+                let said = format!("{call}: inconclusive: {why}{tried}");
+                match measure.on_inconclusive {
+                    OnInconclusive::Pass => Ok(said),
+                    OnInconclusive::Fail => Err(said),
+                }
+            }
+            (Miss::Failed | Miss::Inconclusive, _) => Err(format!("{call}: {why}{tried}")),
         }
-        let tried = if 1 < tries.most { format!(" ({} tries)", tries.most) } else { String::new() };
-        Err(format!("{call}: {}{tried}", without_secrets(last, call)))
     }
 
-    async fn once(&self, call: &Call) -> Result<String, String> {
-        match call {
-            Call::Http(call) => self.http(call, call.authorization.as_ref().map(value).transpose()?).await,
+    async fn once(&self, call: &Call) -> Result<String, Missed> {
+        let made = match call {
+            Call::Prometheus(call) => return self.prometheus(call).await,
+            Call::Http(call) => match call.authorization.as_ref().map(value).transpose() {
+                Ok(authorization) => self.http(call, authorization).await,
+                Err(why) => Err(why),
+            },
             Call::Command(call) => command(call).await,
             Call::Haproxy(call) => haproxy_set(call).await,
             Call::Token(call) => self.token(call).await,
+        };
+        made.map_err(|why| Missed { miss: Miss::Failed, why })
+    }
+
+    /// Asks Prometheus. What cannot be asked or read is as inconclusive as no data.
+    async fn prometheus(&self, call: &PrometheusCall) -> Result<String, Missed> {
+        let inconclusive = |why| Missed { miss: Miss::Inconclusive, why };
+        let request = HttpCall {
+            method: Method::Post,
+            url: format!("{}/api/v1/query", call.url.trim_end_matches('/')),
+            status: 200,
+            contains: None,
+            body: Some(format!("query={}", encoded(&call.query))),
+            authorization: None,
+            certificate: call.certificate,
+        };
+        let authorization = call.authorization.as_ref().map(value).transpose().map_err(inconclusive)?;
+        let body = self.answer(&request, authorization).await.map_err(inconclusive)?;
+        let values = prometheus::values(&body).map_err(inconclusive)?;
+        match measure::judge(&values, &call.bound) {
+            Measured::Within(said) => Ok(said),
+            Measured::Outside(why) => Err(Missed { miss: Miss::Failed, why }),
+            Measured::Inconclusive(why) => Err(inconclusive(why)),
         }
     }
 
@@ -186,6 +233,19 @@ impl Caller {
                     .to_owned())
             }
         }
+    }
+}
+
+/// A try that did not succeed.
+struct Missed {
+    miss: Miss,
+    why: String,
+}
+
+fn is_measure(call: &Call) -> bool {
+    match call {
+        Call::Prometheus(_) => true,
+        Call::Http(_) | Call::Command(_) | Call::Haproxy(_) | Call::Token(_) => false,
     }
 }
 

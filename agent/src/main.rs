@@ -81,6 +81,12 @@ fn main() -> ExitCode {
     if let Some(Command::InterruptConsole { pid }) = arguments.command {
         return interrupt(pid);
     }
+    // Before anything else that may be wrong: whoever has to type it again would show it again.
+    if let Some(Command::Enroll { token, .. }) = &arguments.command
+        && let Err(why) = refuse_shown(token.as_deref())
+    {
+        return fail(1, why);
+    }
     let config = match Config::read(&arguments.config) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIG, &chain(&error)),
@@ -101,7 +107,7 @@ fn main() -> ExitCode {
         Command::Run => {
             runtime.block_on(async { agent::run(config, stopped()).await.map_err(|error| chain(&error)) })
         }
-        Command::Enroll { token, token_file, coordinator } => read_token(token, token_file)
+        Command::Enroll { token: _, token_file, coordinator } => read_token(token_file)
             .and_then(|token| runtime.block_on(enroll(&config, &token, coordinator.as_deref()))),
         Command::Doctor => runtime.block_on(examine(&config)),
         #[cfg(windows)]
@@ -149,16 +155,22 @@ fn fail(code: u8, text: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn read_token(token: Option<String>, file: Option<PathBuf>) -> Result<JoinToken, String> {
-    let text = match (token, file) {
-        (Some(token), _) if token != "-" => {
-            return Err("every user of this host can read a command line, and a shell remembers it: give the token on \
+/// A token on the command line is refused.
+fn refuse_shown(token: Option<&str>) -> Result<(), &'static str> {
+    match token {
+        None | Some("-") => Ok(()),
+        Some(_) => Err(
+            "every user of this host can read a command line, and a shell remembers it: give the token on \
                         standard input (`--token -`) or in a file (`--token-file FILE`). Whoever has read this one can use \
-                        it, so make another with `convoy token create`"
-                .to_owned());
-        }
-        (_, Some(file)) => std::fs::read_to_string(file),
-        _ => io::read_to_string(io::stdin()),
+                        it, so make another with `convoy token create`",
+        ),
+    }
+}
+
+fn read_token(file: Option<PathBuf>) -> Result<JoinToken, String> {
+    let text = match file {
+        Some(file) => std::fs::read_to_string(file),
+        None => io::read_to_string(io::stdin()),
     };
     let text = text.map_err(|error| format!("cannot read the token: {error}"))?;
     JoinToken::parse(&text).map_err(|error| error.to_string())
@@ -212,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_token_on_the_command_line_is_refused_and_not_repeated() {
-        let refused = read_token(Some("a-secret".to_owned()), None).unwrap_err();
+        let refused = refuse_shown(Some("a-secret")).unwrap_err();
         assert!(refused.contains("command line") && !refused.contains("a-secret"), "{refused}");
     }
 }

@@ -277,6 +277,15 @@ impl Client {
         convert::answer(self.answer("drift", reply)?)
     }
 
+    /// What differs on one host; `None` if the coordinator is too old to tell.
+    pub async fn differences(&mut self, node: &str) -> Result<Option<view::Differences>, Failure> {
+        let reply = self.operator.show_drift(timed(wire::NodeRequest { node: node.to_owned() })).await;
+        if reply.as_ref().is_err_and(|status| status.code() == tonic::Code::Unimplemented) {
+            return Ok(None);
+        }
+        Ok(Some(convert::differences(self.answer("drift show", reply)?)))
+    }
+
     fn answer<T>(&self, what: &str, reply: Result<tonic::Response<T>, Status>) -> Result<T, Failure> {
         reply.map(tonic::Response::into_inner).map_err(|status| failure(what, &self.address, status))
     }

@@ -456,6 +456,7 @@ async fn drift_list(session: &mut Session, only: Option<&str>) -> Result<Exit, F
                 total: report.as_ref().map_or(0, |report| report.drift_total),
                 pause: report.as_ref().and_then(|report| report.drift_pause.clone()),
                 entries: report.map(|report| report.drift).unwrap_or_default(),
+                differences: None,
             }
         })
         .collect();
@@ -465,11 +466,12 @@ async fn drift_list(session: &mut Session, only: Option<&str>) -> Result<Exit, F
         session.screen.people(&text);
         return Ok(Exit::Done);
     };
-    let node = nodes.first().ok_or_else(|| {
+    let mut node = nodes.into_iter().next().ok_or_else(|| {
         Failure::failed(format!("there is no node {only}"), "`convoy node list` shows the names")
     })?;
-    session.screen.programs(node);
-    let text = render::drift_detail(node, status.at, style(session));
+    node.differences = session.client.differences(only).await?;
+    session.screen.programs(&node);
+    let text = render::drift_detail(&node, status.at, style(session));
     session.screen.people(&text);
     Ok(Exit::Done)
 }

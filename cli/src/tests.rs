@@ -16,6 +16,7 @@ use crate::{
     screen::Terminal,
 };
 
+mod drift;
 mod hostile;
 mod staying;
 

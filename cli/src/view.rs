@@ -242,6 +242,7 @@ pub struct Node {
     pub group: String,
     pub product: String,
     pub host: String,
+    pub zone: Option<String>,
     /// One word: `ready`, `updating`, `unreachable`, ...
     pub state: String,
     pub state_why: String,
@@ -559,6 +560,45 @@ pub struct NodeDrift {
     pub total: u32,
     pub pause: Option<DriftPause>,
     pub entries: Vec<DriftEntry>,
+    /// Of `drift show` only; `null` if the coordinator cannot tell.
+    pub differences: Option<Differences>,
+}
+
+/// What differs on a host from what was assigned to it, with values. Secrets are masked.
+#[derive(Debug, Serialize)]
+pub struct Differences {
+    /// Whether the host was asked now.
+    pub source: PlanSource,
+    /// Why nothing is known.
+    pub unknown: Option<String>,
+    pub keys: Vec<KeyDifference>,
+    /// Keys that `[drift.keys]` leaves to the host.
+    pub left_to_host: Vec<KeyDifference>,
+    pub files: Vec<FileDifference>,
+    /// Keys that are left out.
+    pub omitted: u64,
+}
+
+/// One key of deployment.toml.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyDifference {
+    pub key: String,
+    /// `null`: nobody declared it.
+    pub desired: Option<String>,
+    /// `null`: it is not there.
+    pub found: Option<String>,
+}
+
+/// One file, deployment.toml among them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FileDifference {
+    pub path: String,
+    /// `missing`, `content`, `settings`.
+    pub what: String,
+    /// Mode and owner, from what is there to what is wanted.
+    pub settings: Vec<String>,
+    /// From what is there to what is wanted; empty for secret and binary files.
+    pub diff: String,
 }
 
 /// What a failed command prints with `--json`.

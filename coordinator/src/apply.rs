@@ -349,6 +349,7 @@ fn target_of(node: &ComposedNode) -> Target {
         content_size: encoded.len() as u64,
         group: node.group.clone(),
         host: node.host.clone(),
+        zone: node.zone.clone(),
         product: node.bundle.service.product.clone(),
     }
 }

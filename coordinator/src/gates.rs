@@ -127,7 +127,7 @@ impl Coordinator {
             Ok(check) => check,
             Err(why) => return Ok(Err(why)),
         };
-        let limit = check.tries.longest().saturating_add(MARGIN);
+        let limit = check.call.longest(&check.tries).saturating_add(MARGIN);
         let answer = self.live.command(&ask.node, Command::Check(Box::new(check)));
         let answer = answer.map_err(|refused| Lost(refused.to_string()))?;
         match tokio::time::timeout(limit, answer).await {

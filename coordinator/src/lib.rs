@@ -9,6 +9,7 @@ mod commands;
 pub mod config;
 mod context;
 mod coordinator;
+mod differences;
 mod disk;
 mod effects;
 mod enrolment;

@@ -192,7 +192,10 @@ impl Coordinator {
             let Some(target) = draft.nodes.get(name) else { continue };
             let stored = self.stored_node(target).await?;
             let stored = stored.ok_or_else(|| StoreError::missing("read a revision's content"))?;
-            nodes.insert(name.clone(), stored.composed(target.group.clone(), target.host.clone()));
+            nodes.insert(
+                name.clone(),
+                stored.composed(target.group.clone(), target.host.clone(), target.zone.clone()),
+            );
         }
         let subjects = self.subjects(snapshot, &nodes, rollout).await?;
         let comparing = tokio::task::spawn_blocking(move || compare_all(&nodes, &subjects));

@@ -96,7 +96,8 @@ impl Coordinator {
         futures::future::try_join_all(asking).await.map(BTreeMap::from_iter)
     }
 
-    async fn knowledge(
+    /// What is known of the host of `node`, which has `assigned` in force: it is asked now if it can be.
+    pub(crate) async fn knowledge(
         self: &Arc<Self>,
         snapshot: &Snapshot,
         (name, node): (&NodeName, &ComposedNode),

@@ -134,6 +134,7 @@ impl Snapshot {
         NodeView {
             group: &target.group,
             host: &target.host,
+            zone: target.zone.as_ref(),
             // A session whose report is not stored yet says nothing of the present, and the stored one is of the past.
             connected: self.live.get(name).is_some_and(|live| live.reported),
             desired: record.and_then(|record| record.desired.as_ref()).map(|desired| desired.applied()),

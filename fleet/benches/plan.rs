@@ -49,6 +49,7 @@ impl Node {
         NodeView {
             group: &self.group,
             host: &self.host,
+            zone: None,
             connected: true,
             desired: Some(self.desired),
             wish: RunWish::Running,

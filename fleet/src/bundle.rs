@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     call::Hooks,
+    drift::keys::KeyRules,
     host::Original,
     ids::{Digest, Generation, Revision},
     time::Timestamp,
@@ -302,6 +303,8 @@ pub struct Bundle {
     pub hooks: Hooks,
     /// Set by an agent for what it found on its host (generation 0); a composed bundle has none.
     pub origin: Option<Origin>,
+    /// Which keys of deployment.toml may be edited on the host. The agent's own: a change restarts nothing.
+    pub drift_keys: KeyRules,
 }
 
 /// What an agent notes of files that it found, beside what every bundle says of its files.
@@ -371,6 +374,9 @@ impl Bundle {
         }
         if let Some(origin) = &self.origin {
             writeln!(text, "origin {origin:?}").expect("a String takes any text");
+        }
+        if let Some(rules) = self.drift_keys.canonical() {
+            writeln!(text, "drift keys {rules}").expect("a String takes any text");
         }
         Digest::of(text.as_bytes())
     }

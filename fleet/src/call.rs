@@ -3,9 +3,12 @@
 //!
 //! Values only. Nothing here, printed or told, shows a secret.
 
+pub mod measure;
+
 use std::{fmt, time::Duration};
 
 use crate::{
+    call::measure::{Bound, INCONCLUSIVE_MAX, SeriesLimits},
     ids::Digest,
     spec::{Secret, SecretName},
     time::Human,
@@ -143,6 +146,40 @@ pub struct TokenCall {
     pub request: HttpCall,
 }
 
+/// What a gate means whose measure stays inconclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnInconclusive {
+    /// It has failed.
+    #[default]
+    Fail,
+    /// It has passed.
+    Pass,
+}
+
+impl OnInconclusive {
+    /// Every choice with its word.
+    pub const ALL: [(Self, &'static str); 2] = [(Self::Fail, "fail"), (Self::Pass, "pass")];
+}
+
+/// An instant query of Prometheus, and what its values must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrometheusCall {
+    /// Of the server, without `/api/v1/query`.
+    pub url: String,
+    /// PromQL.
+    pub query: String,
+    /// What every value must be.
+    pub bound: Bound,
+    /// The whole value of the header: `Bearer ...`, `Basic ...`.
+    pub authorization: Option<Credential>,
+    /// SHA-256 of the only certificate that is accepted.
+    pub certificate: Option<Digest>,
+    /// So many tries may be inconclusive, beside those that may fail. Default: 5.
+    pub inconclusive: u32,
+    /// What one more means.
+    pub on_inconclusive: OnInconclusive,
+}
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
@@ -154,6 +191,8 @@ pub enum Call {
     Haproxy(HaproxyCall),
     /// Get a token and use it.
     Token(TokenCall),
+    /// Ask Prometheus.
+    Prometheus(PrometheusCall),
 }
 
 impl Call {
@@ -162,6 +201,7 @@ impl Call {
         match self {
             Call::Http(call) => vec![&call.url],
             Call::Token(call) => vec![&call.token_url, &call.request.url],
+            Call::Prometheus(call) => vec![&call.url],
             Call::Command(_) | Call::Haproxy(_) => Vec::new(),
         }
     }
@@ -170,6 +210,7 @@ impl Call {
     pub fn credentials(&self) -> Vec<&Credential> {
         match self {
             Call::Http(call) => call.authorization.iter().collect(),
+            Call::Prometheus(call) => call.authorization.iter().collect(),
             Call::Token(call) => vec![&call.client_secret],
             Call::Command(_) | Call::Haproxy(_) => Vec::new(),
         }
@@ -182,6 +223,7 @@ impl Call {
     pub fn with_secrets(mut self, value: impl Fn(&SecretName) -> Option<Secret>) -> Result<Self, SecretName> {
         let place = match &mut self {
             Call::Http(call) => call.authorization.as_mut(),
+            Call::Prometheus(call) => call.authorization.as_mut(),
             Call::Token(call) => Some(&mut call.client_secret),
             Call::Command(_) | Call::Haproxy(_) => None,
         };
@@ -196,6 +238,27 @@ impl Call {
 }
 
 impl Call {
+    /// When a series of its tries ends.
+    pub fn limits(&self, tries: &Tries) -> SeriesLimits {
+        let inconclusive = match self {
+            Call::Prometheus(call) => call.inconclusive,
+            // What is not a measure has failed or not.
+            Call::Http(_) | Call::Command(_) | Call::Haproxy(_) | Call::Token(_) => 1,
+        };
+        SeriesLimits { failed: tries.most, inconclusive }
+    }
+
+    /// The longest that all its tries take.
+    pub fn longest(&self, tries: &Tries) -> Duration {
+        match self {
+            Call::Prometheus(call) => {
+                let most = tries.most.max(1).saturating_add(call.inconclusive);
+                Tries { most, ..*tries }.longest()
+            }
+            Call::Http(_) | Call::Command(_) | Call::Haproxy(_) | Call::Token(_) => tries.longest(),
+        }
+    }
+
     /// What makes it impossible or unsafe: the key and what is wrong with its value, which is not repeated. Checked
     /// where it is typed and again where it arrives, since a name with a line break in it would be another command.
     pub fn problem(&self) -> Option<(&'static str, &'static str)> {
@@ -236,7 +299,23 @@ impl Call {
                 }
                 call.request.problem()
             }
+            Call::Prometheus(call) => call.problem(),
         }
+    }
+}
+
+impl PrometheusCall {
+    fn problem(&self) -> Option<(&'static str, &'static str)> {
+        if !is_url(&self.url) || self.url.contains(['?', '#']) {
+            return Some(("url", URL_RULE));
+        }
+        if self.query.trim().is_empty() || TEXT_MAX < self.query.len() || self.query.contains('\0') {
+            return Some(("query", "is empty, too long, or holds a character that no query has"));
+        }
+        if !(1..=INCONCLUSIVE_MAX).contains(&self.inconclusive) {
+            return Some(("inconclusive_tries", "is not 1 to 100"));
+        }
+        self.bound.problem().map(|why| ("max", why))
     }
 }
 
@@ -280,6 +359,7 @@ impl fmt::Display for Call {
                 let (method, url) = (call.request.method.as_str(), shown_url(&call.request.url));
                 write!(f, "{method} {url} with a token of {}", shown_url(&call.token_url))
             }
+            Call::Prometheus(call) => write!(f, "Prometheus {}", shown_url(&call.url)),
         }
     }
 }

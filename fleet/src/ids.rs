@@ -110,6 +110,11 @@ name!(
     NodeName
 );
 
+name!(
+    /// The name of a zone: hosts that one event can take away together, such as a data centre.
+    ZoneName
+);
+
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*

@@ -18,6 +18,9 @@ use fleet::{
 };
 use proptest::prelude::*;
 
+#[path = "findings/rules.rs"]
+mod rules;
+
 const FLEET: &str = r#"name = "acme"
 
 [groups.km]
@@ -283,69 +286,6 @@ const FLEET_CASES: &[Case] = &[
         "fleet.toml:6:1",
         "absolute",
     ),
-    (
-        "CV115",
-        Fleet(
-            "layers = [\"common\"]\n",
-            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a b\"\nkind = \"command\"\nprogram = \"/bin/a\"\n",
-        ),
-        "fleet.toml:7:8",
-        "cannot be the name of a gate",
-    ),
-    (
-        "CV115",
-        Fleet(
-            "layers = [\"common\"]\n",
-            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"command\"\nprogram = \"/bin/a\"\ntries = 100\ntimeout = \"1m\"\n",
-        ),
-        "fleet.toml:6:1",
-        "raise progress_deadline",
-    ),
-    (
-        "CV115",
-        Fleet(
-            "layers = [\"common\"]\n",
-            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"command\"\nprogram = \"/bin/a\"\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"command\"\nprogram = \"/bin/b\"\n",
-        ),
-        "fleet.toml:10:1",
-        "a name of its own",
-    ),
-    (
-        "CV008",
-        Fleet(
-            "layers = [\"common\"]\n",
-            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"token\"\ntoken_url = \"https://km/t\"\nclient_id = \"a\"\nurl = \"https://gw/a\"\n",
-        ),
-        "fleet.toml:6:1",
-        "client_secret",
-    ),
-    (
-        "CV307",
-        Fleet(
-            "layers = [\"common\"]\n",
-            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"token\"\ntoken_url = \"https://km/t\"\nclient_id = \"a\"\nurl = \"https://gw/a\"\nclient_secret = \"clear\"\n",
-        ),
-        "fleet.toml:12:1",
-        "names a secret",
-    ),
-    (
-        "CV307",
-        Fleet(
-            "layers = [\"common\"]\n",
-            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"http\"\nurl = \"https://gw/a\"\nauthorization = \"{{ secret('lb') }}\"\n",
-        ),
-        "fleet.toml:10:17",
-        "convoy secret set lb",
-    ),
-    (
-        "CV010",
-        Fleet(
-            "layers = [\"common\"]\n",
-            "layers = [\"common\"]\n[[groups.km.rollout.gates]]\nname = \"a\"\nkind = \"haproxy\"\n",
-        ),
-        "fleet.toml:8:8",
-        "http, token, command",
-    ),
 ];
 
 const LAYER_CASES: &[Case] = &[
@@ -491,7 +431,9 @@ fn further(code: &str, files: &mut BTreeMap<String, Vec<u8>>) {
 #[test]
 fn each_mistake_is_named_at_its_place_with_a_remedy() {
     let mut wrong = Vec::new();
-    for (code, edit, at, part) in DIRECTORY_CASES.iter().chain(FLEET_CASES).chain(LAYER_CASES) {
+    for (code, edit, at, part) in
+        DIRECTORY_CASES.iter().chain(FLEET_CASES).chain(rules::CASES).chain(LAYER_CASES)
+    {
         let mut files = base();
         edit.apply(&mut files);
         further(code, &mut files);
@@ -591,6 +533,7 @@ fn every_code_is_documented_and_has_a_case() {
     let mut cases: BTreeSet<String> = DIRECTORY_CASES
         .iter()
         .chain(FLEET_CASES)
+        .chain(rules::CASES)
         .chain(LAYER_CASES)
         .map(|(code, ..)| (*code).to_owned())
         .collect();

@@ -181,3 +181,59 @@ fn nobody_is_trusted_by_accident() {
     assert!(matches!(caller.trust(Some(Digest([1; 32])), "lb", 443), Ok(Trust::Exactly(_))));
     assert!(caller.trust(None, "lb", 443).unwrap_err().contains("nobody vouches"));
 }
+
+fn measured(port: u16, on_inconclusive: OnInconclusive) -> Call {
+    Call::Prometheus(PrometheusCall {
+        url: format!("http://127.0.0.1:{port}/prom/"),
+        query: "sum(rate(errors_total{job=\"a b\"}[5m]))".to_owned(),
+        bound: measure::Bound { min: None, max: measure::Finite::new(0.5) },
+        authorization: Some(Credential::Value(Secret::new("Bearer s3cret"))),
+        certificate: None,
+        inconclusive: 2,
+        on_inconclusive,
+    })
+}
+
+fn vector(value: &str) -> String {
+    let sample = format!("[{{\"metric\":{{}},\"value\":[1,\"{value}\"]}}]");
+    response(
+        200,
+        &format!("{{\"status\":\"success\",\"data\":{{\"resultType\":\"vector\",\"result\":{sample}}}}}"),
+    )
+}
+
+#[tokio::test]
+async fn prometheus_is_asked_until_its_value_is_within_the_bound() {
+    let dir = tempfile::tempdir().unwrap();
+    let (port, mut asked) = answering(vec![vector("0.9"), vector("NaN"), vector("0.25")]).await;
+    let call = measured(port, OnInconclusive::Fail);
+    let done = caller(dir.path()).tried(&call, &tries(2)).await;
+    assert_eq!(done, Ok(format!("Prometheus http://127.0.0.1:{port}/prom/: 0.25")));
+    let first = asked.recv().await.unwrap();
+    assert!(first.starts_with("POST /prom/api/v1/query HTTP/1.1\r\n"), "{first}");
+    assert!(first.contains("authorization: Bearer s3cret\r\n"), "{first}");
+    assert!(first.ends_with("query=sum%28rate%28errors_total%7Bjob%3D%22a+b%22%7D%5B5m%5D%29%29"), "{first}");
+}
+
+#[tokio::test]
+async fn what_fails_and_what_is_inconclusive_end_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let caller = caller(dir.path());
+    // One inconclusive try between two failures: the failures end it.
+    let (port, _asked) = answering(vec![vector("0.9"), response(503, "s3cret"), vector("0.7")]).await;
+    let why = caller.tried(&measured(port, OnInconclusive::Pass), &tries(2)).await.unwrap_err();
+    assert!(why.ends_with(": 0.7 is above 0.5 (3 tries)"), "{why}");
+    let unknown = || vec![response(503, "s3cret"), vector("0.9"), response(200, "<html>")];
+    let (port, _asked) = answering(unknown()).await;
+    let why = caller.tried(&measured(port, OnInconclusive::Fail), &tries(2)).await.unwrap_err();
+    assert!(why.ends_with(": inconclusive: the answer is not that of a Prometheus (3 tries)"), "{why}");
+    let (port, _asked) = answering(unknown()).await;
+    let said = caller.tried(&measured(port, OnInconclusive::Pass), &tries(2)).await.unwrap();
+    assert!(said.contains(": inconclusive: "), "{said}");
+    // Nobody listens there any more.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gone = listener.local_addr().unwrap().port();
+    drop(listener);
+    let why = caller.tried(&measured(gone, OnInconclusive::Fail), &tries(9)).await.unwrap_err();
+    assert!(why.contains(": inconclusive: ") && why.ends_with("(2 tries)"), "{why}");
+}

@@ -12,6 +12,7 @@ use fleet::{
         Applied, BUNDLE_FILES_MAX, BUNDLE_SIZE_MAX, Bundle, DriftPolicy, FILE_SIZE_MAX, FileEntry, HomePath,
         Origin, OwnerIds, RestartClass, Standing,
     },
+    drift::{Occasion, keys::KeyRules},
     ids::Digest,
     node::{Failure, Keeping, Replaced, TakenOriginal},
     observed::RefusalReason,
@@ -23,7 +24,7 @@ use proto::convert::link::encode_bundle;
 use super::{
     check::failure_of,
     place::{Facts, Home, Owner, Place, PlaceError},
-    stage::{Staged, carried, fits, means_the_same, read_bounded, write_beside},
+    stage::{Over, Staged, carried, fits, means_the_same, read_bounded, write_beside},
 };
 use crate::cache::Cache;
 
@@ -89,7 +90,7 @@ fn empty(coming: &Coming<'_>) -> Bundle {
         absent: BTreeSet::new(),
     };
     let (service, hooks) = (coming.bundle.service.clone(), coming.bundle.hooks.clone());
-    Bundle { files: BTreeMap::new(), service, hooks, origin: Some(origin) }
+    Bundle { files: BTreeMap::new(), service, hooks, origin: Some(origin), drift_keys: KeyRules::default() }
 }
 
 /// Every path that an original says something of.
@@ -190,7 +191,8 @@ impl Taking<'_> {
         if let Some(entry) = bundle.files.get(path)
             && let Ok(content) = self.cache.read(&entry.digest)
         {
-            let content = if is_config { carried(content, Some(disk), (bundle, None)) } else { content };
+            let over = Over { bundle, before: None, occasion: Occasion::Order };
+            let content = if is_config { carried(content, Some(disk), &over) } else { content };
             if means_the_same(is_config, &content, Some(disk)) {
                 return entry.meaning;
             }

@@ -6,6 +6,7 @@ use super::place::{Facts, Home, Owner, Place, PlaceError};
 use crate::{cache::Cache, step::step};
 use fleet::{
     bundle::{Bundle, FILE_SIZE_MAX, FileEntry, HomePath},
+    drift::{self, Occasion},
     ids::Digest,
     node::{Replaced, StagedFacts},
     spec::canonical,
@@ -51,7 +52,8 @@ pub fn stage(
             None => None,
         };
         let is_config = *path == bundle.service.config_path;
-        let content = if is_config { carried(content, disk.as_deref(), (bundle, before)) } else { content };
+        let over = Over { bundle, before, occasion: Occasion::Order };
+        let content = if is_config { carried(content, disk.as_deref(), &over) } else { content };
         if !means_the_same(is_config, &content, disk.as_deref()) {
             staged.facts.differing.push(path.clone());
         }
@@ -106,14 +108,21 @@ pub fn write_beside(
     step("sync file").and_then(|()| file.sync_all()).map_err(failed("sync the new"))
 }
 
-/// The desired deployment.toml with what the product itself has written into the one on disk; see
-/// `fleet::spec::canonical::carry_owned`.
-pub fn carried(content: Vec<u8>, disk: Option<&[u8]>, (bundle, before): (&Bundle, Option<&str>)) -> Vec<u8> {
+/// What a deployment.toml is written for.
+pub struct Over<'a> {
+    pub bundle: &'a Bundle,
+    /// The declared text that the one on disk came from.
+    pub before: Option<&'a str>,
+    pub occasion: Occasion,
+}
+
+/// The desired deployment.toml with what stays of the one on disk; see [`drift::written_over`].
+pub fn carried(content: Vec<u8>, disk: Option<&[u8]>, over: &Over<'_>) -> Vec<u8> {
     let texts =
         disk.and_then(|disk| Some((std::str::from_utf8(&content).ok()?, std::str::from_utf8(disk).ok()?)));
     match texts {
         Some((desired, disk)) => {
-            canonical::carry_owned(desired, disk, before, &bundle.service.owned_keys).into_bytes()
+            drift::written_over(desired, disk, over.before, (over.bundle, over.occasion)).into_bytes()
         }
         None => content,
     }

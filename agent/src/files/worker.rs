@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fleet::{
     bundle::{Applied, Bundle, HomePath},
-    drift::generated::RECORD,
+    drift::{Occasion, generated::RECORD},
     ids::Digest,
     node::{Event, Extent, Failure, Keeping, Recovery, SwitchRecord, Way},
     observed::RefusalReason,
@@ -19,7 +19,7 @@ use super::{
     pack::{PackAt, PackReader},
     place::{Home, PlaceError},
     scan::Scanner,
-    stage::{NEW, Staged, carried, discard, read_bounded, stage, write_beside},
+    stage::{NEW, Over, Staged, carried, discard, read_bounded, stage, write_beside},
     switch::{recover, switch, switch_one},
 };
 use crate::{cache::Cache, journal::Switches, preflight::Checkpoint, watch::Watch};
@@ -480,7 +480,8 @@ impl Worker {
         };
         let content = if *path == bundle.service.config_path {
             let declared = String::from_utf8(content.clone()).ok();
-            carried(content, disk.as_deref(), (bundle, declared.as_deref()))
+            let occasion = if as_seen { Occasion::Restore } else { Occasion::Order };
+            carried(content, disk.as_deref(), &Over { bundle, before: declared.as_deref(), occasion })
         } else {
             content
         };

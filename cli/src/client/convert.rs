@@ -84,6 +84,7 @@ fn node_plan(node: wire::NodePlan) -> view::NodePlan {
         restart: node.restart,
         restart_why: node.restart_why,
         keys: node.keys.into_iter().map(key_change).collect(),
+        kept: node.kept.into_iter().map(key_change).collect(),
         files: node.files.into_iter().map(file_change).collect(),
         settings: node.settings,
         effects: node.effects.map(effects),
@@ -93,6 +94,40 @@ fn node_plan(node: wire::NodePlan) -> view::NodePlan {
             .into_iter()
             .map(|file| view::Overwritten { path: file.path, kind: file.kind })
             .collect(),
+    }
+}
+
+pub(super) fn differences(reply: wire::DriftReply) -> view::Differences {
+    let plan = reply.plan.unwrap_or_default();
+    // The plan leads from what is there to what is wanted.
+    let key = |change: wire::KeyChange| {
+        let change = key_change(change);
+        view::KeyDifference { key: change.key, desired: change.new, found: change.old }
+    };
+    let keys: Vec<view::KeyDifference> = plan.keys.into_iter().map(key).collect();
+    let file = |file: wire::FileChange| {
+        let what = match file.change.as_str() {
+            "added" => "missing",
+            "changed" => "content",
+            _ => "settings",
+        };
+        // Its keys say the same.
+        let is_shown = keys.is_empty() || !file.path.ends_with("deployment.toml");
+        view::FileDifference {
+            what: what.to_owned(),
+            path: file.path,
+            settings: file.settings,
+            diff: if is_shown { file.diff } else { String::new() },
+        }
+    };
+    let counts = |file: &wire::FileChange| file.change != "same-meaning" || !file.settings.is_empty();
+    view::Differences {
+        source: view::PlanSource { kind: plan.source, at: When(plan.source_ms), why: some(plan.source_why) },
+        unknown: some(reply.unknown),
+        files: plan.files.into_iter().filter(counts).map(file).collect(),
+        left_to_host: plan.kept.into_iter().map(key).collect(),
+        omitted: reply.omitted,
+        keys,
     }
 }
 
@@ -203,6 +238,7 @@ fn node(node: wire::Node) -> view::Node {
         group: node.group,
         product: node.product,
         host: node.host,
+        zone: Some(node.zone).filter(|zone| !zone.is_empty()),
         state: node.state,
         state_why: node.state_why,
         enrolled: node.enrolled,

@@ -34,6 +34,7 @@ pub struct Script {
     pub node: wire::NodeReply,
     pub rollouts: BTreeMap<u64, wire::Rollout>,
     pub command: wire::CommandReply,
+    pub differences: wire::DriftReply,
     pub events: Vec<wire::Event>,
     pub refusal: Option<Status>,
     /// One line per call that changes something.
@@ -259,6 +260,13 @@ impl operator_server::Operator for Fake {
         let asked =
             format!("drift {} {} {:?} {:?} until {}", it.action, it.node, it.path, it.reason, it.until_ms);
         self.answer(Some(asked), |script| script.command.clone())
+    }
+    async fn show_drift(
+        &self,
+        request: Request<wire::NodeRequest>,
+    ) -> Result<Response<wire::DriftReply>, Status> {
+        let asked = format!("differences {}", request.into_inner().node);
+        self.answer(Some(asked), |script| script.differences.clone())
     }
 }
 

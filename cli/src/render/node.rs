@@ -2,7 +2,10 @@
 
 use crate::{
     text::{Cell, Style, Table, Tone, ago, bytes, hanging, lasting, local},
-    view::{Concern, DriftEntry, Generation, Node, NodeDetail, NodeDrift, Report, Standing, When},
+    view::{
+        Concern, Differences, DriftEntry, Generation, KeyDifference, Node, NodeDetail, NodeDrift, Report,
+        Standing, When,
+    },
 };
 
 /// Everything known about one node: what is wanted, tried, written, running and was good, kept apart.
@@ -76,6 +79,7 @@ fn identity(node: &Node, now: When) -> Vec<(&'static str, String)> {
     vec![
         ("product", node.product.clone()),
         ("host", node.host.clone()),
+        ("zone", node.zone.clone().unwrap_or_default()),
         ("agent", agent),
         ("certificate", certificate),
     ]
@@ -208,10 +212,61 @@ pub fn drift_detail(node: &NodeDrift, now: When, style: Style) -> String {
     }
     if node.entries.is_empty() {
         out.push_str("No drift: every managed file is as desired.\n");
-        return out;
+    } else {
+        out.push_str(&entries(None, &node.entries, now, style));
+        out.push_str(&details(&node.entries, style));
     }
-    out.push_str(&entries(None, &node.entries, now, style));
-    out + &details(&node.entries, style)
+    out + &node.differences.as_ref().map_or_else(String::new, |found| differences(found, now, style))
+}
+
+/// What differs on the host, with values.
+fn differences(found: &Differences, now: When, style: Style) -> String {
+    let head = match (&found.unknown, found.source.kind.as_str()) {
+        (Some(why), _) => return format!("\nWhat lies on the host is not known: {why}.\n"),
+        (None, "now") => "On the host now".to_owned(),
+        (None, _) => format!(
+            "On the host as it was seen {}, since {}",
+            ago(now, found.source.at),
+            found.source.why.as_deref().unwrap_or("it was not asked")
+        ),
+    };
+    let mut out = String::new();
+    if !(found.keys.is_empty() && found.files.is_empty()) {
+        out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, &head)));
+        out.push_str(&values(&found.keys, style));
+    }
+    for file in &found.files {
+        let settings = file.settings.join("; ");
+        let what = match file.what.as_str() {
+            "missing" => "is missing".to_owned(),
+            "content" if settings.is_empty() => "has another content".to_owned(),
+            "content" => format!("has another content; {settings}"),
+            _ => settings,
+        };
+        out.push_str(&format!("  {} {what}\n", file.path));
+        if !file.diff.is_empty() {
+            out.push_str(&super::effects::whole(&file.diff, style));
+        }
+    }
+    if !found.left_to_host.is_empty() {
+        let head = style.paint(Tone::Strong, "Left to the host by [drift.keys]");
+        out.push_str(&format!("\n{head}\n{}", values(&found.left_to_host, style)));
+    }
+    if found.omitted != 0 {
+        out.push_str(&format!("  and {} more keys\n", found.omitted));
+    }
+    out
+}
+
+fn values(keys: &[KeyDifference], style: Style) -> String {
+    let mut table = Table::indented(2);
+    for key in keys {
+        let desired =
+            key.desired.as_ref().map_or("not declared".to_owned(), |value| format!("desired {value}"));
+        let found = key.found.as_ref().map_or("not there".to_owned(), |value| format!("found {value}"));
+        table.row([Cell::plain(key.key.clone()), Cell::plain(desired), Cell::toned(Tone::Doubtful, found)]);
+    }
+    table.render_whole(style)
 }
 
 fn details(entries: &[DriftEntry], style: Style) -> String {

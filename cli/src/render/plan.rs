@@ -167,6 +167,9 @@ fn lines(node: &NodePlan, shown: Option<&NodePlan>, detail: Detail, style: Style
         out.push_str(&host::unpacked(node, style));
     }
     out.push_str(&keys(&own.keys, style));
+    if shown.is_none() {
+        out.push_str(&kept(&node.kept, style));
+    }
     for setting in &own.settings {
         out.push_str(&format!("    {sign} service: {setting}\n"));
     }
@@ -189,6 +192,21 @@ fn keys(changes: &[&KeyChange], style: Style) -> String {
             Cell::toned(tone, format!("{sign} {}", change.key)),
             Cell::plain(value),
             Cell::toned(Tone::Faint, place),
+        ]);
+    }
+    table.render_whole(style)
+}
+
+/// What stays as the host has it, whatever was declared.
+fn kept(changes: &[KeyChange], style: Style) -> String {
+    let mut table = Table::indented(4);
+    for change in changes {
+        let found = change.old.as_deref().unwrap_or("absent");
+        let declared = change.new.as_deref().unwrap_or("nothing");
+        table.row([
+            Cell::toned(Tone::Faint, format!("= {}", change.key)),
+            Cell::plain(format!("stays {found}")),
+            Cell::toned(Tone::Faint, format!("declared: {declared}; [drift.keys] leaves it to the host")),
         ]);
     }
     table.render_whole(style)

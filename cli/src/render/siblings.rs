@@ -63,6 +63,7 @@ fn is_same_kind(one: &NodePlan, other: &NodePlan) -> bool {
         && one.restart == other.restart
         && one.restart_why == other.restart_why
         && one.pack_unknown == other.pack_unknown
+        && one.kept == other.kept
         && (&one.adoption, one.unpacked) == (&other.adoption, other.unpacked)
         && packs(one) == packs(other)
 }

@@ -11,6 +11,7 @@ fn ready(name: &str) -> Node {
         group: "key-manager".into(),
         product: "wso2is-7.2".into(),
         host: format!("{name}.acme"),
+        zone: None,
         state: "ready".into(),
         state_why: String::new(),
         enrolled: true,

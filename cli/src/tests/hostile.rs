@@ -79,6 +79,7 @@ fn node() -> message::Node {
         revision_in_force: u64::MAX,
         standing: message::Standing::Behind.into(),
         standing_why: text(),
+        zone: text(),
     }
 }
 
@@ -145,6 +146,7 @@ fn plan() -> message::PlanReply {
         change: text(),
         files: vec![file],
         keys: vec![message::KeyChange { key: text(), old: text(), new: text(), place: text() }],
+        kept: vec![message::KeyChange { key: text(), old: text(), new: text(), place: text() }],
         restart: text(),
         restart_why: text(),
         settings: vec![text()],
@@ -234,6 +236,11 @@ fn script() -> Script {
         },
         rollouts: [(1, rollout)].into(),
         command: message::CommandReply { ok: false, detail: text(), guard: false },
+        differences: message::DriftReply {
+            plan: plan().nodes.into_iter().next(),
+            unknown: String::new(),
+            omitted: u64::MAX,
+        },
         events: vec![event],
         ..Script::default()
     }

@@ -94,6 +94,8 @@ pub struct NodePlan {
     pub restart: String,
     pub restart_why: String,
     pub keys: Vec<KeyChange>,
+    /// Keys that the host has otherwise (`old`) than declared (`new`) and keeps, by `[drift.keys]`.
+    pub kept: Vec<KeyChange>,
     pub files: Vec<FileChange>,
     /// Service settings that change, for people.
     pub settings: Vec<String>,

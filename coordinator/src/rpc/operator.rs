@@ -29,6 +29,7 @@ use crate::{
     apply::{Applied, ApplyError, Intent},
     commands::{Control, ControlFailure, DriftControl, Outcome},
     coordinator::Coordinator,
+    differences::Differences,
     enrolment::{TOKEN_VALID, TOKEN_VALID_MAX},
     plan::{Planned, PlannedChange},
     secrets::OpenError,
@@ -46,6 +47,8 @@ const ROLLOUTS_MAX: usize = 100;
 const DRIFT_PAUSE: Duration = Duration::from_secs(3600);
 /// Bytes of the diffs of rendered files in one plan; the reply of a large fleet stays one that can be sent.
 const DIFFS_MAX: usize = 8 * 1024 * 1024;
+/// Keys of one look at what differs on a host.
+const DIFFERENCES_MAX: usize = 200;
 /// Messages that wait for a slow reader of a stream.
 const STREAM_WAITING: usize = 8;
 
@@ -435,6 +438,42 @@ impl Operator for Console {
         let control = drift_control(request, (self.coordinator.clock)())?;
         Ok(command_reply(self.coordinator.drift(&node, control, &operator.name).await))
     }
+
+    async fn show_drift(
+        &self,
+        request: Request<wire::NodeRequest>,
+    ) -> Result<Response<wire::DriftReply>, Status> {
+        operator_of(&self.coordinator, &request)?;
+        let name = node_name(&request.get_ref().node)?;
+        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
+        if !snapshot.names().contains(&name) {
+            return Err(Status::not_found(format!("there is no node {name}; see `convoy node list`")));
+        }
+        let differences = self.coordinator.differences(&snapshot, &name).await;
+        Ok(Response::new(drift_reply(&name, differences.map_err(|error| apply_failed(&error))?)))
+    }
+}
+
+/// Bounded: what is left out is counted.
+fn drift_reply(name: &NodeName, differences: Differences) -> wire::DriftReply {
+    let plan = match differences {
+        Differences::Known(plan) => plan,
+        Differences::Unknown { why } => {
+            return wire::DriftReply { unknown: why, ..wire::DriftReply::default() };
+        }
+    };
+    let mut told = node_plan_to_wire(name, "", &plan);
+    let shown = told.keys.len().min(DIFFERENCES_MAX) + told.kept.len();
+    told.keys.truncate(DIFFERENCES_MAX);
+    let mut room = DIFFS_MAX;
+    for file in &mut told.files {
+        match room.checked_sub(file.diff.len()) {
+            Some(left) => room = left,
+            None => file.diff.clear(),
+        }
+    }
+    let omitted = (plan.keys.len() + plan.kept.len()).saturating_sub(shown) as u64;
+    wire::DriftReply { plan: Some(told), unknown: String::new(), omitted }
 }
 
 fn drift_control(request: wire::DriftControlRequest, now: Timestamp) -> Result<DriftControl, Status> {

@@ -77,6 +77,7 @@ pub(super) fn node(snapshot: &Snapshot, places: &Places, name: &NodeName) -> wir
         group: target.map(|target| target.group.to_string()).unwrap_or_default(),
         product: target.map(|target| target.product.clone()).unwrap_or_default(),
         host: target.map(|target| target.host.clone()).unwrap_or_default(),
+        zone: target.and_then(|target| target.zone.as_ref()).map(ToString::to_string).unwrap_or_default(),
         connected: live.is_some(),
         last_seen_ms: last_seen.map_or(0, |at| at.0),
         desired: desired.map(|desired| agent::Applied::from(&desired.applied())),

@@ -11,7 +11,7 @@ pub use event::{EventRecord, UntoldRecord};
 use fleet::{
     bundle::{Applied, Assignment, RunState},
     host::HostFacts,
-    ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId},
+    ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId, ZoneName},
     observed::Observed,
     rollout::{self, Rollout, RolloutRules},
     spec::SecretName,
@@ -128,6 +128,8 @@ pub struct Target {
     pub group: GroupName,
     /// The host it runs on, as typed.
     pub host: String,
+    /// The zone it is in, as typed.
+    pub zone: Option<ZoneName>,
     /// Catalogue id of the product.
     pub product: String,
 }
@@ -157,6 +159,7 @@ impl Target {
             group: self.group.to_string(),
             host: self.host.clone(),
             product: self.product.clone(),
+            zone: self.zone.as_ref().map(ToString::to_string).unwrap_or_default(),
         }
     }
 
@@ -168,6 +171,10 @@ impl Target {
             group: GroupName::parse(&wire.group).map_err(|error| error.to_string())?,
             host: wire.host,
             product: wire.product,
+            zone: match wire.zone.as_str() {
+                "" => None,
+                zone => Some(ZoneName::parse(zone).map_err(|error| error.to_string())?),
+            },
         })
     }
 }

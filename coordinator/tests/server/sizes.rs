@@ -8,7 +8,7 @@ use coordinator::store::{
 };
 use fleet::{
     bundle::RestartClass,
-    ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
+    ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId, ZoneName},
     rollout::{
         FleetPolicy, FleetView, GroupGoal, NewRollout, NodeGoal, RolloutRules, Spent, StepState,
         Target as StepTarget,
@@ -33,6 +33,7 @@ fn target(text: &str, index: u32) -> Target {
         content_size: 40_000,
         group: GroupName::parse("gateway-frankfurt").unwrap(),
         host: format!("gateway-{index:05}.frankfurt.acme.internal"),
+        zone: Some(ZoneName::parse("frankfurt").unwrap()),
         product: "wso2am-4.5".to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! What an edit of a managed file is, and what is done about it.
 
 pub mod generated;
+pub mod keys;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -9,7 +10,8 @@ use std::{
 };
 
 use crate::{
-    bundle::{DriftPolicy, FileEntry, HomePath},
+    bundle::{Bundle, DriftPolicy, FileEntry, HomePath},
+    drift::keys::KeyRules,
     observed::{DRIFT_MAX, Drift, DriftAction, DriftKind},
     spec::canonical,
     time::{Instant, Timestamp},
@@ -85,6 +87,8 @@ pub struct Difference {
     pub keys: Vec<String>,
     /// For people.
     pub detail: String,
+    /// What the fleet directory says is done about it.
+    pub policy: DriftPolicy,
 }
 
 impl Difference {
@@ -95,9 +99,51 @@ impl Difference {
     }
 }
 
+/// Who may write which keys of deployment.toml besides the fleet directory.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyOwners<'a> {
+    /// Keys and tables that the product itself writes.
+    pub product: &'a [String],
+    /// What edits by hand mean.
+    pub rules: &'a KeyRules,
+}
+
+impl<'a> KeyOwners<'a> {
+    /// As a bundle says.
+    pub fn of(bundle: &'a Bundle) -> Self {
+        Self { product: &bundle.service.owned_keys, rules: &bundle.drift_keys }
+    }
+}
+
+/// Why deployment.toml is written over what lies there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// A bundle comes into force, or an operator wants it as the bundle says.
+    Order,
+    /// The agent undoes an edit by itself.
+    Restore,
+}
+
+/// deployment.toml as `bundle` wants it, written over `disk`: what the product wrote, and edits that the rules leave
+/// alone, are carried over. `before` is the declared text that `disk` came from.
+pub fn written_over(desired: &str, disk: &str, before: Option<&str>, over: (&Bundle, Occasion)) -> String {
+    let (bundle, occasion) = over;
+    let carried = canonical::carry_owned(desired, disk, before, &bundle.service.owned_keys);
+    let rules = &bundle.drift_keys;
+    if rules.is_empty() {
+        return carried;
+    }
+    let file = bundle.files.get(&bundle.service.config_path).map_or(DriftPolicy::Enforce, |file| file.drift);
+    keys::keep_edits(&carried, disk, before, |key| match occasion {
+        Occasion::Order => rules.leaves(key),
+        // What is only reported is nobody's to undo unasked.
+        Occasion::Restore => rules.policy_in(key, file) != DriftPolicy::Enforce,
+    })
+}
+
 /// What `found` means for a file; `None` if it means nothing (comments, order, white space of deployment.toml).
-pub fn judge(file: &FileEntry, found: &Found, owned: &[String]) -> Option<Difference> {
-    let plain = |kind, detail: String| Some(Difference { kind, keys: Vec::new(), detail });
+pub fn judge(file: &FileEntry, found: &Found, owners: KeyOwners<'_>) -> Option<Difference> {
+    let plain = |kind, detail| Some(Difference { kind, keys: Vec::new(), detail, policy: file.drift });
     match found {
         Found::Missing => plain(DriftKind::Deleted, "the file is gone".to_owned()),
         Found::Mode { mode } => {
@@ -107,12 +153,13 @@ pub fn judge(file: &FileEntry, found: &Found, owned: &[String]) -> Option<Differ
         Found::Replaced { detail } => plain(DriftKind::ProductOwned, detail.clone()),
         Found::Unusable { detail } => plain(DriftKind::Edited, detail.clone()),
         Found::Content { texts: None } => plain(DriftKind::Edited, "content differs".to_owned()),
-        Found::Content { texts: Some((desired, disk)) } => judge_config(desired, disk, owned),
+        Found::Content { texts: Some((desired, disk)) } => judge_config(desired, disk, file.drift, owners),
     }
 }
 
-fn judge_config(desired: &str, disk: &str, owned: &[String]) -> Option<Difference> {
-    let edited = |keys, detail: String| Some(Difference { kind: DriftKind::Edited, keys, detail });
+fn judge_config(desired: &str, disk: &str, file: DriftPolicy, owners: KeyOwners<'_>) -> Option<Difference> {
+    let edited =
+        |keys, detail: String| Some(Difference { kind: DriftKind::Edited, keys, detail, policy: file });
     let Ok(desired) = canonical::flatten(desired) else {
         return edited(Vec::new(), "content differs".to_owned());
     };
@@ -123,21 +170,42 @@ fn judge_config(desired: &str, disk: &str, owned: &[String]) -> Option<Differenc
         }
     };
     // The key generator adds a key where there is none; whoever changes one that is declared is no product.
-    let owned: Vec<String> =
-        owned.iter().filter(|key| key.ends_with(".*") || !desired.contains_key(*key)).cloned().collect();
+    let owned: Vec<String> = owners
+        .product
+        .iter()
+        .filter(|key| key.ends_with(".*") || !desired.contains_key(*key))
+        .cloned()
+        .collect();
     let human = canonical::differing_keys(&desired, &disk, &owned);
-    if !human.is_empty() {
-        let detail = match human.len() {
+    let mut by_policy: BTreeMap<DriftPolicy, Vec<String>> = BTreeMap::new();
+    for key in human {
+        let policy = owners.rules.policy_in(&keys::judged_as(&key, (&desired, &disk)), file);
+        by_policy.entry(policy).or_default().push(key);
+    }
+    // The strictest policy decides; what is left alone by it is told by the next look.
+    let ignored = by_policy.remove(&DriftPolicy::Ignore).unwrap_or_default();
+    if let Some((policy, keys)) = by_policy.pop_first() {
+        let detail = match keys.len() {
             1 => "1 key differs".to_owned(),
             count => format!("{count} keys differ"),
         };
-        return edited(human, detail);
+        return Some(Difference { kind: DriftKind::Edited, keys, detail, policy });
     }
-    let all = canonical::differing_keys(&desired, &disk, &[]);
-    (!all.is_empty()).then(|| Difference {
-        kind: DriftKind::ProductOwned,
-        keys: all,
-        detail: "written by the product itself".to_owned(),
+    let mut all = canonical::differing_keys(&desired, &disk, &[]);
+    all.retain(|key| !ignored.contains(key));
+    if !all.is_empty() {
+        return Some(Difference {
+            kind: DriftKind::ProductOwned,
+            keys: all,
+            detail: "written by the product itself".to_owned(),
+            policy: DriftPolicy::Report,
+        });
+    }
+    (!ignored.is_empty()).then(|| Difference {
+        kind: DriftKind::Edited,
+        keys: ignored,
+        detail: "left to the host".to_owned(),
+        policy: DriftPolicy::Ignore,
     })
 }
 
@@ -202,18 +270,12 @@ impl Drifts {
     }
 
     /// Decides, and counts a restore if that is the decision.
-    pub fn answer(
-        &mut self,
-        path: &HomePath,
-        policy: DriftPolicy,
-        difference: &Difference,
-        now: Instant,
-    ) -> Option<Answer> {
-        if difference.is_kept() || policy == DriftPolicy::Report {
-            return Some(Answer::Leave(DriftAction::Reported));
-        }
-        if policy == DriftPolicy::Ignore {
-            return None;
+    pub fn answer(&mut self, path: &HomePath, difference: &Difference, now: Instant) -> Option<Answer> {
+        match difference.policy {
+            _ if difference.is_kept() => return Some(Answer::Leave(DriftAction::Reported)),
+            DriftPolicy::Report => return Some(Answer::Leave(DriftAction::Reported)),
+            DriftPolicy::Ignore => return None,
+            DriftPolicy::Enforce => {}
         }
         if self.failing.get(path).is_some_and(|failing| now < failing.again) {
             return Some(Answer::Leave(DriftAction::Reported));
@@ -425,10 +487,51 @@ mod tests {
         }
     }
 
+    fn edit() -> Difference {
+        let policy = DriftPolicy::Enforce;
+        Difference { kind: DriftKind::Edited, keys: Vec::new(), detail: String::new(), policy }
+    }
+
     fn config(desired: &str, disk: &str) -> Option<(DriftKind, Vec<String>)> {
         let found = Found::Content { texts: Some((desired.to_owned(), disk.to_owned())) };
-        let owned = ["encryption.key".to_owned(), "secrets.*".to_owned()];
-        judge(&file(), &found, &owned).map(|difference| (difference.kind, difference.keys))
+        let product = ["encryption.key".to_owned(), "secrets.*".to_owned()];
+        let owners = KeyOwners { product: &product, rules: &KeyRules::default() };
+        judge(&file(), &found, owners).map(|difference| (difference.kind, difference.keys))
+    }
+
+    #[test]
+    fn a_key_is_judged_by_its_own_rule_and_the_strictest_is_answered_first() {
+        let rule =
+            |text: &str, policy| keys::KeyRule { pattern: keys::KeyPattern::parse(text).unwrap(), policy };
+        let rules = [rule("cache", DriftPolicy::Ignore), rule("server.hostname", DriftPolicy::Report)];
+        let rules = KeyRules::of_scopes([rules.to_vec()]);
+        let product = ["encryption.key".to_owned()];
+        let judged = |disk: &str, file_policy: DriftPolicy| {
+            let desired = "[server]\nhostname = \"a\"\noffset = 1\n[cache]\nsize = 1\n".to_owned();
+            let found = Found::Content { texts: Some((desired, disk.to_owned())) };
+            let file = FileEntry { drift: file_policy, ..file() };
+            let difference = judge(&file, &found, KeyOwners { product: &product, rules: &rules });
+            difference.map(|it| format!("{:?} {:?} {}", it.kind, it.policy, it.keys.join(" ")))
+        };
+        let enforce = DriftPolicy::Enforce;
+        for (disk, policy, expected) in [
+            ("hostname='b'\noffset=2\n[cache]\nsize=2\n", enforce, "Edited Enforce server.offset"),
+            ("hostname='b'\noffset=1\n[cache]\nsize=2\n", enforce, "Edited Report server.hostname"),
+            ("hostname='a'\noffset=1\n", enforce, "Edited Ignore cache.size"),
+            (
+                "hostname='a'\noffset=1\n[encryption]\nkey='k'\n",
+                enforce,
+                "ProductOwned Report encryption.key",
+            ),
+            ("hostname='a'\noffset=2\n[cache]\nsize=2\n", DriftPolicy::Report, "Edited Report server.offset"),
+            (
+                "hostname='a'\noffset=2\n[cache]\nsize=2\n",
+                DriftPolicy::Ignore,
+                "Edited Ignore cache.size server.offset",
+            ),
+        ] {
+            assert_eq!(judged(&format!("[server]\n{disk}"), policy).unwrap(), expected);
+        }
     }
 
     #[test]
@@ -448,7 +551,8 @@ mod tests {
         // The same keys in an order that the server dies of are an edit, too.
         let (desired, disk) = ("[a]\nx = 1\n[a.b]\ny = 2\n", "[a.b]\ny = 2\n[a]\nx = 1\n");
         let found = Found::Content { texts: Some((desired.to_owned(), disk.to_owned())) };
-        let detail = judge(&file(), &found, &[]).unwrap().detail;
+        let detail =
+            judge(&file(), &found, KeyOwners { product: &[], rules: &KeyRules::default() }).unwrap().detail;
         assert_eq!(
             detail,
             "it is TOML that opens [a] after a table inside it; the server would not start with it"
@@ -458,7 +562,7 @@ mod tests {
     #[test]
     fn a_difference_that_stands_is_told_once_however_many_there_are() {
         let mut drifts = Drifts::default();
-        let difference = Difference { kind: DriftKind::Edited, keys: Vec::new(), detail: String::new() };
+        let difference = edit();
         let paths: BTreeSet<HomePath> =
             (0..3 * DRIFT_MAX).map(|n| HomePath::parse(&format!("f{n}")).unwrap()).collect();
         for scan in 0..3 {
@@ -480,10 +584,10 @@ mod tests {
     #[test]
     fn a_tug_of_war_ends() {
         let (mut drifts, path) = (Drifts::default(), HomePath::parse("a").unwrap());
-        let edit = Difference { kind: DriftKind::Edited, keys: Vec::new(), detail: String::new() };
+        let edit = edit();
         let mut answer = |second: u64| {
             let now = Instant(second * 1000);
-            drifts.answer(&path, DriftPolicy::Enforce, &edit, now).unwrap()
+            drifts.answer(&path, &edit, now).unwrap()
         };
         for second in 0..5 {
             assert_eq!(answer(second), Answer::Restore);

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     bundle::{Bundle, HomePath},
-    drift::{self, Found},
+    drift::{self, Found, KeyOwners},
     finding::{MASK, is_hidden_key, mask_line},
     node::{Action, Clock, Engine, Extent, Out},
     observed::DriftAction,
@@ -114,7 +114,7 @@ impl Engine {
 /// What would make the edit desired, one key a line; `None` if nothing differs that counts.
 fn change(path: &HomePath, found: &Found, bundle: &Bundle) -> Option<String> {
     let file = bundle.files.get(path)?;
-    let difference = drift::judge(file, found, &bundle.service.owned_keys)?;
+    let difference = drift::judge(file, found, KeyOwners::of(bundle))?;
     let word = DriftAction::Accepted.as_str();
     let kind = difference.kind.as_str();
     let Found::Content { texts: Some((_, disk)) } = found else {

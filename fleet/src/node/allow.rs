@@ -160,7 +160,7 @@ impl Limits {
                 refuse(&call.socket, "sockets")
             }
             Call::Command(_) | Call::Haproxy(_) => Ok(()),
-            Call::Http(_) | Call::Token(_) => {
+            Call::Http(_) | Call::Token(_) | Call::Prometheus(_) => {
                 match call.urls().into_iter().map(authority).find(|address| !self.reaches(address)) {
                     Some(address) => refuse(&address, "hosts"),
                     None => Ok(()),

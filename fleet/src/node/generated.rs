@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    bundle::{Bundle, HomePath},
+    bundle::{Bundle, DriftPolicy, HomePath},
     drift::{
         Difference, Drifts,
         generated::{self, ConfigStep, GeneratedDrift, Looked, NextStart, SecretResidue},
@@ -109,7 +109,8 @@ impl Engine {
         let looked = before.map(|drift| &drift.path).chain(now.keys()).cloned().collect();
         for drift in differing.iter().take(TOLD_MAX) {
             let detail = format!("{}; {}", drift.detail(), drift.remedy());
-            let difference = Difference { kind: drift.kind, keys: Vec::new(), detail };
+            let difference =
+                Difference { kind: drift.kind, keys: Vec::new(), detail, policy: DriftPolicy::Report };
             if self.drifts.is_known(&drift.path, &difference, DriftAction::Reported) {
                 continue;
             }

@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    bundle::{Applied, Bundle, HomePath},
-    drift::{self, Answer, CONFIRM_TIME, Difference, Drifts, Found, TUG_MAX, TUG_WINDOW},
+    bundle::{Applied, Bundle, DriftPolicy, HomePath},
+    drift::{self, Answer, CONFIRM_TIME, Difference, Drifts, Found, KeyOwners, TUG_MAX, TUG_WINDOW},
     ids::Digest,
     node::{Action, Clock, Engine, Extent, Failure, Out, Phase},
     observed::{DriftAction, DriftKind, RefusalReason},
@@ -40,7 +40,11 @@ impl Engine {
         let mut standing = BTreeSet::new();
         for (path, found) in found {
             let Some(file) = bundle.files.get(path) else { continue };
-            let Some(difference) = drift::judge(file, found, &bundle.service.owned_keys) else { continue };
+            let Some(difference) = drift::judge(file, found, KeyOwners::of(&bundle)) else { continue };
+            // What belongs to the host is no news, also in a pause.
+            if difference.policy == DriftPolicy::Ignore && !difference.is_kept() {
+                continue;
+            }
             standing.insert(path.clone());
             if self.drifts.is_pending(path) {
                 continue;
@@ -50,7 +54,7 @@ impl Engine {
             } else if self.memory.pause.is_some() {
                 Some(Answer::Leave(DriftAction::Paused))
             } else {
-                self.drifts.answer(path, file.drift, &difference, clock.now)
+                self.drifts.answer(path, &difference, clock.now)
             };
             match answer {
                 None => {}
@@ -79,7 +83,8 @@ impl Engine {
         self.timers.scan = Some(clock.now.after(SCAN_AGAIN));
         let text = format!("the managed files cannot be looked at: {}", failure.detail);
         self.tell_files_error(clock, "files-unseen", text.clone(), failure);
-        let difference = Difference { kind: DriftKind::Deleted, keys: Vec::new(), detail: text };
+        let policy = DriftPolicy::Report;
+        let difference = Difference { kind: DriftKind::Deleted, keys: Vec::new(), detail: text, policy };
         self.record(clock, &bundle.service.config_path, difference, DriftAction::Reported);
     }
 

@@ -18,6 +18,7 @@ use crate::{
         RunState, ServiceSettings, Thresholds,
     },
     call::Hooks,
+    drift::keys::KeyRules,
     health::{Answer, ProbeResult},
     ids::{Digest, FleetEpoch, Generation, Revision},
     node::{Allowed, Limits, Placed},
@@ -91,7 +92,13 @@ pub(super) fn bundle(config: &str, logging: &str) -> Arc<Bundle> {
         (path("deployment.toml"), entry(config, RestartClass::Restart)),
         (path("log4j2.properties"), entry(logging, RestartClass::Hot)),
     ]);
-    Arc::new(Bundle { files, service, hooks: Hooks::default(), origin: None })
+    Arc::new(Bundle {
+        files,
+        service,
+        hooks: Hooks::default(),
+        origin: None,
+        drift_keys: KeyRules::default(),
+    })
 }
 
 /// What a person had written, as an agent keeps it before it writes that generation.

@@ -27,12 +27,16 @@ use base::{FileBefore, Was, keys_of};
 use diff::Side;
 
 use crate::{
-    bundle::{Bundle, FileEntry, HomePath, RestartClass},
+    bundle::{Bundle, DriftPolicy, FileEntry, HomePath, RestartClass},
+    drift::{self, Occasion, keys::judged_as},
     finding::{MASK, Place, is_hidden_key, mask_line},
-    ids::{Digest, GroupName},
+    ids::{Digest, GroupName, ZoneName},
     mask,
     restart::RestartDecision,
-    spec::{ComposedNode, canonical},
+    spec::{
+        ComposedNode,
+        canonical::{self, Flat},
+    },
 };
 
 /// What the coordinator has stored of a node: the bundle it assigned last, with its contents.
@@ -46,13 +50,14 @@ pub struct PlannedNode {
 
 impl PlannedNode {
     /// As a directory would have composed it, but for where its values were typed: nobody knows that any more.
-    pub fn composed(self, group: GroupName, host: String) -> ComposedNode {
+    pub fn composed(self, group: GroupName, host: String, zone: Option<ZoneName>) -> ComposedNode {
         let config = self.bundle.files.get(&self.bundle.service.config_path);
         let text = config.and_then(|entry| self.contents.get(&entry.digest));
         let config_text = text.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
         ComposedNode {
             group,
             host,
+            zone,
             config_text,
             bundle: self.bundle,
             gates: Vec::new(),
@@ -153,6 +158,8 @@ pub struct NodePlan {
     pub files: Vec<FileChange>,
     /// Sorted by key.
     pub keys: Vec<KeyChange>,
+    /// Keys that the host has otherwise and keeps, by `[drift.keys]`; sorted. What was declared is the new value.
+    pub kept: Vec<KeyChange>,
     /// Sorted by name.
     pub settings: Vec<SettingChange>,
     /// Whether the server restarts, and why.
@@ -181,6 +188,7 @@ impl NodePlan {
             source: base.source(),
             files: Vec::new(),
             keys: Vec::new(),
+            kept: Vec::new(),
             settings: Vec::new(),
             restart: RestartDecision { class: RestartClass::None, why: Vec::new() },
             adoption: None,
@@ -206,7 +214,22 @@ pub fn compare(base: &Base, new: &ComposedNode) -> NodePlan {
         unpacked: unmanaged::unpacked(there, &desired),
         files: file_changes(there, &desired),
         keys: key_changes(there, &desired),
+        kept: kept_keys(&desired),
     }
+}
+
+/// What differs on a host from what was assigned to it, where edits are not ignored: as a plan that would put it right.
+pub fn drifted(assigned: &ComposedNode, base: &Base) -> NodePlan {
+    let mut plan = compare(base, assigned);
+    let is_ignored = |path: &HomePath| {
+        let config = *path == assigned.bundle.service.config_path && !assigned.bundle.drift_keys.is_empty();
+        !config && assigned.bundle.files.get(path).is_some_and(|entry| entry.drift == DriftPolicy::Ignore)
+    };
+    if is_ignored(&assigned.bundle.service.config_path) {
+        plan.keys.clear();
+    }
+    plan.files.retain(|change| !is_ignored(&change.path));
+    plan
 }
 
 /// What a node is to have, as it will be written over what lies there: keys of deployment.toml that the product itself
@@ -225,7 +248,8 @@ impl<'a> Desired<'a> {
         let disk = base.used().and_then(|_| base.config_text(&service.config_path));
         let config = match disk {
             Some(disk) => {
-                canonical::carry_owned(&node.config_text, disk, base.declared_text(), &service.owned_keys)
+                let over = (&node.bundle, Occasion::Order);
+                drift::written_over(&node.config_text, disk, base.declared_text(), over)
             }
             None => node.config_text.clone(),
         };
@@ -353,8 +377,23 @@ fn same_settings(old: &FileEntry, new: &FileEntry) -> bool {
 
 fn key_changes(base: &Base, desired: &Desired<'_>) -> Vec<KeyChange> {
     let before = keys_of(base.config_text(&desired.node.bundle.service.config_path));
-    let after = keys_of(Some(&desired.config));
-    canonical::differing_keys(&before, &after, &[])
+    changes_between(&before, &keys_of(Some(&desired.config)), desired)
+}
+
+/// Keys that the host keeps. What the product wrote is no choice of the host's, unless a rule makes it one.
+fn kept_keys(desired: &Desired<'_>) -> Vec<KeyChange> {
+    let rules = &desired.node.bundle.drift_keys;
+    if rules.is_empty() {
+        return Vec::new();
+    }
+    let (host, declared) = (keys_of(Some(&desired.config)), keys_of(Some(&desired.node.config_text)));
+    let mut kept = changes_between(&host, &declared, desired);
+    kept.retain(|change| rules.leaves(&judged_as(&change.key, (&host, &declared))));
+    kept
+}
+
+fn changes_between(before: &Flat, after: &Flat, desired: &Desired<'_>) -> Vec<KeyChange> {
+    canonical::differing_keys(before, after, &[])
         .into_iter()
         .map(|key| {
             let secret = is_hidden_key(&key);

@@ -267,9 +267,12 @@ fn window_text(window: &Window) -> String {
 
 /// Destructured, so that no setting is forgotten.
 fn of_fleet(policy: &FleetPolicy) -> Vec<Setting> {
-    let FleetPolicy { max_unavailable, failures_max, spread_hosts } = policy;
+    let FleetPolicy { max_unavailable, max_unavailable_per_zone, parallel_zones, failures_max, spread_hosts } =
+        policy;
     vec![
         ("max_unavailable", share(*max_unavailable)),
+        ("max_unavailable_per_zone", share(*max_unavailable_per_zone)),
+        ("parallel_zones", parallel_zones.to_string()),
         ("failures_max", share(*failures_max)),
         ("spread_hosts", spread_hosts.to_string()),
     ]
@@ -281,6 +284,7 @@ fn of_group(goal: &GroupGoal) -> Vec<Setting> {
         canary,
         promotion,
         max_unavailable,
+        max_unavailable_per_zone,
         wave,
         soak,
         min_healthy_time,
@@ -297,6 +301,7 @@ fn of_group(goal: &GroupGoal) -> Vec<Setting> {
         ("canary", share(*canary)),
         ("promotion", or_none(promotion.map(|(_, word)| (*word).to_owned()))),
         ("max_unavailable", max_unavailable.to_string()),
+        ("max_unavailable_per_zone", share(*max_unavailable_per_zone)),
         ("wave", share(*wave)),
         ("soak", Human(*soak).to_string()),
         ("min_healthy_time", Human(*min_healthy_time).to_string()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::SettingChange;
 use crate::{
-    bundle::{Bundle, FileEntry, ProbeKind, ServiceSettings},
+    bundle::{Bundle, DriftPolicy, FileEntry, ProbeKind, ServiceSettings},
     finding::{MASK, is_hidden_key, mask_line},
     host::FoundFile,
     time::Human,
@@ -53,6 +53,9 @@ pub(super) fn changes(old: Option<&Bundle>, new: &Bundle) -> Vec<SettingChange> 
         let hooks = bundle.hooks.named().map(|(point, hook)| (format!("hooks.{point}"), hook.to_string()));
         let mut all = texts(&bundle.service);
         all.extend(hooks);
+        let word = |policy: DriftPolicy| format!("{policy:?}").to_lowercase();
+        let rules = bundle.drift_keys.iter();
+        all.extend(rules.map(|rule| (format!("drift.keys.{}", rule.pattern), word(rule.policy))));
         all
     };
     let before = old.map(all).unwrap_or_default();
@@ -61,7 +64,8 @@ pub(super) fn changes(old: Option<&Bundle>, new: &Bundle) -> Vec<SettingChange> 
         after.retain(|name, text| {
             let own = OF_A_NEW_NODE.contains(&name.as_str())
                 || name.starts_with("env.")
-                || name.starts_with("hooks.");
+                || name.starts_with("hooks.")
+                || name.starts_with("drift.keys.");
             own && !text.is_empty()
         });
     }

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     bundle::{DriftPolicy, FileEntry, HomePath},
+    drift::keys::judged_as,
     host::{FoundEntry, HomeHistory},
     ids::{Digest, NodeName},
     observed::{Drift, DriftAction},
@@ -146,8 +147,23 @@ fn edited(
         (None, Some(drift)) => (drift.keys.clone(), None),
         (None, None) => return None,
     };
-    let kind = kind_of(base, (path, assigned), reported)?;
-    Some(Unmanaged { path: path.clone(), kind, keys, digest })
+    if let Some(kind) = kind_of(base, (path, assigned), reported) {
+        return Some(Unmanaged { path: path.clone(), kind, keys, digest });
+    }
+    // The agent undoes edits of this file, but not of these keys: they stood by a rule that is no more.
+    let rules = base.assigned.as_ref().map(|old| &old.bundle.drift_keys)?;
+    let disk = keys_of(base.config_text(path));
+    let declared = keys_of(base.declared_text());
+    let stood = |key: &String| {
+        rules.policy_in(&judged_as(key, (&declared, &disk)), assigned.drift) != DriftPolicy::Enforce
+    };
+    let keys: Vec<String> = keys.into_iter().filter(stood).collect();
+    (!keys.is_empty()).then(|| Unmanaged {
+        path: path.clone(),
+        kind: UnmanagedKind::ReportedEdit,
+        keys,
+        digest,
+    })
 }
 
 /// Whether what lies there says something else than what was assigned. What the product itself writes does not count.

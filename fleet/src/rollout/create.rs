@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     bundle::RestartClass,
-    ids::{Digest, GroupName, NodeName, Revision, RolloutId},
+    ids::{Digest, GroupName, NodeName, Revision, RolloutId, ZoneName},
     time::Timestamp,
 };
 
@@ -76,7 +76,8 @@ impl NewRollout {
     /// Waves: the canary of a group is wave 0; the others follow in waves of [`RolloutPolicy::wave_size`]. Within a
     /// group nodes that are connected and down come first, since giving them something takes nobody out of service,
     /// then those that serve, then those that are not connected; then by name. Nodes whose server need not restart
-    /// all go in the first wave after the canary.
+    /// all go in the first wave after the canary. Unless zones may go side by side, those that restart go zone by zone,
+    /// and no wave after the canary holds two zones.
     pub fn create(self, view: &FleetView<'_>) -> Rollout {
         let mut rollout = Rollout {
             id: self.id,
@@ -91,9 +92,9 @@ impl NewRollout {
             steps: BTreeMap::new(),
         };
         for (name, goal) in self.rules.groups {
-            let members: BTreeMap<&NodeName, &NodeGoal> =
-                self.nodes.iter().filter(|(_, node)| node.group == name).collect();
-            let steps = group_steps(&goal.policy, &members, view, self.at);
+            let zones = if rollout.policy.parallel_zones { Zones::Together } else { Zones::OneByOne };
+            let nodes = self.nodes.iter().filter(|(_, node)| node.group == name).collect();
+            let steps = Members { policy: &goal.policy, zones, nodes }.steps(view, self.at);
             if steps.is_empty() {
                 continue;
             }
@@ -119,54 +120,96 @@ impl NewRollout {
     }
 }
 
-fn group_steps(
-    policy: &RolloutPolicy,
-    members: &BTreeMap<&NodeName, &NodeGoal>,
-    view: &FleetView<'_>,
-    at: Timestamp,
-) -> Vec<(NodeName, StepRecord)> {
-    let mut queue: Vec<(u8, &NodeName, &NodeGoal, StepState)> = members
-        .iter()
-        .filter_map(|(name, goal)| {
-            let node = view.nodes.get(*name);
-            let state = entry_state(goal, node, at)?;
-            let rank = match node {
-                Some(node) if node.connected && !node.is_available() => 0,
-                Some(node) if node.connected => 1,
-                _ => 2,
+/// Whether the nodes of two zones may be in one wave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Zones {
+    OneByOne,
+    Together,
+}
+
+/// The nodes of one group that the revision names.
+struct Members<'a> {
+    policy: &'a RolloutPolicy,
+    zones: Zones,
+    nodes: BTreeMap<&'a NodeName, &'a NodeGoal>,
+}
+
+impl Members<'_> {
+    fn steps(&self, view: &FleetView<'_>, at: Timestamp) -> Vec<(NodeName, StepRecord)> {
+        let mut queue: Vec<(u8, &NodeName, &NodeGoal, StepState)> = self
+            .nodes
+            .iter()
+            .filter_map(|(name, goal)| {
+                let node = view.nodes.get(*name);
+                let state = entry_state(goal, node, at)?;
+                let rank = match node {
+                    Some(node) if node.connected && !node.is_available() => 0,
+                    Some(node) if node.connected => 1,
+                    _ => 2,
+                };
+                Some((rank, *name, *goal, state))
+            })
+            .collect();
+        let zone_of = |name: &NodeName| {
+            view.nodes.get(name).and_then(|node| node.zone).filter(|_| self.zones == Zones::OneByOne)
+        };
+        // A zone comes as early as the first of its nodes would.
+        let mut first_of: BTreeMap<Option<&ZoneName>, u8> = BTreeMap::new();
+        for (rank, name, _, _) in &queue {
+            let first = first_of.entry(zone_of(name)).or_insert(*rank);
+            *first = (*first).min(*rank);
+        }
+        queue.sort_by_key(|(rank, name, _, _)| {
+            let zone = zone_of(name);
+            (first_of.get(&zone).copied(), zone, *rank, *name)
+        });
+        let canaries = self.policy.canary.map_or(0, |canary| canary.at_least(queue.len()));
+        let first = u32::from(0 < canaries);
+        let size = self.policy.wave_size(self.nodes.len());
+        let mut waves = Waves { next: first, left: 0, size, zone: None };
+        let mut steps = Vec::with_capacity(queue.len());
+        for (index, (_, name, goal, state)) in queue.into_iter().enumerate() {
+            let wave = if index < canaries {
+                0
+            } else if goal.restart < RestartClass::Restart {
+                first
+            } else {
+                waves.wave_of(zone_of(name))
             };
-            Some((rank, *name, *goal, state))
-        })
-        .collect();
-    queue.sort_by_key(|(rank, name, _, _)| (*rank, (*name).clone()));
-    let canaries = policy.canary.map_or(0, |canary| canary.at_least(queue.len()));
-    let first = u32::from(0 < canaries);
-    let size = policy.wave_size(members.len());
-    let mut restarting = 0;
-    let mut steps = Vec::with_capacity(queue.len());
-    for (index, (_, name, goal, state)) in queue.into_iter().enumerate() {
-        let wave = if index < canaries {
-            0
-        } else if goal.restart < RestartClass::Restart {
-            first
-        } else {
-            restarting += 1;
-            first + u32::try_from((restarting - 1) / size).unwrap_or(u32::MAX)
-        };
-        let record = StepRecord {
-            group: goal.group.clone(),
-            wave,
-            target: goal.target,
-            restart: goal.restart,
-            compared_with: goal.compared_with,
-            last_good: goal.last_good,
-            state,
-            begun: None,
-            spent: Spent::default(),
-        };
-        steps.push((name.clone(), record));
+            let record = StepRecord {
+                group: goal.group.clone(),
+                wave,
+                target: goal.target,
+                restart: goal.restart,
+                compared_with: goal.compared_with,
+                last_good: goal.last_good,
+                state,
+                begun: None,
+                spent: Spent::default(),
+            };
+            steps.push((name.clone(), record));
+        }
+        steps
     }
-    steps
+}
+
+/// Hands out waves to nodes that restart, in the order in which they go.
+struct Waves<'a> {
+    next: u32,
+    /// How many more the wave before `next` takes.
+    left: usize,
+    size: usize,
+    zone: Option<&'a ZoneName>,
+}
+
+impl<'a> Waves<'a> {
+    fn wave_of(&mut self, zone: Option<&'a ZoneName>) -> u32 {
+        if self.left == 0 || self.zone != zone {
+            (self.next, self.left, self.zone) = (self.next.saturating_add(1), self.size, zone);
+        }
+        self.left = self.left.saturating_sub(1);
+        self.next.saturating_sub(1)
+    }
 }
 
 /// How a node enters; `None` if it has nothing to do.

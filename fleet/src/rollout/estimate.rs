@@ -30,7 +30,8 @@ pub struct Estimate {
 /// What is left of `rollout`. `None` where time does not tell: it has ended, is paused, stopping or on its way back.
 ///
 /// Counts restarts, the budgets of groups and fleet, soaks, and groups that wait for others. Does not count what has no
-/// length of its own: windows, promotions, gates, nodes that are away, failures.
+/// length of its own: windows, promotions, gates, nodes that are away, failures; nor that groups wait for each other's
+/// zones.
 pub fn estimate(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Option<Estimate> {
     if rollout.phase != Phase::Running || rollout.paused.is_some() {
         return None;

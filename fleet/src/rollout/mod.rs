@@ -22,7 +22,7 @@
 //! let target = Target { bundle: Digest::of(b"new"), content: Digest::of(b"new, encoded"), size: 12 };
 //! let mut view = FleetView::default();
 //! view.nodes.insert(&node, NodeView {
-//!     group: &group, host: "is-1.acme.internal", connected: true,
+//!     group: &group, host: "is-1.acme.internal", zone: None, connected: true,
 //!     desired: None, wish: RunWish::Running, observed: None,
 //! });
 //! let rollout = NewRollout {
@@ -73,7 +73,7 @@ pub use state::{
 pub use tally::may_take_down;
 pub use view::{FleetView, NodeView, RunWish, Serving};
 pub(crate) use wait::utc;
-pub use wait::{NAMES_MAX, WaitReason};
+pub use wait::{NAMES_MAX, OtherZone, WaitReason, ZoneBudget};
 pub use window::{Cron, Overrun, Window, WindowUse};
 
 #[cfg(test)]

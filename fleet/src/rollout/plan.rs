@@ -14,13 +14,14 @@ use super::{
     policy::{OnFailure, Promotion},
     state::{Blind, Flight, FlightStage, Phase, Rollout, StepKind, StepRecord, StepState, Target},
     tally::Tally,
-    view::{FleetView, NodeView, next_at},
+    view::{FleetView, NodeView, RunWish, next_at},
     wait::{Names, WaitReason, first_names},
     window::{Overrun, WindowUse},
 };
 use crate::{
     bundle::RestartClass,
     ids::{Generation, GroupName, NodeName},
+    observed::ServiceState,
     time::Timestamp,
 };
 
@@ -640,6 +641,9 @@ impl<'a> Planner<'a> {
 /// Whether giving the node its target restarts the server, judged by what the server runs now. In doubt it does.
 pub(super) fn update_restarts(record: &StepRecord, node: &NodeView<'_>) -> bool {
     let running = node.observed.and_then(|observed| observed.running).map(|running| running.bundle);
+    if stays_down(node) {
+        return false;
+    }
     if !node.is_settled() || running.is_none() {
         return true;
     }
@@ -648,8 +652,17 @@ pub(super) fn update_restarts(record: &StepRecord, node: &NodeView<'_>) -> bool 
     !(same || harmless)
 }
 
+/// An operator has stopped its server: files are written, and no server is touched, so no budget is used.
+fn stays_down(node: &NodeView<'_>) -> bool {
+    let is_stopped = node.observed.is_some_and(|observed| observed.service == ServiceState::Stopped);
+    node.wish == RunWish::Stopped && is_stopped && node.is_settled()
+}
+
 fn return_restarts(record: &StepRecord, node: &NodeView<'_>, good: Target) -> bool {
     let running = node.observed.and_then(|observed| observed.running).map(|running| running.bundle);
+    if stays_down(node) {
+        return false;
+    }
     if !node.is_settled() || running.is_none() {
         return true;
     }

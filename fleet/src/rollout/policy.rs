@@ -126,6 +126,8 @@ pub struct RolloutPolicy {
     pub promotion: Promotion,
     /// At most this many nodes of the group are down at once, whoever took them down. Default: 1.
     pub max_unavailable: Share,
+    /// Of the group's nodes in one zone at most this many are down at once. Default: no limit beside the others.
+    pub max_unavailable_per_zone: Option<Share>,
     /// Nodes per wave after the canary; a wave is ready, soaked and past its gates before the next begins. Default:
     /// as many as `max_unavailable`. Larger waves are worked through within `max_unavailable`.
     pub wave: Option<Share>,
@@ -151,6 +153,7 @@ impl Default for RolloutPolicy {
             canary: None,
             promotion: Promotion::Automatic,
             max_unavailable: Share::Count(1),
+            max_unavailable_per_zone: None,
             wave: None,
             soak: Duration::from_secs(30),
             min_healthy_time: Duration::from_secs(10),
@@ -174,6 +177,11 @@ impl RolloutPolicy {
 pub struct FleetPolicy {
     /// At most this many nodes of the whole fleet are down at once. Default: no limit beside the groups' own.
     pub max_unavailable: Option<Share>,
+    /// Of the fleet's nodes in one zone at most this many are down at once. Default: no limit beside the others.
+    pub max_unavailable_per_zone: Option<Share>,
+    /// Zones may be changed side by side. Default: false, one zone after the other (ADR 35). Nodes without a zone are
+    /// in nobody's way.
+    pub parallel_zones: bool,
     /// Failed steps that are tolerated in groups that say `on_failure = "continue"`; one more stops everything and
     /// rolls back. Default: none.
     pub failures_max: Option<Share>,

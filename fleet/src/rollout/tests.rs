@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::{
     bundle::{Applied, RestartClass},
-    ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
+    ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId, ZoneName},
     observed::{Attempt, Observed, Refusal, RefusalReason, ServiceState, Stage, Verdict, Vitals},
     time::Timestamp,
 };
@@ -21,10 +21,12 @@ mod operators;
 mod standings;
 mod times;
 mod unseen;
+mod zones;
 
 struct Node {
     group: GroupName,
     host: String,
+    zone: Option<ZoneName>,
     connected: bool,
     wish: RunWish,
     desired: Option<Applied>,
@@ -45,6 +47,7 @@ impl Node {
         NodeView {
             group: &self.group,
             host: &self.host,
+            zone: self.zone.as_ref(),
             connected: self.connected,
             desired: self.desired,
             wish: self.wish,
@@ -127,6 +130,7 @@ impl Bench {
                 let node = Node {
                     group: group_name.clone(),
                     host: format!("host-{index}"),
+                    zone: None,
                     connected: true,
                     wish: RunWish::Running,
                     desired: Some(applied),

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, iter::Peekable, time::Duration};
 use super::state::StepRecord;
 use crate::{
     bundle::Applied,
-    ids::{Generation, GroupName, NodeName},
+    ids::{Generation, GroupName, NodeName, ZoneName},
     observed::{Observed, ServiceState, Verdict},
 };
 
@@ -60,6 +60,8 @@ pub struct NodeView<'a> {
     pub group: &'a GroupName,
     /// The machine it is on.
     pub host: &'a str,
+    /// What it shares its fate with, if the fleet says so.
+    pub zone: Option<&'a ZoneName>,
     /// Its agent has a live session, and what it reported in it is stored: what was reported before may have ended
     /// meanwhile.
     pub connected: bool,

@@ -7,7 +7,7 @@ use super::{
     state::{FlightStage, StepKind},
 };
 use crate::{
-    ids::{GroupName, NodeName},
+    ids::{GroupName, NodeName, ZoneName},
     reason::Reason,
     time::{Human, Timestamp},
 };
@@ -53,6 +53,10 @@ pub enum WaitReason {
         /// How many may be.
         max: usize,
     },
+    /// The budget of a zone is used up.
+    ZoneBudget(ZoneBudget),
+    /// Another zone is being changed, or has a node of the group down.
+    OtherZone(OtherZone),
     /// Steps have begun and have not ended.
     InFlight {
         /// Which node.
@@ -179,6 +183,38 @@ fn write_names(f: &mut fmt::Formatter<'_>, names: &[NodeName], count: usize) -> 
     if names.len() < count { write!(f, " and {} more", count - names.len()) } else { Ok(()) }
 }
 
+/// The nodes of one zone that may be down are down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneBudget {
+    /// Whose budget; `None`: the fleet's.
+    pub group: Option<GroupName>,
+    /// Which zone.
+    pub zone: ZoneName,
+    /// Nodes that are down, at most [`NAMES_MAX`].
+    pub down: Vec<NodeName>,
+    /// How many are down.
+    pub count: usize,
+    /// How many may be.
+    pub max: usize,
+    /// As it was typed.
+    pub share: Share,
+}
+
+/// A zone that is not whole, while a node of another one waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherZone {
+    /// Who waits.
+    pub node: NodeName,
+    /// Its zone.
+    pub zone: ZoneName,
+    /// The one that is not whole.
+    pub other: ZoneName,
+    /// Nodes that are down there, at most [`NAMES_MAX`].
+    pub down: Vec<NodeName>,
+    /// How many are down.
+    pub count: usize,
+}
+
 impl fmt::Display for WaitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -186,14 +222,7 @@ impl fmt::Display for WaitReason {
             WaitReason::Paused { why, failed } => {
                 write!(f, "paused{}; {failed} failed, which is acted on when it is resumed", Reason(why))
             }
-            WaitReason::Order { group, after, open } => {
-                match open {
-                    // All its nodes are ready, and its last wave still soaks or its gates run.
-                    0 => write!(f, "{group} comes after {after}, which is not done yet"),
-                    1 => write!(f, "{group} comes after {after}, where 1 node is not ready yet"),
-                    open => write!(f, "{group} comes after {after}, where {open} nodes are not ready yet"),
-                }
-            }
+            WaitReason::Order { group, after, open } => write_order(f, group, after, *open),
             WaitReason::Budget { group, down, count, max, share } => {
                 write!(f, "{group} has {count} down (")?;
                 write_names(f, down, *count)?;
@@ -202,6 +231,8 @@ impl fmt::Display for WaitReason {
             WaitReason::FleetBudget { group, count, max } => {
                 write!(f, "{group} waits: {count} down in the whole fleet, which allows {max}")
             }
+            WaitReason::ZoneBudget(budget) => budget.fmt(f),
+            WaitReason::OtherZone(other) => other.fmt(f),
             WaitReason::InFlight { node, kind, stage, elapsed, connected } => {
                 write!(f, "{node}: {} for {}", flight_words(*kind, *stage), Human(*elapsed))?;
                 if *connected { Ok(()) } else { f.write_str(", not connected") }
@@ -250,6 +281,37 @@ impl fmt::Display for WaitReason {
                 write!(f, "{group} returns after {before}, which depends on it")
             }
         }
+    }
+}
+
+impl fmt::Display for ZoneBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ZoneBudget { group, zone, down, count, max, share } = self;
+        write!(f, "zone {zone}")?;
+        if let Some(group) = group {
+            write!(f, " of {group}")?;
+        }
+        write!(f, " has {count} down (")?;
+        write_names(f, down, *count)?;
+        write!(f, ") and max_unavailable_per_zone = {share} allows {max}")
+    }
+}
+
+impl fmt::Display for OtherZone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let OtherZone { node, zone, other, down, count } = self;
+        write!(f, "{node} of zone {zone} waits for zone {other}, which has {count} down (")?;
+        write_names(f, down, *count)?;
+        f.write_str("): zones go one after the other")
+    }
+}
+
+fn write_order(f: &mut fmt::Formatter<'_>, group: &GroupName, after: &GroupName, open: usize) -> fmt::Result {
+    match open {
+        // All its nodes are ready, and its last wave still soaks or its gates run.
+        0 => write!(f, "{group} comes after {after}, which is not done yet"),
+        1 => write!(f, "{group} comes after {after}, where 1 node is not ready yet"),
+        open => write!(f, "{group} comes after {after}, where {open} nodes are not ready yet"),
     }
 }
 

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     call::{
         ARGS_MAX, Call, CommandCall, Credential, HaproxyCall, HaproxyState, Hook, HookFailure, HookPoint,
-        Hooks, HttpCall, Method, TIMEOUT_MAX, TRIES_MAX, TokenCall, Tries,
+        Hooks, HttpCall, Method, OnInconclusive, PrometheusCall, TIMEOUT_MAX, TRIES_MAX, TokenCall, Tries,
+        measure::{Bound, Finite, INCONCLUSIVE_MAX},
     },
     ids::Digest,
 };
@@ -33,6 +34,28 @@ pub(super) enum CallText {
         state: HaproxyState,
     },
     Token(Box<TokenText>),
+    Prometheus(Box<PrometheusText>),
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct PrometheusText {
+    url: Typed<String>,
+    query: Typed<String>,
+    bound: Bound,
+    authorization: Option<Named>,
+    certificate: Option<Digest>,
+    inconclusive: u32,
+    on_inconclusive: OnInconclusive,
+}
+
+impl CallText {
+    /// Tries that its own limit adds.
+    pub(super) fn more_tries(&self) -> u32 {
+        match self {
+            CallText::Prometheus(text) => text.inconclusive,
+            CallText::Http(_) | CallText::Command { .. } | CallText::Haproxy { .. } | CallText::Token(_) => 0,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -145,6 +168,7 @@ pub(super) enum Kind {
     Command,
     Haproxy,
     Token,
+    Prometheus,
 }
 
 pub(super) fn read_call(
@@ -162,6 +186,7 @@ pub(super) fn read_call(
             read_http(table, authorization, report).map(CallText::Http)
         }
         Kind::Token => read_token(table, report),
+        Kind::Prometheus => read_prometheus(table, report),
         Kind::Command => {
             let program = required_text(table, "program", "\"/usr/local/bin/check\"", report);
             let args = table.texts("args", report);
@@ -205,6 +230,31 @@ fn read_token(table: &mut Reader<'_>, report: &mut Report) -> Option<CallText> {
         request: request?,
     };
     Some(CallText::Token(Box::new(text)))
+}
+
+/// Tries of a measure that may be inconclusive, if it does not say how many.
+const INCONCLUSIVE_DEFAULT: u32 = 5;
+
+fn read_prometheus(table: &mut Reader<'_>, report: &mut Report) -> Option<CallText> {
+    let url = required_text(table, "url", "\"https://prometheus.example.org:9090\"", report);
+    let query = required_text(table, "query", "\"sum(rate(http_errors_total[5m]))\"", report);
+    let min = table.amount("min", report);
+    let max = table.amount("max", report);
+    let authorization = read_secret(table, "authorization", report);
+    let certificate = read_certificate(table, "certificate_sha256", report);
+    let inconclusive = table.number("inconclusive_tries", (1, i64::from(INCONCLUSIVE_MAX)), report);
+    let inconclusive = inconclusive.and_then(|typed| u32::try_from(typed.value).ok());
+    let on_inconclusive = table.choice("on_inconclusive", &OnInconclusive::ALL, report).unwrap_or_default();
+    let text = PrometheusText {
+        url: url?,
+        query: query?,
+        bound: Bound { min: min.and_then(Finite::new), max: max.and_then(Finite::new) },
+        authorization,
+        certificate,
+        inconclusive: inconclusive.unwrap_or(INCONCLUSIVE_DEFAULT),
+        on_inconclusive,
+    };
+    Some(CallText::Prometheus(Box::new(text)))
 }
 
 fn read_http(table: &mut Reader<'_>, authorization: Option<Named>, report: &mut Report) -> Option<HttpText> {
@@ -303,6 +353,18 @@ pub(super) fn resolve(typed: &CallText, at: &At, scope: &Scope<'_>, report: &mut
             },
             token_certificate: token.certificate,
             request: resolve_http(&token.request, scope, report)?,
+        }),
+        CallText::Prometheus(typed) => Call::Prometheus(PrometheusCall {
+            url: text(&typed.url, report)?,
+            query: text(&typed.query, report)?,
+            bound: typed.bound,
+            authorization: match &typed.authorization {
+                Some(named) => Some(credential(named, scope, report)?),
+                None => None,
+            },
+            certificate: typed.certificate,
+            inconclusive: typed.inconclusive,
+            on_inconclusive: typed.on_inconclusive,
         }),
     };
     if let Some((key, why)) = call.problem() {

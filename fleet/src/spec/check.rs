@@ -10,11 +10,12 @@ use super::{
     compose::{Documents, Draft, layer_path},
     expression::NodeFacts,
     files::whole_file,
-    manifest::{GroupText, Manifest},
+    manifest::{GroupText, Manifest, NodeText},
     reader::Typed,
     report::{Report, suggest},
 };
 use crate::{
+    finding::Place,
     ids::{GroupName, NodeName},
     rollout::order::{self, Order, OrderNode},
 };
@@ -207,6 +208,37 @@ pub(super) fn hosts(drafts: &[Draft<'_>], report: &mut Report) {
                 draft.name, facts.host
             ),
             format!("give {} another `offset`; nodes of one host need different ones", draft.name),
+        );
+    }
+}
+
+/// Nodes that no rule of zones covers although the fleet has zones, and rules of zones in a fleet without any.
+pub(super) fn zones(manifest: &Manifest<'_>, report: &mut Report) {
+    let without = |node: &&NodeText<'_>| node.zone.is_none();
+    let outside: Vec<&NodeText<'_>> = manifest.nodes.values().filter(without).collect();
+    if outside.len() < manifest.nodes.len() {
+        for node in outside {
+            report.warning(
+                "CV117",
+                Some(node.at.key_place()),
+                "this node is in no zone although others are, so it is changed beside any of them",
+                "give it a `zone`",
+            );
+        }
+        return;
+    }
+    let groups = manifest.groups.iter().filter(|(_, group)| group.rollout.max_unavailable_per_zone.is_some());
+    let mut rules: Vec<(Option<Place>, String)> =
+        groups.map(|(name, group)| (Some(group.at.key_place()), format!("group {name}"))).collect();
+    if manifest.rollout.max_unavailable_per_zone.is_some() {
+        rules.push((None, "[rollout]".to_owned()));
+    }
+    for (place, of) in rules {
+        report.warning(
+            "CV117",
+            place,
+            format!("{of} says max_unavailable_per_zone, and no node is in a zone, so it limits nothing"),
+            "give the nodes a `zone`, or remove the line",
         );
     }
 }

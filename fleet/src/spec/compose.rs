@@ -23,6 +23,7 @@ use super::{
 use crate::{
     bundle::Bundle,
     call::{Check, Hooks},
+    drift::keys::KeyRules,
     finding::{Place, names_at_most},
     ids::{Digest, GroupName, NodeName},
     product::{self, Catalogue, FileRule, Product},
@@ -233,6 +234,7 @@ impl<'a> Composer<'a> {
             report.node = None;
         }
         check::hosts(&drafts, report);
+        check::zones(self.manifest, report);
         let mut groups: BTreeMap<String, Vec<Arc<NodeFacts>>> =
             self.manifest.groups.keys().map(|name| (name.to_string(), Vec::new())).collect();
         for draft in &drafts {
@@ -437,10 +439,13 @@ impl<'a> Composer<'a> {
         files::check_bundle(&files, report);
         let service = service::settings(&draft, &self.manifest.service, scope, &flat, report)?;
         let (hooks, gates) = self.calls(&draft, scope, report);
+        let scopes = [&draft.text.drift_keys, &draft.group.drift_keys, &self.manifest.drift_keys];
+        let drift_keys = KeyRules::of_scopes(scopes.map(Clone::clone));
         Some(ComposedNode {
             group: draft.text.group.clone(),
             host: draft.facts.host.clone(),
-            bundle: Bundle { files, service, hooks, origin: None },
+            zone: draft.text.zone.clone(),
+            bundle: Bundle { files, service, hooks, origin: None, drift_keys },
             gates,
             contents,
             config_text: text,

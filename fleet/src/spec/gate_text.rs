@@ -45,8 +45,8 @@ impl GateText {
                     format!("a group has at most {GATES_MAX} gates"),
                     "let one command check several things",
                 ))
-            } else if deadline <= gate.tries.longest() {
-                let (longest, deadline) = (Human(gate.tries.longest()), Human(deadline));
+            } else if deadline <= gate.longest() {
+                let (longest, deadline) = (Human(gate.longest()), Human(deadline));
                 let text = format!(
                     "gate {name:?} may take {longest}, and progress_deadline ends it after {deadline}"
                 );
@@ -65,7 +65,12 @@ impl GateText {
     fn read(mut table: Reader<'_>, report: &mut Report) -> Option<Self> {
         let at = table.at().clone();
         let name = call_text::required_text(&mut table, "name", "\"login\"", report);
-        let kinds = [(Kind::Http, "http"), (Kind::Token, "token"), (Kind::Command, "command")];
+        let kinds = [
+            (Kind::Http, "http"),
+            (Kind::Token, "token"),
+            (Kind::Prometheus, "prometheus"),
+            (Kind::Command, "command"),
+        ];
         // No kind of a gate has a state of HAProxy.
         let call = call_text::read_call(&mut table, &kinds, HaproxyState::Ready, report);
         let tries = call_text::read_tries(&mut table, TRIES_DEFAULT, report);
@@ -84,6 +89,12 @@ impl GateText {
             return None;
         }
         Some(Self { at, gate: Gate { name: name.value, on, on_failure }, call: call?, tries })
+    }
+
+    /// The longest that all its tries take.
+    fn longest(&self) -> Duration {
+        let most = self.tries.most.saturating_add(self.call.more_tries());
+        Tries { most, ..self.tries }.longest()
     }
 
     /// For one node.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     DefaultCredentials,
     call_text::HooksText,
+    drift_text,
     gate_text::GateText,
     reader::{Reader, Typed},
     report::{Report, suggest},
@@ -13,7 +14,8 @@ use super::{
 };
 use crate::{
     bundle::{RestartPolicy, Thresholds},
-    ids::{FleetName, GroupName, NameError, NodeName},
+    drift::keys::KeyRule,
+    ids::{FleetName, GroupName, NameError, NodeName, ZoneName},
     product::{FileRuleText, file_rule},
     rollout::policy::{FleetPolicy, RolloutPolicy},
 };
@@ -28,6 +30,7 @@ pub(super) struct Manifest<'a> {
     pub(super) values: Option<&'a Table>,
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
+    pub(super) drift_keys: Vec<KeyRule>,
     pub(super) groups: BTreeMap<GroupName, GroupText<'a>>,
     pub(super) nodes: BTreeMap<NodeName, NodeText<'a>>,
 }
@@ -46,12 +49,14 @@ pub(super) struct GroupText<'a> {
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
     pub(super) hooks: HooksText,
+    pub(super) drift_keys: Vec<KeyRule>,
 }
 
 pub(super) struct NodeText<'a> {
     pub(super) at: At,
     pub(super) group: GroupName,
     pub(super) host: Typed<String>,
+    pub(super) zone: Option<ZoneName>,
     pub(super) home: Typed<String>,
     pub(super) offset: Option<Typed<u16>>,
     pub(super) layers: Vec<Typed<String>>,
@@ -60,6 +65,7 @@ pub(super) struct NodeText<'a> {
     pub(super) run: RunText,
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
+    pub(super) drift_keys: Vec<KeyRule>,
 }
 
 /// Ports that the configuration moves elsewhere, by the product's names; the offset is not added.
@@ -143,6 +149,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
         None => FleetPolicy::default(),
     };
     let files = read_files(&mut reader, report);
+    let drift_keys = drift_text::read(&mut reader, report);
     let mut groups = BTreeMap::new();
     if let Some(table) = reader.table("groups", report) {
         for (name, at, group) in named(&table, "group", GroupName::parse, report) {
@@ -160,7 +167,17 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
         }
     }
     reader.finish(report);
-    Some(Manifest { name: name?, default_credentials, rollout, values, service, files, groups, nodes })
+    Some(Manifest {
+        name: name?,
+        default_credentials,
+        rollout,
+        values,
+        service,
+        files,
+        drift_keys,
+        groups,
+        nodes,
+    })
 }
 
 fn parse_name<T>(
@@ -225,6 +242,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
     let service = read_service(&mut reader, report);
     let files = read_files(&mut reader, report);
     let hooks = HooksText::read(&mut reader, report);
+    let drift_keys = drift_text::read(&mut reader, report);
     reader.finish(report);
     Some(GroupText {
         at,
@@ -239,6 +257,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
         service,
         files,
         hooks,
+        drift_keys,
     })
 }
 
@@ -264,6 +283,8 @@ fn read_node<'a>(
     });
     let host = reader.text("host", report);
     let host = reader.required("host", host, "\"is-1.example.org\"", report);
+    let zone = reader.text("zone", report);
+    let zone = zone.and_then(|zone| parse_name(&zone.value, &zone.at, ZoneName::parse, report));
     let home = reader.text("home", report);
     let home = reader.required("home", home, "\"/opt/wso2/wso2is-7.2.0\"", report);
     let offset = reader.number("offset", (0, i64::from(OFFSET_MAX)), report);
@@ -275,11 +296,13 @@ fn read_node<'a>(
     let run = read_run(&mut reader, report);
     let service = read_service(&mut reader, report);
     let files = read_files(&mut reader, report);
+    let drift_keys = drift_text::read(&mut reader, report);
     reader.finish(report);
     Some(NodeText {
         at,
         group: group?,
         host: host?,
+        zone,
         home: home?,
         offset,
         layers,
@@ -288,6 +311,7 @@ fn read_node<'a>(
         run,
         service,
         files,
+        drift_keys,
     })
 }
 

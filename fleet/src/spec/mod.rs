@@ -9,6 +9,7 @@ pub mod canonical;
 mod check;
 mod compose;
 mod config;
+mod drift_text;
 mod expression;
 mod files;
 mod gate_text;
@@ -32,7 +33,7 @@ use crate::{
     bundle::Bundle,
     call::Check,
     finding::{Finding, Place},
-    ids::{Digest, FleetName, GroupName, NodeName},
+    ids::{Digest, FleetName, GroupName, NodeName, ZoneName},
     rollout::{FleetPolicy, Gate, RolloutPolicy, order},
 };
 
@@ -129,6 +130,8 @@ pub struct ComposedNode {
     pub group: GroupName,
     /// As other nodes reach it.
     pub host: String,
+    /// What it shares its fate with, such as a data centre.
+    pub zone: Option<ZoneName>,
     /// Manifest and service settings.
     pub bundle: Bundle,
     /// What it is asked after a wave; secrets stand in it by name.

@@ -100,6 +100,21 @@ impl<'a> Reader<'a> {
         None
     }
 
+    /// A number with or without a fraction.
+    pub(crate) fn amount(&mut self, key: &'static str, report: &mut Report) -> Option<f64> {
+        let typed = self.leaf(key, ("a number", "0.5"), as_amount, report)?;
+        if typed.value.is_finite() {
+            return Some(typed.value);
+        }
+        report.error(
+            "CV013",
+            Some(typed.at.value_place()),
+            format!("{} is {}, which no value can be held against", self.named(key), typed.value),
+            format!("write a finite number, for example {key} = 0.5"),
+        );
+        None
+    }
+
     pub(crate) fn duration(&mut self, key: &'static str, report: &mut Report) -> Option<Duration> {
         let typed = self.leaf(
             key,
@@ -255,6 +270,18 @@ impl<'a> Reader<'a> {
                 );
             }
         }
+    }
+}
+
+fn as_amount(value: &Value) -> Option<f64> {
+    match value {
+        Value::Integer(number) => i32::try_from(*number.value()).ok().map(f64::from),
+        Value::Float(number) => Some(*number.value()),
+        Value::String(_)
+        | Value::Boolean(_)
+        | Value::Datetime(_)
+        | Value::Array(_)
+        | Value::InlineTable(_) => None,
     }
 }
 

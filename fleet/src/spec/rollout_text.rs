@@ -10,6 +10,8 @@ use crate::rollout::{
 pub(super) fn read_fleet(mut table: Reader<'_>, report: &mut Report) -> FleetPolicy {
     let policy = FleetPolicy {
         max_unavailable: read_share(&mut table, "max_unavailable", report),
+        max_unavailable_per_zone: read_share(&mut table, "max_unavailable_per_zone", report),
+        parallel_zones: table.flag("parallel_zones", report).unwrap_or(false),
         failures_max: read_share(&mut table, "failures_max", report),
         spread_hosts: table.flag("spread_hosts", report).unwrap_or(false),
     };
@@ -29,6 +31,7 @@ pub(super) fn read_group(mut table: Reader<'_>, report: &mut Report) -> (Rollout
         canary: read_share(&mut table, "canary", report),
         promotion: table.choice("promotion", &Promotion::ALL, report).unwrap_or_default(),
         max_unavailable: read_share(&mut table, "max_unavailable", report).unwrap_or(default.max_unavailable),
+        max_unavailable_per_zone: read_share(&mut table, "max_unavailable_per_zone", report),
         wave: read_share(&mut table, "wave", report),
         soak,
         min_healthy_time,

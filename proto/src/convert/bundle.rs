@@ -8,6 +8,7 @@ use fleet::{
         Origin, OwnerIds, Port, Probe, ProbeKind, ProbeRole, RestartClass, RestartPolicy, ServiceSettings,
         Standing, Thresholds,
     },
+    drift::keys::{KeyPattern, KeyRule, KeyRules, RULES_MAX},
     ids::{Digest, Generation},
     time::Timestamp,
 };
@@ -73,7 +74,8 @@ impl From<&Bundle> for wire::Bundle {
         let files = bundle.files.iter().map(|(path, file)| file_to_wire(path, file)).collect();
         let hooks = hooks_to_wire(&bundle.hooks);
         let origin = bundle.origin.as_ref().map(Into::into);
-        Self { files, service: Some(wire::Service::from(&bundle.service)), hooks, origin }
+        let drift_keys = bundle.drift_keys.iter().map(rule_to_wire).collect();
+        Self { files, service: Some(wire::Service::from(&bundle.service)), hooks, origin, drift_keys }
     }
 }
 
@@ -92,9 +94,15 @@ impl TryFrom<wire::Bundle> for Bundle {
                 return Err(invalid("Bundle", "files", format!("{:?} stands in it twice", file.path)));
             }
         }
+        if RULES_MAX < bundle.drift_keys.len() {
+            let why = format!("{} of them, more than {RULES_MAX}", bundle.drift_keys.len());
+            return Err(invalid("Bundle", "drift_keys", why));
+        }
+        let drift_keys = bundle.drift_keys.iter().map(rule_from_wire).collect::<Result<_, _>>()?;
+        let drift_keys = KeyRules::new(drift_keys);
         let service = ServiceSettings::try_from(required(bundle.service, "Bundle", "service")?)?;
         let origin = bundle.origin.map(Origin::try_from).transpose()?;
-        let bundle = Self { files, service, hooks: hooks_from_wire(bundle.hooks)?, origin };
+        let bundle = Self { files, service, hooks: hooks_from_wire(bundle.hooks)?, origin, drift_keys };
         if BUNDLE_SIZE_MAX < bundle.size() {
             let why = format!("{} bytes together, more than {BUNDLE_SIZE_MAX}", bundle.size());
             return Err(invalid("Bundle", "files", why));
@@ -141,12 +149,39 @@ impl TryFrom<wire::Origin> for Origin {
     }
 }
 
-fn file_to_wire(path: &HomePath, file: &FileEntry) -> wire::File {
-    let drift = match file.drift {
+fn policy_to_wire(policy: DriftPolicy) -> wire::DriftPolicy {
+    match policy {
         DriftPolicy::Enforce => wire::DriftPolicy::Enforce,
         DriftPolicy::Report => wire::DriftPolicy::Report,
         DriftPolicy::Ignore => wire::DriftPolicy::Ignore,
-    };
+    }
+}
+
+fn policy_from_wire(
+    policy: wire::DriftPolicy,
+    message: &'static str,
+    field: &'static str,
+) -> Result<DriftPolicy, ConvertError> {
+    match policy {
+        wire::DriftPolicy::Enforce => Ok(DriftPolicy::Enforce),
+        wire::DriftPolicy::Report => Ok(DriftPolicy::Report),
+        wire::DriftPolicy::Ignore => Ok(DriftPolicy::Ignore),
+        wire::DriftPolicy::Unspecified => Err(invalid(message, field, "an unknown policy")),
+    }
+}
+
+fn rule_to_wire(rule: &KeyRule) -> wire::KeyRule {
+    wire::KeyRule { pattern: rule.pattern.to_string(), policy: policy_to_wire(rule.policy).into() }
+}
+
+fn rule_from_wire(rule: &wire::KeyRule) -> Result<KeyRule, ConvertError> {
+    let pattern = KeyPattern::parse(&rule.pattern);
+    let pattern = pattern.map_err(|error| invalid("KeyRule", "pattern", error.to_string()))?;
+    Ok(KeyRule { pattern, policy: policy_from_wire(rule.policy(), "KeyRule", "policy")? })
+}
+
+fn file_to_wire(path: &HomePath, file: &FileEntry) -> wire::File {
+    let drift = policy_to_wire(file.drift);
     let restart = match file.restart {
         RestartClass::None => wire::RestartClass::None,
         RestartClass::Hot => wire::RestartClass::Hot,
@@ -175,12 +210,7 @@ fn file_from_wire(file: &wire::File) -> Result<(HomePath, FileEntry), ConvertErr
     if 0o777 < file.mode {
         return Err(invalid("File", "mode", format!("{:o} has more than permission bits", file.mode)));
     }
-    let drift = match file.drift() {
-        wire::DriftPolicy::Enforce => DriftPolicy::Enforce,
-        wire::DriftPolicy::Report => DriftPolicy::Report,
-        wire::DriftPolicy::Ignore => DriftPolicy::Ignore,
-        wire::DriftPolicy::Unspecified => return Err(invalid("File", "drift", "an unknown policy")),
-    };
+    let drift = policy_from_wire(file.drift(), "File", "drift")?;
     let restart = match file.restart() {
         wire::RestartClass::None => RestartClass::None,
         wire::RestartClass::Hot => RestartClass::Hot,
@@ -424,6 +454,7 @@ mod tests {
             service,
             hooks: Hooks::default(),
             origin: None,
+            drift_keys: KeyRules::default(),
         }
     }
 
@@ -447,10 +478,27 @@ mod tests {
 
     #[test]
     fn a_bundle_reads_back_and_keeps_its_digest() {
-        let bundle = example();
-        let back = decode_bundle(&encode_bundle(&bundle)).unwrap();
-        assert_eq!(back, bundle);
-        assert_eq!(back.digest(), bundle.digest());
+        let rule = |text: &str, policy| KeyRule { pattern: KeyPattern::parse(text).unwrap(), policy };
+        let rules = vec![rule("a.*.b", DriftPolicy::Ignore), rule("a", DriftPolicy::Report)];
+        let ruled = Bundle { drift_keys: KeyRules::new(rules), ..example() };
+        assert_ne!(ruled.digest(), example().digest());
+        for bundle in [example(), ruled] {
+            let back = decode_bundle(&encode_bundle(&bundle)).unwrap();
+            assert_eq!(back, bundle);
+            assert_eq!(back.digest(), bundle.digest());
+        }
+    }
+
+    #[test]
+    fn rules_that_say_nothing_are_refused() {
+        let mut wire = wire::Bundle::from(&example());
+        let rule = wire::KeyRule { pattern: "*".into(), policy: wire::DriftPolicy::Ignore.into() };
+        wire.drift_keys = vec![rule.clone()];
+        assert!(Bundle::try_from(wire.clone()).unwrap_err().to_string().contains("every key"));
+        wire.drift_keys = vec![wire::KeyRule { pattern: "a".into(), ..rule.clone() }; RULES_MAX + 1];
+        assert!(Bundle::try_from(wire.clone()).unwrap_err().to_string().contains("more than 200"));
+        wire.drift_keys = vec![wire::KeyRule { pattern: "a".into(), policy: 9 }];
+        assert!(Bundle::try_from(wire).unwrap_err().to_string().contains("unknown policy"));
     }
 
     /// Agents and stores of 0.1 know bundles by this digest. It rests on how settings and hooks are written by `Debug`.

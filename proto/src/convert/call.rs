@@ -5,7 +5,8 @@ use std::time::Duration;
 use fleet::{
     call::{
         Call, Check, CommandCall, Credential, HaproxyCall, HaproxyState, Hook, HookFailure, Hooks, HttpCall,
-        Method, TIMEOUT_MAX, TRIES_MAX, TokenCall, Tries,
+        Method, OnInconclusive, PrometheusCall, TIMEOUT_MAX, TRIES_MAX, TokenCall, Tries,
+        measure::{Bound, Finite},
     },
     ids::Digest,
     spec::{Secret, SecretName},
@@ -97,6 +98,50 @@ impl TryFrom<wire::HttpCall> for HttpCall {
     }
 }
 
+impl From<&PrometheusCall> for wire::PrometheusCall {
+    fn from(call: &PrometheusCall) -> Self {
+        let choices = OnInconclusive::ALL;
+        let word =
+            choices.iter().find(|(choice, _)| *choice == call.on_inconclusive).map_or("fail", |it| it.1);
+        Self {
+            url: call.url.clone(),
+            query: call.query.clone(),
+            min: call.bound.min.map(Finite::get),
+            max: call.bound.max.map(Finite::get),
+            authorization: call.authorization.as_ref().map(Into::into),
+            certificate_sha256: bytes_of(call.certificate.as_ref()),
+            inconclusive: call.inconclusive,
+            on_inconclusive: word.to_owned(),
+        }
+    }
+}
+
+impl TryFrom<wire::PrometheusCall> for PrometheusCall {
+    type Error = ConvertError;
+
+    fn try_from(call: wire::PrometheusCall) -> Result<Self, ConvertError> {
+        let end = |number: Option<f64>, field| match number.map(Finite::new) {
+            Some(None) => Err(invalid("PrometheusCall", field, "not a finite number")),
+            Some(number) => Ok(number),
+            None => Ok(None),
+        };
+        Ok(Self {
+            bound: Bound { min: end(call.min, "min")?, max: end(call.max, "max")? },
+            url: call.url,
+            query: call.query,
+            authorization: call.authorization.map(Credential::try_from).transpose()?,
+            certificate: certificate(&call.certificate_sha256, "PrometheusCall")?,
+            inconclusive: call.inconclusive,
+            on_inconclusive: word(
+                &OnInconclusive::ALL,
+                &call.on_inconclusive,
+                "PrometheusCall",
+                "on_inconclusive",
+            )?,
+        })
+    }
+}
+
 /// A call and how often it is tried.
 fn call_to_wire(call: &Call, tries: &Tries) -> wire::Call {
     let kind = match call {
@@ -119,6 +164,7 @@ fn call_to_wire(call: &Call, tries: &Tries) -> wire::Call {
             token_certificate_sha256: bytes_of(call.token_certificate.as_ref()),
             request: Some((&call.request).into()),
         }),
+        Call::Prometheus(call) => wire::call::Call::Prometheus(call.into()),
     };
     wire::Call {
         call: Some(kind),
@@ -153,6 +199,7 @@ fn call_from_wire(call: wire::Call) -> Result<(Call, Tries), ConvertError> {
             token_certificate: certificate(&call.token_certificate_sha256, "TokenCall")?,
             request: required(call.request, "TokenCall", "request")?.try_into()?,
         }),
+        wire::call::Call::Prometheus(call) => Call::Prometheus(call.try_into()?),
     };
     match call.problem() {
         Some((key, why)) => Err(invalid("Call", key, why)),
@@ -245,6 +292,15 @@ mod tests {
                 scope: "a b".into(),
                 token_certificate: None,
                 request: http(),
+            }),
+            Call::Prometheus(PrometheusCall {
+                url: "https://prom:9090".into(),
+                query: "up".into(),
+                bound: Bound { min: Finite::new(0.5), max: None },
+                authorization: Some(Credential::Named(SecretName::parse("prom.token").unwrap())),
+                certificate: Some(Digest([8; 32])),
+                inconclusive: 7,
+                on_inconclusive: OnInconclusive::Pass,
             }),
         ]
     }

@@ -53,6 +53,9 @@ pub const fn drift_word(policy: DriftPolicy) -> &'static str {
     }
 }
 
+/// Keys that a host keeps, in one plan of a node.
+const KEPT_MAX: usize = 200;
+
 /// What changes on one node.
 pub fn node_plan_to_wire(node: &NodeName, group: &str, plan: &NodePlan) -> wire::NodePlan {
     let (source_ms, source_why) = match &plan.source {
@@ -66,6 +69,7 @@ pub fn node_plan_to_wire(node: &NodeName, group: &str, plan: &NodePlan) -> wire:
         change: change_word(plan).to_owned(),
         files: plan.files.iter().map(Into::into).collect(),
         keys: plan.keys.iter().map(Into::into).collect(),
+        kept: plan.kept.iter().take(KEPT_MAX).map(Into::into).collect(),
         restart: restart_word(plan.restart.class).to_owned(),
         restart_why: plan.restart.why.join("; "),
         settings: plan.settings.iter().map(|change| setting_text(plan.is_new, change)).collect(),

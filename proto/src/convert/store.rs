@@ -123,6 +123,8 @@ impl TryFrom<wire::Rollout> for Rollout {
 fn fleet_policy_to_wire(policy: &FleetPolicy) -> wire::FleetPolicy {
     wire::FleetPolicy {
         max_unavailable: policy.max_unavailable.map(share_to_wire),
+        max_unavailable_per_zone: policy.max_unavailable_per_zone.map(share_to_wire),
+        parallel_zones: policy.parallel_zones,
         failures_max: policy.failures_max.map(share_to_wire),
         spread_hosts: policy.spread_hosts,
     }
@@ -131,6 +133,8 @@ fn fleet_policy_to_wire(policy: &FleetPolicy) -> wire::FleetPolicy {
 fn fleet_policy_from_wire(policy: &wire::FleetPolicy) -> Result<FleetPolicy, ConvertError> {
     Ok(FleetPolicy {
         max_unavailable: share_from_wire(policy.max_unavailable)?,
+        max_unavailable_per_zone: share_from_wire(policy.max_unavailable_per_zone)?,
+        parallel_zones: policy.parallel_zones,
         failures_max: share_from_wire(policy.failures_max)?,
         spread_hosts: policy.spread_hosts,
     })
@@ -230,6 +234,7 @@ fn policy_to_wire(policy: &RolloutPolicy) -> wire::GroupPolicy {
         canary: policy.canary.map(share_to_wire),
         promotion: word(&Promotion::ALL, &policy.promotion),
         max_unavailable: Some(share_to_wire(policy.max_unavailable)),
+        max_unavailable_per_zone: policy.max_unavailable_per_zone.map(share_to_wire),
         wave: policy.wave.map(share_to_wire),
         soak_ms: millis(policy.soak),
         min_healthy_time_ms: millis(policy.min_healthy_time),
@@ -247,6 +252,7 @@ fn policy_from_wire(policy: &wire::GroupPolicy) -> Result<RolloutPolicy, Convert
         canary: share_from_wire(policy.canary)?,
         promotion: value(&Promotion::ALL, &policy.promotion, of("promotion"))?,
         max_unavailable: required(max_unavailable, "GroupPolicy", "max_unavailable")?,
+        max_unavailable_per_zone: share_from_wire(policy.max_unavailable_per_zone)?,
         wave: share_from_wire(policy.wave)?,
         soak: Duration::from_millis(policy.soak_ms),
         min_healthy_time: Duration::from_millis(policy.min_healthy_time_ms),

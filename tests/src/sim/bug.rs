@@ -42,11 +42,13 @@ pub enum Bug {
     JournalIsSilent,
     /// A node that nobody can judge yet is taken for failed.
     UnknownIsFailed,
+    /// The planner is not told which zone a node is in.
+    ZonesAreUnseen,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 19] = [
+    pub const ALL: [Bug; 20] = [
         Bug::NoCompareAndSwap,
         Bug::SendBeforeCommit,
         Bug::AckBeforeSync,
@@ -66,5 +68,6 @@ impl Bug {
         Bug::OwedIsForgotten,
         Bug::JournalIsSilent,
         Bug::UnknownIsFailed,
+        Bug::ZonesAreUnseen,
     ];
 }

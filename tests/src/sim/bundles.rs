@@ -70,6 +70,7 @@ impl Library {
             },
             hooks: self.hooks.clone(),
             origin: None,
+            drift_keys: fleet::drift::keys::KeyRules::default(),
         });
         let digest = bundle.digest();
         self.bundles.insert(digest, (bundle, nature, truth));

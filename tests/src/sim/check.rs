@@ -117,7 +117,33 @@ impl Sim {
         if let Some(max) = self.fleet_budget
             && max < down
         {
-            self.broken(&format!("(5) {down} nodes of the fleet are down for steps, {max} may be"));
+            return self.broken(&format!("(5) {down} nodes of the fleet are down for steps, {max} may be"));
+        }
+        self.check_zones(index);
+    }
+
+    /// A server was just stopped for a step. (5) Of one group only in one zone, and in no zone more than may be.
+    fn check_zones(&mut self, index: usize) {
+        let of = &self.hosts[index];
+        let stayed = |host: &&super::host::Host| host.member && host.group == host.budget_of;
+        let Some(zone) = of.zone.as_ref().filter(|_| of.taken_down && stayed(&of)) else { return };
+        let down = || self.hosts.iter().filter(stayed).filter(|host| host.taken_down);
+        let in_group = || down().filter(|host| host.group == of.group);
+        let elsewhere = in_group().find(|host| host.zone.as_ref().is_some_and(|other| other != zone));
+        if let Some(other) = elsewhere.filter(|_| !self.fleet.parallel_zones) {
+            let (node, other) = (&of.name, &other.name);
+            return self.broken(&format!("(5) {node} is stopped while {other} of another zone is down"));
+        }
+        let of_group = in_group().filter(|host| host.zone.as_ref() == Some(zone)).count();
+        let of_fleet = down().filter(|host| host.zone.as_ref() == Some(zone)).count();
+        let limits = [
+            (of_group, self.group_zone_budgets.get(of.group).copied().flatten()),
+            (of_fleet, self.fleet_zone_budget),
+        ];
+        for (down, max) in limits {
+            if let Some(max) = max.filter(|max| *max < down) {
+                return self.broken(&format!("(5) {down} nodes of a zone are down for steps, {max} may be"));
+            }
         }
     }
 

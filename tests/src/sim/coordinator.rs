@@ -144,6 +144,7 @@ impl Sim {
             let node = NodeView {
                 group: &self.groups[host.group].0,
                 host: host.name.as_str(),
+                zone: host.zone.as_ref().filter(|_| self.bug != Some(Bug::ZonesAreUnseen)),
                 connected: self.coordinator.connected(index),
                 desired: record.desired,
                 wish: rollout::RunWish::Running,

@@ -3,19 +3,38 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use fleet::{
-    ids::{GroupName, NodeName},
+    ids::{GroupName, NodeName, ZoneName},
     node::{Command, Event},
     observed::ServiceState,
     rollout::{Abort, GroupGoal, OnFailure, Promotion, RolloutPolicy, Share, Target},
 };
 
-use super::{Bug, Entry, Nature, Sim, coordinator::Record, host::Host, soaks::Ambush};
+use super::{Bug, Chance, Entry, Nature, Sim, coordinator::Record, host::Host, soaks::Ambush};
 
 const MINUTE: u64 = 60_000;
+/// Zones have a sequence of their own: a seed that gives a fleet none means what it meant before there were any.
+const ZONES: u64 = 173_000_519;
 
 impl Sim {
+    /// How many zones the fleet has, and its rules for them. None in half of the runs.
+    fn choose_zones(&mut self, chance: &mut Chance) -> usize {
+        if chance.percent(50) {
+            return 0;
+        }
+        let share = |chance: &mut Chance| {
+            let count = u32::try_from(chance.range(1, 2)).unwrap_or(1);
+            chance.percent(30).then_some(Share::Count(count))
+        };
+        self.fleet.parallel_zones = chance.percent(30);
+        self.fleet.max_unavailable_per_zone = share(chance);
+        for (_, goal) in &mut self.groups {
+            goal.policy.max_unavailable_per_zone = share(chance);
+        }
+        2 + chance.index(2)
+    }
+
     /// Makes the fleet: mostly a handful of nodes, now and then up to 200.
-    pub(super) fn found(&mut self) {
+    pub(super) fn found(&mut self, seed: u64) {
         let count = match self.chance.range(0, 999) {
             0..=799 => self.chance.range(1, 6),
             800..=989 => self.chance.range(7, 20),
@@ -42,6 +61,8 @@ impl Sim {
         }
         self.fleet.failures_max = self.chance.percent(50).then_some(Share::Percent(20));
         self.fleet.spread_hosts = self.chance.percent(20);
+        let mut of_zones = Chance::new(seed.wrapping_add(ZONES));
+        let zones = self.choose_zones(&mut of_zones);
         for index in 0..count + spares {
             let group = self.chance.index(self.groups.len());
             let name = NodeName::parse(&format!("g{group}-n{index}")).expect("a fixed name");
@@ -49,6 +70,7 @@ impl Sim {
             let skew = i64::try_from(skew).unwrap_or(0) - 300_000;
             let mut host = Host::new(name, group, start, skew);
             (host.member, host.enrolled) = (index < count, index < count);
+            host.zone = (0 < zones).then(|| of_zones.index(zones)).map(zone_name);
             self.hosts.push(host);
             self.coordinator.store.nodes.push(Record::default());
             self.coordinator.store.wanted.push(None);
@@ -85,6 +107,7 @@ impl Sim {
             canary: self.chance.percent(30).then_some(Share::Count(1)),
             promotion: if self.chance.percent(20) { Promotion::Manual } else { Promotion::Automatic },
             max_unavailable: share,
+            max_unavailable_per_zone: None,
             wave: self.chance.percent(30).then_some(Share::Percent(50)),
             soak: secs(self.chance.range(0, 20)),
             min_healthy_time: secs(self.chance.range(0, 12)),
@@ -269,4 +292,8 @@ impl Sim {
             }
         }
     }
+}
+
+fn zone_name(index: usize) -> ZoneName {
+    ZoneName::parse(&format!("z{index}")).expect("a fixed name")
 }

@@ -9,7 +9,7 @@ use std::{
 use fleet::{
     bundle::{Applied, Bundle, Probe},
     health::{Answer, ProbeResult},
-    ids::{Digest, NodeName},
+    ids::{Digest, NodeName, ZoneName},
     node::{Action, Allowed, Engine, Event, Failure, Limits, LogSign, Memory, Recovery, StagedFacts, Way},
     observed::{ProcessIdentity, RefusalReason, Verdict},
     time::{Instant, Timestamp},
@@ -31,6 +31,8 @@ pub(super) struct Host {
     pub(super) name: NodeName,
     /// Of the newest revision that names it.
     pub(super) group: usize,
+    /// If the fleet has zones.
+    pub(super) zone: Option<ZoneName>,
     /// The newest revision names it.
     pub(super) member: bool,
     /// Its agent may connect.
@@ -113,6 +115,7 @@ impl Host {
         Self {
             name,
             group,
+            zone: None,
             member: true,
             enrolled: true,
             start,

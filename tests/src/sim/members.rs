@@ -1,5 +1,7 @@
 //! Nodes that join, leave, change their group, are forgotten and come back, mostly while a rollout runs.
 
+use fleet::rollout::Share;
+
 use super::{Entry, Sim, coordinator::Record};
 
 impl Sim {
@@ -65,8 +67,16 @@ impl Sim {
             let size = self.hosts.iter().filter(|host| host.member && host.group == index).count();
             self.budgets[index] = self.budgets[index].max(goal.policy.max_unavailable.at_most(size));
         }
+        self.group_zone_budgets =
+            self.groups.iter().map(|(_, goal)| of_zone(goal.policy.max_unavailable_per_zone)).collect();
+        self.fleet_zone_budget = of_zone(self.fleet.max_unavailable_per_zone);
         let size = self.hosts.iter().filter(|host| host.member).count();
         let max = self.fleet.max_unavailable.map(|share| share.at_most(size));
         self.fleet_budget = self.fleet_budget.max(max);
     }
+}
+
+/// Zones of the simulation are limited by counts, so that their size does not matter.
+fn of_zone(share: Option<Share>) -> Option<usize> {
+    share.map(|share| share.at_most(usize::MAX))
 }

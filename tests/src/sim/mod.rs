@@ -219,6 +219,9 @@ pub struct Sim {
     /// The most that may be down for steps: in each group, and in the fleet if that is limited.
     budgets: Vec<usize>,
     fleet_budget: Option<usize>,
+    /// The most that may be down for steps in a zone: of each group, and of the fleet.
+    group_zone_budgets: Vec<Option<usize>>,
+    fleet_zone_budget: Option<usize>,
     /// Faults that wait for a wave to soak.
     ambushes: Vec<Ambush>,
     /// Nodes come and go.
@@ -297,7 +300,7 @@ pub fn sweep(seeds: Range<u64>, bug: Option<Bug>, tell: impl FnMut(u64, Outcome)
 impl Sim {
     fn new(seed: u64, bug: Option<Bug>, traced: bool) -> Self {
         let mut sim = Self::empty(seed, bug, traced);
-        sim.found();
+        sim.found(seed);
         sim
     }
 
@@ -316,6 +319,8 @@ impl Sim {
             fleet: FleetPolicy::default(),
             budgets: Vec::new(),
             fleet_budget: None,
+            group_zone_budgets: Vec::new(),
+            fleet_zone_budget: None,
             ambushes: Vec::new(),
             churns: false,
             library: Library::default(),

@@ -234,5 +234,6 @@ fn bundle(files: &Files, service: ServiceSettings) -> Bundle {
         service,
         hooks: fleet::call::Hooks::default(),
         origin: None,
+        drift_keys: fleet::drift::keys::KeyRules::default(),
     }
 }

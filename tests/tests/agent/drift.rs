@@ -5,6 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use anyhow::Result;
 use fleet::{
     bundle::{DriftPolicy, HomePath, RunState},
+    drift::keys::{KeyPattern, KeyRule, KeyRules},
     node::Command,
     observed::{DriftAction, DriftKind},
 };
@@ -135,5 +136,51 @@ async fn an_accepted_edit_stays_and_is_told_as_the_change_of_a_layer() -> Result
     let next = rig.assign(&wanted.with_config("\n[incident]\npool = 80\n"), RunState::Running).await?;
     rig.ready(next).await?;
     assert!(!rig.read(CONFIG).contains("geheim"), "an apply decides anew");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_that_is_left_to_the_host_outlives_a_restore_and_an_apply() -> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let mut wanted = rig.wanted().with_config("\n[cache]\nsize = 1\nttl = 5\n[later]\nkey = 1\n");
+    let rule = |text: &str, policy| Ok(KeyRule { pattern: KeyPattern::parse(text)?, policy });
+    let rules: Result<Vec<KeyRule>> =
+        [rule("cache", DriftPolicy::Ignore), rule("later", DriftPolicy::Report)].into_iter().collect();
+    wanted.drift_keys = KeyRules::of_scopes([rules?]);
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    rig.ready(generation).await?;
+    // One key of each kind is edited at once: only the enforced one is undone.
+    let edited = rig.read(CONFIG).replace("size = 1", "size = 99").replace("key = 1", "key = 7");
+    fs::write(rig.path(CONFIG), format!("{edited}\n[surprise]\nkey = 1\n"))?;
+    let told = rig
+        .until("the reported key to be told", |observed| {
+            observed
+                .drift
+                .iter()
+                .any(|drift| drift.action == DriftAction::Reported && drift.keys == ["later.key"])
+        })
+        .await?;
+    assert!(told.drift.iter().all(|drift| !drift.keys.iter().any(|key| key.starts_with("cache"))));
+    let restored = rig.read(CONFIG);
+    assert!(restored.contains("size = 99") && restored.contains("key = 7"), "{restored}");
+    assert!(!restored.contains("surprise"), "{restored}");
+    // What an operator restores is as declared, but for what belongs to the host.
+    let restore = Command::RestoreDrift { path: Some(HomePath::parse(CONFIG)?) };
+    let (done, detail) = rig.coordinator.live.command(&node(), restore)?.await?;
+    assert!(done, "{detail}");
+    rig.until("the reported edit to be undone", |observed| {
+        observed.drift.iter().all(|drift| drift.action == DriftAction::Restored)
+    })
+    .await?;
+    let restored = rig.read(CONFIG);
+    assert!(restored.contains("size = 99") && restored.contains("key = 1"), "{restored}");
+    // An apply that declares another value for it, and a new key beside it.
+    let mut next = rig.wanted().with_config("\n[cache]\nsize = 2\nttl = 6\n");
+    next.drift_keys = wanted.drift_keys;
+    let generation = rig.assign(&next, RunState::Running).await?;
+    rig.ready(generation).await?;
+    let applied = rig.read(CONFIG);
+    assert!(applied.contains("size = 99") && applied.contains("ttl = 6"), "{applied}");
+    assert!(!applied.contains("[later]"), "{applied}");
     Ok(())
 }

@@ -31,6 +31,7 @@ use fleet::{
         RestartPolicy, RunState, ServiceSettings, Thresholds,
     },
     call::Hooks,
+    drift::keys::KeyRules,
     ids::{Digest, Generation, GroupName, NodeName, Revision},
     observed::{Observed, ServiceState, Verdict},
     spec::canonical,
@@ -70,6 +71,7 @@ pub struct Wanted {
     pub files: BTreeMap<String, (String, DriftPolicy, RestartClass)>,
     pub service: ServiceSettings,
     pub hooks: Hooks,
+    pub drift_keys: KeyRules,
 }
 
 impl Rig {
@@ -125,6 +127,7 @@ impl Rig {
             ]),
             service: self.settings(),
             hooks: Hooks::default(),
+            drift_keys: KeyRules::default(),
         }
     }
 
@@ -193,6 +196,7 @@ impl Rig {
             content_size: encoded.len() as u64,
             group: GroupName::parse("group")?,
             host: "127.0.0.1".into(),
+            zone: None,
             product: "wso2is-7.2".into(),
         };
         let entry = store.get(&Key::node(&node())).await?.context("the node's record")?;
@@ -223,7 +227,13 @@ impl Rig {
             };
             files.insert(HomePath::parse(path).expect("a path"), entry);
         }
-        Bundle { files, service: wanted.service.clone(), hooks: wanted.hooks.clone(), origin: None }
+        Bundle {
+            files,
+            service: wanted.service.clone(),
+            hooks: wanted.hooks.clone(),
+            origin: None,
+            drift_keys: wanted.drift_keys.clone(),
+        }
     }
 
     /// What the node says of itself now, if it is connected.

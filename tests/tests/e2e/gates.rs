@@ -1,9 +1,18 @@
 //! Gates: a wave is followed by the next only if its nodes do what users need of them.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use anyhow::{Result, ensure};
 use convoy_tests::harness::{LIMIT, until};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use crate::small::{NODES, Small, common, ensure_holds, pid};
 
@@ -125,5 +134,84 @@ async fn an_answer_that_was_lost_with_a_coordinator_is_asked_for_again() -> Resu
     ensure!(ran.code == 0, "{ran:?}");
     let asked = &gated.ran()?[asked_before..];
     ensure!(asked == ["is-1", "is-1", "is-2"], "{asked:?}");
+    Ok(())
+}
+
+/// A server that speaks the query API of Prometheus: it gives the same value to every query.
+struct Metrics {
+    port: u16,
+    /// `None`: no data.
+    value: Arc<Mutex<Option<&'static str>>>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Metrics {
+    async fn serve() -> Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let metrics = Self {
+            port: listener.local_addr()?.port(),
+            value: Arc::new(Mutex::new(Some("0.01"))),
+            asked: Arc::default(),
+        };
+        let (value, asked) = (Arc::clone(&metrics.value), Arc::clone(&metrics.asked));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = vec![0; 16 * 1024];
+                let read = stream.read(&mut request).await.unwrap_or(0);
+                asked
+                    .lock()
+                    .expect("nobody panics")
+                    .push(String::from_utf8_lossy(&request[..read]).into_owned());
+                let value = *value.lock().expect("nobody panics");
+                let samples = value.map_or(String::new(), |value| {
+                    format!("{{\"metric\":{{\"job\":\"is\"}},\"value\":[1700000000.1,\"{value}\"]}}")
+                });
+                let body = format!(
+                    "{{\"status\":\"success\",\"data\":{{\"resultType\":\"vector\",\"result\":[{samples}]}}}}"
+                );
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close", body.len());
+                drop(stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await);
+            }
+        });
+        Ok(metrics)
+    }
+
+    fn set(&self, value: Option<&'static str>) {
+        *self.value.lock().expect("nobody panics") = value;
+    }
+}
+
+#[tokio::test]
+async fn a_gate_asks_prometheus_and_tells_too_much_from_nobody_knows() -> Result<()> {
+    let small = Small::open().await?;
+    let operator = small.site.operator();
+    let metrics = Metrics::serve().await?;
+    let gate = format!(
+        "\n[[groups.key-manager.rollout.gates]]\nname = \"errors\"\nkind = \"prometheus\"\non = \"new\"\n\
+         url = \"http://127.0.0.1:{}\"\nquery = 'rate(errors_total{{instance=\"{{{{ node.name }}}}\"}}[5m])'\n\
+         max = 0.05\ntries = 2\ninterval = \"100ms\"\ninconclusive_tries = 3\n",
+        metrics.port
+    );
+    let plain = small.fleet.read("fleet.toml")?;
+    small.fleet.write("fleet.toml", plain + &gate)?;
+    small.apply().await?;
+    let asked = metrics.asked.lock().expect("nobody panics").join("\n");
+    ensure_holds(&asked, &["POST /api/v1/query", "instance%3D%22is-1%22", "instance%3D%22is-2%22"])?;
+
+    for (value, why) in [
+        (Some("0.2"), "0.2 is above 0.05 (2 tries)"),
+        (None, "inconclusive: no data (3 tries)"),
+        (Some("NaN"), "inconclusive: NaN, which is no value (3 tries)"),
+    ] {
+        metrics.set(value);
+        small.fleet.write("config/common.toml", common(&format!("bad{}", why.len())))?;
+        let words = ["apply".as_ref(), small.fleet.arg(), "--yes".as_ref(), "--wait".as_ref()];
+        let ran = operator.run(words).await?;
+        ensure!(ran.code == 1, "{value:?}: {ran:?}");
+        let events = operator.done(["events", "--last", "100"]).await?;
+        ensure_holds(&events, &["gate errors failed on is-", why])?;
+    }
+    metrics.set(Some("0.05"));
+    ensure_holds(&small.apply().await?, &["is done: 2 nodes ready"])?;
     Ok(())
 }

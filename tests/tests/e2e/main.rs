@@ -6,6 +6,7 @@ mod crash;
 mod enrolment;
 mod gates;
 mod history;
+mod keys;
 mod kills;
 mod operators;
 mod path;

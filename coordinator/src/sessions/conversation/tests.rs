@@ -18,6 +18,7 @@ fn assigned(generation: u64) -> Assigned {
         content_size: 8,
         group: GroupName::parse("km").unwrap(),
         host: "h1".to_owned(),
+        zone: None,
         product: "wso2is-7.2".to_owned(),
     };
     Assigned { generation: Generation(generation), revision: Revision(1), target, why: "test".to_owned() }

@@ -101,6 +101,23 @@ fn a_gate_that_is_never_answered_fails_after_the_progress_deadline() {
     assert!(log.contains("rolling-back: gate login failed on km-1: no answer for 5m1s"), "{log}");
 }
 
+/// Seed 3476: for one look the rollout waited without a reason, which the bench refuses.
+#[test]
+fn a_tolerated_gate_that_is_never_answered_is_followed_by_the_next_wave_at_once() {
+    let mut bench = Bench::new(&[("km", 2, policy("max=1 soak=0s min=0s progress=5m"), &[])]);
+    bench.fleet.failures_max = Some(Share::Count(1));
+    bench.gates("km", &[("login", GateOn::New, Some(OnFailure::Continue))]);
+    bench.failing.insert("? login km-1".to_owned());
+    bench.apply("new", RestartClass::Restart);
+    check(
+        &bench.run(900),
+        "1s km-1 generation 2
+         362s km-2 generation 2
+         423s gate login km-2
+         424s failed: gate login failed on km-1: no answer for 5m1s",
+    );
+}
+
 #[test]
 fn a_node_that_is_not_connected_is_not_asked_and_holds_the_wave() {
     let mut bench = Bench::gated(2, "max=1 soak=0s min=0s progress=5m", &["? login km-1"]);

@@ -22,6 +22,22 @@ fn pausing_stops_what_is_new_and_resuming_goes_on() {
     assert_eq!(refused.to_string(), "rollout 1 has ended: done; apply again to start another");
 }
 
+/// It was said of servers that somebody had stopped: "km has 3 down, and max_unavailable = 1 allows 1".
+#[test]
+fn files_of_servers_that_are_stopped_use_no_budget() {
+    let mut bench = Bench::new(&[("km", 4, policy("max=1 wave=100% soak=0s min=0s"), &[])]);
+    for node in ["km-1", "km-2", "km-3"] {
+        let node = bench.node(node);
+        (node.wish, node.observed.service, node.observed.running) =
+            (RunWish::Stopped, ServiceState::Stopped, None);
+    }
+    bench.apply("new", RestartClass::Restart);
+    let waiting = bench.waiting();
+    assert_eq!(bench.log, "1s km-1 generation 2\n1s km-2 generation 2\n1s km-3 generation 2\n");
+    // The one that serves has to wait for those that do not.
+    assert_eq!(waiting, ["km has 3 down (km-1, km-2, km-3) and max_unavailable = 1 allows 1"]);
+}
+
 #[test]
 fn an_abort_leaves_or_returns_by_choice() {
     let abort = |how| {

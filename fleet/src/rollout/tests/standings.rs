@@ -158,6 +158,7 @@ fn agents_that_know_more_than_a_restored_store_are_not_counted_as_down() {
     let view = |desired| NodeView {
         group: &group,
         host: "h1",
+        zone: None,
         connected: true,
         desired: Some(applied(desired, "old")),
         wish: RunWish::Running,

@@ -147,6 +147,8 @@ fn rollout(phase: Phase) -> Rollout {
         windows_overridden: Some("urgent".to_owned()),
         policy: FleetPolicy {
             max_unavailable: Some(Share::Percent(10)),
+            max_unavailable_per_zone: Some(Share::Count(3)),
+            parallel_zones: true,
             failures_max: None,
             spread_hosts: true,
         },
