@@ -156,13 +156,14 @@ pub enum Command {
 /// `import`.
 #[derive(Debug, Args)]
 pub struct Import {
-    /// Each server: a name for it, and its deployment.toml or its home.
-    #[arg(required = true, value_name = "NODE=FILE")]
+    /// Each server: a name for it, and its deployment.toml or its home. NODE alone is a node whose agent is connected:
+    /// its host is asked.
+    #[arg(required = true, value_name = "NODE[=FILE]")]
     pub nodes: Vec<String>,
     /// The new fleet directory; must not exist or be empty.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// The fleet's name; without it the directory's.
+    /// The fleet's name. Without it: the coordinator's if hosts are asked, else the directory's.
     #[arg(long, value_name = "NAME")]
     pub fleet: Option<String>,
     /// A new file outside of the directory for the passwords that are found.

@@ -25,6 +25,7 @@ use crate::{
 mod convert;
 #[cfg(test)]
 pub mod fake;
+mod found;
 mod secrets;
 
 /// Content travels in parts of this size.
@@ -45,6 +46,13 @@ pub struct Client {
     operator: OperatorClient<Channel>,
     secrets: SecretsClient<Channel>,
     address: String,
+}
+
+/// What lies on a host. No `Debug`: the file may hold passwords.
+pub struct HostConfig {
+    pub found: view::Found,
+    /// deployment.toml.
+    pub config: Option<Vec<u8>>,
 }
 
 /// What `apply` sends beside the files.
@@ -154,6 +162,15 @@ impl Client {
     pub async fn node(&mut self, name: &str) -> Result<view::NodeDetail, Failure> {
         let reply = self.operator.show_node(timed(wire::NodeRequest { node: name.to_owned() })).await;
         convert::node_detail(self.answer("node show", reply)?)
+    }
+
+    /// What lies on a node's host, and its deployment.toml if that is known.
+    pub async fn host_config(&mut self, name: &str) -> Result<HostConfig, Failure> {
+        let request = wire::ShowHostRequest { node: name.to_owned(), config: true };
+        let reply = self.operator.show_host(timed(request)).await;
+        let mut reply = self.answer("import", reply)?;
+        let config = reply.config.take();
+        Ok(HostConfig { found: found::host(reply), config })
     }
 
     /// Acts on one node.

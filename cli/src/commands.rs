@@ -10,7 +10,7 @@ use crate::{
     client::{Change, EventQuery},
     directory,
     exit::{Exit, Failure},
-    pack, places, render,
+    import, pack, places, render,
     request::{
         Apply, Confirm, Detail, DriftAct, Events, NodeAct, PlanExit, Remote, Rollback, SecretAct, Steer,
         Unmanaged, Wait,
@@ -47,6 +47,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         }
         Remote::Apply(request) => apply(session, request).await,
         Remote::Rollback(request) => rollback(session, request).await,
+        Remote::Import(request) => import::execute_asking(&request, session).await,
         Remote::Status { watch: false } => {
             let status = session.client.status().await?;
             session.screen.programs(&status);

@@ -1,9 +1,9 @@
-//! `convoy import`: existing deployment.toml files or homes in, a fleet directory and a file with its secrets out.
-//! Reads everything, then decides ([`fleet::import`]), then writes; nothing is ever overwritten.
+//! `convoy import`: existing deployment.toml files, homes or connected hosts in, a fleet directory and a file with its
+//! secrets out. Reads everything, then decides ([`fleet::import`]), then writes; nothing is ever overwritten.
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
+    fmt::{self, Write as _},
     fs,
     io::Read as _,
     path::{Path, PathBuf},
@@ -16,7 +16,8 @@ use fleet::{
 };
 
 use crate::{
-    args,
+    Session, args,
+    client::{Client, HostConfig},
     exit::{Exit, Failure},
     render,
     screen::Screen,
@@ -33,14 +34,33 @@ const VERSION: &str = "bin/version.txt";
 pub struct Import {
     nodes: BTreeMap<NodeName, Given>,
     out: PathBuf,
-    fleet: FleetName,
+    /// `None`: the coordinator's.
+    fleet: Option<FleetName>,
     secrets_out: Option<PathBuf>,
+}
+
+/// Where a node's deployment.toml comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    /// A file or a home on this machine.
+    Path(PathBuf),
+    /// The node's host, through the coordinator.
+    Host,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Path(path) => write!(f, "{}", path.display()),
+            Source::Host => f.write_str("its host"),
+        }
+    }
 }
 
 /// One node as typed.
 #[derive(Debug)]
 struct Given {
-    path: PathBuf,
+    from: Source,
     product: Option<String>,
     host: Option<String>,
     home: Option<String>,
@@ -54,11 +74,12 @@ impl Import {
     pub fn meant(typed: args::Import) -> Result<Self, Failure> {
         let mut nodes = BTreeMap::new();
         for text in &typed.nodes {
-            let (name, path) = pair("NODE=FILE", text)?;
-            let given = Given { path: PathBuf::from(path), product: None, host: None, home: None };
+            let (name, from) = source(text)?;
+            let shown = from.to_string();
+            let given = Given { from, product: None, host: None, home: None };
             if let Some(other) = nodes.insert(name.clone(), given) {
                 return Err(Failure::usage(
-                    format!("node {name} is given twice, for {} and for {path}", other.path.display()),
+                    format!("node {name} is given twice, for {} and for {shown}", other.from),
                     "give each server a name of its own",
                 ));
             }
@@ -66,14 +87,35 @@ impl Import {
         hints(&mut nodes, ("--product", &typed.product), |given, value| given.product = Some(value))?;
         hints(&mut nodes, ("--host", &typed.host), |given, value| given.host = Some(value))?;
         hints(&mut nodes, ("--home", &typed.home), |given, value| given.home = Some(value))?;
+        let asks_hosts = nodes.values().any(|given| given.from == Source::Host);
         let fleet = match typed.fleet {
-            Some(name) => FleetName::parse(&name).map_err(|error| {
+            Some(name) => Some(FleetName::parse(&name).map_err(|error| {
                 Failure::usage(format!("--fleet: {error}"), "the name is part of every certificate")
-            })?,
-            None => named_after(&typed.out)?,
+            })?),
+            None if asks_hosts => None,
+            None => Some(named_after(&typed.out)?),
         };
         Ok(Self { nodes, out: typed.out, fleet, secrets_out: typed.secrets_out })
     }
+
+    /// Whether a coordinator has to be asked.
+    pub fn asks_hosts(&self) -> bool {
+        self.nodes.values().any(|given| given.from == Source::Host)
+    }
+}
+
+/// `NODE=FILE`, or only the name of a node whose host is asked.
+fn source(text: &str) -> Result<(NodeName, Source), Failure> {
+    if text.contains('=') {
+        return pair("NODE=FILE", text).map(|(name, path)| (name, Source::Path(PathBuf::from(path))));
+    }
+    let name = NodeName::parse(text).map_err(|error| {
+        Failure::usage(
+            error.to_string(),
+            "write NODE=FILE, as in is-1=/opt/wso2/wso2is-7.1.0, or the name of a node whose agent is connected",
+        )
+    })?;
+    Ok((name, Source::Host))
 }
 
 fn pair<'a>(form: &str, text: &'a str) -> Result<(NodeName, &'a str), Failure> {
@@ -101,7 +143,7 @@ fn hints(
         let Some(given) = nodes.get_mut(&name) else {
             return Err(Failure::usage(
                 format!("{option} {text}: no node {name} is imported"),
-                "name one of the nodes that are given as NODE=FILE",
+                "name one of the nodes that are imported",
             ));
         };
         set(given, value.to_owned());
@@ -120,7 +162,7 @@ fn named_after(out: &Path) -> Result<FleetName, Failure> {
     })
 }
 
-/// Imports.
+/// Imports files and homes of this machine.
 ///
 /// # Errors
 /// What is missing, wrong or in the way; nothing is written then.
@@ -128,9 +170,84 @@ pub fn execute(request: &Import, screen: &mut Screen) -> Result<Exit, Failure> {
     check_free(&request.out)?;
     let mut nodes = BTreeMap::new();
     for (name, given) in &request.nodes {
-        nodes.insert(name.clone(), read(given)?);
+        match &given.from {
+            Source::Path(path) => nodes.insert(name.clone(), read(path, given)?),
+            Source::Host => {
+                return Err(Failure::usage(
+                    format!("{name} is given without a file, and no coordinator is asked"),
+                    "write NODE=FILE",
+                ));
+            }
+        };
     }
-    let imported = match import(&nodes, &request.fleet) {
+    let fleet = request.fleet.clone().map_or_else(|| named_after(&request.out), Ok)?;
+    finish(request, &fleet, &nodes, screen)
+}
+
+/// Imports, and asks the hosts of the nodes that are given by name alone.
+///
+/// # Errors
+/// The same, or a host that cannot be looked at now.
+pub async fn execute_asking(request: &Import, session: &mut Session) -> Result<Exit, Failure> {
+    check_free(&request.out)?;
+    let mut nodes = BTreeMap::new();
+    for (name, given) in &request.nodes {
+        let node = match &given.from {
+            Source::Path(path) => read(path, given)?,
+            Source::Host => ask(&mut session.client, name, given).await?,
+        };
+        nodes.insert(name.clone(), node);
+    }
+    let fleet = match &request.fleet {
+        Some(fleet) => fleet.clone(),
+        None => {
+            let name = session.client.status().await?.fleet;
+            FleetName::parse(&name).map_err(|error| {
+                Failure::failed("cannot use the name of the coordinator's fleet", "say --fleet NAME")
+                    .because(error)
+            })?
+        }
+    };
+    finish(request, &fleet, &nodes, &mut session.screen)
+}
+
+async fn ask(client: &mut Client, name: &NodeName, given: &Given) -> Result<ImportNode, Failure> {
+    let HostConfig { found, config } = client.host_config(name.as_str()).await?;
+    let unseen = |why: String| {
+        Failure::failed(
+            format!("{name} cannot be imported from its host: {why}"),
+            format!(
+                "`convoy node show {name}` says what is known of it; NODE=FILE imports a copy of the file"
+            ),
+        )
+    };
+    if let Some(why) = found.not_now {
+        return Err(unseen(why));
+    }
+    let host = found.host.ok_or_else(|| unseen("it was not looked at".to_owned()))?;
+    let config = config.ok_or_else(|| unseen(format!("no {CONFIG} below {} can be read", host.home)))?;
+    if TOML_SIZE_MAX < config.len() {
+        return Err(unseen(format!("{CONFIG} is larger than {} KiB", TOML_SIZE_MAX >> 10)));
+    }
+    let toml = String::from_utf8(config).map_err(|_| unseen(format!("{CONFIG} is not UTF-8 text")))?;
+    let version = host.product.map(|product| format!("{} v{}", product.name, product.version));
+    Ok(ImportNode {
+        file: format!("{name}:{CONFIG}"),
+        toml,
+        product: given.product.clone(),
+        version,
+        host: given.host.clone(),
+        home: given.home.clone().or(Some(host.home)),
+    })
+}
+
+fn finish(
+    request: &Import,
+    fleet: &FleetName,
+    nodes: &BTreeMap<NodeName, ImportNode>,
+    screen: &mut Screen,
+) -> Result<Exit, Failure> {
+    let imported = match import(nodes, fleet) {
         Ok(imported) => imported,
         Err(Refused { findings }) => {
             let report = view::Lint {
@@ -173,9 +290,9 @@ fn check_free(out: &Path) -> Result<(), Failure> {
     }
 }
 
-fn read(given: &Given) -> Result<ImportNode, Failure> {
-    let is_home = given.path.is_dir();
-    let file = if is_home { given.path.join(CONFIG) } else { given.path.clone() };
+fn read(path: &Path, given: &Given) -> Result<ImportNode, Failure> {
+    let is_home = path.is_dir();
+    let file = if is_home { path.join(CONFIG) } else { path.to_owned() };
     let toml = read_text(
         &file,
         if is_home { "name a server's home, or a deployment.toml itself" } else { "check the path" },
@@ -183,13 +300,13 @@ fn read(given: &Given) -> Result<ImportNode, Failure> {
     let home = match (&given.home, is_home) {
         (Some(home), _) => Some(home.clone()),
         (None, true) => {
-            let path = fs::canonicalize(&given.path).unwrap_or_else(|_| given.path.clone());
-            Some(path.display().to_string())
+            let home = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+            Some(home.display().to_string())
         }
         (None, false) => None,
     };
     // A home without it is still a home; the version is then guessed, and told as a guess.
-    let version = is_home.then(|| read_text(&given.path.join(VERSION), "").ok()).flatten();
+    let version = is_home.then(|| read_text(&path.join(VERSION), "").ok()).flatten();
     Ok(ImportNode {
         file: file.display().to_string(),
         toml,

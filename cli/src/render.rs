@@ -6,6 +6,7 @@ use crate::{
 };
 
 mod effects;
+mod found;
 mod host;
 mod node;
 mod plan;

@@ -77,20 +77,52 @@ pub struct Explain {
 /// Commands that ask the coordinator.
 #[derive(Debug)]
 pub enum Remote {
-    Plan { dir: PathBuf, diff: Detail, packs: Vec<PathBuf>, exit: PlanExit },
+    Plan {
+        dir: PathBuf,
+        diff: Detail,
+        packs: Vec<PathBuf>,
+        exit: PlanExit,
+    },
     Apply(Apply),
     Rollback(Rollback),
-    Status { watch: bool },
+    /// Of nodes whose hosts are asked.
+    Import(Import),
+    Status {
+        watch: bool,
+    },
     Nodes,
-    Node { node: NodeName },
-    Act { node: NodeName, act: NodeAct, confirm: Confirm },
-    Rollouts { most: u32 },
-    Rollout { rollout: Option<u64>, wait: Option<Wait> },
-    Steer { rollout: Option<u64>, steer: Steer, why: String },
-    DriftList { node: Option<NodeName> },
-    Drift { node: NodeName, act: DriftAct },
+    Node {
+        node: NodeName,
+    },
+    Act {
+        node: NodeName,
+        act: NodeAct,
+        confirm: Confirm,
+    },
+    Rollouts {
+        most: u32,
+    },
+    Rollout {
+        rollout: Option<u64>,
+        wait: Option<Wait>,
+    },
+    Steer {
+        rollout: Option<u64>,
+        steer: Steer,
+        why: String,
+    },
+    DriftList {
+        node: Option<NodeName>,
+    },
+    Drift {
+        node: NodeName,
+        act: DriftAct,
+    },
     Events(Events),
-    Token { node: NodeName, valid: Duration },
+    Token {
+        node: NodeName,
+        valid: Duration,
+    },
     Secret(SecretAct),
 }
 
@@ -272,7 +304,14 @@ impl Request {
                 let form = if sarif { LintForm::Sarif } else { LintForm::Plain };
                 Request::Local(Local::Lint { dir, packs, form, secrets })
             }
-            Command::Import(typed) => Request::Local(Local::Import(Import::meant(typed)?)),
+            Command::Import(typed) => {
+                let import = Import::meant(typed)?;
+                if import.asks_hosts() {
+                    Request::Remote(Remote::Import(import))
+                } else {
+                    Request::Local(Local::Import(import))
+                }
+            }
             Command::Render(typed) => Request::Local(Local::Render(render(typed)?)),
             Command::Explain { key, product, pack, toml } => {
                 Request::Local(Local::Explain(Explain { key, product, pack, toml }))

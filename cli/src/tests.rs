@@ -18,6 +18,7 @@ use crate::{
 
 mod drift;
 mod hostile;
+mod hosts;
 mod staying;
 
 const NOBODY: Terminal = Terminal { can_ask: false, is_live: false, colour: false, width: None };

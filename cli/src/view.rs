@@ -1,6 +1,7 @@
 //! What every output shows, for people and, serialised, for programs. Fields are added, never renamed or removed:
 //! `docs/cli.md` documents them. Times are RFC 3339 in UTC, durations milliseconds, absent facts `null`.
 
+mod found;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use serde::{Serialize, Serializer};
 
 use crate::text::bytes;
 
+pub use self::found::{Found, FoundFile, FoundHost, FoundProduct};
 pub use self::plan::{
     DerivedKey, Effects, FileChange, KeyChange, NodePlan, Overwritten, Plan, PlanNote, PlanSource,
     RenderedFile, Unmanaged, Unpacked,
@@ -401,6 +403,8 @@ pub struct NodeDetail {
     pub node: Node,
     pub files: Vec<BundleFile>,
     pub events: Vec<Event>,
+    /// Only of a node that nothing was assigned to.
+    pub found: Option<Found>,
 }
 
 /// One file that the node should have.

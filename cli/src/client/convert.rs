@@ -7,7 +7,7 @@ use crate::{
     view::{self, When},
 };
 
-fn some(text: String) -> Option<String> {
+pub(super) fn some(text: String) -> Option<String> {
     if text.is_empty() { None } else { Some(text) }
 }
 
@@ -354,6 +354,7 @@ pub(super) fn node_detail(reply: wire::NodeReply) -> Result<view::NodeDetail, Fa
         node: node(found),
         files: reply.files.into_iter().map(bundle_file).collect(),
         events: reply.events.into_iter().map(event).collect(),
+        found: reply.found.map(super::found::host),
     })
 }
 

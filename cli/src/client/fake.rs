@@ -32,6 +32,7 @@ pub struct Script {
     /// A stream of statuses or events ends after the first one instead, once.
     pub breaks: bool,
     pub node: wire::NodeReply,
+    pub host: wire::HostReply,
     pub rollouts: BTreeMap<u64, wire::Rollout>,
     pub command: wire::CommandReply,
     pub differences: wire::DriftReply,
@@ -137,6 +138,13 @@ impl operator_server::Operator for Fake {
     }
     async fn show_node(&self, _: Request<wire::NodeRequest>) -> Result<Response<wire::NodeReply>, Status> {
         self.answer(None, |script| script.node.clone())
+    }
+    async fn show_host(
+        &self,
+        request: Request<wire::ShowHostRequest>,
+    ) -> Result<Response<wire::HostReply>, Status> {
+        let it = request.into_inner();
+        self.answer(Some(format!("look at {} config={}", it.node, it.config)), |script| script.host.clone())
     }
     async fn restart_node(
         &self,

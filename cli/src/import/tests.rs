@@ -87,7 +87,8 @@ fn wrong_words_and_files_are_told_with_a_remedy() {
     let broken = format!("is-1={}", broken.display());
     for (words, what) in [
         (vec!["is-1=a", "is-1=b", "--out", &out], "given twice"),
-        (vec!["is-1", "--out", &out], "is not NODE=FILE"),
+        (vec!["is-1", "--out", &out], "given without a file"),
+        (vec!["IS", "--out", &out], "holds 'I'"),
         (vec!["IS=a", "--out", &out], "holds 'I'"),
         (vec!["is-1=a", "--out", &out, "--host", "is-2=h"], "no node is-2 is imported"),
         (vec!["is-1=/no/such/file", "--out", &out], "cannot read /no/such/file"),

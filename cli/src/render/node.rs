@@ -1,5 +1,6 @@
 //! One node in full, and drift.
 
+use super::found::found_on_host;
 use crate::{
     text::{Cell, Style, Table, Tone, ago, bytes, hanging, lasting, local},
     view::{
@@ -40,6 +41,10 @@ pub fn node_detail(detail: &NodeDetail, now: When, style: Style) -> String {
             }
         }
         None => out.push_str("\n  its agent has not reported yet\n"),
+    }
+    if let Some(found) = &detail.found {
+        out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Found on its host")));
+        out.push_str(&found_on_host(&node.name, found, now, style));
     }
     if !detail.files.is_empty() {
         out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Files")));

@@ -185,7 +185,8 @@ fn what_nobody_has_measured_is_unknown_and_never_0() {
     let report = node.report.as_mut().unwrap();
     report.process = Some(Process { pid: 7, started: NOW });
     report.last_output = vec!["INFO - starting".into(), "ERROR - no database".into()];
-    let text = node_detail(&NodeDetail { node, files: Vec::new(), events: Vec::new() }, NOW, PLAIN);
+    let text =
+        node_detail(&NodeDetail { node, files: Vec::new(), events: Vec::new(), found: None }, NOW, PLAIN);
     assert!(
         text.contains("memory unknown, unknown of a core, unknown threads, unknown open files"),
         "{text}"

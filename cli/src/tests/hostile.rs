@@ -58,6 +58,38 @@ fn report() -> agent::Report {
     }
 }
 
+fn host() -> message::HostReply {
+    use agent::found_entry::Found;
+    let text = || HOSTILE.to_owned();
+    let file = agent::FoundFile {
+        digest: vec![7; 32],
+        meaning: vec![7; 32],
+        size: u64::MAX,
+        mode: u32::MAX,
+        owner: text(),
+        group: text(),
+        modified_ms: i64::MAX,
+    };
+    let all = [None, Some(Found::File(file)), Some(Found::Other(text())), Some(Found::Unreadable(text()))];
+    let facts = agent::HostFacts {
+        at_ms: i64::MIN,
+        home: text(),
+        product: Some(agent::FoundProduct { id: text(), name: text(), version: text() }),
+        offset: Some(u32::MAX),
+        server: Some(agent::FoundServer { state: text(), since_ms: i64::MAX, config_unread: true }),
+        started: true,
+        keystores: vec![text()],
+        entries: all.into_iter().map(|found| agent::FoundEntry { path: text(), found }).collect(),
+        original: None,
+    };
+    message::HostReply {
+        facts: Some(facts),
+        received_ms: i64::MAX,
+        not_now: text(),
+        config: Some(HOSTILE.as_bytes().to_vec()),
+    }
+}
+
 fn node() -> message::Node {
     let text = || HOSTILE.to_owned();
     message::Node {
@@ -233,7 +265,9 @@ fn script() -> Script {
                 ..message::BundleFile::default()
             }],
             events: vec![event.clone()],
+            found: Some(host()),
         },
+        host: host(),
         rollouts: [(1, rollout)].into(),
         command: message::CommandReply { ok: false, detail: text(), guard: false },
         differences: message::DriftReply {
@@ -279,6 +313,7 @@ async fn no_command_shows_a_terminal_anything_that_it_would_act_on() {
         "drift resume is-1",
         "token create --node is-1",
         "secret list",
+        "import is-1 --out DIR/new",
     ];
     let dir = fleet_dir();
     let coloured = Terminal { colour: true, width: Some(100), ..NOBODY };

@@ -19,6 +19,8 @@ pub enum Kind {
     EventsWithheld,
     /// A gate was answered.
     Gate,
+    /// An operator read the deployment.toml of a host.
+    HostRead,
     /// An agent cannot write its journal.
     JournalUnwritable,
     /// An agent can write its journal again.
@@ -59,7 +61,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Applied,
         Self::AssignmentRefused,
         Self::ClockSkew,
@@ -68,6 +70,7 @@ impl Kind {
         Self::EventsSummed,
         Self::EventsWithheld,
         Self::Gate,
+        Self::HostRead,
         Self::JournalUnwritable,
         Self::JournalWritable,
         Self::NodeClaimed,
@@ -99,6 +102,7 @@ impl Kind {
             Self::EventsSummed => "events-summed",
             Self::EventsWithheld => "events-withheld",
             Self::Gate => "gate",
+            Self::HostRead => "host-read",
             Self::JournalUnwritable => "journal-unwritable",
             Self::JournalWritable => "journal-writable",
             Self::NodeClaimed => "node-claimed",

@@ -5,6 +5,7 @@
 
 mod enrolment;
 mod follow;
+mod found;
 mod history;
 mod host;
 mod link;

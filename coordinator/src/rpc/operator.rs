@@ -22,6 +22,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     chain, commit_failed, follow,
+    found::{WithConfig, found},
     history::{self, Query},
     operator_of, status, store_failed, upload,
 };
@@ -31,10 +32,11 @@ use crate::{
     coordinator::Coordinator,
     differences::Differences,
     enrolment::{TOKEN_VALID, TOKEN_VALID_MAX},
+    events::{Draft, Kind},
     plan::{Planned, PlannedChange},
     secrets::OpenError,
     store::{
-        Key, Range,
+        Key, Range, Transaction,
         records::{EventRecord, Record as _, RolloutRecord},
     },
 };
@@ -256,10 +258,41 @@ impl Operator for Console {
             }
             None => None,
         };
+        let found = match desired {
+            Some(_) => None,
+            None => {
+                let found = found(&self.coordinator, &name, WithConfig::No).await;
+                Some(found.map_err(|error| store_failed(&error))?)
+            }
+        };
         let events = self.node_events(&name).await?;
         let places = self.coordinator.places(&snapshot).await.map_err(|error| store_failed(&error))?;
         let node = Some(status::node(&snapshot, &places, &name));
-        Ok(Response::new(wire::NodeReply { node, files: files.unwrap_or_default(), events }))
+        Ok(Response::new(wire::NodeReply { node, files: files.unwrap_or_default(), events, found }))
+    }
+
+    async fn show_host(
+        &self,
+        request: Request<wire::ShowHostRequest>,
+    ) -> Result<Response<wire::HostReply>, Status> {
+        let operator = operator_of(&self.coordinator, &request)?;
+        let request = request.into_inner();
+        let node = node_name(&request.node)?;
+        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
+        if !snapshot.names().contains(&node) {
+            return Err(Status::not_found(format!("there is no node {node}; see `convoy node list`")));
+        }
+        let config = if request.config { WithConfig::Yes } else { WithConfig::No };
+        if config == WithConfig::Yes {
+            // It may hold passwords: who reads it is recorded before it leaves.
+            let text = format!("{} reads deployment.toml of {node}", operator.name);
+            let event = Draft::new((self.coordinator.clock)(), Kind::HostRead, text);
+            let event = event.of_node(&node).by(&operator.name);
+            let recorded = self.coordinator.events.append(vec![event], Transaction::default()).await;
+            recorded.map_err(|error| commit_failed(&error))?;
+        }
+        let found = found(&self.coordinator, &node, config).await;
+        Ok(Response::new(found.map_err(|error| store_failed(&error))?))
     }
 
     async fn restart_node(

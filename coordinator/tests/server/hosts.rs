@@ -16,9 +16,9 @@ use tonic::{Code, Status};
 
 use crate::support::{TestCoordinator, TestNode, TestSession};
 
-const TOML: &[u8] = b"[server]\noffset = 3\n";
+pub const TOML: &[u8] = b"[server]\noffset = 3\n";
 
-fn facts() -> HostFacts {
+pub fn facts() -> HostFacts {
     let file = FoundFile {
         digest: Digest::of(TOML),
         meaning: Digest::of(b"meaning"),

@@ -5,6 +5,7 @@
 //! generous limit that only a failure reaches.
 
 mod agent;
+mod by_hand;
 mod coordinator;
 mod daemon;
 mod fleet_dir;
@@ -18,6 +19,7 @@ pub mod systemd;
 mod until;
 
 pub use agent::Agent;
+pub use by_hand::{ByHand, Standing};
 pub use coordinator::Coordinator;
 pub use daemon::{Daemon, kill, memory};
 pub use fleet_dir::FleetDir;

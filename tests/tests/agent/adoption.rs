@@ -3,6 +3,7 @@
 use std::fs;
 
 use anyhow::Result;
+use convoy_tests::harness::{ByHand, LIMIT};
 use fleet::{bundle::RunState, observed::ServiceState};
 
 use crate::{
@@ -97,20 +98,5 @@ async fn a_server_that_runs_with_less_than_its_deployment_toml_says_is_restarted
 
 /// The pack's own script, as an administrator starts it.
 pub async fn start_by_hand(rig: &Rig) -> Result<tokio::process::Child> {
-    let mut script = tokio::process::Command::new("sh");
-    script
-        .arg(rig.pack.script())
-        .env_clear()
-        .env("PATH", "/usr/bin:/bin")
-        .env("JAVA_HOME", &rig.pack.java_home)
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .kill_on_drop(true);
-    let child = script.spawn()?;
-    convoy_tests::harness::until("the foreign server to be up", convoy_tests::harness::LIMIT, async || {
-        Ok(rig.read("repository/logs/wso2carbon.log").contains("WSO2 Carbon started in").then_some(()))
-    })
-    .await?;
-    Ok(child)
+    ByHand::of(&rig.pack).start(LIMIT).await
 }

@@ -2,6 +2,7 @@
 //! and ports of its own and leaves nothing running.
 #![allow(clippy::print_stdout, reason = "helpers of tests fail and speak like tests")]
 
+mod adopted;
 mod crash;
 mod enrolment;
 mod gates;

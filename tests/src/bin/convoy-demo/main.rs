@@ -1,4 +1,4 @@
-//! The demo behind `cargo xtask demo`: brings up two Identity Servers and an API Manager under a coordinator and three
+//! The demo behind `cargo xtask demo`: takes over a server that runs already and gives it back as it was, then brings up two Identity Servers and an API Manager under a coordinator and three
 //! agents, changes the fleet, damages it, and shows what happens, with figures measured from outside.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
 
@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
+mod first_day;
 mod outside;
 mod packs;
 mod scenes;

@@ -7,9 +7,18 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use convoy_tests::{
-    harness::{FleetDir, Site},
+    harness::{ByHand, FleetDir, Site},
     pack::{Pack, Product},
 };
+
+use crate::scenes::CONFIG;
+
+/// What the server that runs already is, if it is a stand-in.
+const IDENTITY_SERVER: &str = "wso2is-7.2";
+/// A value of the server that runs already, as its file writes it.
+pub const LIFETIME: &str = "\"7200\"";
+/// What starts an Identity Server.
+const SCRIPT: &str = "bin/wso2server.sh";
 
 /// Where packs come from.
 pub enum Source {
@@ -25,6 +34,44 @@ pub struct Member {
     /// Of its HTTPS port, offset applied.
     pub port: u16,
     pub offset: u16,
+}
+
+impl Member {
+    /// How a person starts its server.
+    pub fn by_hand(&self) -> ByHand {
+        ByHand { home: self.home.clone(), script: self.home.join(SCRIPT), java_home: self.java_home.clone() }
+    }
+}
+
+/// One Identity Server whose deployment.toml somebody wrote: its own keys, its own comments, a port offset.
+pub fn alone(site: &Site, source: &Source, node: &'static str) -> Result<Member> {
+    let offset = site.offset(0);
+    let (home, java_home) = match source {
+        Source::StandIns => {
+            let Pack { home, java_home, .. } = site.pack(node, IDENTITY_SERVER.parse()?)?;
+            (home, java_home)
+        }
+        Source::Real { is, .. } => (copy(is, &site.path("nodes").join(node))?, real_java()?),
+    };
+    let path = home.join(CONFIG);
+    let shipped = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    fs::write(&path, by_hand(&shipped, offset)?)?;
+    Ok(Member { node, home, java_home, port: 9443 + offset, offset })
+}
+
+fn by_hand(shipped: &str, offset: u16) -> Result<String> {
+    let table = "[server]\n";
+    ensure!(shipped.contains(table), "the deployment.toml of the pack has no [server]");
+    let is_offset = |line: &&str| line.split('=').next().is_some_and(|key| key.trim() == "offset");
+    let lines: Vec<&str> = shipped.lines().filter(|line| !is_offset(line)).collect();
+    let text = lines.join("\n").replacen(
+        table,
+        &format!("# Set up by hand in 2023. Ask the identity team before you touch this.\n{table}offset = {offset}\n"),
+        1,
+    );
+    Ok(format!(
+        "{text}\n\n# Agreed with the mobile team.\n[oauth.token_validation]\napp_access_token_validity = {LIFETIME}\n"
+    ))
 }
 
 /// Makes the three homes and writes where they are into the fleet directory's overrides.toml.

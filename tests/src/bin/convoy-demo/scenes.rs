@@ -13,22 +13,24 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
-    Stay,
+    Stay, first_day,
     outside::{Watch, switched_at},
     packs::{self, Member, Source},
     talk::{Talk, span},
 };
 
 /// Real servers take minutes; stand-ins seconds.
-const PATIENCE: Duration = Duration::from_secs(900);
-const CONFIG: &str = "repository/conf/deployment.toml";
+pub const PATIENCE: Duration = Duration::from_secs(900);
+pub const CONFIG: &str = "repository/conf/deployment.toml";
 
 /// All scenes.
 pub async fn play(directory: &Path, source: &Source, stay: Stay) -> Result<()> {
     let talk = Talk::new();
-    talk.step("Start a coordinator");
     let own = std::env::current_exe()?;
     let programs = Programs::in_directory(own.parent().context("a program lies in a directory")?)?;
+    first_day::play(&talk, directory, &programs, source).await?;
+
+    talk.step("A fleet from nothing: start a coordinator");
     let mut site = Site::open_at("is-as-key-manager", directory, programs).await?;
     let operator = site.operator();
     talk.say(&format!("listens on 127.0.0.1, data in {}", site.coordinator.data_dir().display()));
@@ -66,7 +68,7 @@ pub async fn play(directory: &Path, source: &Source, stay: Stay) -> Result<()> {
 }
 
 /// Shows the real command's output as it comes.
-async fn shown<const N: usize>(operator: &Operator, words: [&str; N]) -> Result<()> {
+pub async fn shown<const N: usize>(operator: &Operator, words: [&str; N]) -> Result<()> {
     let quoted = words.map(|word| if word.contains(' ') { format!("\"{word}\"") } else { word.to_owned() });
     println!("   $ convoy {}", quoted.join(" "));
     let mut command = operator.command(words);
@@ -178,7 +180,7 @@ async fn killed_server(talk: &Talk, operator: &Operator, member: &Member) -> Res
     shown(operator, ["events", "--last", "6"]).await
 }
 
-fn pid(node: &Value) -> Option<u64> {
+pub fn pid(node: &Value) -> Option<u64> {
     node["report"]["process"]["pid"].as_u64()
 }
 
