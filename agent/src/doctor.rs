@@ -65,7 +65,10 @@ fn of_host(config: &Config) -> Vec<Check> {
         ),
     };
     let certificate = match Store::of(&config.data_dir, wall_clock).read(0) {
-        Ok(identity) => Outcome::Pass(format!("of node {}", identity.node)),
+        Ok(identity) => match identity.check(wall_clock()) {
+            Ok(()) => Outcome::Pass(format!("of node {}", identity.node)),
+            Err(expired) => fail(expired.to_string(), "enrol this host again, or correct its clock"),
+        },
         Err(error) => fail(crate::chain(&error), "enrol this host"),
     };
     let mut checks = vec![check("data_dir", "", data_dir), check("certificate", "", certificate)];

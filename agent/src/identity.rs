@@ -93,6 +93,33 @@ pub struct Identity {
     pub address: Option<String>,
 }
 
+/// A certificate that has ended. Nobody takes it any more, so it cannot be renewed either.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the certificate of node {node} expired {} ago and cannot be renewed any more; create another token with \
+     `convoy token create --node {node}` and run `convoy-agent enroll` here",
+    fleet::time::Human(*ago)
+)]
+pub struct Expired {
+    /// Whose.
+    pub node: String,
+    /// Since when.
+    pub ago: Duration,
+}
+
+impl Identity {
+    /// Whether the certificate has ended, by this host's clock.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn check(&self, now: Timestamp) -> Result<(), Expired> {
+        if now < self.not_after {
+            return Ok(());
+        }
+        Err(Expired { node: self.node.clone(), ago: now.since(self.not_after) })
+    }
+}
+
 impl Store {
     /// The identity of a data directory. Certificates of coordinators are judged at the time that `clock` tells.
     pub fn of(data_dir: &Path, clock: Clock) -> Self {
@@ -226,4 +253,29 @@ pub fn with_h2(mut config: ClientConfig) -> ClientConfig {
 /// How long until `at`, by the wall clock; at least a second.
 pub fn until(at: Timestamp, now: Timestamp) -> Duration {
     at.since(now).max(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_has_ended_is_said_as_such() {
+        let tls = client_config(RootCertStore::empty(), || Timestamp(0)).with_no_client_auth();
+        let end = Timestamp(1_800_000_000_000);
+        let identity = Identity {
+            node: "is-1".to_owned(),
+            tls: Arc::new(tls),
+            renew_at: Timestamp(0),
+            not_after: end,
+            address: None,
+        };
+        assert_eq!(identity.check(Timestamp(end.0 - 1)), Ok(()));
+        let expired = identity.check(Timestamp(end.0 + 7_200_000)).unwrap_err().to_string();
+        assert_eq!(
+            expired,
+            "the certificate of node is-1 expired 2h ago and cannot be renewed any more; create another token with \
+             `convoy token create --node is-1` and run `convoy-agent enroll` here"
+        );
+    }
 }

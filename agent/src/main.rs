@@ -99,6 +99,9 @@ fn main() -> ExitCode {
         return service(&what, config, &arguments.config);
     }
     telemetry::start(&config.log);
+    if let Err(error) = agent::platform::forbid_cores() {
+        return fail(1, &format!("cannot forbid core files: {error}"));
+    }
     let runtime = match agent::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("cannot start: {error}")),

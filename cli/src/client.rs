@@ -385,9 +385,14 @@ fn unreached(address: &str, error: tonic::transport::Error) -> Failure {
              context file"
                 .to_owned(),
         ),
-        Unreached::Time => refused(
-            "its certificate is not valid at this machine's time",
-            "compare the clocks of both machines; the coordinator renews its certificate by itself".to_owned(),
+        Unreached::Expired => refused(
+            "its certificate has expired by this machine's clock",
+            "compare the clocks of both machines; the coordinator renews its certificate by itself while it runs"
+                .to_owned(),
+        ),
+        Unreached::Early => refused(
+            "its certificate is not valid yet by this machine's clock",
+            "compare the clocks of both machines".to_owned(),
         ),
         Unreached::Other => unreachable(address),
     };
@@ -403,8 +408,10 @@ enum Unreached {
     Authority,
     /// The certificate is of another name.
     OtherName,
-    /// The certificate is of another time.
-    Time,
+    /// The certificate has ended.
+    Expired,
+    /// The certificate has not begun.
+    Early,
     Other,
 }
 
@@ -435,10 +442,8 @@ impl Unreached {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 Unreached::OtherName
             }
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => Unreached::Time,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Unreached::Expired,
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Unreached::Early,
             // rustls may know more causes than these.
             _ => Unreached::Other,
         })
@@ -508,7 +513,8 @@ mod tests {
         for (error, why) in [
             (tls(CertificateError::UnknownIssuer), Unreached::Authority),
             (tls(CertificateError::NotValidForName), Unreached::OtherName),
-            (tls(CertificateError::Expired), Unreached::Time),
+            (tls(CertificateError::Expired), Unreached::Expired),
+            (tls(CertificateError::NotValidYet), Unreached::Early),
             (io::Error::other("failed to lookup address information: no such host"), Unreached::Name),
             (io::Error::from(io::ErrorKind::ConnectionRefused), Unreached::Other),
         ] {

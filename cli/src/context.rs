@@ -9,7 +9,7 @@ use std::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde::Deserialize;
 
-use crate::exit::Failure;
+use crate::{exit::Failure, text::local, view::When};
 
 /// Where a context comes from.
 const SOURCE: &str = "operator/context.toml in the coordinator's data directory";
@@ -85,6 +85,26 @@ impl Context {
             )),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Whether the operator's certificate is valid now, by this machine's clock. The coordinator would only close the
+    /// connection, which says nothing.
+    ///
+    /// # Errors
+    /// It has ended, or has not begun.
+    pub fn check_time(&self, now: When) -> Result<(), Failure> {
+        let Ok(own) = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()) else { return Ok(()) };
+        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&own) else { return Ok(()) };
+        let at = |time: x509_parser::time::ASN1Time| When(time.timestamp().saturating_mul(1000));
+        let (from, until) = (at(parsed.validity().not_before), at(parsed.validity().not_after));
+        let what = if until <= now {
+            format!("the operator's certificate in the context file expired {}", local(until))
+        } else if now < from {
+            format!("the operator's certificate in the context file is only valid from {} on", local(from))
+        } else {
+            return Ok(());
+        };
+        Err(Failure::failed(what, format!("copy {SOURCE} again, or correct this machine's clock")))
     }
 
     /// A warning if others than its owner can read the file: it holds a private key.
@@ -170,6 +190,31 @@ mod tests {
         let context: Context = toml::from_str(TEXT).unwrap();
         assert_eq!(context.uri(), "https://[::1]:7443");
         assert_eq!(context.expected_name(), "::1");
+    }
+
+    /// Of 2026-01-01 to 2026-02-01.
+    const JANUARY: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBUDCB96ADAgECAgEBMAoGCCqGSM49BAMCMAwxCjAIBgNVBAMMAXgwHhcNMjYw\n\
+        MTAxMDAwMDAwWhcNMjYwMjAxMDAwMDAwWjAMMQowCAYDVQQDDAF4MFkwEwYHKoZI\n\
+        zj0CAQYIKoZIzj0DAQcDQgAE8eEL/M0OvDe8GGNRqJ7J0Z7QtGez+oqjEgPHWmMc\n\
+        rQuX+tVXTz47LLxGCx5ciIN6EaW+45uARDMyVhVTcNBv16NKMEgwJwYDVR0RBCAw\n\
+        HoYcY29udm95Oi8vYWNtZS9vcGVyYXRvci9hZG1pbjAdBgNVHQ4EFgQUxOSuF5bP\n\
+        zaO5j1N3UKPuU5MxCmQwCgYIKoZIzj0EAwIDSAAwRQIgC7e1l9uJR5GyG1FZEWJK\n\
+        JvGIsgCpzUkdvwHYAy5rfbECIQCeREU8x2jNJoln4wxGaN0aenOiCglc5hVCy7Dg\n\
+        cyBqsg==\n\
+        -----END CERTIFICATE-----\n";
+
+    #[test]
+    fn an_expired_certificate_is_said_as_such() {
+        let context = Context { certificate_pem: JANUARY.to_owned(), ..context("acme") };
+        assert!(context.check("x").is_ok());
+        let day = |day: i64| When(1_767_225_600_000 + day * 86_400_000);
+        let said = |now| context.check_time(now).err().map(|failure| failure.to_string());
+        assert_eq!(said(day(15)), None);
+        let expired = said(day(31)).unwrap();
+        assert!(expired.contains("expired 2026-0"), "{expired}");
+        let early = said(day(-1)).unwrap();
+        assert!(early.contains("is only valid from 20"), "{early}");
     }
 
     #[test]

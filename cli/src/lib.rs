@@ -124,12 +124,16 @@ async fn ask(remote: Remote, context: Option<PathBuf>, mut screen: Screen) -> Ex
     if let Some(warning) = Context::exposed(&path) {
         screen.say(&warning);
     }
-    let connected = async { Client::connect(&Context::read(&path)?).await };
+    let now = || When(jiff::Timestamp::now().as_millisecond());
+    let connected = async {
+        let context = Context::read(&path)?;
+        context.check_time(now())?;
+        Client::connect(&context).await
+    };
     let client = match connected.await {
         Ok(client) => client,
         Err(failure) => return finish(Err(failure), &mut screen),
     };
-    let now = || When(jiff::Timestamp::now().as_millisecond());
     let mut session = Session { client, screen, interrupt: Interrupt::CtrlC, now };
     execute(remote, &mut session).await
 }

@@ -9,6 +9,7 @@ use coordinator::{
     run, telemetry, wall_clock,
 };
 use fleet::ids::FleetEpoch;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +79,12 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     telemetry::init(&config.log);
+    // A core holds the keys and every secret of the fleet.
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        say(&format!("cannot forbid core files: {error}"));
+        return ExitCode::FAILURE;
+    }
     let outcome = match arguments.command {
         Some(Command::Recover { loss }) => carry_on(&config, &loss),
         None => start(config),

@@ -501,7 +501,7 @@ impl fmt::Display for HookPoint {
 }
 
 /// A question to a node whose answer decides whether a rollout goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Check {
     /// Of the gate.
     pub name: String,
@@ -509,6 +509,17 @@ pub struct Check {
     pub call: Call,
     /// How often, how long.
     pub tries: Tries,
+}
+
+/// For logs: bodies, arguments and what an answer must hold may be secrets, which only the derived form shows.
+impl fmt::Debug for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Check")
+            .field("name", &self.name)
+            .field("call", &format_args!("{}", self.call))
+            .field("tries", &self.tries)
+            .finish()
+    }
 }
 
 #[cfg(test)]

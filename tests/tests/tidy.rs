@@ -296,12 +296,43 @@ fn unit_files_are_well_formed() {
                 complaints.push(format!("{path} lacks {needed}"));
             }
         }
+        if !text.contains("\nLimitCORE=0\n") {
+            complaints.push(format!("{path}: a core file would hold every secret; say LimitCORE=0"));
+        }
         if path.contains("agent") && !text.contains("KillMode=process") {
             complaints
                 .push(format!("{path}: without KillMode=process a restarted agent takes its servers down"));
         }
     }
     verdict("systemd would take these units", &complaints);
+}
+
+/// How exposed systemd may call a unit. The agent's holds a JVM, which needs more than the agent does.
+const EXPOSED_MOST: [(&str, f64); 2] = [("convoy-coordinator.service", 1.5), ("convoy-agent.service", 3.0)];
+
+#[test]
+fn units_are_no_more_exposed_than_promised() {
+    let analyze = |words: &[&str]| std::process::Command::new("systemd-analyze").args(words).output();
+    let can =
+        analyze(&["--help"]).is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--offline"));
+    if !can {
+        println!("NOT EXERCISED: there is no systemd-analyze that reads unit files by themselves");
+        return;
+    }
+    let mut complaints = Vec::new();
+    for (unit, most) in EXPOSED_MOST {
+        let path = root().join("systemd").join(unit);
+        let path = path.to_str().expect("the root is text");
+        let said = analyze(&["security", "--offline=true", "--no-pager", path]).expect("it ran a moment ago");
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let level = said.rsplit("exposure level for ").next().and_then(|rest| rest.split_whitespace().nth(1));
+        let level = level.and_then(|level| level.parse::<f64>().ok());
+        println!("{unit}: {level:?}, at most {most}");
+        if level.is_none_or(|level| most < level) {
+            complaints.push(format!("{unit} is exposed {level:?}, at most {most} is promised:\n{said}"));
+        }
+    }
+    verdict("units are no more exposed than docs/agent.md and docs/coordinator.md promise", &complaints);
 }
 
 #[test]

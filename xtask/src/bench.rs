@@ -1,4 +1,4 @@
-//! `cargo xtask bench agent`: what the agent costs and how fast it is, with a release build. About three minutes after
+//! `cargo xtask bench agent`: what the agent costs and how fast it is, with a release build. About seven minutes after
 //! the build; quiet machines give the figures that count. `cargo xtask bench rollout`: how long a rollout takes in
 //! simulated time, against what the servers' starts alone take.
 
@@ -17,7 +17,7 @@ pub struct Bench {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Part {
-    /// Edits noticed and undone, memory and CPU while idle, scans.
+    /// Edits noticed and undone, memory and CPU while idle and beside many connections, scans.
     Agent,
     /// The pace of a rollout over 200 simulated nodes.
     Rollout,
@@ -41,7 +41,17 @@ fn agent() -> Result<ExitCode> {
     let program = std::path::absolute(target().join("release/convoy-agent")).context("where it was built")?;
     let mut measure = cargo();
     measure.env("CONVOY_BENCH_AGENT", program);
-    measure.args(["test", "--workspace", "--locked", "--test", "agent", "--", "--nocapture", "bench::"]);
+    measure.args([
+        "test",
+        "--workspace",
+        "--locked",
+        "--test",
+        "agent",
+        "--",
+        "--nocapture",
+        "--test-threads=1",
+        "bench::",
+    ]);
     step("measure", &mut measure)?;
     step("scan", cargo().args(["bench", "--locked", "-p", "convoy-agent", "--bench", "scan"]))?;
     Ok(ExitCode::SUCCESS)

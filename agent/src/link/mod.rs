@@ -22,7 +22,7 @@ use fleet::{
 };
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use self::{
     dial::{Network, Socket, Tcp},
@@ -237,7 +237,13 @@ impl Task {
                 return;
             }
             let wait = full_jitter(most, self.settings.seed, turn);
-            info!(%why, wait_ms = wait.as_millis(), "No connection to the coordinator; trying again");
+            match self.identity.check((self.settings.wall_clock)()) {
+                Ok(()) => {
+                    info!(%why, wait_ms = wait.as_millis(), "No connection to the coordinator; trying again");
+                }
+                // What the other side said of it may be no more than a closed connection.
+                Err(expired) => error!(%expired, %why, "No connection to the coordinator"),
+            }
             tokio::time::sleep(wait).await;
             // Renewed meanwhile, or by hand.
             match self.store.read(self.settings.seed) {

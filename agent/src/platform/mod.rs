@@ -23,6 +23,14 @@ use fleet::preflight::facts::{Owner, Seen};
 
 pub use sockets::{Socket, listening};
 
+/// A core of the agent holds every secret of the node, so the system is to write none. A server inherits that.
+///
+/// # Errors
+/// The system refuses.
+pub fn forbid_cores() -> std::io::Result<()> {
+    here::forbid_cores()
+}
+
 /// A user who can run a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {

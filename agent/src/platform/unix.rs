@@ -9,7 +9,7 @@ use std::{
 };
 
 use fleet::preflight::facts::{Owner, Seen};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Names, User};
 
@@ -83,6 +83,11 @@ pub(super) fn mode(path: &Path) -> Seen<u32> {
 pub(super) fn disk_free(path: &Path) -> Seen<u64> {
     let stat = rustix::fs::statvfs(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+pub(super) fn forbid_cores() -> std::io::Result<()> {
+    let limit = Rlimit { current: Some(0), maximum: getrlimit(Resource::Core).maximum };
+    Ok(setrlimit(Resource::Core, limit)?)
 }
 
 // Both limits are inherited by the server, which the agent starts without changing them.

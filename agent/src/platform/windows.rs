@@ -36,6 +36,11 @@ pub(super) fn open_files_limit() -> Seen<Option<u64>> {
     Err("Windows has no such limit".to_owned())
 }
 
+// Windows writes no core; Windows Error Reporting is the administrator's.
+pub(super) fn forbid_cores() -> std::io::Result<()> {
+    Ok(())
+}
+
 pub(super) fn processes_limit() -> Seen<Option<u64>> {
     Err("Windows has no such limit".to_owned())
 }

@@ -37,6 +37,8 @@ pub struct Script {
     pub command: wire::CommandReply,
     pub differences: wire::DriftReply,
     pub events: Vec<wire::Event>,
+    /// Without any, one that ann has set.
+    pub secrets: Vec<wire::SecretInfo>,
     pub refusal: Option<Status>,
     /// One line per call that changes something.
     pub asked: Vec<String>,
@@ -294,7 +296,9 @@ impl secrets_server::Secrets for Fake {
     ) -> Result<Response<wire::ListSecretsReply>, Status> {
         let secret =
             wire::SecretInfo { name: "db".into(), changed_ms: 1_800_000_000_000, changed_by: "ann".into() };
-        self.answer(None, |_| wire::ListSecretsReply { secrets: vec![secret] })
+        self.answer(None, |script| wire::ListSecretsReply {
+            secrets: if script.secrets.is_empty() { vec![secret] } else { script.secrets.clone() },
+        })
     }
     async fn remove(
         &self,

@@ -276,6 +276,7 @@ fn script() -> Script {
             omitted: u64::MAX,
         },
         events: vec![event],
+        secrets: vec![message::SecretInfo { name: text(), changed_ms: i64::MAX, changed_by: text() }],
         ..Script::default()
     }
 }
@@ -287,39 +288,69 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
+const COMMANDS: [&str; 29] = [
+    "status",
+    "node list",
+    "node show is-1",
+    "node restart is-1 --reason x",
+    "drift list",
+    "drift show is-1",
+    "events",
+    "rollout list",
+    "rollout show 1",
+    "rollout pause 1 --why x",
+    "rollout resume 1 --why x",
+    "rollout abort 1 --why x",
+    "rollout promote 1 --why x",
+    "plan DIR",
+    "plan DIR --diff",
+    "apply DIR --yes",
+    "rollback --yes",
+    "node stop is-1 --why x --yes",
+    "node start is-1",
+    "node forget is-1 --yes",
+    "drift restore is-1",
+    "drift accept is-1 repository/conf/deployment.toml",
+    "drift pause is-1 --reason x --for 1h",
+    "drift resume is-1",
+    "token create --node is-1",
+    "secret list",
+    "secret set db",
+    "secret remove db --yes",
+    "import is-1 --out DIR/new",
+];
+
+/// They ask no coordinator.
+const LOCAL: [&str; 5] = ["lint", "render", "explain", "completions", "man"];
+
+/// Every command by its words: `rollout show`.
+fn leaves(command: &clap::Command, above: &str) -> Vec<String> {
+    let below = |child: &clap::Command| leaves(child, format!("{above} {}", child.get_name()).trim());
+    if command.get_subcommands().next().is_none() {
+        return vec![above.to_owned()];
+    }
+    command.get_subcommands().flat_map(below).collect()
+}
+
+#[test]
+fn every_command_that_asks_a_coordinator_is_tried() {
+    let all = leaves(&<args::Typed as clap::CommandFactory>::command(), "");
+    assert!(all.contains(&"rollout promote".to_owned()), "{all:?}");
+    let is_tried = |leaf: &String| {
+        LOCAL.contains(&leaf.as_str())
+            || COMMANDS.iter().any(|tried| format!("{tried} ").starts_with(&format!("{leaf} ")))
+    };
+    let missing: Vec<&String> = all.iter().filter(|leaf| !is_tried(leaf)).collect();
+    assert_eq!(missing, [""; 0]);
+}
+
 #[tokio::test]
 async fn no_command_shows_a_terminal_anything_that_it_would_act_on() {
-    let commands = [
-        "status",
-        "node list",
-        "node show is-1",
-        "node restart is-1 --reason x",
-        "drift list",
-        "drift show is-1",
-        "events",
-        "rollout list",
-        "rollout show 1",
-        "rollout pause 1 --why x",
-        "plan DIR",
-        "plan DIR --diff",
-        "apply DIR --yes",
-        "rollback --yes",
-        "node stop is-1 --why x --yes",
-        "node start is-1",
-        "node forget is-1 --yes",
-        "drift restore is-1",
-        "drift accept is-1 repository/conf/deployment.toml",
-        "drift pause is-1 --reason x --for 1h",
-        "drift resume is-1",
-        "token create --node is-1",
-        "secret list",
-        "import is-1 --out DIR/new",
-    ];
     let dir = fleet_dir();
     let coloured = Terminal { colour: true, width: Some(100), ..NOBODY };
-    for command in commands {
+    for command in COMMANDS {
         for (terminal, json) in [(NOBODY, ""), (coloured, ""), (NOBODY, " --json")] {
-            let run = Stage { terminal, ..Stage::new(script()) }
+            let run = Stage { terminal, typed_answer: "value\n", ..Stage::new(script()) }
                 .run(&format!("{}{json}", command.replace("DIR", dir.path().to_str().unwrap())))
                 .await;
             assert!(!run.out.is_empty() || !run.said.is_empty(), "{command} says nothing");
@@ -339,6 +370,24 @@ async fn no_command_shows_a_terminal_anything_that_it_would_act_on() {
 #[tokio::test]
 async fn a_watched_status_shows_a_terminal_nothing_that_it_would_act_on() {
     let run = stay(script(), Remote::Status { watch: true }, "owned").await;
+    let bad = run.out.chars().find(|&c| c.is_control() && c != '\n' && c != '\t');
+    assert_eq!(bad, None, "{:?}", run.out);
+}
+
+#[tokio::test]
+async fn followed_events_show_a_terminal_nothing_that_it_would_act_on() {
+    let follow = request::Events {
+        follow: true,
+        node: None,
+        group: None,
+        kinds: Vec::new(),
+        actor: None,
+        since: None,
+        until: None,
+        last: Some(50),
+        after: None,
+    };
+    let run = stay(script(), Remote::Events(follow), "owned").await;
     let bad = run.out.chars().find(|&c| c.is_control() && c != '\n' && c != '\t');
     assert_eq!(bad, None, "{:?}", run.out);
 }

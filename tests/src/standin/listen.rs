@@ -25,8 +25,8 @@ use super::endpoints::{self, Asked, View};
 /// Certificate and key of a pack, below the home.
 pub const TLS_FILE: &str = "repository/resources/security/standin-tls.pem";
 
-/// Connections served at once per port; more wait in the listen queue.
-const CONNECTIONS_MAX: usize = 64;
+/// Connections served at once per port; more wait in the listen queue. As many as a busy gateway holds.
+const CONNECTIONS_MAX: usize = 30_000;
 
 /// Bytes of a request that are read.
 const BODY_MAX: usize = 4 * 1024;

@@ -28,6 +28,8 @@ use crate::{
     rig::CONFIG,
 };
 
+mod busy;
+
 /// Longer than anything here takes.
 const PATIENCE: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 const DIRECTORIES: usize = 10;
@@ -38,6 +40,8 @@ struct Scale {
     edits: usize,
     idle: Duration,
     scanned: usize,
+    /// Of the host, each with both its ends there.
+    connections: usize,
 }
 
 impl Scale {
@@ -45,9 +49,15 @@ impl Scale {
         match env::var_os("CONVOY_BENCH_AGENT") {
             Some(program) => {
                 let idle = Duration::from_secs(60);
-                (Self { files: 500, edits: 1_000, idle, scanned: 1_999 }, Some(program.into()))
+                (
+                    Self { files: 500, edits: 1_000, idle, scanned: 1_999, connections: 25_000 },
+                    Some(program.into()),
+                )
             }
-            None => (Self { files: 50, edits: 40, idle: Duration::from_millis(300), scanned: 100 }, None),
+            None => {
+                let idle = Duration::from_millis(300);
+                (Self { files: 50, edits: 40, idle, scanned: 100, connections: 400 }, None)
+            }
         }
     }
 }

@@ -59,6 +59,31 @@ pub struct Rig {
     contents: BTreeMap<Digest, Vec<u8>>,
 }
 
+/// How often the agent says that it is there.
+#[derive(Debug, Clone, Copy)]
+pub enum Heartbeats {
+    /// Every second: tests wait for what they detect.
+    Quick,
+    /// As a coordinator has them that sets nothing.
+    Default,
+}
+
+impl Heartbeats {
+    const fn settings(self) -> &'static str {
+        match self {
+            Heartbeats::Quick => "[heartbeat]\ninterval = \"1s\"\n",
+            Heartbeats::Default => "",
+        }
+    }
+}
+
+struct Start<'a> {
+    directory: tempfile::TempDir,
+    programs: &'a Programs,
+    product: &'a str,
+    heartbeats: Heartbeats,
+}
+
 impl Drop for Rig {
     fn drop(&mut self) {
         self.stop.cancel();
@@ -86,6 +111,14 @@ impl Rig {
         Self::open_in(directory, &Programs::locate()?, product, |_, agent| agent.add_setting(settings)).await
     }
 
+    /// The same, with other heartbeats.
+    pub async fn open_beating(product: &str, heartbeats: Heartbeats) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("convoy-agent-").tempdir()?;
+        let programs = Programs::locate()?;
+        let start = Start { directory, programs: &programs, product, heartbeats };
+        Self::open_all(start, |_, _| Ok(())).await
+    }
+
     /// The same in this directory, with these programs; `arrange` may change the pack and the agent's configuration
     /// before the agent first runs.
     pub async fn open_in(
@@ -94,6 +127,12 @@ impl Rig {
         product: &str,
         arrange: impl FnOnce(&Pack, &Agent) -> Result<()>,
     ) -> Result<Self> {
+        let start = Start { directory, programs, product, heartbeats: Heartbeats::Quick };
+        Self::open_all(start, arrange).await
+    }
+
+    async fn open_all(start: Start<'_>, arrange: impl FnOnce(&Pack, &Agent) -> Result<()>) -> Result<Self> {
+        let Start { directory, programs, product, heartbeats } = start;
         let lease = OffsetLease::take()?;
         let teardown = Teardown::of(directory.path());
         let offset = lease.offset(0);
@@ -101,7 +140,7 @@ impl Rig {
         let mut spec = PackSpec::new(product, &programs.standin);
         spec.offset = offset;
         let pack = pack::generate(&directory.path().join("node"), &spec)?;
-        let (coordinator, stop) = serve(directory.path(), &lease).await?;
+        let (coordinator, stop) = serve(directory.path(), &lease, heartbeats).await?;
         let agent_dir = directory.path().join("agent");
         let mut agent = Agent::configure(programs, &agent_dir, "is-1", &pack.home, &pack.java_home)?;
         arrange(&pack, &agent)?;
@@ -304,7 +343,11 @@ pub fn node() -> NodeName {
     NodeName::parse("is-1").expect("a name")
 }
 
-async fn serve(directory: &Path, lease: &OffsetLease) -> Result<(Arc<Coordinator>, CancellationToken)> {
+async fn serve(
+    directory: &Path,
+    lease: &OffsetLease,
+    heartbeats: Heartbeats,
+) -> Result<(Arc<Coordinator>, CancellationToken)> {
     let stop = CancellationToken::new();
     let tasks = Tasks::new(stop.clone());
     let mut bound = None;
@@ -318,9 +361,9 @@ async fn serve(directory: &Path, lease: &OffsetLease) -> Result<(Arc<Coordinator
     let listener = bound.context("a free port for the coordinator")?;
     let port = listener.local_addr()?.port();
     let text = format!(
-        "fleet = \"test\"\ndata_dir = {:?}\nlisten = \"127.0.0.1:{port}\"\nnames = [\"127.0.0.1\"]\n\
-         [heartbeat]\ninterval = \"1s\"\n",
-        directory.join("coordinator")
+        "fleet = \"test\"\ndata_dir = {:?}\nlisten = \"127.0.0.1:{port}\"\nnames = [\"127.0.0.1\"]\n{}",
+        directory.join("coordinator"),
+        heartbeats.settings()
     );
     let config: coordinator::config::Config = toml::from_str(&text)?;
     fs::create_dir_all(&config.data_dir)?;
