@@ -142,7 +142,8 @@ async fn an_accepted_edit_stays_and_is_told_as_the_change_of_a_layer() -> Result
 #[tokio::test]
 async fn a_key_that_is_left_to_the_host_outlives_a_restore_and_an_apply() -> Result<()> {
     let mut rig = Rig::open("wso2is-7.2").await?;
-    let mut wanted = rig.wanted().with_config("\n[cache]\nsize = 1\nttl = 5\n[later]\nkey = 1\n");
+    let plain = rig.wanted();
+    let mut wanted = plain.with_config("\n[cache]\nsize = 1\nttl = 5\n[later]\nkey = 1\n");
     let rule = |text: &str, policy| Ok(KeyRule { pattern: KeyPattern::parse(text)?, policy });
     let rules: Result<Vec<KeyRule>> =
         [rule("cache", DriftPolicy::Ignore), rule("later", DriftPolicy::Report)].into_iter().collect();
@@ -175,7 +176,7 @@ async fn a_key_that_is_left_to_the_host_outlives_a_restore_and_an_apply() -> Res
     let restored = rig.read(CONFIG);
     assert!(restored.contains("size = 99") && restored.contains("key = 1"), "{restored}");
     // An apply that declares another value for it, and a new key beside it.
-    let mut next = rig.wanted().with_config("\n[cache]\nsize = 2\nttl = 6\n");
+    let mut next = plain.with_config("\n[cache]\nsize = 2\nttl = 6\n");
     next.drift_keys = wanted.drift_keys;
     let generation = rig.assign(&next, RunState::Running).await?;
     rig.ready(generation).await?;

@@ -8,7 +8,10 @@ use convoy_tests::harness::{LIMIT, until};
 use crate::small::{CONFIG, Small, common, ensure_holds};
 
 fn layer(size: u32) -> String {
-    format!("{}\n[cache.tuning]\nsize = {size}\n\n[later]\nkey = \"declared\"\n", common("first"))
+    format!(
+        "{}\n[cache.tuning]\nsize = {size}\n\n[later]\nword = \"declared\"\npassword = \"geheim-1\"\n",
+        common("first")
+    )
 }
 
 #[tokio::test]
@@ -25,6 +28,7 @@ async fn a_key_that_is_left_to_the_host_is_kept_and_told_with_both_values() -> R
 
     // 1. Somebody tunes one host, and edits a key that is only reported.
     let edited = small.config_text(0)?.replace("size = 10", "size = 99").replace("\"declared\"", "\"found\"");
+    let edited = edited.replace("geheim-1", "geheim-2");
     fs::write(small.config(0), edited)?;
     until("the reported key to be told", LIMIT, async || {
         let status = operator.done(["status"]).await?;
@@ -32,14 +36,18 @@ async fn a_key_that_is_left_to_the_host_is_kept_and_told_with_both_values() -> R
     })
     .await?;
     let shown = operator.json(["drift", "show", "is-1"]).await?;
-    ensure!(shown["entries"][0]["keys"] == serde_json::json!(["later.key"]), "{shown:#}");
+    ensure!(shown["entries"][0]["keys"] == serde_json::json!(["later.password", "later.word"]), "{shown:#}");
     let differences = &shown["differences"];
     ensure!(differences["source"]["kind"] == "now", "{shown:#}");
-    let later = serde_json::json!([{ "key": "later.key", "desired": "\"declared\"", "found": "\"found\"" }]);
+    let later = serde_json::json!([
+        { "key": "later.password", "desired": "********", "found": "********" },
+        { "key": "later.word", "desired": "\"declared\"", "found": "\"found\"" },
+    ]);
     ensure!(differences["keys"] == later, "{shown:#}");
     let left = serde_json::json!([{ "key": "cache.tuning.size", "desired": "10", "found": "99" }]);
     ensure!(differences["left_to_host"] == left, "{shown:#}");
     let people = operator.done(["drift", "show", "is-1"]).await?;
+    ensure!(!format!("{people}{shown}").contains("geheim"), "a secret is shown:\n{people}");
     ensure_holds(&people, &["desired \"declared\"  found \"found\"", "Left to the host by [drift.keys]"])?;
 
     // 2. The directory declares another value: the plan says who keeps his own, and what needs a yes.
