@@ -81,6 +81,12 @@ pub enum Command {
         /// The home of an unpacked product, or PRODUCT=HOME: used for nodes whose own pack is not known. May be repeated.
         #[arg(long, value_name = "HOME")]
         pack: Vec<PathBuf>,
+        /// Only these nodes take part; the others stay as they are.
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        node: Vec<String>,
+        /// Only the nodes of these groups take part; with --node: these as well.
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        group: Vec<String>,
         /// End with 5 if an apply would change something, and with 0 only if it would not.
         #[arg(long)]
         exit_code: bool,
@@ -220,6 +226,12 @@ pub struct Apply {
     /// The directory with fleet.toml.
     #[arg(required_unless_present = "now")]
     pub dir: Option<PathBuf>,
+    /// Only these nodes take part; the others stay as they are.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub node: Vec<String>,
+    /// Only the nodes of these groups take part; with --node: these as well.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub group: Vec<String>,
     /// Do not ask.
     #[arg(long, short)]
     pub yes: bool,

@@ -18,7 +18,7 @@ use crate::{
     context::Context,
     exit::Failure,
     pack::GivenPack,
-    request::{DriftAct, NodeAct, Steer},
+    request::{DriftAct, NodeAct, Only, Steer},
     view,
 };
 
@@ -63,6 +63,8 @@ pub struct Change<'a> {
     pub now: Option<&'a str>,
     /// The digest of what nobody declared and may be replaced.
     pub replace_unmanaged: Option<&'a str>,
+    /// Which nodes take part.
+    pub only: &'a Only,
 }
 
 impl Client {
@@ -101,9 +103,17 @@ impl Client {
     }
 
     /// What applying these files would change.
-    pub async fn plan(&mut self, files: &Sources, packs: &[GivenPack]) -> Result<view::Plan, Failure> {
-        let upload =
-            upload(files, packs, &Change { message: "", parent: None, now: None, replace_unmanaged: None });
+    pub async fn plan(
+        &mut self,
+        files: &Sources,
+        packs: &[GivenPack],
+        only: &Only,
+    ) -> Result<view::Plan, Failure> {
+        let upload = upload(
+            files,
+            packs,
+            &Change { message: "", parent: None, now: None, replace_unmanaged: None, only },
+        );
         let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
         Ok(convert::plan(self.answer("plan", reply)?))
     }
@@ -336,6 +346,8 @@ fn upload(files: &Sources, packs: &[GivenPack], change: &Change<'_>) -> Vec<wire
         now: change.now.is_some(),
         reason: change.now.unwrap_or_default().to_owned(),
         replace_unmanaged: change.replace_unmanaged.unwrap_or_default().to_owned(),
+        nodes: change.only.nodes.iter().map(ToString::to_string).collect(),
+        groups: change.only.groups.iter().map(ToString::to_string).collect(),
     };
     let mut parts = vec![Part::Header(header)];
     for (path, content) in &files.0 {

@@ -12,8 +12,8 @@ use crate::{
     exit::{Exit, Failure},
     import, pack, places, render,
     request::{
-        Apply, Confirm, Detail, DriftAct, Events, NodeAct, PlanExit, Remote, Rollback, SecretAct, Steer,
-        Unmanaged, Wait,
+        Apply, Confirm, Detail, DriftAct, Events, NodeAct, Only, PlanExit, Remote, Rollback, SecretAct,
+        Steer, Unmanaged, Wait,
     },
     screen::Format,
     secrets,
@@ -32,10 +32,10 @@ const EVENTS_LAST: u32 = 50;
 /// With what to do next.
 pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Failure> {
     match remote {
-        Remote::Plan { dir, diff, packs, exit } => {
+        Remote::Plan { dir, diff, packs, exit, only } => {
             let files = directory::read(&dir)?;
             let packs = pack::given(&packs, &files)?;
-            let mut plan = asked_for(session.client.plan(&files, &packs).await?)?;
+            let mut plan = asked_for(session.client.plan(&files, &packs, &only).await?)?;
             places::locate(&mut plan.findings, &dir);
             session.screen.programs(&plan);
             show_plan(session, &plan, diff);
@@ -143,10 +143,13 @@ fn show_plan(session: &mut Session, plan: &view::Plan, diff: Detail) {
     session.screen.people(&text);
 }
 
-/// A plan that is none of this coordinator's is no plan.
+/// A plan that the coordinator does not make is no plan: another fleet's directory, or nodes that it does not have.
 fn asked_for(plan: view::Plan) -> Result<view::Plan, Failure> {
     match plan.refusal {
-        Some(why) => Err(Failure::refused(why, "`convoy status` says which fleet this coordinator keeps")),
+        Some(why) => Err(Failure::refused(
+            why,
+            "`convoy status` shows the fleet that this coordinator keeps, its nodes and groups",
+        )),
         None => Ok(plan),
     }
 }
@@ -154,7 +157,7 @@ fn asked_for(plan: view::Plan) -> Result<view::Plan, Failure> {
 async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     let files = directory::read(&request.dir)?;
     let packs = pack::given(&request.packs, &files)?;
-    let mut plan = asked_for(session.client.plan(&files, &packs).await?)?;
+    let mut plan = asked_for(session.client.plan(&files, &packs, &request.only).await?)?;
     places::locate(&mut plan.findings, &request.dir);
     show_plan(session, &plan, request.diff);
     if plan.refused {
@@ -172,6 +175,7 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
         parent: Some(parent),
         now: request.now.as_deref(),
         replace_unmanaged: plan.unmanaged_digest.as_deref(),
+        only: &request.only,
     };
     let mut applied = session.client.apply(&files, &packs, &change).await?;
     places::locate(&mut applied.findings, &request.dir);
@@ -221,6 +225,7 @@ async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Fail
         parent: Some(now),
         now: request.now.as_deref(),
         replace_unmanaged: plan.unmanaged_digest.as_deref(),
+        only: &Only::default(),
     };
     let applied = session.client.rollback(to, &change).await?;
     let is_over = applied.rollout.is_none() || request.wait.is_some();

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use clap_complete::Shell;
 use fleet::{
     bundle::HomePath,
-    ids::NodeName,
+    ids::{GroupName, NodeName},
     spec::SecretName,
     time::{Human, Timestamp, parse_duration},
 };
@@ -82,6 +82,7 @@ pub enum Remote {
         diff: Detail,
         packs: Vec<PathBuf>,
         exit: PlanExit,
+        only: Only,
     },
     Apply(Apply),
     Rollback(Rollback),
@@ -153,6 +154,13 @@ pub enum Detail {
     Lines,
 }
 
+/// Which nodes take part; all if nothing is named.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Only {
+    pub nodes: Vec<NodeName>,
+    pub groups: Vec<GroupName>,
+}
+
 /// What the exit code of a plan says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlanExit {
@@ -196,6 +204,7 @@ pub struct Apply {
     pub packs: Vec<PathBuf>,
     pub confirm: Confirm,
     pub unmanaged: Unmanaged,
+    pub only: Only,
     pub wait: Option<Wait>,
     pub message: String,
     /// As typed; the plan's base otherwise.
@@ -340,9 +349,9 @@ fn render(typed: args::Render) -> Result<Render, Failure> {
 
 fn remote(command: Command) -> Result<Remote, Failure> {
     Ok(match command {
-        Command::Plan { dir, diff, pack, exit_code } => {
+        Command::Plan { dir, diff, pack, exit_code, node, group } => {
             let exit = if exit_code { PlanExit::Changes } else { PlanExit::Refused };
-            Remote::Plan { dir, diff: detail(diff), packs: pack, exit }
+            Remote::Plan { dir, diff: detail(diff), packs: pack, exit, only: only(&node, &group)? }
         }
         Command::Apply(typed) => Remote::Apply(apply(typed)?),
         Command::Rollback(typed) => rollback(typed)?,
@@ -389,6 +398,7 @@ fn apply(typed: args::Apply) -> Result<Apply, Failure> {
         packs: typed.pack,
         confirm: confirm(typed.yes),
         unmanaged: unmanaged(typed.replace_unmanaged),
+        only: only(&typed.node, &typed.group)?,
         message: why.message,
         parent: typed.parent,
         now: why.now,
@@ -453,6 +463,17 @@ fn insisted(now: bool, reason: &str) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+fn only(nodes: &[String], groups: &[String]) -> Result<Only, Failure> {
+    let group = |name: &String| {
+        GroupName::parse(name)
+            .map_err(|error| Failure::usage(error.to_string(), "name groups as fleet.toml does"))
+    };
+    Ok(Only {
+        nodes: nodes.iter().map(|name| node(name)).collect::<Result<_, _>>()?,
+        groups: groups.iter().map(group).collect::<Result<_, _>>()?,
+    })
 }
 
 fn unmanaged(replace: bool) -> Unmanaged {

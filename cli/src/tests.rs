@@ -347,6 +347,14 @@ async fn what_was_shown_is_what_is_applied() {
     assert!(run.asked[0].starts_with("apply: parent Some(4)"), "{:?}", run.asked);
 }
 
+#[tokio::test]
+async fn an_apply_that_names_nodes_and_groups_asks_for_those_alone() {
+    let dir = fleet_dir();
+    let line = format!("apply {} --yes --node is-1,is-2 --group gw", dir.path().display());
+    let run = Stage::new(applying()).run(&line).await;
+    assert!(run.asked[0].contains(", only is-1 is-2 gw,"), "{:?}", run.asked);
+}
+
 /// A plan of two servers that somebody ran before: one would lose what its owner wrote.
 fn taking_over() -> Script {
     let mut script = applying();

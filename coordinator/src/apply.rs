@@ -51,6 +51,8 @@ pub struct Intent {
     pub windows_overridden: Option<String>,
     /// Replace and remove what nobody declared, as the plan showed it ([`fleet::plan::digest_of_unmanaged`]).
     pub replace_unmanaged: Option<Digest>,
+    /// Which nodes take part.
+    pub only: Selection,
 }
 
 /// What became of an apply.
@@ -140,7 +142,10 @@ impl Coordinator {
         if let Some(parent) = intent.parent.filter(|parent| *parent != newest) {
             return Ok(Applied::Refused { findings, why: self.stale(parent, newest).await? });
         }
-        let draft = RevisionDraft::of(&fleet, &sources);
+        let draft = match RevisionDraft::of(&fleet, &sources).limited(&fleet, &intent.only, &snapshot) {
+            Ok(draft) => draft,
+            Err(why) => return Ok(Applied::Refused { findings, why }),
+        };
         let subjects = self.subjects_of(&snapshot, &fleet, &draft).await?;
         let packs = self.node_packs(&snapshot, &fleet, (&subjects, given)).await?;
         let (fleet, doubts) = self.doubts(fleet, packs).await?;
@@ -192,6 +197,7 @@ impl Coordinator {
             let same = snapshot.revision.as_ref().is_some_and(|revision| {
                 // Guards and rollbacks go by the rules of a revision, so other rules make another one.
                 revision.nodes == draft.nodes
+                    && revision.left_out == draft.left_out
                     && revision.rules.as_ref().is_none_or(|rules| *rules == draft.rules)
             });
             if same && rollout.steps.is_empty() {
@@ -228,7 +234,7 @@ impl Coordinator {
         (revision, windows_overridden): (Revision, Option<String>),
     ) -> Result<Rollout, ApplyError> {
         let mut nodes = BTreeMap::new();
-        for (name, target) in &draft.nodes {
+        for (name, target) in draft.nodes.iter().filter(|(name, _)| !draft.left_out.contains(*name)) {
             let composed = fleet.and_then(|fleet| fleet.nodes.get(name)).map(|node| &node.bundle);
             // What was composed just now need not be stored to be compared; what is rolled back to is.
             let composed = composed.filter(|bundle| bundle.digest() == target.bundle);
@@ -317,6 +323,7 @@ pub(crate) struct RevisionDraft {
     pub(crate) nodes: BTreeMap<NodeName, Target>,
     pub(crate) rules: RolloutRules,
     pub(crate) rolls_back_to: Option<Revision>,
+    pub(crate) left_out: BTreeSet<NodeName>,
 }
 
 impl RevisionDraft {
@@ -326,7 +333,87 @@ impl RevisionDraft {
             nodes: fleet.nodes.iter().map(|(name, node)| (name.clone(), target_of(node))).collect(),
             rules: rules_of(fleet),
             rolls_back_to: None,
+            left_out: BTreeSet::new(),
         }
+    }
+
+    /// Only the chosen nodes get what the directory says. The others keep what the newest revision wants of them, in
+    /// the order and with the limits that it has for their groups; those that were never applied stay out.
+    pub(crate) fn limited(
+        mut self,
+        fleet: &Fleet,
+        only: &Selection,
+        snapshot: &Snapshot,
+    ) -> Result<Self, String> {
+        if only.is_all() {
+            return Ok(self);
+        }
+        let chosen = only.of(fleet)?;
+        if let Some(why) = cut_off(snapshot, &chosen) {
+            return Err(why);
+        }
+        let before = snapshot.revision.as_ref().map(|newest| newest.nodes.clone()).unwrap_or_default();
+        let of_chosen: BTreeSet<GroupName> =
+            chosen.iter().map(|name| self.nodes[name].group.clone()).collect();
+        let all = std::mem::take(&mut self.nodes);
+        self.nodes = all
+            .iter()
+            .filter(|(name, _)| chosen.contains(*name))
+            .map(|(name, it)| (name.clone(), it.clone()))
+            .collect();
+        for (name, old) in before.into_iter().filter(|(name, _)| !chosen.contains(name)) {
+            if all.get(&name) != Some(&old) {
+                self.left_out.insert(name.clone());
+            }
+            self.nodes.insert(name, old);
+        }
+        let old = snapshot.revision.as_ref().and_then(|newest| newest.rules.as_ref());
+        for target in self.nodes.values().filter(|target| !of_chosen.contains(&target.group)) {
+            if let Some(goal) = old.and_then(|rules| rules.groups.get(&target.group)) {
+                self.rules.groups.insert(target.group.clone(), goal.clone());
+            } else {
+                self.rules.groups.entry(target.group.clone()).or_default();
+            }
+        }
+        Ok(self)
+    }
+}
+
+/// Why a partial apply has to wait: it would end a rollout that nodes are in which it leaves out.
+fn cut_off(snapshot: &Snapshot, chosen: &BTreeSet<NodeName>) -> Option<String> {
+    let rollout = &snapshot.running_rollout()?.record.rollout;
+    let name = rollout.steps.keys().find(|name| !chosen.contains(*name))?;
+    Some(format!(
+        "rollout {} is under way and has {name}, which this apply leaves out; wait for its end, or abort it first",
+        rollout.id
+    ))
+}
+
+/// Which nodes take part in an apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// These.
+    pub nodes: BTreeSet<NodeName>,
+    /// And those of these groups. Without any of both: all.
+    pub groups: BTreeSet<GroupName>,
+}
+
+impl Selection {
+    /// Nobody is left out.
+    pub fn is_all(&self) -> bool {
+        self.nodes.is_empty() && self.groups.is_empty()
+    }
+
+    /// The nodes of a fleet that it means.
+    fn of(&self, fleet: &Fleet) -> Result<BTreeSet<NodeName>, String> {
+        if let Some(name) = self.nodes.iter().find(|name| !fleet.nodes.contains_key(*name)) {
+            return Err(format!("the fleet directory has no node {name}"));
+        }
+        if let Some(name) = self.groups.iter().find(|name| !fleet.groups.contains_key(*name)) {
+            return Err(format!("the fleet directory has no group {name}"));
+        }
+        let of_groups = fleet.nodes.iter().filter(|(_, node)| self.groups.contains(&node.group));
+        Ok(self.nodes.iter().chain(of_groups.map(|(name, _)| name)).cloned().collect())
     }
 }
 
@@ -372,6 +459,7 @@ fn revision_commit(
         nodes: draft.nodes.clone(),
         rolls_back_to: draft.rolls_back_to,
         rules: Some(draft.rules.clone()),
+        left_out: draft.left_out.clone(),
     };
     (meta.newest_revision, meta.newest_rollout) = (rollout.revision, rollout.id);
     let record = RolloutRecord {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use fleet::{
     ids::{Digest, NodeName, Revision},
-    rollout::{Standing, standing},
+    rollout::{Lag, Standing, standing},
 };
 
 use crate::{
@@ -55,9 +55,14 @@ impl Coordinator {
         let mut open: BTreeMap<NodeName, Digest> = BTreeMap::new();
         for name in newest.nodes.keys() {
             let Some(position) = snapshot.position(name) else { continue };
-            let standing = standing(&position);
+            let is_left_out = newest.left_out.contains(name);
+            let standing = match standing(&position) {
+                Standing::OnNewest if is_left_out => Standing::Behind(Lag::LeftOut),
+                standing => standing,
+            };
             let written = position.observed.and_then(|observed| observed.written);
-            let revision = written.filter(|it| it.bundle == position.wanted).map(|_| newest.number);
+            let revision = written.filter(|it| !is_left_out && it.bundle == position.wanted);
+            let revision = revision.map(|_| newest.number);
             if let (Some(written), None) = (written, revision) {
                 open.insert(name.clone(), written.bundle);
             }
@@ -70,7 +75,8 @@ impl Coordinator {
             let Some(entry) = self.store.get(&Key::revision(number)).await? else { break };
             let older = RevisionRecord::read(&entry)?;
             open.retain(|name, bundle| {
-                let is_this = older.nodes.get(name).is_some_and(|target| target.bundle == *bundle);
+                let is_this = !older.left_out.contains(name)
+                    && older.nodes.get(name).is_some_and(|target| target.bundle == *bundle);
                 if let (true, Some(place)) = (is_this, places.0.get_mut(name)) {
                     place.revision = Some(number);
                 }

@@ -19,7 +19,7 @@ use fleet::{
 };
 
 use crate::{
-    apply::{ApplyError, Intent, RevisionDraft, compose_apart, has_errors},
+    apply::{ApplyError, Intent, RevisionDraft, Selection, compose_apart, has_errors},
     coordinator::Coordinator,
     effects::{GivenPacks, NodeEffects, Plans, overwritten},
     in_force::{Place, Places},
@@ -129,7 +129,12 @@ impl Coordinator {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn plan(self: &Arc<Self>, sources: Sources, given: &GivenPacks) -> Result<Planned, ApplyError> {
+    pub async fn plan(
+        self: &Arc<Self>,
+        sources: Sources,
+        given: &GivenPacks,
+        only: &Selection,
+    ) -> Result<Planned, ApplyError> {
         let secrets = self.secrets(Absent::Refuse).await?;
         let (_, composition) = compose_apart(sources, secrets).await?;
         let snapshot = self.snapshot().await?;
@@ -139,7 +144,13 @@ impl Coordinator {
         if planned.refusal.is_some() {
             return Ok(planned);
         }
-        let draft = RevisionDraft::of(&fleet, &Sources::default());
+        let draft = match RevisionDraft::of(&fleet, &Sources::default()).limited(&fleet, only, &snapshot) {
+            Ok(draft) => draft,
+            Err(why) => {
+                planned.refusal = Some(why);
+                return Ok(planned);
+            }
+        };
         let rollout = self.new_rollout(&snapshot, Some(&fleet), &draft, (Revision(0), None)).await?;
         let subjects = self.subjects(&snapshot, &fleet.nodes, &rollout).await?;
         let packs = self.node_packs(&snapshot, &fleet, (&subjects, given)).await?;
@@ -149,7 +160,9 @@ impl Coordinator {
         planned.take(&draft, weighed, &snapshot);
         planned.waves = outlook::waves(&rollout, &fleet.order_reasons);
         planned.conclude(&draft, &rollout, &snapshot);
-        planned.notes = notes(&snapshot, &draft, &rollout, &self.places(&snapshot).await?);
+        let places = self.places(&snapshot).await?;
+        planned.notes = notes(&snapshot, &draft, &rollout, &places);
+        planned.notes.extend(staying(&fleet, &draft, &places));
         Ok(planned)
     }
 
@@ -273,7 +286,10 @@ pub(crate) fn lost_unasked(plans: &BTreeMap<NodeName, NodePlan>, intent: &Intent
 /// on yet.
 pub(crate) fn phased(subjects: &Subjects, fleet: &Fleet) -> Vec<Finding> {
     let holders = fleet.nodes.iter().filter_map(|(name, node)| {
-        let base = &subjects.get(name)?.base;
+        let Subject { base, part } = subjects.get(name)?;
+        if *part == Part::Stays {
+            return None;
+        }
         let meaning = |path| Some((path, base.meaning(path)?));
         let before = node.bundle.files.keys().filter_map(meaning).collect();
         Some((name.clone(), KeyHolder { before, new: &node.bundle }))
@@ -299,6 +315,19 @@ fn notes(snapshot: &Snapshot, draft: &RevisionDraft, rollout: &Rollout, places: 
         }
     }
     notes
+}
+
+/// Nodes that a partial apply leaves as they are, although the directory says something else.
+fn staying<'a>(
+    fleet: &'a Fleet,
+    draft: &'a RevisionDraft,
+    places: &'a Places,
+) -> impl Iterator<Item = Note> + 'a {
+    let never = fleet.nodes.keys().filter(|name| !draft.nodes.contains_key(*name));
+    draft.left_out.iter().chain(never).map(|name| Note::NodeStays {
+        node: name.clone(),
+        on: places.of(name).and_then(|place| place.revision),
+    })
 }
 
 fn policy_notes(snapshot: &Snapshot, draft: &RevisionDraft) -> Vec<Note> {

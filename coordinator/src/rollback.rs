@@ -107,6 +107,7 @@ impl Coordinator {
             nodes: old.nodes,
             rules,
             rolls_back_to: Some(old.number),
+            left_out: BTreeSet::new(),
         }))
     }
 

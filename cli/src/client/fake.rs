@@ -98,7 +98,9 @@ async fn received(request: Request<Streaming<wire::Upload>>) -> String {
         "" => String::new(),
         digest => format!(", replace {digest}"),
     };
-    format!("parent {:?}, message {:?}{replaced}, files {files:?}", header.parent, header.message)
+    let only = [header.nodes, header.groups].concat();
+    let only = if only.is_empty() { String::new() } else { format!(", only {}", only.join(" ")) };
+    format!("parent {:?}, message {:?}{replaced}{only}, files {files:?}", header.parent, header.message)
 }
 
 #[tonic::async_trait]

@@ -27,7 +27,7 @@ use super::{
     operator_of, status, store_failed, upload,
 };
 use crate::{
-    apply::{Applied, ApplyError, Intent},
+    apply::{Applied, ApplyError, Intent, Selection},
     commands::{Control, ControlFailure, DriftControl, Outcome},
     coordinator::Coordinator,
     differences::Differences,
@@ -197,9 +197,10 @@ impl Operator for Console {
         request: Request<Streaming<wire::Upload>>,
     ) -> Result<Response<wire::PlanReply>, Status> {
         let operator = operator_of(&self.coordinator, &request)?;
-        let (_, sources, packs) =
+        let (intent, sources, packs) =
             upload::read(request.into_inner(), &self.coordinator.limits, &operator).await?;
-        let planned = self.coordinator.plan(sources, &packs).await.map_err(|error| apply_failed(&error))?;
+        let planned = self.coordinator.plan(sources, &packs, &intent.only).await;
+        let planned = planned.map_err(|error| apply_failed(&error))?;
         Ok(Response::new(plan_reply(&planned)))
     }
 
@@ -409,6 +410,7 @@ impl Operator for Console {
             parent: request.parent.map(Revision),
             windows_overridden: request.now.filter(|reason| !reason.trim().is_empty()),
             replace_unmanaged: upload::unmanaged_digest(&request.replace_unmanaged)?,
+            only: Selection::default(),
         };
         let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
         Ok(Response::new(apply_reply(applied)))

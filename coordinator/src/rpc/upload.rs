@@ -1,9 +1,9 @@
 //! A fleet directory as it arrives: one header, then files in chunks, bounded before anything is done with it.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use fleet::{
-    ids::{Digest, Revision},
+    ids::{Digest, GroupName, NodeName, Revision},
     spec::Sources,
 };
 use proto::{
@@ -13,7 +13,7 @@ use proto::{
 use tonic::{Status, Streaming};
 
 use crate::{
-    apply::Intent,
+    apply::{Intent, Selection},
     config::Limits,
     effects::{GivenPacks, PackInUse},
     identity::OperatorPeer,
@@ -66,13 +66,27 @@ fn intent(header: UploadHeader, operator: &OperatorPeer) -> Result<Intent, Statu
         return Err(Status::invalid_argument("to ignore maintenance windows, give a reason"));
     }
     let replace_unmanaged = unmanaged_digest(&header.replace_unmanaged)?;
+    let only = Selection {
+        nodes: parsed(&header.nodes, NodeName::parse)?,
+        groups: parsed(&header.groups, GroupName::parse)?,
+    };
     Ok(Intent {
         author: operator.name.clone(),
         message: header.message,
         parent: header.parent.map(Revision),
         windows_overridden: header.now.then_some(header.reason),
         replace_unmanaged,
+        only,
     })
+}
+
+/// Names of nodes or groups.
+fn parsed<T: Ord, E: ToString>(
+    names: &[String],
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<BTreeSet<T>, Status> {
+    let bad = |error: E| Status::invalid_argument(error.to_string());
+    names.iter().map(|name| parse(name).map_err(bad)).collect()
 }
 
 /// What an operator says to mean, of what nobody declared.

@@ -5,7 +5,10 @@
 
 mod event;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 pub use event::{EventRecord, UntoldRecord};
 use fleet::{
@@ -200,6 +203,8 @@ pub struct RevisionRecord {
     pub rolls_back_to: Option<Revision>,
     /// How it is rolled out; `None` in records of versions that did not keep it.
     pub rules: Option<RolloutRules>,
+    /// Nodes that kept what they had because the apply named others (ADR 0021). `nodes` holds what they have.
+    pub left_out: BTreeSet<NodeName>,
 }
 
 impl Record for RevisionRecord {
@@ -217,6 +222,7 @@ impl Record for RevisionRecord {
             nodes: self.nodes.iter().map(|(name, target)| (name.to_string(), target.to_wire())).collect(),
             rolls_back_to: self.rolls_back_to.map_or(0, |revision| revision.0),
             rules: self.rules.as_ref().map(Into::into),
+            left_out: self.left_out.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -240,6 +246,11 @@ impl Record for RevisionRecord {
                 .map(RolloutRules::try_from)
                 .transpose()
                 .map_err(|error: proto::convert::ConvertError| error.to_string())?,
+            left_out: wire
+                .left_out
+                .iter()
+                .map(|name| NodeName::parse(name).map_err(|error| error.to_string()))
+                .collect::<Result<_, _>>()?,
         })
     }
 }

@@ -20,14 +20,14 @@ use proto::{
     convert::host::{LOOK_PROTOCOL, encode_answer},
     wire::{
         agent::{agent_link_client::AgentLinkClient, from_agent, to_agent},
-        operator::{ApplyReply, NodePlan, PlanReply, Upload, upload::Part},
+        operator::{ApplyReply, NodePlan, PlanReply, StatusReply, Upload, upload::Part},
     },
 };
 use tokio::task::JoinHandle;
 
 use crate::{
     hosts::chunks,
-    support::{TestCoordinator, TestNode, report, small_fleet, upload},
+    support::{ScriptedAgent, TestCoordinator, TestNode, report, small_fleet, upload},
 };
 
 const KEYS: &str = "repository/resources/security/wso2carbon.jks";
@@ -265,6 +265,50 @@ async fn a_plan_names_other_rules_and_refuses_another_fleets_directory() {
     let foreign = plan(&coordinator, &other).await;
     assert!(foreign.refusal.contains("this directory is fleet emca"), "{foreign:?}");
     assert!(foreign.nodes.is_empty());
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn an_apply_that_names_nodes_leaves_the_others_on_their_revision() {
+    let coordinator = TestCoordinator::start().await;
+    let (one, two) = (coordinator.join("is-1").await, coordinator.join("is-2").await);
+    let agents =
+        [ScriptedAgent::start(&coordinator, &one).await, ScriptedAgent::start(&coordinator, &two).await];
+    let done = |id: u64| {
+        move |status: &StatusReply| status.rollouts.iter().any(|it| it.id == id && it.state == "done")
+    };
+    coordinator.apply(&small_fleet("one.example"), None).await;
+    coordinator.until("rollout 1 done", done(1)).await;
+    let limited = |nodes: &[&str], groups: &[&str]| {
+        let mut messages: Vec<Upload> = upload(&small_fleet("two.example"), None);
+        if let Some(Part::Header(header)) = &mut messages[0].part {
+            header.nodes = nodes.iter().map(|name| (*name).to_owned()).collect();
+            header.groups = groups.iter().map(|name| (*name).to_owned()).collect();
+        }
+        tokio_stream::iter(messages)
+    };
+    let mut operator = coordinator.operator().await;
+    for (nodes, groups, why) in [(&["is-9"][..], &[][..], "no node is-9"), (&[], &["gw"], "no group gw")] {
+        let refused = operator.apply(limited(nodes, groups)).await.unwrap().into_inner();
+        assert!(refused.refused && refused.refusal.contains(why), "{refused:?}");
+    }
+    let shown = operator.plan(limited(&["is-1"], &[])).await.unwrap().into_inner();
+    let changing: Vec<&str> = shown.nodes.iter().map(|node| node.node.as_str()).collect();
+    let stays: Vec<&str> = shown.notes.iter().map(|note| note.text.as_str()).collect();
+    assert_eq!((changing, stays), (vec!["is-1"], vec!["is-2 takes no part and stays on revision 1"]));
+
+    operator.apply(limited(&["is-1"], &[])).await.unwrap();
+    let status = coordinator.until("rollout 2 done", done(2)).await;
+    let told: Vec<(u64, &str)> =
+        status.nodes.iter().map(|node| (node.revision_in_force, node.standing_why.as_str())).collect();
+    assert_eq!(told, [(2, ""), (1, "the apply left it out")], "{status:#?}");
+    assert_eq!((agents[0].assigned.borrow().len(), agents[1].assigned.borrow().len()), (2, 1));
+
+    // The whole directory brings the rest along, and touches nobody else.
+    operator.apply(limited(&[], &["km"])).await.unwrap();
+    let status = coordinator.until("rollout 3 done", done(3)).await;
+    assert!(status.nodes.iter().all(|node| node.standing_why.is_empty()), "{status:#?}");
+    assert_eq!((agents[0].assigned.borrow().len(), agents[1].assigned.borrow().len()), (2, 2));
     coordinator.stop().await;
 }
 

@@ -1,6 +1,9 @@
 //! What the store holds for a revision and for a step: printed, and bounded where a limit rests on it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use coordinator::store::{
     VALUE_MAX,
@@ -49,6 +52,7 @@ fn revision(nodes: u32) -> RevisionRecord {
         nodes: (0..nodes).map(|index| (node(index), target("new", index))).collect(),
         rolls_back_to: None,
         rules: None,
+        left_out: BTreeSet::new(),
     }
 }
 

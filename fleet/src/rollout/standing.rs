@@ -79,6 +79,8 @@ pub enum Lag {
     OnOriginal,
     /// No rollout of the newest revision has this node.
     NoRollout,
+    /// The newest revision was applied to other nodes only, and this one was to stay as it was.
+    LeftOut,
 }
 
 /// Where a node stands now.
@@ -177,6 +179,7 @@ impl fmt::Display for Standing {
 impl fmt::Display for Lag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Lag::LeftOut => f.write_str("the apply left it out"),
             Lag::Paused(rollout) => write!(f, "rollout {rollout} is paused"),
             Lag::Aborted(rollout) => write!(f, "rollout {rollout} was aborted"),
             Lag::RolledBack(rollout) => write!(f, "rollout {rollout} was rolled back"),
