@@ -12,6 +12,7 @@ use crate::value::{Table, Value};
 pub type Flat = JavaHashMap<Arc<str>, Value>;
 
 /// What the first phase hands on.
+#[derive(Clone)]
 pub struct Flattened {
     /// Every leaf of the file. Tables without leaves are gone.
     pub data: Flat,

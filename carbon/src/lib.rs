@@ -19,7 +19,7 @@
 //! the mapper and of its template engine a product has; [`java`] is the part of Java that shows through.
 //!
 //! # What callers use
-//! - [`Pack::load`], [`Pack::digest`]; [`render`](render::render) for the files, [`resolve`] for the values only.
+//! - [`Pack::load`], [`Pack::digest`]; [`render`](render::render) (or [`render_typed`]) for the files, [`resolve`] for the values only.
 //! - [`Rendered`] and [`Resolved`]: final values, where each came from ([`Origin`]), places in deployment.toml,
 //!   variables that were looked up.
 //! - [`KnownKeys::of`]: every key that a pack knows, with default, type, unit, what infers it and which templates read
@@ -64,5 +64,5 @@ pub use examine::{Examined, examine};
 pub use known::KnownKeys;
 pub use pack::{Pack, PackError};
 pub use reference::Inputs;
-pub use render::{Origin, Place, Rendered, Resolved, locate, render, resolve};
+pub use render::{Origin, Place, Rendered, Resolved, locate, render, render_typed, resolve};
 pub use value::Value;

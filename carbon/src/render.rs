@@ -53,7 +53,7 @@ impl Resolved {
     }
 
     /// The same as the mapper's own map.
-    pub(crate) fn all(&self) -> &Flat {
+    pub fn all(&self) -> &Flat {
         &self.values
     }
 
@@ -87,8 +87,13 @@ pub struct Rendered {
 
 /// Renders every template of the pack.
 pub fn render(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<Rendered, MapperError> {
+    render_typed(pack, flatten::flatten(toml)?, inputs)
+}
+
+/// The same of a file that is flattened already.
+pub fn render_typed(pack: &Pack, typed: Flattened, inputs: &Inputs) -> Result<Rendered, MapperError> {
     let work = Work::default();
-    let resolved = resolve_with(pack, toml, inputs, &work)?;
+    let resolved = resolve_typed(pack, typed, inputs, &work)?;
     let tree = tree::build(&resolved.values)?;
     let mut files = BTreeMap::new();
     for file in &pack.templates {
@@ -156,7 +161,16 @@ pub fn resolve(pack: &Pack, toml: &str, inputs: &Inputs) -> Result<Resolved, Map
 }
 
 fn resolve_with(pack: &Pack, toml: &str, inputs: &Inputs, work: &Work) -> Result<Resolved, MapperError> {
-    let prepared = Prepared::read(pack, toml, work)?;
+    resolve_typed(pack, flatten::flatten(toml)?, inputs, work)
+}
+
+fn resolve_typed(
+    pack: &Pack,
+    typed: Flattened,
+    inputs: &Inputs,
+    work: &Work,
+) -> Result<Resolved, MapperError> {
+    let prepared = Prepared::new(pack, typed, work)?;
     let mut data = prepared.data.clone();
     let variables = reference::resolve(&mut data, &prepared.aliases, inputs, (pack.dialect, work))?;
     pack.units.apply(&mut data)?;

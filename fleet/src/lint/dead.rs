@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use carbon::{
-    flatten::Flat,
-    known::{Facts, Source},
-};
+use carbon::known::{Facts, Source};
 
 use super::Look;
 use crate::spec::report::Report;
@@ -39,9 +36,8 @@ pub(super) fn is_dead(look: &Look<'_>, key: &str) -> bool {
 
 /// Rules that name their pattern `match_regex`, which the product's code never looks at.
 fn rules(look: &Look<'_>, report: &mut Report) {
-    let mut data = Flat::default();
-    data.put_all(look.rendered.resolved.values().map(|(key, value)| (key.clone(), value.clone())).collect());
-    for rule in look.facts.pack.rules.iter().filter(|rule| rule.breaks_dead_pattern(&data)) {
+    let data = look.rendered.resolved.all();
+    for rule in look.facts.pack.rules.iter().filter(|rule| rule.breaks_dead_pattern(data)) {
         let known = look.facts.known.get(&rule.key);
         let old = known.into_iter().flat_map(|facts| facts.mapped_from.iter());
         let typed = old.chain([&rule.key]).find(|key| look.typed.data.contains_key(*key));

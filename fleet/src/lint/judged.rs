@@ -1,21 +1,26 @@
 //! What one run of lint has judged already. Nodes of a group are mostly alike: what is equal is judged once.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use super::{PackFacts, Subject};
 use crate::{finding::Finding, ids::Digest};
 
 /// Holds digests and names, never a value of a file. It lives for one run, so it is as large as the fleet at most.
+/// Threads share it: what two of them ask at the same moment is judged twice, with the same answer.
 #[derive(Default)]
 pub(super) struct Judged {
-    subjects: RefCell<BTreeMap<Digest, Vec<Finding>>>,
-    well_formed: RefCell<BTreeSet<Digest>>,
-    nearest: RefCell<BTreeMap<UnknownKey, Option<Arc<str>>>>,
-    matters: RefCell<BTreeMap<Digest, bool>>,
+    subjects: Mutex<BTreeMap<Digest, Vec<Finding>>>,
+    well_formed: Mutex<BTreeSet<Digest>>,
+    nearest: Mutex<BTreeMap<UnknownKey, Option<Arc<str>>>>,
+    matters: Mutex<BTreeMap<Digest, bool>>,
+}
+
+/// Each entry is put in whole, so a panic elsewhere leaves nothing half done.
+fn lock<T>(known: &Mutex<T>) -> MutexGuard<'_, T> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A key that a pack does not know.
@@ -35,23 +40,24 @@ impl Judged {
         judge: impl FnOnce() -> Vec<Finding>,
     ) -> Vec<Finding> {
         let print = subject.fingerprint(facts.map(|facts| facts.pack.digest()));
-        if let Some(findings) = self.subjects.borrow().get(&print) {
-            return findings.clone();
+        let known = lock(&self.subjects).get(&print).cloned();
+        if let Some(findings) = known {
+            return findings;
         }
         let findings = judge();
-        self.subjects.borrow_mut().insert(print, findings.clone());
+        lock(&self.subjects).insert(print, findings.clone());
         findings
     }
 
     /// What is wrong with a text, unless it was found to be good before. Most files of alike nodes are the same.
     pub(super) fn fault<E>(&self, text: &str, fault: impl FnOnce(&str) -> Option<E>) -> Option<E> {
         let digest = Digest::of(text.as_bytes());
-        if self.well_formed.borrow().contains(&digest) {
+        if lock(&self.well_formed).contains(&digest) {
             return None;
         }
         let found = fault(text);
         if found.is_none() {
-            self.well_formed.borrow_mut().insert(digest);
+            lock(&self.well_formed).insert(digest);
         }
         found
     }
@@ -64,22 +70,24 @@ impl Judged {
         judge: impl FnOnce() -> bool,
     ) -> bool {
         let question = Digest::of(format!("{}\n{key}\n{context}", facts.pack.digest()).as_bytes());
-        if let Some(matters) = self.matters.borrow().get(&question) {
-            return *matters;
+        let known = lock(&self.matters).get(&question).copied();
+        if let Some(matters) = known {
+            return matters;
         }
         let matters = judge();
-        self.matters.borrow_mut().insert(question, matters);
+        lock(&self.matters).insert(question, matters);
         matters
     }
 
     /// The known key that an unknown one comes nearest to: a comparison with every key of the pack.
     pub(super) fn nearest(&self, facts: &PackFacts, key: &str) -> Option<Arc<str>> {
         let unknown = UnknownKey { pack: facts.pack.digest().to_owned(), key: key.to_owned() };
-        if let Some(nearest) = self.nearest.borrow().get(&unknown) {
-            return nearest.clone();
+        let known = lock(&self.nearest).get(&unknown).cloned();
+        if let Some(nearest) = known {
+            return nearest;
         }
         let nearest = facts.known.nearest(key).cloned();
-        self.nearest.borrow_mut().insert(unknown, nearest.clone());
+        lock(&self.nearest).insert(unknown, nearest.clone());
         nearest
     }
 }

@@ -49,14 +49,15 @@ pub(super) fn check(look: &Look<'_>, report: &mut Report) {
 
 /// Top-level tables of the file that the product knows nothing of.
 fn strange_tables<'k>(look: &Look<'_>, written: &'k BTreeMap<String, Position>) -> BTreeSet<&'k str> {
-    let known: BTreeSet<&str> = look.facts.known.iter().map(|(key, _)| top_table(key)).collect();
     let tables = written.keys().filter(|key| key.contains('.')).map(|key| top_table(key));
     tables
-        .filter(|table| !known.contains(table) && look.judged.nearest(look.facts, table).is_none())
+        .filter(|table| {
+            !look.facts.tables.contains(*table) && look.judged.nearest(look.facts, table).is_none()
+        })
         .collect()
 }
 
-fn top_table(key: &str) -> &str {
+pub(super) fn top_table(key: &str) -> &str {
     let end = key.find(['.', '[']).unwrap_or(key.len());
     &key[..end]
 }

@@ -18,15 +18,16 @@ mod rotation;
 mod share;
 mod subject;
 mod types;
+mod workers;
 mod xml;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use carbon::{
     Examined, MapperError, Pack, Rendered, examine,
     flatten::{Flattened, flatten},
     known::KnownKeys,
-    render,
+    render_typed,
 };
 
 use crate::{
@@ -45,13 +46,16 @@ pub struct PackFacts {
     pub pack: Pack,
     /// Its keys.
     pub known: KnownKeys,
+    /// The tables that its keys begin with.
+    tables: BTreeSet<String>,
 }
 
 impl PackFacts {
     /// Gathers the keys.
     pub fn new(pack: Pack) -> Self {
         let known = KnownKeys::of(&pack);
-        Self { pack, known }
+        let tables = known.iter().map(|(key, _)| keys::top_table(key).to_owned()).collect();
+        Self { pack, known, tables }
     }
 }
 
@@ -93,25 +97,52 @@ pub fn nodes<'p>(
 ) -> Vec<Finding> {
     let mut report = Report::default();
     let judged = Judged::default();
-    for (name, node) in &fleet.nodes {
-        let subject = Subject::composed(name, node, clear_text);
-        let facts = pack_of(name, node);
-        let findings = judged.once(&subject, facts, || {
-            let mut one = Report::default();
-            one.node = Some(name.clone());
-            match facts {
-                Some(facts) => look(&subject, (facts, &judged), &mut one),
-                None => without_pack(&subject, &mut one),
-            }
-            one.into_findings()
-        });
-        for finding in findings {
-            report.add(Finding { node: Some(name.clone()), ..finding });
-        }
-    }
+    let nodes: Vec<One<'_>> =
+        fleet.nodes.iter().map(|(name, node)| One { name, node, facts: pack_of(name, node) }).collect();
+    let order = first_of_each_pack(&nodes);
+    let mut found = workers::each(&order, |one| (one.name, one.findings(clear_text, &judged)));
+    found.sort_by_key(|(name, _)| *name);
+    found.into_iter().flat_map(|(_, findings)| findings).for_each(|finding| report.add(finding));
     across::check(fleet, &pack_of, &mut report);
     rotation::check(fleet, &mut report);
     report.into_findings_by(|found| share::shared(found, fleet))
+}
+
+/// A node with the resources of its product, as far as they are at hand.
+struct One<'a> {
+    name: &'a NodeName,
+    node: &'a ComposedNode,
+    facts: Option<&'a PackFacts>,
+}
+
+impl One<'_> {
+    fn findings(&self, clear_text: ClearText, judged: &Judged) -> Vec<Finding> {
+        let subject = Subject::composed(self.name, self.node, clear_text);
+        let mut findings = judged.once(&subject, self.facts, || {
+            let mut report = Report::default();
+            match self.facts {
+                Some(facts) => look(&subject, (facts, judged), &mut report),
+                None => without_pack(&subject, &mut report),
+            }
+            report.into_findings()
+        });
+        findings.iter_mut().for_each(|finding| finding.node = Some(self.name.clone()));
+        findings
+    }
+}
+
+/// The first node of each pack, then the second of each, and so on: what is judged once per pack is judged by several
+/// threads side by side, not by all of them at once.
+fn first_of_each_pack<'n, 'a>(nodes: &'n [One<'a>]) -> Vec<&'n One<'a>> {
+    let mut seen: BTreeMap<Option<&str>, usize> = BTreeMap::new();
+    let mut ranked: Vec<(usize, &One<'_>)> = Vec::with_capacity(nodes.len());
+    for one in nodes {
+        let rank = seen.entry(one.facts.map(|facts| facts.pack.digest())).or_default();
+        ranked.push((*rank, one));
+        *rank += 1;
+    }
+    ranked.sort_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, one)| one).collect()
 }
 
 /// What can be said about one deployment.toml when nothing is known of its product's keys.
@@ -135,7 +166,7 @@ fn look(subject: &Subject<'_>, (facts, judged): (&PackFacts, &Judged), report: &
         Ok(typed) => typed,
         Err(error) => return refusal::report(subject, Some(facts), (&error, None), report),
     };
-    let Examined { rendered, refusals } = match render(&facts.pack, subject.text, &subject.inputs()) {
+    let Examined { rendered, refusals } = match render_typed(&facts.pack, typed.clone(), &subject.inputs()) {
         Ok(rendered) => Examined { rendered, refusals: Vec::new() },
         // One refusal must not hide the next, nor what else is wrong.
         Err(_) => examine(&facts.pack, subject.text, &subject.inputs()),

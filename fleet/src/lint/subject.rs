@@ -1,6 +1,9 @@
 //! One deployment.toml under examination, and where its keys were typed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+};
 
 use carbon::{Inputs, java::substrings_between, toml::Position};
 
@@ -41,7 +44,8 @@ pub struct Subject<'a> {
     system_properties: BTreeMap<String, String>,
     origins: Option<&'a BTreeMap<String, Place>>,
     secret_keys: Option<&'a BTreeSet<String>>,
-    lines: Vec<String>,
+    /// Masked lines of the text; most places have an origin and need none.
+    lines: OnceLock<Vec<String>>,
 }
 
 impl<'a> Subject<'a> {
@@ -56,7 +60,7 @@ impl<'a> Subject<'a> {
             system_properties: BTreeMap::new(),
             origins: None,
             secret_keys: None,
-            lines: mask::toml_lines(text),
+            lines: OnceLock::new(),
         }
     }
 
@@ -83,7 +87,7 @@ impl<'a> Subject<'a> {
             system_properties,
             origins: None,
             secret_keys: None,
-            lines: mask::toml_lines(text),
+            lines: OnceLock::new(),
         }
     }
 
@@ -124,7 +128,8 @@ impl<'a> Subject<'a> {
             return Some(place.clone());
         }
         let position = position.filter(|position| 0 < position.line)?;
-        let line = self.lines.get(position.line as usize - 1)?;
+        let lines = self.lines.get_or_init(|| mask::toml_lines(self.text));
+        let line = lines.get(position.line as usize - 1)?;
         Some(Place {
             file: self.file.to_owned(),
             line: position.line,

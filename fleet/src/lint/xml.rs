@@ -57,7 +57,9 @@ struct Suspect<'r> {
 fn suspects(resolved: &Resolved) -> Vec<Suspect<'_>> {
     let mut suspects = Vec::new();
     for (key, value) in resolved.values() {
-        if let Some(Origin::User { key: typed, .. }) = resolved.origin(key) {
+        if may_break(value)
+            && let Some(Origin::User { key: typed, .. }) = resolved.origin(key)
+        {
             collect(&typed, value, &mut suspects);
         }
     }
@@ -71,6 +73,21 @@ fn collect<'r>(key: &Arc<str>, value: &'r Value, suspects: &mut Vec<Suspect<'r>>
         Value::Map(map) => map.iter().for_each(|(_, value)| collect(key, value, suspects)),
         _ => {}
     }
+}
+
+/// Whether there is a text in it that needs a look.
+fn may_break(value: &Value) -> bool {
+    match value {
+        Value::Text(text) => !is_harmless(text),
+        Value::List(items) => items.iter().any(may_break),
+        Value::Map(map) => map.iter().any(|(_, value)| may_break(value)),
+        _ => false,
+    }
+}
+
+/// Whether XML takes all of its characters anywhere.
+fn is_harmless(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" .,:;/_-+=@()[]{}$?!*#%~|".contains(&byte))
 }
 
 /// Whether the text by itself, as the content of an element or an attribute, is no XML.

@@ -34,6 +34,8 @@ fn ports((servers, server): (&[Server<'_>], &Server<'_>), key: &str, value: &Val
                 .iter()
                 .for_each(|(name, item)| ports((servers, server), &format!("{key}.{name}"), item, report));
         }
+        // Neither a URL nor a reference to one: most values.
+        Value::Text(text) if !text.contains("://") && !text.contains('$') => {}
         Value::Text(text) => {
             let Some(known) = server.resolve(text, 0).known() else { return };
             for url in known.split(',') {

@@ -7,7 +7,7 @@ use carbon::{Value, flatten::Flattened, java::substrings_between, value::Table};
 use crate::{
     finding::Place,
     ids::NodeName,
-    lint::{PackFacts, Subject, documented},
+    lint::{PackFacts, Subject, documented, workers},
     product::built_in,
     spec::{ComposedNode, Fleet, report::Report},
 };
@@ -112,7 +112,9 @@ pub(super) type PackOf<'c, 'f> = dyn Fn(&NodeName, &ComposedNode) -> Option<&'f 
 
 /// Every server of a known product whose file reads.
 pub(super) fn all<'f>(fleet: &'f Fleet, pack_of: &PackOf<'_, 'f>) -> Vec<Server<'f>> {
-    fleet.nodes.iter().filter_map(|(name, node)| Server::new(name, node, pack_of(name, node))).collect()
+    let nodes: Vec<_> = fleet.nodes.iter().map(|(name, node)| (name, node, pack_of(name, node))).collect();
+    let servers = workers::each(&nodes, |(name, node, facts)| Server::new(name, node, *facts));
+    servers.into_iter().flatten().collect()
 }
 
 impl<'f> Server<'f> {
