@@ -20,6 +20,7 @@ use crate::{
     private,
     probe::Pins,
     process::{Console, Processes},
+    task::{Death, Vital},
     watch::Watch,
     world::{Gate, Watching, World},
 };
@@ -56,6 +57,9 @@ pub enum RunError {
     /// The certificate.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// A part of the agent.
+    #[error("the agent cannot go on without its task \"{}\", which has ended: {}", .0.task, .0.why)]
+    Task(Death),
 }
 
 /// Runs on this host until `stop` resolves. The server is left as it is.
@@ -95,11 +99,13 @@ pub async fn run_in(
         clock: outside.clock,
     };
     let mut engine = Engine::new(config.limits(), memory, bundles, outside.seed, (outside.clock)());
-    let mut world = build(&config, outside, journal, kept, events).map_err(|error| match error {
-        BuildError::DataDir(source) => failed(source),
-        BuildError::Identity(error) => error.into(),
-        BuildError::Authorities(why) => RunError::Authorities { why },
-    })?;
+    let (vital, mut deaths) = Vital::channel();
+    let mut world =
+        build(&config, outside, (journal, kept, events), &vital).map_err(|error| match error {
+            BuildError::DataDir(source) => failed(source),
+            BuildError::Identity(error) => error.into(),
+            BuildError::Authorities(why) => RunError::Authorities { why },
+        })?;
     world.link.obeys(engine.memory().epoch);
     info!(data_dir = %data_dir.display(), "The agent is up");
     for action in engine.start(world.now(), world.wall()) {
@@ -110,6 +116,7 @@ pub async fn run_in(
     loop {
         let event = tokio::select! {
             () = &mut stop => None,
+            Some(death) = deaths.recv() => return Err(RunError::Task(death)),
             // Cancel-safe: an event that was not returned stays in its channel.
             event = world.next_event(engine.next_deadline()) => event,
         };
@@ -133,9 +140,8 @@ enum BuildError {
 fn build(
     config: &Config,
     outside: Outside,
-    journal: Journal,
-    kept: Kept,
-    events: mpsc::Receiver<Event>,
+    (journal, kept, events): (Journal, Kept, mpsc::Receiver<Event>),
+    vital: &Vital,
 ) -> Result<World, BuildError> {
     let (cache, outcomes) = (kept.cache.clone(), kept.events.clone());
     let packs = kept.pack.subscribe();
@@ -174,12 +180,12 @@ fn build(
     };
     let sources = Sources { cache: cache.clone(), packs, looker };
     let store = Store::of(&config.data_dir, outside.clock);
-    let link = Link::start(settings, store, sources, outcomes.clone());
+    let link = Link::start(settings, store, sources, (outcomes.clone(), vital));
     let link = link.map_err(BuildError::Identity)?;
     let judge = (machine.clone(), outcomes.clone());
     let host = (config.site(), units);
     let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), host, judge);
-    let mut files = Files::start(kept, defaults, watch, checkpoint);
+    let mut files = Files::start(kept, defaults, watch, checkpoint, vital);
     if let [home] = config.homes.as_slice() {
         // Before anything is assigned, so that the first plan knows the host already.
         files.start_job(Job::ReadPack(home.clone()));

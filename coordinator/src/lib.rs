@@ -3,6 +3,7 @@
 //! [`run`] is the whole program on a real port and a data directory; [`start`], [`accept`] and [`serve`] are the same on
 //! any store, any clock and any [`listener::Listen`], which is what simulations use.
 
+mod absent;
 mod apply;
 pub mod authority;
 mod commands;
@@ -236,6 +237,7 @@ pub fn accept<L: Listen>(
     tasks.vital("garbage", garbage::run(coordinator.clone()));
     tasks.vital("packs", packs::run(coordinator.clone()));
     tasks.vital("rates", rates::run(coordinator.clone()));
+    tasks.vital("absent agents", absent::run(coordinator.clone()));
     tasks.vital("witness", witness::run(coordinator.clone()));
     tasks.vital("hosts", hosts::run(coordinator.clone()));
     tasks.vital("server certificate", rotate_tls(coordinator.clone(), config.clone(), tls.clone()));

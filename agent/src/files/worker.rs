@@ -22,7 +22,7 @@ use super::{
     stage::{NEW, Over, Staged, carried, discard, read_bounded, stage, write_beside},
     switch::{recover, switch, switch_one},
 };
-use crate::{cache::Cache, journal::Switches, preflight::Checkpoint, watch::Watch};
+use crate::{cache::Cache, journal::Switches, preflight::Checkpoint, task::Vital, watch::Watch};
 
 /// Jobs that may wait; the engine asks for few at a time.
 const JOBS_MAX: usize = 256;
@@ -77,8 +77,14 @@ pub struct Files {
 
 impl Files {
     /// Starts with what an earlier agent left; stagings pass `checkpoint` first. One job at a time, on a thread that is
-    /// held only meanwhile.
-    pub fn start(kept: Kept, defaults: Defaults, watch: Watch, checkpoint: Checkpoint) -> Self {
+    /// held only meanwhile; a panic there is the end of the agent.
+    pub fn start(
+        kept: Kept,
+        defaults: Defaults,
+        watch: Watch,
+        checkpoint: Checkpoint,
+        vital: &Vital,
+    ) -> Self {
         let (jobs, mut waiting) = mpsc::channel(JOBS_MAX);
         let mut worker = Worker {
             kept,
@@ -92,7 +98,7 @@ impl Files {
             generated: generated::Reader::default(),
             reader: PackReader::default(),
         };
-        crate::task::spawn("files", async move {
+        vital.spawn("files", async move {
             let mut next = None;
             loop {
                 let job = next.take();
@@ -103,13 +109,10 @@ impl Files {
                     }
                     worker
                 });
-                worker = match working.await {
-                    Ok(worker) => worker,
-                    Err(error) => return tracing::error!(%error, "Work on files has ended"),
-                };
+                worker = working.await.map_err(|error| error.to_string())?;
                 next = waiting.recv().await;
                 if next.is_none() {
-                    return;
+                    return Ok(());
                 }
             }
         });

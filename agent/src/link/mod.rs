@@ -34,6 +34,7 @@ use crate::{
     files::PackAt,
     identity::{Identity, IdentityError, Store},
     look::Looker,
+    task::Vital,
 };
 
 /// Orders that wait for the stream; what does not fit is said again by a later report or connection.
@@ -121,7 +122,7 @@ impl Link {
         settings: LinkSettings,
         store: Store,
         sources: Sources,
-        events: mpsc::Sender<Event>,
+        (events, vital): (mpsc::Sender<Event>, &Vital),
     ) -> Result<Self, IdentityError> {
         let Sources { cache, packs, looker } = sources;
         let identity = store.read(settings.seed)?;
@@ -145,7 +146,10 @@ impl Link {
             looker,
             events: events.clone(),
         };
-        crate::task::spawn("link", task.run());
+        vital.spawn("link", async move {
+            task.run().await;
+            Ok(())
+        });
         Ok(Self {
             report,
             journal,

@@ -3,12 +3,20 @@
 /// What an event of the coordinator's own is about. Kinds of notices are words of the agents, which may be newer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// The session of an agent ended, and no newer one of its node took over.
+    AgentLost,
+    /// An agent that was lost is connected again.
+    AgentReturned,
     /// An operator applied a spec.
     Applied,
     /// A node refused what it was assigned.
     AssignmentRefused,
     /// The clock of a host differs from the coordinator's.
     ClockSkew,
+    /// Something on a node asks for an operator.
+    ConcernBegan,
+    /// It does not any more.
+    ConcernEnded,
     /// An operator paused, resumed, restored or accepted drift.
     DriftControl,
     /// A join token did not work.
@@ -19,6 +27,8 @@ pub enum Kind {
     EventsWithheld,
     /// A gate was answered.
     Gate,
+    /// A server became healthy, ceased to be, or is not known to be either.
+    Health,
     /// An operator read the deployment.toml of a host.
     HostRead,
     /// An agent cannot write its journal.
@@ -61,15 +71,20 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 32] = [
+        Self::AgentLost,
+        Self::AgentReturned,
         Self::Applied,
         Self::AssignmentRefused,
         Self::ClockSkew,
+        Self::ConcernBegan,
+        Self::ConcernEnded,
         Self::DriftControl,
         Self::EnrolmentRefused,
         Self::EventsSummed,
         Self::EventsWithheld,
         Self::Gate,
+        Self::Health,
         Self::HostRead,
         Self::JournalUnwritable,
         Self::JournalWritable,
@@ -94,14 +109,19 @@ impl Kind {
     /// The stable word.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::AgentLost => "agent-lost",
+            Self::AgentReturned => "agent-returned",
             Self::Applied => "applied",
             Self::AssignmentRefused => "assignment-refused",
             Self::ClockSkew => "clock-skew",
+            Self::ConcernBegan => "concern-began",
+            Self::ConcernEnded => "concern-ended",
             Self::DriftControl => "drift-control",
             Self::EnrolmentRefused => "enrolment-refused",
             Self::EventsSummed => "events-summed",
             Self::EventsWithheld => "events-withheld",
             Self::Gate => "gate",
+            Self::Health => "health",
             Self::HostRead => "host-read",
             Self::JournalUnwritable => "journal-unwritable",
             Self::JournalWritable => "journal-writable",
@@ -127,5 +147,22 @@ impl Kind {
     /// Whether a node must not use this word.
     pub fn is_reserved(word: &str) -> bool {
         Self::ALL.iter().any(|kind| kind.as_str() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Kind;
+
+    #[test]
+    fn every_kind_is_documented() {
+        let page = include_str!("../../../docs/coordinator.md");
+        for kind in Kind::ALL {
+            assert!(
+                page.contains(&format!("`{}`", kind.as_str())),
+                "docs/coordinator.md lacks {}",
+                kind.as_str()
+            );
+        }
     }
 }

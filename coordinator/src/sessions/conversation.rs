@@ -6,10 +6,10 @@ use fleet::{
     ids::{Generation, NodeName},
     node::NOTICES_MAX,
     observed::{Attempt, Notice, Observed, Refusal, ServiceState, Stage, Verdict},
-    time::Timestamp,
+    time::{Human, Timestamp},
 };
 
-use super::{Hello, ToAgent};
+use super::{Hello, ToAgent, changes};
 use crate::{
     events::{APPEND_MAX, Draft, Kind},
     store::records::{NodeRecord, RenderedWith, SeenRecord},
@@ -64,7 +64,12 @@ impl Conversation {
         Self { record, seen, unsaved: false, notices, drafts, in_flight, nonce: 0, told: None }
     }
 
-    pub(super) fn on_hello(&mut self, now: Timestamp, hello: Hello) {
+    pub(super) fn on_hello(&mut self, now: Timestamp, hello: Hello, admit: impl Fn() -> bool) {
+        if let Some(since) = self.seen.lost.take() {
+            let text = format!("its agent is connected again, after {}", Human(now.since(since)));
+            let event = Draft::new(now, Kind::AgentReturned, text).of_node(&self.record.name);
+            self.note(event, admit);
+        }
         self.seen.agent_version = hello.agent_version;
         self.seen.platform = hello.platform;
         self.seen.last_seen = now;
@@ -83,7 +88,10 @@ impl Conversation {
         Some(ToAgent::Assign { nonce: self.nonce, assignment })
     }
 
-    pub(super) fn on_report(&mut self, now: Timestamp, observed: Observed) {
+    pub(super) fn on_report(&mut self, now: Timestamp, observed: Observed, admit: impl Fn() -> bool) {
+        for event in changes::told(now, &self.record.name, self.seen.observed.as_ref(), &observed) {
+            self.note(event, &admit);
+        }
         let news = self.seen.observed.as_ref().is_none_or(|known| !same_facts(known, &observed));
         self.resolve_last_good(&observed);
         self.note_rendered(&observed);
@@ -139,7 +147,9 @@ impl Conversation {
 
     /// An event of this session, once, and as many as fit into one commit beside notices.
     fn note(&mut self, event: Draft, admit: impl Fn() -> bool) {
-        let is_known = self.drafts.iter().any(|known| known.text == event.text);
+        // The same again is nothing new; what came and went and came again is.
+        let newest = self.drafts.iter().rev().find(|known| known.kind == event.kind);
+        let is_known = newest.is_some_and(|known| known.text == event.text);
         if self.drafts.len() < DRAFTS_MAX && !is_known && admit() {
             self.drafts.push(event);
             self.unsaved = true;
@@ -214,7 +224,13 @@ impl Conversation {
         self.unsaved = true;
     }
 
-    pub(super) fn on_end(&mut self, now: Timestamp) {
+    /// The session ends; `lost` says why, unless a newer one has taken over or the coordinator itself stops.
+    pub(super) fn on_end(&mut self, now: Timestamp, lost: Option<&str>, admit: impl Fn() -> bool) {
+        if let Some(why) = lost {
+            self.seen.lost = Some(now);
+            let text = format!("its agent is not connected any more: {why}");
+            self.note(Draft::new(now, Kind::AgentLost, text).of_node(&self.record.name), admit);
+        }
         self.seen.last_seen = now;
         self.unsaved = true;
     }

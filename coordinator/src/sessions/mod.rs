@@ -5,6 +5,7 @@
 //! away delays what is stored, never the heartbeats. Acknowledgements and reports reach rollouts only through the
 //! store, after they are durable there.
 
+mod changes;
 mod conversation;
 mod live;
 mod outbox;

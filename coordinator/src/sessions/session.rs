@@ -93,8 +93,8 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Session<I> {
         talk.greet(hello);
         let outcome = talk.run().await;
         drop(seated);
-        talk.finish().await;
         let why = outcome.as_ref().err().map_or_else(|| "it left".to_owned(), ToString::to_string);
+        talk.finish(&why).await;
         info!(node = %name, why, "An agent is gone");
         outcome
     }
@@ -261,7 +261,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
             wall_clock: self.wall(),
         });
         let now = self.wall();
-        self.conversation.on_hello(now, hello);
+        self.conversation.on_hello(now, hello, admission(&self.session));
         let record = self.conversation.record.clone();
         self.on_record(record);
     }
@@ -387,7 +387,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
         match said {
             FromAgent::Hello(_) => return Err(SessionError::SecondHello),
             FromAgent::Report(observed) => {
-                self.conversation.on_report(now, *observed);
+                self.conversation.on_report(now, *observed, admission(&self.session));
                 // One that was under way when the journal failed is of before.
                 self.reported.0 |= self.journal_error.is_none();
             }
@@ -583,9 +583,10 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
     }
 
     /// What was heard is stored before the session is forgotten, if the store lets it.
-    async fn finish(&mut self) {
+    async fn finish(&mut self, why: &str) {
         let now = self.wall();
-        self.conversation.on_end(now);
+        let goes_on = self.seat.dismissed.is_cancelled() || self.session.coordinator.stop.is_cancelled();
+        self.conversation.on_end(now, (!goes_on).then_some(why), admission(&self.session));
         let give_up = tokio::time::sleep(LEAVE_TIMEOUT);
         tokio::pin!(give_up);
         self.retry_at = None;

@@ -434,6 +434,8 @@ pub struct SeenRecord {
     pub last_seen: Timestamp,
     /// The pack that its server began with, as far as known.
     pub rendered: Option<RenderedWith>,
+    /// Since when its agent is known to be lost: told as an event, whose end is told as well (ADR 0045).
+    pub lost: Option<Timestamp>,
 }
 
 /// Servers render their files at the start, with the pack that lies there then.
@@ -472,6 +474,7 @@ impl Record for SeenRecord {
             last_good: self.last_good.as_ref().map(Assigned::to_wire),
             last_seen_ms: self.last_seen.0,
             rendered: self.rendered.as_ref().map(RenderedWith::to_wire),
+            lost_ms: self.lost.map(|at| at.0),
         }
     }
 
@@ -485,6 +488,7 @@ impl Record for SeenRecord {
             last_good: wire.last_good.map(Assigned::from_wire).transpose()?,
             last_seen: Timestamp(wire.last_seen_ms),
             rendered: wire.rendered.map(RenderedWith::from_wire).transpose()?,
+            lost: wire.lost_ms.map(Timestamp),
         })
     }
 }

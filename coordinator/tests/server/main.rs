@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a step that fails is the finding")]
 #![allow(clippy::disallowed_methods, reason = "a panic of a task fails the test that awaits it")]
 
+mod absent;
 mod crash;
 mod ends;
 mod hostile;

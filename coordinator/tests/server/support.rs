@@ -42,7 +42,8 @@ const PATIENT: &str = "[heartbeat]\nmissed_max = 200\n";
 
 pub fn config_text(dir: &TempDir, more: &str) -> String {
     let data = dir.path().join("data");
-    format!("fleet = \"acme\"\ndata_dir = {data:?}\nlisten = \"127.0.0.1:0\"\n{more}\n{PATIENT}")
+    let patience = if more.contains("[heartbeat]") { "" } else { PATIENT };
+    format!("fleet = \"acme\"\ndata_dir = {data:?}\nlisten = \"127.0.0.1:0\"\n{more}\n{patience}")
 }
 
 pub struct TestCoordinator {

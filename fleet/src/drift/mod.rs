@@ -418,8 +418,13 @@ impl Drifts {
         }
     }
 
-    /// A scan of the files `looked` found only these differences: any other that was left standing is over.
-    pub fn settle(&mut self, looked: &BTreeSet<HomePath>, standing: &BTreeSet<HomePath>) {
+    /// A scan of the files `looked` found only these differences: any other that was left standing is over. Answers which
+    /// of those that were told ended so, with what was done about them last.
+    pub fn settle(
+        &mut self,
+        looked: &BTreeSet<HomePath>,
+        standing: &BTreeSet<HomePath>,
+    ) -> Vec<(HomePath, DriftAction)> {
         let pending = &self.pending;
         let is_over = |path: &HomePath| {
             looked.contains(path) && !standing.contains(path) && !pending.contains_key(path)
@@ -427,8 +432,9 @@ impl Drifts {
         self.failing.retain(|path, _| !is_over(path));
         self.holding.retain(|path, _| !is_over(path));
         self.seen.retain(|drift| drift.action == DriftAction::Restored || !is_over(&drift.path));
-        self.standing.retain(|path, _| !is_over(path));
         self.suspected.retain(|path, _| !is_over(path));
+        let over = self.standing.extract_if(.., |path, _| is_over(path));
+        over.map(|(path, (_, action, _))| (path, action)).collect()
     }
 
     /// New files are in force: what was said of the old ones no longer holds.
@@ -574,7 +580,7 @@ mod tests {
                     drifts.record(Drifts::describe(path, difference.clone(), action, Timestamp(0)));
                 }
             }
-            drifts.settle(&paths, &paths);
+            assert_eq!(drifts.settle(&paths, &paths), []);
         }
         assert_eq!((drifts.seen().count(), drifts.open().len()), (DRIFT_MAX, paths.len()));
         drifts.settle(&paths, &BTreeSet::new());

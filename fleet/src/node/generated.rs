@@ -123,7 +123,7 @@ impl Engine {
             let told = Drifts::describe(&drift.path, difference, DriftAction::Reported, clock.wall);
             self.drifts.record(told);
         }
-        self.drifts.settle(&looked, &standing);
+        self.settle_drifts(clock, &looked, &standing);
     }
 
     /// An operator's restart is as good as a look at what it will read: asked for before the server is stopped.

@@ -67,9 +67,22 @@ impl Engine {
                 Some(Answer::Leave(action)) => self.leave(clock, path, difference, action),
             }
         }
-        self.drifts.settle(looked, &standing);
+        self.settle_drifts(clock, looked, &standing);
         self.judge_config_on_disk(&bundle, (looked, found));
         self.answer_accepts((looked, found), &bundle, out);
+    }
+
+    /// What ends without a deed of this agent, because somebody undid it on the host, is told as well.
+    pub(super) fn settle_drifts(
+        &mut self,
+        clock: Clock,
+        looked: &BTreeSet<HomePath>,
+        standing: &BTreeSet<HomePath>,
+    ) {
+        for (path, action) in self.drifts.settle(looked, standing) {
+            let text = format!("{path}: the difference is over; it was {}", action.as_str());
+            self.notice(clock, "drift-ended", &text, &[("path", path.to_string())]);
+        }
     }
 
     /// Told as the loss of deployment.toml, since without its home the server has lost that first of all.

@@ -82,13 +82,14 @@ fn an_assignment_is_told_once_per_stream_and_again_when_it_changes() {
 #[test]
 fn measurements_alone_are_not_stored() {
     let mut talk = conversation(1);
-    talk.on_report(NOW, observed(None));
+    talk.on_report(NOW, observed(None), || true);
     assert!(talk.has_unsaved());
     talk.save();
+    talk.on_saved();
     let vitals = Vitals { rss: 1 << 30, ..Vitals::default() };
-    talk.on_report(NOW, Observed { vitals, ..observed(None) });
+    talk.on_report(NOW, Observed { vitals, ..observed(None) }, || true);
     assert!(!talk.has_unsaved());
-    talk.on_report(NOW, Observed { health: Verdict::Unknown("late".to_owned()), ..observed(None) });
+    talk.on_report(NOW, Observed { health: Verdict::Unknown("late".to_owned()), ..observed(None) }, || true);
     assert!(talk.has_unsaved());
 }
 
@@ -96,15 +97,15 @@ fn measurements_alone_are_not_stored() {
 fn the_last_good_bundle_is_kept_with_its_content_even_when_history_is_cut() {
     let good = assigned(1).applied();
     let mut talk = conversation(1);
-    talk.on_report(NOW, observed(Some(good)));
+    talk.on_report(NOW, observed(Some(good)), || true);
     assert_eq!(talk.save().seen.last_good, Some(assigned(1)));
     // Generation 1 has long left the node's history, and the node still says that it was its last good one.
     talk.on_record(record(20));
-    talk.on_report(NOW, Observed { starts_total: 2, ..observed(Some(good)) });
+    talk.on_report(NOW, Observed { starts_total: 2, ..observed(Some(good)) }, || true);
     assert_eq!(talk.save().seen.last_good, Some(assigned(1)));
     // A generation that nobody here ever gave out is no place to go back to.
     let foreign = Applied { generation: Generation(99), bundle: Digest::of(b"foreign") };
-    talk.on_report(NOW, observed(Some(foreign)));
+    talk.on_report(NOW, observed(Some(foreign)), || true);
     assert_eq!(talk.save().seen.last_good, None);
 }
 
@@ -213,7 +214,7 @@ fn a_refusal_of_a_save_that_was_lost_is_saved_again() {
 #[test]
 fn a_refusal_is_an_event_and_an_ended_attempt() {
     let mut talk = conversation(2);
-    talk.on_report(NOW, observed(Some(assigned(1).applied())));
+    talk.on_report(NOW, observed(Some(assigned(1).applied())), || true);
     let refusal = Refusal {
         reason: RefusalReason::DiskFull,
         detail: "1 GB missing".to_owned(),
@@ -221,11 +222,46 @@ fn a_refusal_is_an_event_and_an_ended_attempt() {
     };
     talk.on_ack(NOW, (Generation(2), Stage::Staged, Some(refusal)), || true);
     let save = talk.save();
-    assert_eq!(save.events[0].fields["reason"], "disk-full");
+    let refused = save.events.iter().find(|event| event.kind == "assignment-refused").unwrap();
+    assert_eq!(refused.fields["reason"], "disk-full");
     let attempt = save.seen.observed.unwrap().attempted.unwrap();
     assert_eq!((attempt.target.generation, attempt.done), (Generation(2), true));
     talk.on_saved();
     // A late acknowledgement of an earlier stage does not undo it.
     talk.on_ack(NOW, (Generation(2), Stage::Received, None), || true);
     assert!(!talk.has_unsaved());
+}
+
+#[test]
+fn an_agent_that_is_lost_is_told_of_and_so_is_its_return() {
+    let hello = || Hello {
+        agent_version: "0.1.0".to_owned(),
+        platform: "linux-x86_64".to_owned(),
+        epoch: None,
+        wall_clock: NOW,
+        protocol: 1,
+    };
+    let told = |save: Save| -> Vec<String> { save.events.into_iter().map(|event| event.text).collect() };
+    let mut first = conversation(1);
+    first.on_hello(NOW, hello(), || true);
+    assert_eq!(told(first.save()), Vec::<String>::new());
+    first.on_saved();
+    first.on_end(NOW, Some("nothing was heard for 15 s"), || true);
+    let lost = first.save();
+    let seen = lost.seen.clone();
+    assert_eq!(told(lost), ["its agent is not connected any more: nothing was heard for 15 s"]);
+
+    let mut second = Conversation::new(record(1), seen);
+    second.on_hello(NOW.after(std::time::Duration::from_secs(90)), hello(), || true);
+    let back = second.save();
+    assert_eq!(back.seen.lost, None);
+    assert_eq!(told(back), ["its agent is connected again, after 1m30s"]);
+}
+
+#[test]
+fn a_session_that_another_one_follows_is_no_loss() {
+    let mut talk = conversation(1);
+    talk.on_end(NOW, None, || true);
+    let save = talk.save();
+    assert_eq!((save.seen.lost, save.events.len()), (None, 0));
 }
