@@ -15,3 +15,4 @@ mod path;
 mod real_fleets;
 mod refusals;
 mod small;
+mod taking_over;
