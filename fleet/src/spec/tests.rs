@@ -376,7 +376,8 @@ on_failure = "stop"
     let checks = &node(&fleet, "is-1").gates;
     let token = "GET https://localhost:9444/api with a token of https://localhost:9444/oauth2/token";
     assert_eq!((checks[0].call.to_string().as_str(), checks[0].tries.most), (token, 3));
-    assert!(format!("{checks:?}").contains("Named(SecretName(\"gate.client\"))"), "{checks:?}");
+    let call = &checks[0].call;
+    assert!(format!("{call:?}").contains("Named(SecretName(\"gate.client\"))"), "{call:?}");
     assert!(node(&fleet, "is-2").gates[0].call.to_string().contains(":9443/api"));
     let gate = &fleet.groups[&GroupName::parse("km").unwrap()].gates[0];
     assert_eq!((gate.on, gate.on_failure), (GateOn::New, Some(OnFailure::Stop)));
