@@ -4,6 +4,7 @@ use anyhow::Result;
 use convoy_tests::standin::{Misbehaviour, Span};
 use fleet::{
     bundle::RunState,
+    ids::Generation,
     observed::{RefusalReason, ServiceState},
 };
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, Signal, System};
@@ -40,12 +41,33 @@ async fn a_killed_server_is_started_again_although_its_script_ends_with_0() -> R
 #[tokio::test]
 async fn a_server_that_ends_too_often_is_given_up_and_a_new_assignment_tries_again() -> Result<()> {
     let mut rig = Rig::open("wso2is-7.2").await?;
-    let sick = Misbehaviour { die_before_pid: true, ..Misbehaviour::default() };
-    rig.pack.misbehave(&sick)?;
+    let wanted = rig.wanted();
+    let first = rig.assign(&wanted, RunState::Running).await?;
+    let process = rig.ready(first).await?.process.expect("it runs");
+    rig.pack.misbehave(&Misbehaviour { die_before_pid: true, ..Misbehaviour::default() })?;
+    kill(process.pid);
+    rig.until("the agent to give up", |observed| matches!(observed.service, ServiceState::GaveUp { .. }))
+        .await?;
+    assert!(rig.alive().is_empty());
+    rig.pack.misbehave(&Misbehaviour::default())?;
+    let next = rig.assign(&wanted.with_config("\n# again\n"), RunState::Running).await?;
+    rig.ready(next).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_first_start_that_fails_leaves_the_files_that_were_there_and_a_new_assignment_tries_again()
+-> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    rig.pack.misbehave(&Misbehaviour { die_before_pid: true, ..Misbehaviour::default() })?;
     let wanted = rig.wanted();
     rig.assign(&wanted, RunState::Running).await?;
     let observed = rig
-        .until("the agent to give up", |observed| matches!(observed.service, ServiceState::GaveUp { .. }))
+        .until("the way back to be over", |observed| {
+            observed.service == ServiceState::Stopped
+                && observed.attempted.as_ref().is_some_and(|attempt| attempt.failure.is_some())
+                && observed.written.is_some_and(|written| written.generation == Generation(0))
+        })
         .await?;
     let failure = observed.attempted.and_then(|attempt| attempt.failure).expect("it failed");
     assert!(matches!(failure.reason, RefusalReason::StartFailed | RefusalReason::GaveUp), "{failure:?}");

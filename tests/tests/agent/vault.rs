@@ -88,8 +88,11 @@ async fn a_launch_that_fails_or_is_late_leaves_none() -> Result<()> {
     rig.pack.misbehave(&Misbehaviour { die_before_pid: true, ..Misbehaviour::default() })?;
     let wanted = locked(&rig);
     rig.assign(&wanted, RunState::Running).await?;
-    rig.until("the agent to give up", |observed| matches!(observed.service, ServiceState::GaveUp { .. }))
-        .await?;
+    rig.until("the start to fail", |observed| {
+        observed.service == ServiceState::Stopped
+            && observed.attempted.as_ref().is_some_and(|attempt| attempt.failure.is_some())
+    })
+    .await?;
     gone(&rig).await?;
 
     rig.pack.misbehave(&Misbehaviour { never_ready: true, ..Misbehaviour::default() })?;
