@@ -96,7 +96,6 @@ pub async fn run_in(
         known: bundles.values().cloned().collect(),
         interrupted: memory.switching.is_some(),
         events: outcomes,
-        clock: outside.clock,
     };
     let mut engine = Engine::new(config.limits(), memory, bundles, outside.seed, (outside.clock)());
     let (vital, mut deaths) = Vital::channel();

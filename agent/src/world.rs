@@ -263,7 +263,7 @@ impl World {
                 self.files.start_job(Job::Keep(contents));
             }
             Action::Stage { target, bundle, keep } => {
-                self.files.start_job(Job::Stage(Staging { target, bundle, keep }));
+                self.files.start_job(Job::Stage(Staging { target, bundle, keep, now: self.wall() }));
             }
             Action::Switch { target, .. } => self.files.start_job(Job::Switch(target)),
             Action::Recover { target, way } => self.files.start_job(Job::Recover(target, way)),

@@ -66,6 +66,8 @@ pub struct Staging {
     pub bundle: Arc<Bundle>,
     /// What to keep of those that they replace.
     pub keep: Keeping,
+    /// The time of day. Only the agent's own thread may ask for it.
+    pub now: Timestamp,
 }
 
 /// The way to whoever works on files.
@@ -150,8 +152,6 @@ pub struct Kept {
     pub pack: watch::Sender<Option<PackAt>>,
     /// Takes outcomes.
     pub events: mpsc::Sender<Event>,
-    /// The time of day.
-    pub clock: fn() -> Timestamp,
 }
 
 struct Worker {
@@ -325,7 +325,7 @@ impl Worker {
         let bundle = &staging.bundle;
         let owner = self.defaults.owner(bundle)?;
         check(home, &self.kept.cache, bundle, &self.defaults)?;
-        let coming = Coming { target: staging.target, bundle, now: (self.kept.clock)() };
+        let coming = Coming { target: staging.target, bundle, now: staging.now };
         let original = take(home, &self.kept.cache, &coming, &staging.keep)?;
         if let Some(original) = &original {
             self.taken = Some(original.content);

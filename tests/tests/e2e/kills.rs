@@ -165,7 +165,9 @@ impl Dozen {
                 .collect::<Result<_>>()?;
             let most = history::most_down(&histories);
             let full = if self.rollouts == 1 { 0 } else { AT_ONCE };
-            ensure!(most == full, "{most} servers of {group} were down at once: {histories:#?}");
+            // On a slow machine restarts may follow each other without meeting.
+            let is_used = (0 < most) == (0 < full);
+            ensure!(is_used && most <= full, "{most} servers of {group} were down at once: {histories:#?}");
             for (node, history) in &histories {
                 ensure!(history.starts() == self.rollouts, "{node}: {history:#?}");
             }
