@@ -1,11 +1,13 @@
 //! What is meant by what was typed: names parsed, durations read, defaults filled in, before anything is sent.
 
+mod only;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap_complete::Shell;
 use fleet::{
     bundle::HomePath,
-    ids::{GroupName, NodeName},
+    ids::NodeName,
     spec::SecretName,
     time::{Human, Timestamp, parse_duration},
 };
@@ -16,6 +18,7 @@ use crate::{
     import::Import,
     secrets,
 };
+pub use only::Only;
 
 /// One command, meant.
 #[derive(Debug)]
@@ -152,13 +155,6 @@ pub enum Detail {
     Keys,
     /// Also lines.
     Lines,
-}
-
-/// Which nodes take part; all if nothing is named.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Only {
-    pub nodes: Vec<NodeName>,
-    pub groups: Vec<GroupName>,
 }
 
 /// What the exit code of a plan says.
@@ -351,7 +347,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
     Ok(match command {
         Command::Plan { dir, diff, pack, exit_code, node, group } => {
             let exit = if exit_code { PlanExit::Changes } else { PlanExit::Refused };
-            Remote::Plan { dir, diff: detail(diff), packs: pack, exit, only: only(&node, &group)? }
+            Remote::Plan { dir, diff: detail(diff), packs: pack, exit, only: Only::of(&node, &group)? }
         }
         Command::Apply(typed) => Remote::Apply(apply(typed)?),
         Command::Rollback(typed) => rollback(typed)?,
@@ -398,7 +394,7 @@ fn apply(typed: args::Apply) -> Result<Apply, Failure> {
         packs: typed.pack,
         confirm: confirm(typed.yes),
         unmanaged: unmanaged(typed.replace_unmanaged),
-        only: only(&typed.node, &typed.group)?,
+        only: Only::of(&typed.node, &typed.group)?,
         message: why.message,
         parent: typed.parent,
         now: why.now,
@@ -463,17 +459,6 @@ fn insisted(now: bool, reason: &str) -> Result<(), Failure> {
         ));
     }
     Ok(())
-}
-
-fn only(nodes: &[String], groups: &[String]) -> Result<Only, Failure> {
-    let group = |name: &String| {
-        GroupName::parse(name)
-            .map_err(|error| Failure::usage(error.to_string(), "name groups as fleet.toml does"))
-    };
-    Ok(Only {
-        nodes: nodes.iter().map(|name| node(name)).collect::<Result<_, _>>()?,
-        groups: groups.iter().map(group).collect::<Result<_, _>>()?,
-    })
 }
 
 fn unmanaged(replace: bool) -> Unmanaged {
