@@ -309,14 +309,13 @@ impl Sim {
             }
         }
         let rollout = store.rollout.as_ref().filter(|rollout| !rollout.phase.is_end())?;
-        // A server that nothing can start holds the budget for good; that is what a budget is for, and it is said.
+        // A server that nothing can start holds the budget, and the other zones, for good; that is what these are for, and
+        // it is said.
         let in_flight = rollout.steps.values().any(|step| step.flight().is_some());
         let down = self.hosts.iter().any(|host| host.member && !host.serves(now));
-        let told = self
-            .coordinator
-            .waiting
-            .iter()
-            .any(|why| why.contains("max_unavailable") || why.contains("fleet"));
+        let limits = ["max_unavailable", "fleet", "zones go one after the other"];
+        let says = |why: &String| limits.iter().any(|limit| why.contains(limit));
+        let told = self.coordinator.waiting.iter().any(says);
         (in_flight || !down || !told).then(|| format!("rollout: {}", self.coordinator.waiting.join("; ")))
     }
 }
