@@ -99,12 +99,12 @@ pub async fn run_in(
     };
     let mut engine = Engine::new(config.limits(), memory, bundles, outside.seed, (outside.clock)());
     let (vital, mut deaths) = Vital::channel();
-    let mut world =
-        build(&config, outside, (journal, kept, events), &vital).map_err(|error| match error {
-            BuildError::DataDir(source) => failed(source),
-            BuildError::Identity(error) => error.into(),
-            BuildError::Authorities(why) => RunError::Authorities { why },
-        })?;
+    let parts = Parts { journal, kept, events, vital };
+    let mut world = build(&config, outside, parts).map_err(|error| match error {
+        BuildError::DataDir(source) => failed(source),
+        BuildError::Identity(error) => error.into(),
+        BuildError::Authorities(why) => RunError::Authorities { why },
+    })?;
     world.link.obeys(engine.memory().epoch);
     info!(data_dir = %data_dir.display(), "The agent is up");
     for action in engine.start(world.now(), world.wall()) {
@@ -136,12 +136,17 @@ enum BuildError {
     Authorities(String),
 }
 
-fn build(
-    config: &Config,
-    outside: Outside,
-    (journal, kept, events): (Journal, Kept, mpsc::Receiver<Event>),
-    vital: &Vital,
-) -> Result<World, BuildError> {
+/// What is there before the world is.
+struct Parts {
+    journal: Journal,
+    kept: Kept,
+    /// Outcomes, for the loop.
+    events: mpsc::Receiver<Event>,
+    vital: Vital,
+}
+
+fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, BuildError> {
+    let Parts { journal, kept, events, vital } = parts;
     let (cache, outcomes) = (kept.cache.clone(), kept.events.clone());
     let packs = kept.pack.subscribe();
     let (watch, hints) = Watch::new();
@@ -179,12 +184,12 @@ fn build(
     };
     let sources = Sources { cache: cache.clone(), packs, looker };
     let store = Store::of(&config.data_dir, outside.clock);
-    let link = Link::start(settings, store, sources, (outcomes.clone(), vital));
+    let link = Link::start(settings, store, sources, outcomes.clone(), &vital);
     let link = link.map_err(BuildError::Identity)?;
     let judge = (machine.clone(), outcomes.clone());
     let host = (config.site(), units);
     let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), host, judge);
-    let mut files = Files::start(kept, defaults, watch, checkpoint, vital);
+    let mut files = Files::start(kept, defaults, watch, checkpoint, &vital);
     if let [home] = config.homes.as_slice() {
         // Before anything is assigned, so that the first plan knows the host already.
         files.start_job(Job::ReadPack(home.clone()));

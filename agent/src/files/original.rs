@@ -9,15 +9,14 @@ use std::{
 
 use fleet::{
     bundle::{
-        Applied, BUNDLE_FILES_MAX, BUNDLE_SIZE_MAX, Bundle, DriftPolicy, FILE_SIZE_MAX, FileEntry, HomePath,
-        Origin, OwnerIds, RestartClass, Standing,
+        BUNDLE_FILES_MAX, BUNDLE_SIZE_MAX, Bundle, DriftPolicy, FILE_SIZE_MAX, FileEntry, HomePath, Origin,
+        OwnerIds, RestartClass, Standing,
     },
     drift::{Occasion, keys::KeyRules},
     ids::Digest,
     node::{Failure, Keeping, Replaced, TakenOriginal},
     observed::RefusalReason,
     spec::canonical,
-    time::Timestamp,
 };
 use proto::convert::link::encode_bundle;
 
@@ -25,6 +24,7 @@ use super::{
     check::failure_of,
     place::{Facts, Home, Owner, Place, PlaceError},
     stage::{Over, Staged, carried, fits, means_the_same, read_bounded, write_beside},
+    worker::Staging,
 };
 use crate::cache::Cache;
 
@@ -32,23 +32,17 @@ use crate::cache::Cache;
 ///
 /// # Errors
 /// A file cannot be read or is too large to be kept, or the cache cannot be written. Then nothing may be replaced.
-pub fn take(
-    home: &Home,
-    cache: &Cache,
-    coming: &Coming<'_>,
-    keep: &Keeping,
-) -> Result<Option<TakenOriginal>, Failure> {
-    let bundle = coming.bundle;
-    let mut original = match keep {
+pub fn take(home: &Home, cache: &Cache, coming: &Staging) -> Result<Option<TakenOriginal>, Failure> {
+    let mut original = match &coming.keep {
         Keeping::Nothing => return Ok(None),
         Keeping::All { .. } => empty(coming),
         Keeping::Added { original, .. } => original.as_ref().clone(),
     };
-    let paths = paths(bundle, keep);
+    let paths = paths(&coming.bundle, &coming.keep);
     if paths.is_empty() {
         return Ok(None);
     }
-    let taking = Taking { home, cache, coming, keep };
+    let taking = Taking { home, cache, coming };
     for path in paths {
         taking.keep(&path, &mut original)?;
     }
@@ -68,21 +62,11 @@ pub fn take(
     Ok(Some(TakenOriginal { content, bundle: Arc::new(original) }))
 }
 
-/// What is about to be staged.
-pub struct Coming<'a> {
-    /// Its place in history.
-    pub target: Applied,
-    /// Its files.
-    pub bundle: &'a Bundle,
-    /// The time of day.
-    pub now: Timestamp,
-}
-
 fn unkept(detail: String) -> Failure {
     Failure { reason: RefusalReason::TargetUnsafe, detail }
 }
 
-fn empty(coming: &Coming<'_>) -> Bundle {
+fn empty(coming: &Staging) -> Bundle {
     let origin = Origin {
         taken: coming.now,
         before: coming.target.generation,
@@ -128,8 +112,7 @@ fn write(cache: &Cache, digest: &Digest, content: &[u8]) -> Result<(), Failure> 
 struct Taking<'a> {
     home: &'a Home,
     cache: &'a Cache,
-    coming: &'a Coming<'a>,
-    keep: &'a Keeping,
+    coming: &'a Staging,
 }
 
 impl Taking<'_> {
@@ -178,7 +161,7 @@ impl Taking<'_> {
     }
 
     fn earlier(&self) -> Option<&Bundle> {
-        match self.keep {
+        match &self.coming.keep {
             Keeping::All { earlier } => earlier.as_deref(),
             Keeping::Nothing | Keeping::Added { .. } => None,
         }
@@ -186,7 +169,7 @@ impl Taking<'_> {
 
     /// That of the coming file if the server would read the same.
     fn meaning(&self, path: &HomePath, disk: &[u8]) -> Digest {
-        let bundle = self.coming.bundle;
+        let bundle = &*self.coming.bundle;
         let is_config = *path == bundle.service.config_path;
         if let Some(entry) = bundle.files.get(path)
             && let Ok(content) = self.cache.read(&entry.digest)

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     check::{Defaults, check, failure_of},
     generated,
-    original::{Coming, check_unchanged, stage as stage_original, take},
+    original::{check_unchanged, stage as stage_original, take},
     pack::{PackAt, PackReader},
     place::{Home, PlaceError},
     scan::Scanner,
@@ -325,8 +325,7 @@ impl Worker {
         let bundle = &staging.bundle;
         let owner = self.defaults.owner(bundle)?;
         check(home, &self.kept.cache, bundle, &self.defaults)?;
-        let coming = Coming { target: staging.target, bundle, now: staging.now };
-        let original = take(home, &self.kept.cache, &coming, &staging.keep)?;
+        let original = take(home, &self.kept.cache, staging)?;
         if let Some(original) = &original {
             self.taken = Some(original.content);
         }

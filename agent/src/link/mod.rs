@@ -122,7 +122,8 @@ impl Link {
         settings: LinkSettings,
         store: Store,
         sources: Sources,
-        (events, vital): (mpsc::Sender<Event>, &Vital),
+        events: mpsc::Sender<Event>,
+        vital: &Vital,
     ) -> Result<Self, IdentityError> {
         let Sources { cache, packs, looker } = sources;
         let identity = store.read(settings.seed)?;

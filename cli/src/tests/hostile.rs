@@ -2,7 +2,10 @@
 
 use proto::wire::agent;
 
-use super::{staying::stay, *};
+use super::{
+    staying::{followed_events, stay},
+    *,
+};
 
 /// Sets a title, clears the screen, moves the cursor, colours by an 8-bit control, and turns the writing round.
 const HOSTILE: &str = "x\u{1b}]0;owned\u{7}\u{1b}[2J\r\u{8}\u{9b}35m\u{202e}y\u{7f}";
@@ -376,18 +379,7 @@ async fn a_watched_status_shows_a_terminal_nothing_that_it_would_act_on() {
 
 #[tokio::test]
 async fn followed_events_show_a_terminal_nothing_that_it_would_act_on() {
-    let follow = request::Events {
-        follow: true,
-        node: None,
-        group: None,
-        kinds: Vec::new(),
-        actor: None,
-        since: None,
-        until: None,
-        last: Some(50),
-        after: None,
-    };
-    let run = stay(script(), Remote::Events(follow), "owned").await;
+    let run = stay(script(), followed_events(), "owned").await;
     let bad = run.out.chars().find(|&c| c.is_control() && c != '\n' && c != '\t');
     assert_eq!(bad, None, "{:?}", run.out);
 }

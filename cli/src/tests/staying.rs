@@ -96,6 +96,21 @@ pub(super) async fn stay(script: Script, remote: Remote, end: &'static str) -> R
     Run { exit, out: out.text(), said: said.text(), asked }
 }
 
+/// `events --follow`, from the last 50 on.
+pub fn followed_events() -> Remote {
+    Remote::Events(request::Events {
+        follow: true,
+        node: None,
+        group: None,
+        kinds: Vec::new(),
+        actor: None,
+        since: None,
+        until: None,
+        last: Some(50),
+        after: None,
+    })
+}
+
 #[tokio::test]
 async fn events_are_followed_over_a_restart_of_the_coordinator_and_none_is_shown_twice() {
     let event = |seq: u64| message::Event {
@@ -106,18 +121,7 @@ async fn events_are_followed_over_a_restart_of_the_coordinator_and_none_is_shown
         ..message::Event::default()
     };
     let script = Script { events: [4, 5, 6].map(event).into(), ..Script::default() };
-    let follow = request::Events {
-        follow: true,
-        node: None,
-        group: None,
-        kinds: Vec::new(),
-        actor: None,
-        since: None,
-        until: None,
-        last: Some(50),
-        after: None,
-    };
-    let run = stay(script, Remote::Events(follow), "event number 6").await;
+    let run = stay(script, followed_events(), "event number 6").await;
     assert_eq!(run.exit, Exit::Done);
     assert_eq!(run.asked, ["events after 0 most 50", "events after 4 most 0"]);
     for seq in [4, 5, 6] {

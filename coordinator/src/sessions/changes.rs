@@ -11,15 +11,16 @@ use fleet::{
 
 use crate::events::{Draft, Kind};
 
-/// The events of a new report; differences of files are told by the agents themselves. Nothing became different in a first one; its concerns and its verdict begin.
+/// The events of a new report; differences of files are told by the agents themselves. Nothing became different in a
+/// first one: its concerns and its verdict begin.
 pub(super) fn told(
     now: Timestamp,
     node: &NodeName,
     before: Option<&Observed>,
     after: &Observed,
 ) -> Vec<Draft> {
-    let of = |observed: Option<&Observed>| observed.map_or_else(Vec::new, |it| it.concerns.clone());
-    let mut events = concerns(now, &of(before), &after.concerns);
+    let known = before.map_or(&[][..], |before| &before.concerns);
+    let mut events = concerns(now, known, &after.concerns);
     events.extend(health(now, before.map(|it| &it.health), &after.health));
     events.into_iter().map(|event| event.of_node(node)).collect()
 }
