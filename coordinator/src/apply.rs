@@ -234,7 +234,7 @@ impl Coordinator {
         (revision, windows_overridden): (Revision, Option<String>),
     ) -> Result<Rollout, ApplyError> {
         let mut nodes = BTreeMap::new();
-        for (name, target) in draft.nodes.iter().filter(|(name, _)| !draft.left_out.contains(*name)) {
+        for (name, target) in draft.nodes.iter().filter(|(name, _)| !draft.stays.contains(*name)) {
             let composed = fleet.and_then(|fleet| fleet.nodes.get(name)).map(|node| &node.bundle);
             // What was composed just now need not be stored to be compared; what is rolled back to is.
             let composed = composed.filter(|bundle| bundle.digest() == target.bundle);
@@ -323,6 +323,9 @@ pub(crate) struct RevisionDraft {
     pub(crate) nodes: BTreeMap<NodeName, Target>,
     pub(crate) rules: RolloutRules,
     pub(crate) rolls_back_to: Option<Revision>,
+    /// Nodes that take no part: they get no step, also if they are behind.
+    pub(crate) stays: BTreeSet<NodeName>,
+    /// Those of them of which the directory says something else.
     pub(crate) left_out: BTreeSet<NodeName>,
 }
 
@@ -333,6 +336,7 @@ impl RevisionDraft {
             nodes: fleet.nodes.iter().map(|(name, node)| (name.clone(), target_of(node))).collect(),
             rules: rules_of(fleet),
             rolls_back_to: None,
+            stays: BTreeSet::new(),
             left_out: BTreeSet::new(),
         }
     }
@@ -365,6 +369,7 @@ impl RevisionDraft {
             if all.get(&name) != Some(&old) {
                 self.left_out.insert(name.clone());
             }
+            self.stays.insert(name.clone());
             self.nodes.insert(name, old);
         }
         let old = snapshot.revision.as_ref().and_then(|newest| newest.rules.as_ref());

@@ -107,6 +107,7 @@ impl Coordinator {
             nodes: old.nodes,
             rules,
             rolls_back_to: Some(old.number),
+            stays: BTreeSet::new(),
             left_out: BTreeSet::new(),
         }))
     }

@@ -20,14 +20,16 @@ use proto::{
     convert::host::{LOOK_PROTOCOL, encode_answer},
     wire::{
         agent::{agent_link_client::AgentLinkClient, from_agent, to_agent},
-        operator::{ApplyReply, NodePlan, PlanReply, StatusReply, Upload, upload::Part},
+        operator::{
+            ApplyReply, ControlRolloutRequest, NodePlan, PlanReply, StatusReply, Upload, upload::Part,
+        },
     },
 };
 use tokio::task::JoinHandle;
 
 use crate::{
     hosts::chunks,
-    support::{ScriptedAgent, TestCoordinator, TestNode, report, small_fleet, upload},
+    support::{Memory, ScriptedAgent, TestCoordinator, TestNode, report, small_fleet, upload},
 };
 
 const KEYS: &str = "repository/resources/security/wso2carbon.jks";
@@ -309,6 +311,49 @@ async fn an_apply_that_names_nodes_leaves_the_others_on_their_revision() {
     let status = coordinator.until("rollout 3 done", done(3)).await;
     assert!(status.nodes.iter().all(|node| node.standing_why.is_empty()), "{status:#?}");
     assert_eq!((agents[0].assigned.borrow().len(), agents[1].assigned.borrow().len()), (2, 2));
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_behind_is_left_alone_by_an_apply_that_does_not_name_it() {
+    let coordinator = TestCoordinator::start().await;
+    let (one, two) = (coordinator.join("is-1").await, coordinator.join("is-2").await);
+    let first = ScriptedAgent::start(&coordinator, &one).await;
+    let memory = Memory::default();
+    let second = ScriptedAgent::resume(&coordinator, &two, memory.clone()).await;
+    let state = |id: u64, state: &'static str| {
+        move |status: &StatusReply| status.rollouts.iter().any(|it| it.id == id && it.state == state)
+    };
+    coordinator.apply(&small_fleet("one.example"), None).await;
+    coordinator.until("rollout 1 done", state(1, "done")).await;
+    // While it is away nothing may go down, and what was to change is aborted: both are behind an unchanged directory.
+    second.kill().await;
+    let away = |status: &StatusReply| status.nodes.iter().any(|node| !node.connected);
+    coordinator.until("is-2 away", away).await;
+    coordinator.apply(&small_fleet("two.example"), None).await;
+    let mut operator = coordinator.operator().await;
+    let abort = ControlRolloutRequest { rollout: 2, action: "abort".into(), why: "a trial".into() };
+    operator.control_rollout(abort).await.unwrap();
+    coordinator.until("rollout 2 aborted", state(2, "aborted")).await;
+    let second = ScriptedAgent::resume(&coordinator, &two, memory).await;
+    // It is told again what it obeys, and nothing newer.
+    let told = second.assigned.clone().wait_for(|all| !all.is_empty()).await.unwrap().clone();
+    assert_eq!(told, [1]);
+
+    let mut messages: Vec<Upload> = upload(&small_fleet("two.example"), None);
+    if let Some(Part::Header(header)) = &mut messages[0].part {
+        header.nodes = vec!["is-1".to_owned()];
+    }
+    let shown = operator.plan(tokio_stream::iter(messages.clone())).await.unwrap().into_inner();
+    assert_eq!(shown.nodes.iter().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["is-1"]);
+    operator.apply(tokio_stream::iter(messages)).await.unwrap();
+    coordinator.until("rollout 3 done", state(3, "done")).await;
+    assert_eq!((&first.assigned.borrow()[..], &second.assigned.borrow()[..]), (&[1, 2][..], &[1][..]));
+
+    // The whole directory brings it along.
+    coordinator.apply(&small_fleet("two.example"), None).await;
+    coordinator.until("rollout 4 done", state(4, "done")).await;
+    assert_eq!((&first.assigned.borrow()[..], &second.assigned.borrow()[..]), (&[1, 2][..], &[1, 2][..]));
     coordinator.stop().await;
 }
 
