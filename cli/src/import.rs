@@ -21,7 +21,9 @@ use crate::{
     exit::{Exit, Failure},
     render,
     screen::Screen,
-    secrets, view, wait,
+    secrets,
+    text::{Style, count},
+    view, wait,
 };
 
 /// deployment.toml below a home.
@@ -406,19 +408,21 @@ fn shown(request: &Import, imported: Imported, secrets_out: Option<&Path>) -> vi
     }
 }
 
-fn text(import: &view::Import, style: crate::text::Style) -> String {
+fn text(import: &view::Import, style: Style) -> String {
     let mut out = render::findings(&import.findings, style);
     let nodes: usize = import.groups.iter().map(|group| group.nodes.len()).sum();
     let mut line = |text: String| writeln!(out, "{text}").expect("a String takes any text");
-    line(format!("{}: {nodes} nodes in {} groups", import.directory, import.groups.len()));
+    let (of_nodes, of_groups) = (count(nodes, "node"), count(import.groups.len(), "group"));
+    line(format!("{}: {of_nodes} in {of_groups}", import.directory));
     for group in &import.groups {
         line(format!("  {} ({}): {}", group.name, group.product, group.nodes.join(", ")));
     }
     line("layers:".to_owned());
     for layer in &import.layers {
-        line(format!("  {:<36} {:>4} keys", layer.file, layer.keys));
+        line(format!("  {:<36} {:>9}", layer.file, count(layer.keys, "key")));
     }
-    line(format!("{} values follow from the fleet by expressions", import.expressions));
+    let follow = if import.expressions == 1 { "follows" } else { "follow" };
+    line(format!("{} {follow} from the fleet by expressions", count(import.expressions, "value")));
     for difference in &import.differences {
         let why = if difference.expected { "as it has to" } else { "usually the same: check it" };
         line(format!(
@@ -428,11 +432,15 @@ fn text(import: &view::Import, style: crate::text::Style) -> String {
             difference.nodes.join(", ")
         ));
     }
-    line(format!("proved: all {nodes} files come back key by key"));
+    line(format!(
+        "proved: {} key by key",
+        if nodes == 1 { "the file comes back".to_owned() } else { format!("all {nodes} files come back") }
+    ));
     if let Some(file) = &import.secrets_file {
+        let (are, them) = if import.secrets == 1 { ("is", "it") } else { ("are", "them") };
         line(format!(
-            "{} passwords are in {file}; give them to the coordinator: convoy secret set --from {file}",
-            import.secrets
+            "{} {are} in {file}; give {them} to the coordinator: convoy secret set --from {file}",
+            count(import.secrets, "password")
         ));
         line(format!("next: convoy lint {} --secrets-file {file}", import.directory));
     } else {

@@ -223,7 +223,7 @@ impl Coordinator {
         let _taking_down = self.taking_down.lock().await;
         for _ in 0..TRIES_MAX {
             let entry = self.store.get(&Key::node(node)).await.map_err(CommitError::Refused)?;
-            let Some(entry) = entry else { return Ok(unknown(node)) };
+            let Some(entry) = entry else { return self.not_joined(node).await };
             let mut record = NodeRecord::read(&entry).map_err(CommitError::Refused)?;
             let word = match run {
                 RunState::Running => "run",
@@ -415,6 +415,19 @@ fn controlled(
         Control::Abort => rollout.abort(Abort::Leave, why),
         Control::AbortAndReturn => rollout.abort(Abort::Return, why),
         Control::Promote => rollout.promote(),
+    }
+}
+
+impl Coordinator {
+    /// Of a node without a record: it was applied and has not joined, or nobody knows it.
+    async fn not_joined(&self, node: &NodeName) -> Result<Outcome, CommitError> {
+        let snapshot = self.snapshot().await.map_err(CommitError::Refused)?;
+        if !snapshot.names().contains(node) {
+            return Ok(unknown(node));
+        }
+        Ok(Outcome::Failed(format!(
+            "{node} has not joined: nobody is there to be told; `convoy token create --node {node}` makes it a join token"
+        )))
     }
 }
 

@@ -63,7 +63,7 @@ fn a_home_becomes_a_fleet_directory_and_a_secrets_file() {
     let with_secrets = [&words[..], &["--secrets-out", secrets_out.to_str().unwrap()]].concat();
     let (outcome, text) = run(&with_secrets);
     assert_eq!(outcome.unwrap(), Exit::Done, "{text}");
-    assert!(text.contains("(wso2is-7.1): is-1") && text.contains("1 passwords are in"), "{text}");
+    assert!(text.contains("(wso2is-7.1): is-1") && text.contains("1 password is in"), "{text}");
     assert!(!text.contains("tell-nobody") && !text.contains("is a guess"), "{text}");
     assert!(fs::read_to_string(out.join("fleet.toml")).unwrap().contains("name = \"acme\""));
     assert!(!fs::read_to_string(out.join("config/common.toml")).unwrap().contains("tell-nobody"));
