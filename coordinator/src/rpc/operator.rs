@@ -39,6 +39,7 @@ use crate::{
         Key, Range, Transaction,
         records::{EventRecord, Record as _, RolloutRecord},
     },
+    view::Snapshot,
 };
 
 /// Events that `node show` lists.
@@ -61,6 +62,16 @@ pub(super) struct Console {
 impl Console {
     pub(super) fn new(coordinator: Arc<Coordinator>) -> Self {
         Self { coordinator }
+    }
+
+    /// The node that a request names, and everything as it is now.
+    async fn known(&self, node: &str) -> Result<(NodeName, Snapshot), Status> {
+        let name = node_name(node)?;
+        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
+        if !snapshot.names().contains(&name) {
+            return Err(Status::not_found(format!("there is no node {name}; see `convoy node list`")));
+        }
+        Ok((name, snapshot))
     }
 
     async fn rollout_reply(&self, record: &RolloutRecord) -> Result<Response<wire::Rollout>, Status> {
@@ -246,11 +257,7 @@ impl Operator for Console {
         request: Request<wire::NodeRequest>,
     ) -> Result<Response<wire::NodeReply>, Status> {
         operator_of(&self.coordinator, &request)?;
-        let name = node_name(&request.get_ref().node)?;
-        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
-        if !snapshot.names().contains(&name) {
-            return Err(Status::not_found(format!("there is no node {name}; see `convoy node list`")));
-        }
+        let (name, snapshot) = self.known(&request.get_ref().node).await?;
         let desired = snapshot.nodes.get(&name).and_then(|node| node.record.desired.as_ref());
         let files = match desired {
             Some(desired) => {
@@ -278,11 +285,7 @@ impl Operator for Console {
     ) -> Result<Response<wire::HostReply>, Status> {
         let operator = operator_of(&self.coordinator, &request)?;
         let request = request.into_inner();
-        let node = node_name(&request.node)?;
-        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
-        if !snapshot.names().contains(&node) {
-            return Err(Status::not_found(format!("there is no node {node}; see `convoy node list`")));
-        }
+        let (node, _) = self.known(&request.node).await?;
         let config = if request.config { WithConfig::Yes } else { WithConfig::No };
         if config == WithConfig::Yes {
             // It may hold passwords: who reads it is recorded before it leaves.
@@ -479,11 +482,7 @@ impl Operator for Console {
         request: Request<wire::NodeRequest>,
     ) -> Result<Response<wire::DriftReply>, Status> {
         operator_of(&self.coordinator, &request)?;
-        let name = node_name(&request.get_ref().node)?;
-        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
-        if !snapshot.names().contains(&name) {
-            return Err(Status::not_found(format!("there is no node {name}; see `convoy node list`")));
-        }
+        let (name, snapshot) = self.known(&request.get_ref().node).await?;
         let differences = self.coordinator.differences(&snapshot, &name).await;
         Ok(Response::new(drift_reply(&name, differences.map_err(|error| apply_failed(&error))?)))
     }

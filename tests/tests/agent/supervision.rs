@@ -9,7 +9,7 @@ use fleet::{
 };
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, Signal, System};
 
-use crate::rig::Rig;
+use crate::rig::{Rig, Wanted};
 
 pub fn kill(pid: u32) {
     let mut system = System::new().expect("processes can be listed");
@@ -49,6 +49,11 @@ async fn a_server_that_ends_too_often_is_given_up_and_a_new_assignment_tries_aga
     rig.until("the agent to give up", |observed| matches!(observed.service, ServiceState::GaveUp { .. }))
         .await?;
     assert!(rig.alive().is_empty());
+    tries_again(&mut rig, &wanted).await
+}
+
+/// The server is well again, and a new assignment brings it up.
+async fn tries_again(rig: &mut Rig, wanted: &Wanted) -> Result<()> {
     rig.pack.misbehave(&Misbehaviour::default())?;
     let next = rig.assign(&wanted.with_config("\n# again\n"), RunState::Running).await?;
     rig.ready(next).await?;
@@ -72,10 +77,7 @@ async fn a_first_start_that_fails_leaves_the_files_that_were_there_and_a_new_ass
     let failure = observed.attempted.and_then(|attempt| attempt.failure).expect("it failed");
     assert!(matches!(failure.reason, RefusalReason::StartFailed | RefusalReason::GaveUp), "{failure:?}");
     assert!(rig.alive().is_empty());
-    rig.pack.misbehave(&Misbehaviour::default())?;
-    let next = rig.assign(&wanted.with_config("\n# again\n"), RunState::Running).await?;
-    rig.ready(next).await?;
-    Ok(())
+    tries_again(&mut rig, &wanted).await
 }
 
 #[tokio::test]
