@@ -4,6 +4,7 @@
 //! HTTPS: a certificate named by its SHA-256 is the only one accepted; a server on this host is pinned on first use
 //! like probes; any other must be vouched for by `[allow] authorities`. Redirects are not followed.
 
+mod haproxy;
 mod prometheus;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -12,8 +13,8 @@ use base64::Engine as _;
 use bytes::Bytes;
 use fleet::{
     call::{
-        Call, CommandCall, Credential, HaproxyCall, HaproxyState, Hook, HttpCall, Method, OnInconclusive,
-        PrometheusCall, TokenCall, Tries,
+        Call, CommandCall, Credential, HaproxyState, Hook, HttpCall, Method, OnInconclusive, PrometheusCall,
+        TokenCall, Tries,
         measure::{self, Measured, Miss, Series},
     },
     ids::Digest,
@@ -23,23 +24,18 @@ use hyper_util::rt::TokioIo;
 use rustls::{RootCertStore, client::WebPkiServerVerifier, crypto::ring};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
     net::TcpStream,
-    time::Instant,
 };
 
 use crate::probe::{self, Pins, Trust};
 
 /// An answer longer than this is no answer, bytes.
 const BODY_MAX: usize = 64 * 1024;
-/// Of a load balancer with many servers, bytes.
-const STAT_MAX: u64 = 1024 * 1024;
 /// Of a command's output, only its end is kept, bytes.
 const TAIL_MAX: usize = 4 * 1024;
 /// What is told of an answer, characters.
 const TOLD_MAX: usize = 200;
-/// Between two looks at the sessions that are left.
-const DRAIN_LOOK: Duration = Duration::from_millis(250);
 /// A command that has ended may have left its output to a child; it is not waited for any longer.
 const OUTPUT_TIME: Duration = Duration::from_millis(300);
 
@@ -90,7 +86,7 @@ impl Caller {
         }
         match &hook.call {
             Call::Haproxy(call) if call.state != HaproxyState::Ready => {
-                let left = drained(call, hook.settle).await;
+                let left = haproxy::drained(call, hook.settle).await;
                 Ok(format!("{done}; {left}"))
             }
             Call::Haproxy(_) | Call::Http(_) | Call::Command(_) | Call::Token(_) | Call::Prometheus(_) => {
@@ -107,7 +103,7 @@ impl Caller {
     pub async fn tried(&self, call: &Call, tries: &Tries) -> Result<String, String> {
         let (mut series, limits, mut turns) = (Series::default(), call.limits(tries), 0_u32);
         let (miss, why) = loop {
-            let missed = match tokio::time::timeout(tries.timeout, self.once(call)).await {
+            let missed = match tokio::time::timeout(tries.timeout, self.once(call, tries.timeout)).await {
                 Ok(Ok(done)) => return Ok(format!("{call}: {done}")),
                 Ok(Err(missed)) => missed,
                 Err(_) => {
@@ -136,7 +132,8 @@ impl Caller {
         }
     }
 
-    async fn once(&self, call: &Call) -> Result<String, Missed> {
+    /// One try, which has this long.
+    async fn once(&self, call: &Call, most: Duration) -> Result<String, Missed> {
         let made = match call {
             Call::Prometheus(call) => return self.prometheus(call).await,
             Call::Http(call) => match call.authorization.as_ref().map(value).transpose() {
@@ -144,7 +141,7 @@ impl Caller {
                 Err(why) => Err(why),
             },
             Call::Command(call) => command(call).await,
-            Call::Haproxy(call) => haproxy_set(call).await,
+            Call::Haproxy(call) => haproxy::set(call, most).await,
             Call::Token(call) => self.token(call).await,
         };
         made.map_err(|why| Missed { miss: Miss::Failed, why })
@@ -328,71 +325,6 @@ async fn exchange(
     let answer = answer.await;
     driver.abort();
     answer
-}
-
-/// One command of HAProxy's runtime socket and its answer.
-async fn haproxy(socket: &str, command: &str) -> Result<String, String> {
-    let failed = |error: std::io::Error| error.to_string();
-    if let Ok(address) = socket.parse::<std::net::SocketAddr>() {
-        return spoken(TcpStream::connect(address).await.map_err(failed)?, command).await.map_err(failed);
-    }
-    #[cfg(unix)]
-    return spoken(tokio::net::UnixStream::connect(socket).await.map_err(failed)?, command)
-        .await
-        .map_err(failed);
-    #[cfg(not(unix))]
-    return Err("there are no unix sockets here; use 127.0.0.1:PORT".to_owned());
-}
-
-async fn spoken(mut stream: impl AsyncRead + AsyncWrite + Unpin, command: &str) -> std::io::Result<String> {
-    stream.write_all(format!("{command}\n").as_bytes()).await?;
-    let mut answer = Vec::new();
-    // HAProxy closes after the answer to a command that was not sent in interactive mode.
-    stream.take(STAT_MAX).read_to_end(&mut answer).await?;
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-async fn haproxy_set(call: &HaproxyCall) -> Result<String, String> {
-    let HaproxyCall { socket, backend, server, state } = call;
-    let answer = haproxy(socket, &format!("set server {backend}/{server} state {}", state.as_str())).await?;
-    // It says nothing when it has done so.
-    match answer.trim() {
-        "" => Ok("done".to_owned()),
-        said => Err(format!("it said: {}", told(said))),
-    }
-}
-
-/// Waits until no session is left, for so long at most; says how it ended.
-async fn drained(call: &HaproxyCall, most: Duration) -> String {
-    let begin = Instant::now();
-    loop {
-        let left = match tokio::time::timeout(most, haproxy(&call.socket, "show stat -1 4 -1")).await {
-            Ok(Ok(stat)) => sessions(&stat, call),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        if left == Some(0) {
-            return format!("no session left after {:.1} s", begin.elapsed().as_secs_f64());
-        }
-        if most <= begin.elapsed() {
-            let count = left.map_or_else(|| "an unknown number of".to_owned(), |left| left.to_string());
-            return format!("{count} sessions left after {} s", most.as_secs());
-        }
-        tokio::time::sleep(DRAIN_LOOK.min(most)).await;
-    }
-}
-
-/// Current sessions of the server, by the CSV of `show stat`.
-fn sessions(stat: &str, call: &HaproxyCall) -> Option<u64> {
-    let mut lines = stat.lines();
-    let header: Vec<&str> = lines.next()?.trim_start_matches('#').trim().split(',').collect();
-    let column = |name: &str| header.iter().position(|known| *known == name);
-    let (proxy, server, current) = (column("pxname")?, column("svname")?, column("scur")?);
-    lines.find_map(|line| {
-        let fields: Vec<&str> = line.split(',').collect();
-        let ours = fields.get(proxy) == Some(&call.backend.as_str())
-            && fields.get(server) == Some(&call.server.as_str());
-        if ours { fields.get(current)?.parse().ok() } else { None }
-    })
 }
 
 /// Runs a program: no shell, nothing of the agent's environment, all of its group killed when it takes too long.

@@ -1,5 +1,6 @@
-//! The project's own commands: `cargo xtask test`, `check`, `demo`. They call cargo and the built programs, and
-//! install nothing unless asked to (`windows --setup`, `macos --setup`).
+//! The project's own commands: `cargo xtask test`, `check`, `demo`. They call cargo and the built programs.
+//! `test` installs the programs of others that tests run against, as root with the system's package manager; everything
+//! else is installed only when asked for (`windows --setup`, `macos --setup`).
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool for people")]
 
 use std::process::ExitCode;
@@ -15,6 +16,8 @@ mod fixtures;
 mod later;
 #[cfg(unix)]
 mod macos;
+#[cfg(target_os = "linux")]
+mod packages;
 mod sim;
 mod verify;
 #[cfg(unix)]

@@ -12,6 +12,8 @@ const PROGRAMS_ARE_BUILT: (&str, &str) = ("CONVOY_TEST_PROGRAMS", "built");
 
 /// Everything that has to hold.
 pub fn test(words: &[String]) -> Result<ExitCode> {
+    #[cfg(target_os = "linux")]
+    crate::packages::for_tests();
     lint()?;
     // All targets at once: the tests' programs and the tests themselves share every dependency's build.
     step("build", cargo().args(["build", "--workspace", "--all-targets", "--locked"]))?;

@@ -3,7 +3,7 @@
 #[cfg(unix)]
 use fleet::call::{Hook, HookFailure};
 use fleet::spec::Secret;
-use tokio::net::TcpListener;
+use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use super::*;
 
@@ -110,16 +110,16 @@ async fn a_token_is_obtained_and_carried_and_never_told() {
     assert!(why.ends_with("no token: status 401, not 200"), "{why}");
 }
 
+/// A runtime socket in `dir` that gives one answer after another, and a hook that speaks to it; the commands that it
+/// was given come out at the end.
 #[cfg(unix)]
-#[tokio::test]
-async fn a_drain_ends_when_no_session_is_left_and_a_refusal_is_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("haproxy.sock");
+fn haproxy(
+    dir: &Path,
+    state: HaproxyState,
+    answers: Vec<String>,
+) -> (Hook, tokio::task::JoinHandle<Vec<String>>) {
+    let socket = dir.join(format!("{}.sock", state.as_str()));
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let stat = |left: u32| {
-        format!("# pxname,svname,qcur,qmax,scur,smax,\nbe,other,0,0,9,9,\nbe,is-1,0,0,{left},5,\n\n")
-    };
-    let answers = ["\n".to_owned(), stat(2), stat(0), "No such server.\n\n".to_owned()];
     let asked = tokio::spawn(async move {
         let mut asked = Vec::new();
         for answer in answers {
@@ -131,24 +131,64 @@ async fn a_drain_ends_when_no_session_is_left_and_a_refusal_is_told() {
         }
         asked
     });
-    let call = HaproxyCall {
+    let call = fleet::call::HaproxyCall {
         socket: socket.display().to_string(),
         backend: "be".to_owned(),
         server: "is-1".to_owned(),
-        state: HaproxyState::Drain,
+        state,
     };
-    let hook = Hook {
-        call: Call::Haproxy(call),
-        tries: tries(1),
-        settle: Duration::from_secs(20),
-        on_failure: HookFailure::Abort,
-    };
+    let settle = Duration::from_secs(20);
+    (Hook { call: Call::Haproxy(call), tries: tries(1), settle, on_failure: HookFailure::Abort }, asked)
+}
+
+/// What `show stat` says of two servers, one of them `is-1`.
+#[cfg(unix)]
+fn statistics(sessions: u32, status: &str, check: &str) -> String {
+    format!(
+        "# pxname,svname,scur,smax,status,check_status,check_code,\nbe,other,9,9,UP,L7OK,200,\n\
+         be,is-1,{sessions},5,{status},{check},\n\n"
+    )
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_drain_ends_when_no_session_is_left_and_a_refusal_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let stat = |left: u32| statistics(left, "DRAIN", "L7OK,200");
+    let answers = ["\n".to_owned(), stat(2), stat(0), "No such server.\n\n".to_owned()];
+    let (hook, asked) = haproxy(dir.path(), HaproxyState::Drain, answers.into());
     let done = caller(dir.path()).hook(&hook).await.unwrap();
     assert!(done.contains("done; no session left after "), "{done}");
     let why = caller(dir.path()).hook(&hook).await.unwrap_err();
     assert!(why.ends_with("it said: No such server."), "{why}");
     let expected = ["set server be/is-1 state drain", "show stat -1 4 -1", "show stat -1 4 -1"];
     assert_eq!(asked.await.unwrap()[..3], expected);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_server_is_in_service_when_haproxy_sends_requests_there_and_not_when_it_was_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let down = statistics(0, "DOWN 1/2", "L7STS,503");
+    let answers = ["\n".to_owned(), down.clone(), down, statistics(0, "UP 1/3", "L7OK,200")];
+    let (hook, asked) = haproxy(dir.path(), HaproxyState::Ready, answers.into());
+    let done = caller(dir.path()).tried(&hook.call, &tries(1)).await.unwrap();
+    assert!(done.contains("done; in service after "), "{done}");
+    let expected =
+        ["set server be/is-1 state ready", "show stat -1 4 -1", "show stat -1 4 -1", "show stat -1 4 -1"];
+    assert_eq!(asked.await.unwrap(), expected);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_server_that_haproxy_does_not_take_back_is_told_with_what_its_check_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let answers = ["\n".to_owned(), statistics(0, "DOWN", "L7STS,503")];
+    let (hook, _asked) = haproxy(dir.path(), HaproxyState::Ready, answers.into());
+    let at_once = Tries { timeout: Duration::from_millis(400), ..tries(1) };
+    let why = caller(dir.path()).tried(&hook.call, &at_once).await.unwrap_err();
+    assert!(why.contains("it was told so, and sends no requests there after "), "{why}");
+    assert!(why.ends_with("it holds the server DOWN (health check: L7STS 503)"), "{why}");
 }
 
 #[cfg(unix)]

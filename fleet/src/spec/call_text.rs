@@ -19,6 +19,19 @@ use crate::{
 };
 use std::time::Duration;
 
+/// How long a try may take where nothing is typed.
+const TRY: Duration = Duration::from_secs(10);
+/// The same for HAProxy, which takes a server back when its own health checks have succeeded (`inter` times `rise`,
+/// 2 s times 2 by default).
+const BACK_IN_SERVICE: Duration = Duration::from_secs(60);
+/// Between two tries where nothing is typed.
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// What holds for the tries of a call where nothing is typed.
+pub(super) const fn usual_tries(most: u32) -> Tries {
+    Tries { timeout: TRY, most, interval: INTERVAL }
+}
+
 /// How a call is typed: its strings may hold expressions.
 #[derive(Debug, Clone)]
 pub(super) enum CallText {
@@ -155,7 +168,13 @@ fn read_hook(mut table: Reader<'_>, point: HookPoint, report: &mut Report) -> Op
     };
     let kinds = [(Kind::Haproxy, "haproxy"), (Kind::Http, "http"), (Kind::Command, "command")];
     let call = read_call(&mut table, &kinds, state, report);
-    let tries = read_tries(&mut table, 1, report);
+    let usual = match &call {
+        Some(CallText::Haproxy { state: HaproxyState::Ready, .. }) => {
+            Tries { timeout: BACK_IN_SERVICE, ..usual_tries(1) }
+        }
+        _ => usual_tries(1),
+    };
+    let tries = read_tries(&mut table, usual, report);
     let settle = table.duration("settle", report).unwrap_or_default().min(TIMEOUT_MAX);
     let on_failure = table.choice("on_failure", &HookFailure::ALL, report).unwrap_or_default();
     table.finish(report);
@@ -310,14 +329,14 @@ fn read_certificate(table: &mut Reader<'_>, key: &'static str, report: &mut Repo
     digest
 }
 
-pub(super) fn read_tries(table: &mut Reader<'_>, most: u32, report: &mut Report) -> Tries {
-    let limited = |typed: Option<Duration>, otherwise: u64| {
-        typed.unwrap_or(Duration::from_secs(otherwise)).min(TIMEOUT_MAX)
-    };
-    let timeout = limited(table.duration("timeout", report), 10).max(Duration::from_millis(1));
-    let interval = limited(table.duration("interval", report), 2);
+/// What is typed of them, and `otherwise` for the rest.
+pub(super) fn read_tries(table: &mut Reader<'_>, otherwise: Tries, report: &mut Report) -> Tries {
+    let limited = |typed: Option<Duration>, otherwise: Duration| typed.unwrap_or(otherwise).min(TIMEOUT_MAX);
+    let timeout = limited(table.duration("timeout", report), otherwise.timeout).max(Duration::from_millis(1));
+    let interval = limited(table.duration("interval", report), otherwise.interval);
     let tries = table.number("tries", (1, i64::from(TRIES_MAX)), report);
-    Tries { timeout, interval, most: tries.and_then(|typed| u32::try_from(typed.value).ok()).unwrap_or(most) }
+    let most = tries.and_then(|typed| u32::try_from(typed.value).ok()).unwrap_or(otherwise.most);
+    Tries { timeout, interval, most }
 }
 
 pub(super) fn resolve(typed: &CallText, at: &At, scope: &Scope<'_>, report: &mut Report) -> Option<Call> {

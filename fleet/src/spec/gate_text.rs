@@ -73,7 +73,7 @@ impl GateText {
         ];
         // No kind of a gate has a state of HAProxy.
         let call = call_text::read_call(&mut table, &kinds, HaproxyState::Ready, report);
-        let tries = call_text::read_tries(&mut table, TRIES_DEFAULT, report);
+        let tries = call_text::read_tries(&mut table, call_text::usual_tries(TRIES_DEFAULT), report);
         let on = table.choice("on", &GateOn::ALL, report).unwrap_or_default();
         let on_failure = table.choice("on_failure", &OnFailure::ALL, report);
         table.finish(report);

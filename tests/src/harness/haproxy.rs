@@ -124,9 +124,11 @@ async fn converse(mut stream: UnixStream, state: &Mutex<State>) -> std::io::Resu
 
 fn answer(command: &str, state: &mut State) -> String {
     if command.starts_with("show stat") {
-        let mut text = "# pxname,svname,qcur,qmax,scur,smax\n".to_owned();
+        let mut text = "# pxname,svname,qcur,qmax,scur,smax,status\n".to_owned();
         for (name, server) in &state.servers {
-            text += &format!("{BACKEND},{name},0,0,{},9\n", server.sessions);
+            // It has no health check of its own.
+            let status = if server.state == "ready" { "no check" } else { &server.state };
+            text += &format!("{BACKEND},{name},0,0,{},9,{status}\n", server.sessions);
         }
         return text + "\n";
     }

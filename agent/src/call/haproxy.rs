@@ -1,0 +1,147 @@
+//! HAProxy's runtime socket, as far as hooks need it: a server's state is set, and waited for.
+
+use std::time::Duration;
+
+use fleet::{
+    call::{HaproxyCall, HaproxyState},
+    time::Human,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::Instant,
+};
+
+use super::told;
+
+/// What `show stat` says of a load balancer with many servers, bytes.
+const STAT_MAX: u64 = 1024 * 1024;
+/// Between two looks at a server that is waited for.
+const LOOK: Duration = Duration::from_millis(250);
+/// The statistics of every server (type 4) of every proxy.
+const SERVERS: &str = "show stat -1 4 -1";
+
+/// Sets the server's state. A server that is put back is waited for within `most`: HAProxy takes the order at once, and
+/// sends no request there until its own health check has succeeded as often as `rise` says.
+///
+/// # Errors
+/// What HAProxy said to the order, or how it saw the server last.
+pub(super) async fn set(call: &HaproxyCall, most: Duration) -> Result<String, String> {
+    let HaproxyCall { socket, backend, server, state } = call;
+    let order = format!("set server {backend}/{server} state {}", state.as_str());
+    let answer = asked(socket, &order).await?;
+    // It says nothing when it has done so.
+    match (answer.trim(), state) {
+        ("", HaproxyState::Ready) => served(call, most).await,
+        ("", HaproxyState::Drain | HaproxyState::Maint) => Ok("done".to_owned()),
+        (said, _) => Err(format!("it said: {}", told(said))),
+    }
+}
+
+/// Waits until requests are sent to the server, for less than `most`, so that there is time to say why not.
+async fn served(call: &HaproxyCall, most: Duration) -> Result<String, String> {
+    let (begin, most) = (Instant::now(), most.saturating_sub(2 * LOOK));
+    loop {
+        let stat = asked(&call.socket, SERVERS).await?;
+        let why = match Statistics::of(&stat, call) {
+            Some(seen) if seen.is_served() && begin.elapsed() < LOOK => return Ok("done".to_owned()),
+            Some(seen) if seen.is_served() => {
+                return Ok(format!("done; in service after {:.1} s", begin.elapsed().as_secs_f64()));
+            }
+            Some(seen) => seen.described(),
+            None => "its statistics do not name the server".to_owned(),
+        };
+        if most <= begin.elapsed() {
+            let waited = Human(begin.elapsed());
+            return Err(format!("it was told so, and sends no requests there after {waited}: {why}"));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits until no session is left, for so long at most; says how it ended.
+pub(super) async fn drained(call: &HaproxyCall, most: Duration) -> String {
+    let begin = Instant::now();
+    loop {
+        let left = match tokio::time::timeout(most, asked(&call.socket, SERVERS)).await {
+            Ok(Ok(stat)) => Statistics::of(&stat, call).and_then(|seen| seen.sessions),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        if left == Some(0) {
+            return format!("no session left after {:.1} s", begin.elapsed().as_secs_f64());
+        }
+        if most <= begin.elapsed() {
+            let count = left.map_or_else(|| "an unknown number of".to_owned(), |left| left.to_string());
+            return format!("{count} sessions left after {} s", most.as_secs());
+        }
+        tokio::time::sleep(LOOK.min(most)).await;
+    }
+}
+
+/// One server in the CSV of `show stat` (HAProxy's management guide, 9.1).
+struct Statistics<'a> {
+    /// Current sessions.
+    sessions: Option<u64>,
+    /// `UP`, `DOWN 1/2`, `no check`, ...
+    status: &'a str,
+    /// Of the last health check: `L4CON`, `L7STS`, ...
+    check: &'a str,
+    /// The HTTP status that the last health check got.
+    code: &'a str,
+}
+
+impl<'a> Statistics<'a> {
+    /// `None` if the server is not there.
+    fn of(stat: &'a str, call: &HaproxyCall) -> Option<Self> {
+        let mut lines = stat.lines();
+        let header: Vec<&str> = lines.next()?.trim_start_matches('#').trim().split(',').collect();
+        let column = |name: &str| header.iter().position(|known| *known == name);
+        let (proxy, server) = (column("pxname")?, column("svname")?);
+        let fields = lines.map(|line| line.split(',').collect::<Vec<&str>>()).find(|fields| {
+            fields.get(proxy) == Some(&call.backend.as_str())
+                && fields.get(server) == Some(&call.server.as_str())
+        })?;
+        let field = |name: &str| column(name).and_then(|at| fields.get(at).copied()).unwrap_or_default();
+        Some(Self {
+            sessions: field("scur").parse().ok(),
+            status: field("status"),
+            check: field("check_status"),
+            code: field("check_code"),
+        })
+    }
+
+    /// Whether new requests are sent there. `UP 1/3` is up and has missed checks; `NOLB` takes none but old sessions.
+    fn is_served(&self) -> bool {
+        self.status.starts_with("UP") || self.status == "no check"
+    }
+
+    fn described(&self) -> String {
+        let check = [self.check, self.code].map(str::trim).join(" ");
+        match check.trim() {
+            "" => format!("it holds the server {}", told(self.status)),
+            check => format!("it holds the server {} (health check: {})", told(self.status), told(check)),
+        }
+    }
+}
+
+/// One command of the runtime socket and its answer.
+async fn asked(socket: &str, command: &str) -> Result<String, String> {
+    let failed = |error: std::io::Error| error.to_string();
+    if let Ok(address) = socket.parse::<std::net::SocketAddr>() {
+        return spoken(TcpStream::connect(address).await.map_err(failed)?, command).await.map_err(failed);
+    }
+    #[cfg(unix)]
+    return spoken(tokio::net::UnixStream::connect(socket).await.map_err(failed)?, command)
+        .await
+        .map_err(failed);
+    #[cfg(not(unix))]
+    return Err("there are no unix sockets here; use 127.0.0.1:PORT".to_owned());
+}
+
+async fn spoken(mut stream: impl AsyncRead + AsyncWrite + Unpin, command: &str) -> std::io::Result<String> {
+    stream.write_all(format!("{command}\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    // HAProxy closes after the answer to a command that was not sent in interactive mode.
+    stream.take(STAT_MAX).read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

@@ -1,0 +1,72 @@
+//! Programs of others that some tests run against, from the system's package manager.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A program and Debian's package of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Needed {
+    /// Its name on the path.
+    pub program: &'static str,
+    /// What tells that it is there.
+    pub version: &'static str,
+    /// The package.
+    pub package: &'static str,
+}
+
+/// What the tests run beside Convoy; those that need one of them say `NOT EXERCISED` where it is missing.
+pub const OF_TESTS: [Needed; 1] = [Needed { program: "haproxy", version: "-v", package: "haproxy" }];
+
+impl Needed {
+    fn is_installed(self) -> bool {
+        let mut tried = Command::new(self.program);
+        tried.arg(self.version).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        tried.status().is_ok_and(|status| status.success())
+    }
+}
+
+/// Installs what is missing of the tests' programs, as far as that can be done here; says what is left out otherwise.
+pub fn for_tests() {
+    for needed in OF_TESTS {
+        if let Err(why) = install(needed) {
+            println!("\n=== {}: its tests are left out: {why:#}", needed.program);
+        }
+    }
+}
+
+/// Installs a program unless it is there.
+///
+/// # Errors
+/// It is missing and cannot be installed: there is no such package manager, or the user is not root.
+pub fn install(needed: Needed) -> Result<()> {
+    if needed.is_installed() {
+        return Ok(());
+    }
+    let Needed { program, package, .. } = needed;
+    if !Path::new("/usr/bin/apt-get").exists() {
+        bail!("the program `{program}` is needed; install it with your package manager");
+    }
+    if !is_root() {
+        bail!("the program `{program}` is needed; run `apt-get install {package}` as root");
+    }
+    for words in [["update", "-qq"].as_slice(), &["install", "-y", "-qq", "--no-install-recommends", package]]
+    {
+        println!("=== apt-get {}", words.join(" "));
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(words).stdin(Stdio::null());
+        let status = command.status().context("cannot run apt-get")?;
+        if !status.success() {
+            bail!("apt-get {} failed ({status}); install `{package}` by hand", words.join(" "));
+        }
+    }
+    Ok(())
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
