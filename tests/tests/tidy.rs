@@ -255,9 +255,18 @@ fn decision_records_have_each_a_number_of_its_own() {
         }
         before = number;
         let text = fs::read_to_string(directory.join(name)).expect("readable");
-        let head: String = text.lines().take(5).collect();
-        if !(head.contains("20") && ["accepted", "superseded"].iter().any(|status| head.contains(status))) {
-            complaints.push(format!("{name} does not begin with its date and status"));
+        let head: Vec<&str> = text.lines().take(3).collect();
+        let title = head.first().and_then(|line| line.strip_prefix(&format!("# {before}: ")));
+        if title.is_none_or(|title| !title.starts_with(|c: char| c.is_uppercase())) {
+            complaints.push(format!("{name} should begin with `# {before}: Title`"));
+        }
+        let dated = head.get(2).and_then(|line| line.strip_prefix("Date: 20")?.split_once(". Status: "));
+        if dated.is_none_or(|(_, status)| {
+            !["accepted.", "superseded"].iter().any(|known| status.starts_with(known))
+                || !status.ends_with('.')
+        }) {
+            complaints
+                .push(format!("{name} should say `Date: YYYY-MM-DD. Status: accepted.` in its third line"));
         }
         for word in ["Context", "Decision", "Consequences"] {
             if !text.contains(word) {
@@ -269,6 +278,21 @@ fn decision_records_have_each_a_number_of_its_own() {
         complaints.push(format!("only {} records", names.len()));
     }
     verdict("decision records are complete, each under its own number", &complaints);
+}
+
+#[test]
+fn the_map_of_tasks_names_every_vital_one() {
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("readable");
+    let mut names = BTreeSet::new();
+    for text in production(&["coordinator", "agent"]).values() {
+        let starts = ["vital(\"", "vital.spawn(\""].into_iter().flat_map(|start| text.split(start).skip(1));
+        names.extend(starts.filter_map(|rest| rest.split('"').next()).map(str::to_owned));
+    }
+    let missing = names.iter().filter(|name| !map.contains(&format!("| {name} ")));
+    let complaints: Vec<String> =
+        missing.map(|name| format!("ARCHITECTURE.md has no row for {name}")).collect();
+    assert!(5 < names.len(), "only {names:?}: the rule checks nothing");
+    verdict("the map of tasks in ARCHITECTURE.md is whole", &complaints);
 }
 
 #[test]
