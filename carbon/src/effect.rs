@@ -3,31 +3,27 @@
 //!
 //! Used by lint and by `convoy explain`. When in doubt a value matters.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::alike::{Base, Readers};
 use crate::flatten::{Flat, Flattened};
-use crate::known::KnownKeys;
 use crate::pack::Pack;
-use crate::reference::{self, Inputs};
-use crate::render::{Prepared, Rendered, Resolved};
-use crate::tree;
+use crate::reference::Inputs;
 use crate::value::Value;
-use crate::work::Work;
 
 /// A file, what the product made of it, and what is known of the product.
 #[derive(Clone, Copy)]
 pub struct Effects<'a> {
     /// The product's resources.
     pub pack: &'a Pack,
-    /// Their keys.
-    pub known: &'a KnownKeys,
+    /// Which of its templates read what.
+    pub readers: &'a Readers,
     /// What the render had.
     pub inputs: &'a Inputs,
     /// The file as typed.
     pub typed: &'a Flattened,
     /// What came out.
-    pub rendered: &'a Rendered,
+    pub base: &'a Base,
 }
 
 impl Effects<'_> {
@@ -36,9 +32,7 @@ impl Effects<'_> {
     pub fn matters(&self, key: &str) -> bool {
         let flats: Vec<Flat> = self.changed(key);
         // Where nothing can be changed, nothing can be said.
-        flats.is_empty()
-            || flats.iter().any(|flat| self.differs(flat.clone(), Extent::Readers))
-            || flats.into_iter().any(|flat| self.differs(flat, Extent::AllFiles))
+        flats.is_empty() || flats.into_iter().any(|flat| self.differs(flat))
     }
 
     /// The file with other values under the key, one after another.
@@ -59,64 +53,16 @@ impl Effects<'_> {
         }
     }
 
-    /// Whether something else comes out of other values.
-    fn differs(&self, data: Flat, extent: Extent) -> bool {
-        let work = Work::default();
-        let Some(resolved) = self.resolve(data, &work) else { return true };
-        let changed = changed_keys(&self.rendered.resolved, &resolved);
-        if changed.is_empty() {
-            return false;
-        }
-        let readers = self.readers(&changed);
-        let Ok(tree) = tree::build(resolved.all()) else { return true };
-        let mut files = self.pack.templates.iter().filter(|file| match extent {
-            Extent::Readers => readers.contains(&file.output),
-            Extent::AllFiles => true,
-        });
-        files.any(|file| match file.template.render(&tree, &work) {
-            Ok(text) => self.rendered.files.get(&file.output) != Some(&text),
-            Err(_) => true,
-        })
-    }
-
-    /// `None` if the product refuses the values: then they matter.
-    fn resolve(&self, data: Flat, work: &Work) -> Option<Resolved> {
+    /// Whether something else comes out of other values. What the product refuses matters, too.
+    fn differs(&self, data: Flat) -> bool {
         let typed = Flattened {
             data,
             secrets: self.typed.secrets.clone(),
             runtime_secrets: self.typed.runtime_secrets.clone(),
             positions: self.typed.positions.clone(),
         };
-        let prepared = Prepared::new(self.pack, typed, work).ok()?;
-        let mut data = prepared.data.clone();
-        let dialect = (self.pack.dialect, work);
-        let variables = reference::resolve(&mut data, &prepared.aliases, self.inputs, dialect).ok()?;
-        self.pack.units.apply(&mut data).ok()?;
-        self.pack.rules.check(&data, work).ok()?;
-        Some(prepared.resolved(data, variables))
+        self.base.differs((self.pack, self.readers), typed, self.inputs).unwrap_or(true)
     }
-
-    /// The files whose templates are known to read one of these keys or something inside it.
-    fn readers(&self, keys: &[Arc<str>]) -> BTreeSet<Arc<str>> {
-        let mut files = BTreeSet::new();
-        for key in keys {
-            files.extend(self.known.uses(key).into_iter().map(|(usage, _)| usage.file));
-            let below =
-                |name: &str| name.strip_prefix(&**key).is_some_and(|rest| rest.starts_with(['.', '[']));
-            let inside = self.known.iter().filter(|(name, _)| below(name));
-            files
-                .extend(inside.flat_map(|(_, facts)| facts.uses.iter().map(|usage| Arc::clone(&usage.file))));
-        }
-        files
-    }
-}
-
-/// Which templates are rendered: those that are known to read what changed answer most questions, and the rest is for
-/// certainty.
-#[derive(Clone, Copy)]
-enum Extent {
-    Readers,
-    AllFiles,
 }
 
 /// Other values for one that are tried at most.
@@ -171,13 +117,6 @@ fn in_elements(list: &Value, path: &str, n: usize) -> Option<Value> {
     is_changed.then_some(Value::List(items))
 }
 
-fn changed_keys(before: &Resolved, after: &Resolved) -> Vec<Arc<str>> {
-    let differs = |key: &str, value: &Value, other: &Resolved| other.value(key) != Some(value);
-    let new = after.values().filter(|(key, value)| differs(key, value, before));
-    let gone = before.values().filter(|(key, _)| after.value(key).is_none());
-    new.chain(gone).map(|(key, _)| Arc::clone(key)).collect()
-}
-
 /// The whole table in default.json that a key stands in, if there is one: it may lie over what is typed.
 pub fn covering_default<'p>(pack: &'p Pack, key: &str) -> Option<&'p Arc<str>> {
     let above = key.rmatch_indices('.').map(|(at, _)| &key[..at]);
@@ -188,23 +127,14 @@ pub fn covering_default<'p>(pack: &'p Pack, key: &str) -> Option<&'p Arc<str>> {
 }
 
 /// Whether a text under `key` would reach a file if it were typed in this deployment.toml.
-pub fn would_matter(pack: &Pack, known: &KnownKeys, toml: &str, inputs: &Inputs, key: &str) -> bool {
+pub fn would_matter((pack, readers): (&Pack, &Readers), toml: &str, inputs: &Inputs, key: &str) -> bool {
     let Ok(mut typed) = crate::flatten::flatten(toml) else { return true };
     if typed.data.find(key).is_none() {
         typed.data.put(Arc::from(key), Value::text("x"));
     }
-    let nothing = Rendered::default();
-    let effects = Effects { pack, known, inputs, typed: &typed, rendered: &nothing };
-    let work = Work::default();
-    let Some(resolved) = effects.resolve(typed.data.clone(), &work) else { return true };
-    let Ok(tree) = tree::build(resolved.all()) else { return true };
-    let mut files = std::collections::BTreeMap::new();
-    for file in &pack.templates {
-        let Ok(text) = file.template.render(&tree, &work) else { return true };
-        files.insert(Arc::clone(&file.output), text);
-    }
-    let rendered = Rendered { files, resolved };
-    Effects { rendered: &rendered, ..effects }.matters(key)
+    let Ok(rendered) = crate::render::render_typed(pack, typed.clone(), inputs) else { return true };
+    let base = Base::new(rendered);
+    Effects { pack, readers, inputs, typed: &typed, base: &base }.matters(key)
 }
 
 #[cfg(test)]

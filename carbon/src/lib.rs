@@ -35,6 +35,7 @@
 //! of loops, output, single values, and all [`work`] of one render together, which also bounds its memory. Beyond a
 //! bound stands an error that names it, never a panic or endless work.
 
+pub mod alike;
 pub mod defaults;
 pub mod dialect;
 pub mod effect;

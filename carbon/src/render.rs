@@ -164,7 +164,7 @@ fn resolve_with(pack: &Pack, toml: &str, inputs: &Inputs, work: &Work) -> Result
     resolve_typed(pack, flatten::flatten(toml)?, inputs, work)
 }
 
-fn resolve_typed(
+pub(crate) fn resolve_typed(
     pack: &Pack,
     typed: Flattened,
     inputs: &Inputs,

@@ -17,7 +17,14 @@ pub(crate) const SEGMENTS_MAX: usize = 64;
 
 /// Builds the tree in the order of the flat map. If one key is the parent of another, the later one wins.
 pub fn build(data: &Flat) -> Result<Ordered<Val>, MapperError> {
-    Ok(grow(data.iter())?.map_values(to_val))
+    build_of(data.iter())
+}
+
+/// The same of some of the map.
+pub(crate) fn build_of<'v>(
+    entries: impl Iterator<Item = (&'v Arc<str>, &'v Value)>,
+) -> Result<Ordered<Val>, MapperError> {
+    Ok(grow(entries)?.map_values(to_val))
 }
 
 fn grow<'v>(

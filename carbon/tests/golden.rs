@@ -137,3 +137,57 @@ fn every_official_file_is_toml_for_the_mapper() {
     println!("{read} files read, {} refused: {refused:#?}", refused.len());
     assert!(200 < read && refused.len() * 50 < read, "{refused:#?}");
 }
+
+/// Values that no template expects: where one decides something, the output changes with it.
+fn another(value: &carbon::Value) -> Option<carbon::Value> {
+    use carbon::Value;
+    match value {
+        Value::Text(text) if matches!(&**text, "true" | "false") => Some(Value::Bool(&**text != "true")),
+        Value::Text(text) => Some(Value::text(&format!("{text}0"))),
+        Value::Bool(flag) => Some(Value::Bool(!flag)),
+        Value::Long(number) => Some(Value::Long(number.wrapping_add(1))),
+        Value::List(items) => Some(Value::List(items.iter().rev().skip(1).cloned().collect())),
+        Value::Null | Value::Integer(_) | Value::Double(_) | Value::Time(_) | Value::Map(_) => None,
+    }
+}
+
+/// With each typed key changed in turn, what is rendered beside a base is what is rendered alone.
+fn check_alike(shared: &Path, name: &str, inputs: &Inputs) -> (usize, usize) {
+    let pack = common::pack(shared, name);
+    let readers = carbon::alike::Readers::of(&pack);
+    let (mut taken, mut rendered) = (0, 0);
+    let mut samples = files(&shared.join("samples"));
+    samples.retain(|(path, _)| path.ends_with(".toml"));
+    samples.sort();
+    // Some of them: all take minutes and show no more.
+    for (path, toml) in samples.iter().step_by(60) {
+        let Ok(typed) = carbon::flatten::flatten(&String::from_utf8_lossy(toml)) else { continue };
+        let Ok(alone) = carbon::render_typed(&pack, typed.clone(), inputs) else { continue };
+        let base = carbon::alike::Base::new(alone);
+        let changed: Vec<_> =
+            typed.data.iter().filter_map(|(key, value)| Some((key.clone(), another(value)?))).collect();
+        for (key, value) in changed {
+            let mut typed = typed.clone();
+            typed.data.put(key.clone(), value);
+            let Ok(alone) = carbon::render_typed(&pack, typed.clone(), inputs) else { continue };
+            let alike = base.render((&pack, &readers), typed, inputs).unwrap();
+            for (file, text) in &alone.files {
+                assert!(alike.rendered.files[file] == *text, "{path} in {name}: {file} depends on {key}");
+            }
+            taken += alike.taken.len();
+            rendered += alone.files.len() - alike.taken.len();
+        }
+    }
+    (taken, rendered)
+}
+
+#[test]
+fn files_that_are_taken_from_an_alike_one_are_what_a_render_gives() {
+    let Some(shared) = common::shared() else { return };
+    let inputs = inputs(&shared.join("golden"));
+    for name in ["is-7.2.0", "apim-4.5.0", "is-6.0.0", "apim-4.2.0"] {
+        let (taken, rendered) = check_alike(&shared, name, &inputs);
+        println!("{name}: {taken} files taken, {rendered} rendered");
+        assert!(rendered < taken, "{name}: hardly anything is left out");
+    }
+}

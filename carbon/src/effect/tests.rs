@@ -23,10 +23,10 @@ fn pack() -> Pack {
 
 fn matters(toml: &str, key: &str) -> bool {
     let (pack, inputs) = (pack(), Inputs::default());
-    let known = KnownKeys::of(&pack);
+    let readers = Readers::of(&pack);
     let typed = crate::flatten::flatten(toml).unwrap();
-    let rendered = crate::render(&pack, toml, &inputs).unwrap();
-    Effects { pack: &pack, known: &known, inputs: &inputs, typed: &typed, rendered: &rendered }.matters(key)
+    let base = Base::new(crate::render(&pack, toml, &inputs).unwrap());
+    Effects { pack: &pack, readers: &readers, inputs: &inputs, typed: &typed, base: &base }.matters(key)
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_whole_table_by_default_lies_over_the_keys_in_it() {
     let toml = "tool.enabled = 'false'\n";
     let shown = crate::render(&pack, toml, &Inputs::default()).unwrap().files["a.xml"].contains("false");
     assert_eq!(matters(toml, "tool.enabled"), shown);
-    let known = KnownKeys::of(&pack);
-    assert_eq!(would_matter(&pack, &known, "", &Inputs::default(), "tool.enabled"), shown);
-    assert!(would_matter(&pack, &known, "", &Inputs::default(), "server.name"));
+    let readers = Readers::of(&pack);
+    assert_eq!(would_matter((&pack, &readers), "", &Inputs::default(), "tool.enabled"), shown);
+    assert!(would_matter((&pack, &readers), "", &Inputs::default(), "server.name"));
 }

@@ -18,7 +18,7 @@ mod val;
 
 use std::sync::Arc;
 
-pub use reads::{KeyPath, Read, ReadKind, Step};
+pub use reads::{Dependencies, KeyPath, Read, ReadKind, Step};
 pub use val::Val;
 
 use crate::dialect::Dialect;
@@ -87,6 +87,11 @@ impl Template {
         });
         let lines = lines.collect();
         Ok((text, lines))
+    }
+
+    /// What decides what the template prints.
+    pub fn dependencies(&self) -> Dependencies {
+        reads::dependencies(&self.parsed.nodes)
     }
 
     /// Which keys the template reads, and how.

@@ -2,7 +2,7 @@
 //!
 //! Used for explaining keys and for finding unknown ones. It sees every branch, also those that never run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -118,19 +118,82 @@ enum Meaning {
     Other,
 }
 
+/// What a method that alters a value is called on.
+enum Altered {
+    Name(Arc<str>),
+    /// A key, or something inside one.
+    Key(KeyPath),
+    /// It cannot be told.
+    Anything,
+}
+
 struct Reader {
     reads: Vec<Read>,
     scopes: Vec<BTreeMap<Arc<str>, Meaning>>,
     line: u32,
+    /// Names that are bound anywhere, and whether nothing but a new list or table is ever bound to them.
+    bound: BTreeMap<Arc<str>, bool>,
+    /// What methods that alter a value are called on.
+    altered: Vec<Altered>,
 }
 
 pub fn of(nodes: &[Node]) -> Vec<Read> {
-    let mut reader = Reader { reads: Vec::new(), scopes: vec![BTreeMap::new()], line: 0 };
-    reader.nodes(nodes);
-    reader.reads
+    Reader::through(nodes).reads
 }
 
+/// What decides what a template prints, as far as that can be told without running it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependencies {
+    /// The named steps that each read begins with: a change of anything at, above or below one of them counts.
+    pub keys: BTreeSet<Vec<Arc<str>>>,
+    /// The named steps of what it may alter for the templates after it, if it is there; none at all: anything.
+    pub alters: BTreeSet<Vec<Arc<str>>>,
+}
+
+pub fn dependencies(nodes: &[Node]) -> Dependencies {
+    let reader = Reader::through(nodes);
+    let named = |path: &KeyPath| {
+        let steps = path.0.iter().map_while(|step| match step {
+            Step::Key(key) => Some(Arc::clone(key)),
+            Step::Element | Step::Any => None,
+        });
+        steps.collect::<Vec<Arc<str>>>()
+    };
+    let mut keys: BTreeSet<Vec<Arc<str>>> = reader.reads.iter().map(|read| named(&read.path)).collect();
+    // A name that only one branch binds is a key of the same name in the other.
+    keys.extend(reader.bound.keys().map(|name| vec![Arc::clone(name)]));
+    let alters = reader.altered.iter().filter_map(|altered| match altered {
+        Altered::Name(name) => match reader.bound.get(name) {
+            // A list of the template's own.
+            Some(true) => None,
+            Some(false) => Some(Vec::new()),
+            None => Some(vec![Arc::clone(name)]),
+        },
+        Altered::Key(path) => Some(named(path)),
+        Altered::Anything => Some(Vec::new()),
+    });
+    Dependencies { keys, alters: alters.collect() }
+}
+
+/// Methods that alter what they are called on.
+const ALTERING: [&str; 12] = [
+    "append", "add", "insert", "extend", "addAll", "pop", "remove", "clear", "reverse", "put", "putAll",
+    "update",
+];
+
 impl Reader {
+    fn through(nodes: &[Node]) -> Self {
+        let mut reader = Self {
+            reads: Vec::new(),
+            scopes: vec![BTreeMap::new()],
+            line: 0,
+            bound: BTreeMap::new(),
+            altered: Vec::new(),
+        };
+        reader.nodes(nodes);
+        reader
+    }
+
     fn nodes(&mut self, nodes: &[Node]) {
         for node in nodes {
             match node {
@@ -151,7 +214,8 @@ impl Reader {
                     for (n, value) in values.iter().enumerate() {
                         let meaning = self.expr(value, ReadKind::Tested);
                         if let Some(name) = names.get(n) {
-                            self.bind(name, meaning);
+                            let is_new = matches!(value, Expr::List(_) | Expr::Dict(_));
+                            self.bind_as(name, meaning, is_new);
                         }
                     }
                 }
@@ -204,6 +268,11 @@ impl Reader {
     }
 
     fn bind(&mut self, name: &Arc<str>, meaning: Meaning) {
+        self.bind_as(name, meaning, false);
+    }
+
+    fn bind_as(&mut self, name: &Arc<str>, meaning: Meaning, is_new: bool) {
+        *self.bound.entry(Arc::clone(name)).or_insert(true) &= is_new;
         if let Some(scope) = self.scopes.last_mut() {
             scope.insert(Arc::clone(name), meaning);
         }
@@ -264,6 +333,13 @@ impl Reader {
                     _ => (ReadKind::Tested, false),
                 };
                 let meaning = self.expr(base, kind);
+                if ALTERING.contains(&&**name) {
+                    self.altered.push(match (&**base, &meaning) {
+                        (Expr::Name(name), _) => Altered::Name(Arc::clone(name)),
+                        (_, Meaning::Path(path)) => Altered::Key(path.clone()),
+                        (_, Meaning::Other) => Altered::Anything,
+                    });
+                }
                 if same { meaning } else { Meaning::Other }
             }
             Expr::Filter(input, name, arguments) => {

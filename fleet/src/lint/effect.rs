@@ -16,10 +16,10 @@ pub(super) fn check(look: &Look<'_>, report: &mut Report) {
     let inputs = look.subject.inputs();
     let effects = Effects {
         pack: &look.facts.pack,
-        known: &look.facts.known,
+        readers: look.facts.readers(),
         inputs: &inputs,
         typed: &look.typed,
-        rendered: &look.rendered,
+        base: &look.rendered,
     };
     let context = context(look);
     for key in carbon::flatten::written(&look.typed.positions).into_keys() {

@@ -5,14 +5,25 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use carbon::{
+    Inputs, MapperError,
+    alike::{Alike, Base},
+    flatten::Flattened,
+    render_typed,
+};
+
 use super::{PackFacts, Subject};
 use crate::{finding::Finding, ids::Digest};
 
-/// Holds digests and names, never a value of a file. It lives for one run, so it is as large as the fleet at most.
+/// Holds digests and names, and one render per pack. It lives for one run, so it is as large as the fleet at most.
 /// Threads share it: what two of them ask at the same moment is judged twice, with the same answer.
 #[derive(Default)]
 pub(super) struct Judged {
     subjects: Mutex<BTreeMap<Digest, Vec<Finding>>>,
+    /// The first render with each pack, by the pack's digest.
+    bases: Mutex<BTreeMap<String, Arc<Base>>>,
+    /// Files of the bases that were found to be good.
+    sound: Mutex<BTreeSet<BaseFile>>,
     well_formed: Mutex<BTreeSet<Digest>>,
     nearest: Mutex<BTreeMap<UnknownKey, Option<Arc<str>>>>,
     matters: Mutex<BTreeMap<Digest, bool>>,
@@ -30,7 +41,53 @@ struct UnknownKey {
     key: String,
 }
 
+/// A file that a base rendered.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct BaseFile {
+    pack: String,
+    file: Arc<str>,
+}
+
 impl Judged {
+    /// Renders a file; what it has in common with the first one of its pack is not rendered again.
+    ///
+    /// # Errors
+    /// The mapper's refusal.
+    pub(super) fn rendered(
+        &self,
+        facts: &PackFacts,
+        typed: Flattened,
+        inputs: &Inputs,
+    ) -> Result<Alike, MapperError> {
+        let base = lock(&self.bases).get(facts.pack.digest()).cloned();
+        if let Some(base) = base {
+            return base.render((&facts.pack, &facts.readers), typed, inputs);
+        }
+        let rendered = render_typed(&facts.pack, typed, inputs)?;
+        let base = Arc::new(Base::new(rendered.clone()));
+        // One that another thread has put in meanwhile stays: others were compared with it.
+        lock(&self.bases).entry(facts.pack.digest().to_owned()).or_insert(base);
+        Ok(Alike { rendered, taken: BTreeSet::new() })
+    }
+
+    /// What is wrong with a file that was taken from the base of its pack, unless it was found to be good there.
+    pub(super) fn fault_of_base<E>(
+        &self,
+        (facts, file): (&PackFacts, &Arc<str>),
+        text: &str,
+        fault: impl FnOnce(&str) -> Option<E>,
+    ) -> Option<E> {
+        let base = BaseFile { pack: facts.pack.digest().to_owned(), file: Arc::clone(file) };
+        if lock(&self.sound).contains(&base) {
+            return None;
+        }
+        let found = self.fault(text, fault);
+        if found.is_none() {
+            lock(&self.sound).insert(base);
+        }
+        found
+    }
+
     /// The findings of a file, judged unless an equal one was: equal text from equal places, with equal inputs and an
     /// equal pack.
     pub(super) fn once(

@@ -21,13 +21,17 @@ mod types;
 mod workers;
 mod xml;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use carbon::{
-    Examined, MapperError, Pack, Rendered, examine,
+    Examined, MapperError, Pack, Rendered,
+    alike::{Alike, Base, Readers},
+    examine,
     flatten::{Flattened, flatten},
     known::KnownKeys,
-    render_typed,
 };
 
 use crate::{
@@ -48,6 +52,8 @@ pub struct PackFacts {
     pub known: KnownKeys,
     /// The tables that its keys begin with.
     tables: BTreeSet<String>,
+    /// Which of its templates read what.
+    readers: Readers,
 }
 
 impl PackFacts {
@@ -55,7 +61,13 @@ impl PackFacts {
     pub fn new(pack: Pack) -> Self {
         let known = KnownKeys::of(&pack);
         let tables = known.iter().map(|(key, _)| keys::top_table(key).to_owned()).collect();
-        Self { pack, known, tables }
+        let readers = Readers::of(&pack);
+        Self { pack, known, tables, readers }
+    }
+
+    /// Which of its templates read what.
+    pub fn readers(&self) -> &Readers {
+        &self.readers
     }
 }
 
@@ -69,13 +81,19 @@ struct Look<'a> {
     /// The keys as typed.
     typed: Flattened,
     /// What the server would use; where it would not start, what it would use without the refusals.
-    rendered: Rendered,
+    rendered: Base,
+    /// Files that are those of another node with this pack.
+    taken: BTreeSet<Arc<str>>,
     /// Why it would not start.
     refusals: Vec<MapperError>,
     judged: &'a Judged,
 }
 
 impl Look<'_> {
+    fn rendered(&self) -> &Rendered {
+        self.rendered.rendered()
+    }
+
     /// The place of a key as typed.
     fn place(&self, key: &str) -> Option<crate::finding::Place> {
         self.subject.place(key, self.typed.positions.get(key).copied())
@@ -166,15 +184,19 @@ fn look(subject: &Subject<'_>, (facts, judged): (&PackFacts, &Judged), report: &
         Ok(typed) => typed,
         Err(error) => return refusal::report(subject, Some(facts), (&error, None), report),
     };
-    let Examined { rendered, refusals } = match render_typed(&facts.pack, typed.clone(), &subject.inputs()) {
-        Ok(rendered) => Examined { rendered, refusals: Vec::new() },
+    let inputs = subject.inputs();
+    let (rendered, taken, refusals) = match judged.rendered(facts, typed.clone(), &inputs) {
+        Ok(Alike { rendered, taken }) => (rendered, taken, Vec::new()),
         // One refusal must not hide the next, nor what else is wrong.
-        Err(_) => examine(&facts.pack, subject.text, &subject.inputs()),
+        Err(_) => {
+            let Examined { rendered, refusals } = examine(&facts.pack, subject.text, &inputs);
+            (rendered, BTreeSet::new(), refusals)
+        }
     };
     for error in refusals.iter().filter(|error| !refusal::is_made_up(error, &typed)) {
         refusal::report(subject, Some(facts), (error, Some(&typed)), report);
     }
-    let look = Look { subject, facts, typed, rendered, refusals, judged };
+    let look = Look { subject, facts, typed, rendered: Base::new(rendered), taken, refusals, judged };
     keys::check(&look, report);
     types::check(&look, report);
     literal::check(&look, report);

@@ -10,11 +10,16 @@ use super::Look;
 use crate::spec::report::Report;
 
 pub(super) fn check(look: &Look<'_>, report: &mut Report) {
-    let rendered = &look.rendered;
+    let rendered = look.rendered();
     let suspects = suspects(&rendered.resolved);
     let mut blamed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (file, text) in rendered.files.iter().filter(|(file, _)| file.ends_with(".xml")) {
-        let Some(error) = look.judged.fault(text, fault) else { continue };
+        let found = if look.taken.contains(file) {
+            look.judged.fault_of_base((look.facts, file), text, fault)
+        } else {
+            look.judged.fault(text, fault)
+        };
+        let Some(error) = found else { continue };
         let guilty = suspects.iter().filter(|suspect| text.contains(suspect.text));
         let guilty: Vec<&str> = guilty.map(|suspect| &*suspect.key).collect();
         for key in &guilty {
