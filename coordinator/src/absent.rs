@@ -12,10 +12,11 @@ use tracing::warn;
 use crate::{
     coordinator::Coordinator,
     events::{Draft, Kind},
+    mirror::Versioned,
     rpc::chain,
     store::{
-        CommitError, Entry, Key, Range, StoreError, Transaction,
-        records::{NodeRecord, Record as _, SeenRecord},
+        CommitError, Key, StoreError, Transaction,
+        records::{Record as _, SeenRecord},
     },
 };
 
@@ -53,8 +54,8 @@ impl Coordinator {
         for some in absent.chunks(TOLD_MAX) {
             let events = some.iter().map(|absent| absent.event(now)).collect();
             let commit = some.iter().fold(Transaction::default(), |commit, absent| {
-                let lost = SeenRecord { lost: Some(now), ..absent.seen.clone() };
-                commit.replace(Key::seen(&absent.name), absent.entry.version, lost.encode())
+                let lost = SeenRecord { lost: Some(now), ..absent.seen.record.clone() };
+                commit.replace(Key::seen(&absent.name), absent.seen.version, lost.encode())
             });
             self.events.append(events, commit).await?;
         }
@@ -62,19 +63,15 @@ impl Coordinator {
     }
 
     async fn absent(&self) -> Result<Vec<Absent>, StoreError> {
+        let records = self.mirror.records().await?;
         let mut absent = Vec::new();
-        for entry in self.store.range(Range::first(Key::SEEN, usize::MAX)).await? {
-            let seen = SeenRecord::read(&entry)?;
-            let Some(name) = entry.key.node_name(Key::SEEN) else { continue };
-            if seen.lost.is_some()
-                || seen.last_seen == Timestamp::default()
-                || self.live.node(&name).is_some()
+        for (name, seen) in &records.seen {
+            if seen.lost.is_some() || seen.last_seen == Timestamp::default() || self.live.node(name).is_some()
             {
                 continue;
             }
-            let node = self.store.get(&Key::node(&name)).await?;
-            if node.as_ref().map(NodeRecord::read).transpose()?.is_some_and(|node| node.enrolment.is_some()) {
-                absent.push(Absent { name, entry, seen });
+            if records.nodes.get(name).is_some_and(|node| node.enrolment.is_some()) {
+                absent.push(Absent { name: name.clone(), seen: seen.clone() });
             }
         }
         Ok(absent)
@@ -84,8 +81,7 @@ impl Coordinator {
 /// An agent that nobody hears.
 struct Absent {
     name: NodeName,
-    entry: Entry,
-    seen: SeenRecord,
+    seen: Arc<Versioned<SeenRecord>>,
 }
 
 impl Absent {

@@ -18,6 +18,8 @@ use crate::{
     disk::{Disk, StoreTrouble},
     events::{Events, index::NodeIndex},
     hosts::Hosts,
+    in_force::OlderBundles,
+    mirror::Mirror,
     packs::Packs,
     rates::Rates,
     secrets::Vault,
@@ -42,6 +44,10 @@ pub struct Coordinator {
     pub trouble: watch::Sender<Option<StoreTrouble>>,
     /// All records.
     pub store: Arc<dyn Store>,
+    /// The records that many look at, decoded.
+    pub mirror: Mirror,
+    /// What revisions before the newest wanted.
+    pub older_bundles: OlderBundles,
     /// Signs certificates.
     pub authority: Arc<Authority>,
     /// Seals and opens the values of secrets.

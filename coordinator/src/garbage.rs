@@ -10,7 +10,7 @@ use crate::{
     coordinator::Coordinator,
     rpc::chain,
     store::{
-        CommitError, Key, LeaseGrant, Range, StoreError, Transaction, blobs,
+        CommitError, Key, LeaseGrant, Range, StoreError, Transaction, blobs, for_each,
         records::{Assigned, HostRecord, NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord},
     },
 };
@@ -19,6 +19,10 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(3600);
 /// After an apply, so that the rollout's first steps are not held up by it.
 const AFTER_APPLY: Duration = Duration::from_secs(30);
+/// Records of a whole fleet that are in memory at once.
+const LARGE_PAGE: usize = 4;
+/// Records of a node that are in memory at once.
+const SMALL_PAGE: usize = 500;
 /// Only one of several coordinators collects.
 const LEASE: Duration = Duration::from_secs(300);
 
@@ -103,32 +107,42 @@ impl Coordinator {
     /// Everything that a revision, a node or a rollout can still ask for. An unreadable record keeps everything.
     async fn named_content(&self) -> Result<BTreeSet<Digest>, StoreError> {
         let (mut sources, mut bundles) = (BTreeSet::new(), BTreeSet::new());
-        for entry in self.store.range(Range::first(Key::REVISIONS, usize::MAX)).await? {
-            let revision = RevisionRecord::read(&entry)?;
+        for_each(&*self.store, Key::REVISIONS, LARGE_PAGE, |entry| {
+            let revision = RevisionRecord::read(entry)?;
             sources.extend(revision.sources.values().copied());
             bundles.extend(revision.nodes.values().map(|target| target.content));
             let groups = revision.rules.iter().flat_map(|rules| rules.groups.values());
             sources.extend(groups.filter_map(|group| Some(group.gates.as_ref()?.content)));
-        }
+            Ok(())
+        })
+        .await?;
         let content = |assigned: &Assigned| assigned.target.content;
-        for entry in self.store.range(Range::first(Key::NODES, usize::MAX)).await? {
-            let node = NodeRecord::read(&entry)?;
+        for_each(&*self.store, Key::NODES, SMALL_PAGE, |entry| {
+            let node = NodeRecord::read(entry)?;
             bundles.extend(node.desired.iter().chain(&node.history).map(content));
-        }
-        for entry in self.store.range(Range::first(Key::SEEN, usize::MAX)).await? {
-            bundles.extend(SeenRecord::read(&entry)?.last_good.iter().map(content));
-        }
-        for entry in self.store.range(Range::first(Key::ROLLOUTS, usize::MAX)).await? {
-            let rollout = RolloutRecord::read(&entry)?.rollout;
+            Ok(())
+        })
+        .await?;
+        for_each(&*self.store, Key::SEEN, SMALL_PAGE, |entry| {
+            bundles.extend(SeenRecord::read(entry)?.last_good.iter().map(content));
+            Ok(())
+        })
+        .await?;
+        for_each(&*self.store, Key::ROLLOUTS, LARGE_PAGE, |entry| {
+            let rollout = RolloutRecord::read(entry)?.rollout;
             let targets = rollout.steps.values().flat_map(|step| step.last_good.iter().chain([&step.target]));
             bundles.extend(targets.map(|target| target.content));
             let gates = rollout.groups.values().filter_map(|group| group.gates.as_ref());
             sources.extend(gates.map(|gates| gates.content));
-        }
+            Ok(())
+        })
+        .await?;
         let mut keep = sources;
-        for entry in self.store.range(Range::first(Key::HOSTS, usize::MAX)).await? {
-            keep.extend(HostRecord::read(&entry)?.facts.digests());
-        }
+        for_each(&*self.store, Key::HOSTS, SMALL_PAGE, |entry| {
+            keep.extend(HostRecord::read(entry)?.facts.digests());
+            Ok(())
+        })
+        .await?;
         for content in bundles {
             keep.insert(content);
             if let Some(bytes) = blobs::get(&*self.store, &content).await? {

@@ -140,9 +140,10 @@ impl Coordinator {
     ) -> Result<HostFacts, LookError> {
         let live = self.live.node(node).ok_or(LookError::NotConnected)?;
         if live.protocol < LOOK_PROTOCOL {
-            return Err(LookError::TooOld { version: live.agent_version });
+            return Err(LookError::TooOld { version: live.agent_version.clone() });
         }
-        let written = live.observed.and_then(|observed| observed.written).map(|written| written.generation);
+        let written =
+            live.observed.as_ref().and_then(|observed| observed.written).map(|written| written.generation);
         let kept = self.kept_contents(node, &mut question).await;
         let mut expected = self.hosts.expect(node);
         self.live.ask(node, Asked { id: expected.id, question }).map_err(|refused| match refused {
@@ -230,13 +231,13 @@ pub async fn run(coordinator: Arc<Coordinator>) {
     loop {
         let connected = coordinator.live.snapshot();
         looked.retain(|node, since| connected.get(node).is_some_and(|live| live.since == *since));
-        for (node, live) in connected {
-            if live.protocol < LOOK_PROTOCOL || looked.contains_key(&node) {
+        for (node, live) in &*connected {
+            if live.protocol < LOOK_PROTOCOL || looked.contains_key(node) {
                 continue;
             }
             looked.insert(node.clone(), live.since);
-            if is_new(&*coordinator.store, &node).await {
-                coordinator.tasks.spawn("first look", first_look(coordinator.clone(), node));
+            if is_new(&*coordinator.store, node).await {
+                coordinator.tasks.spawn("first look", first_look(coordinator.clone(), node.clone()));
             }
         }
         tokio::select! {

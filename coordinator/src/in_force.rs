@@ -1,6 +1,9 @@
 //! Which revision's content is in force on each node. Only `status` asks: nothing is decided by it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use fleet::{
     ids::{Digest, NodeName, Revision},
@@ -10,7 +13,7 @@ use fleet::{
 use crate::{
     coordinator::Coordinator,
     store::{
-        Key, StoreError,
+        Key, Store, StoreError,
         records::{Record as _, RevisionRecord},
     },
     view::Snapshot,
@@ -44,6 +47,40 @@ impl Places {
     }
 }
 
+/// The bundles of revisions before the newest, as far as somebody asked for them. Revisions never change, so what was
+/// read once is read no more.
+#[derive(Default)]
+pub struct OlderBundles {
+    by_revision: Mutex<BTreeMap<Revision, Arc<Bundles>>>,
+}
+
+/// The bundle of each node that a revision gave one; those that it left out had an older one.
+type Bundles = BTreeMap<NodeName, Digest>;
+
+impl OlderBundles {
+    /// Those of a revision; `None` if it is not kept any more.
+    async fn of(&self, store: &dyn Store, number: Revision) -> Result<Option<Arc<Bundles>>, StoreError> {
+        if let Some(known) = self.lock().get(&number) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(entry) = store.get(&Key::revision(number)).await? else { return Ok(None) };
+        let mut revision = RevisionRecord::read(&entry)?;
+        revision.nodes.retain(|name, _| !revision.left_out.contains(name));
+        let bundles = revision.nodes.into_iter().map(|(name, target)| (name, target.bundle));
+        let bundles: Arc<Bundles> = Arc::new(bundles.collect());
+        self.lock().insert(number, bundles.clone());
+        Ok(Some(bundles))
+    }
+
+    fn forget_before(&self, oldest: Revision) {
+        self.lock().retain(|number, _| oldest <= *number);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Revision, Arc<Bundles>>> {
+        self.by_revision.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Coordinator {
     /// Where each node of the newest revision stands. Older revisions are read only if a node is not on the newest.
     ///
@@ -70,13 +107,12 @@ impl Coordinator {
         }
         let mut number = newest.number;
         let oldest = Revision(newest.number.0.saturating_sub(LOOKED_AT_MAX));
+        self.older_bundles.forget_before(oldest);
         while !open.is_empty() && oldest < number {
             number = Revision(number.0 - 1);
-            let Some(entry) = self.store.get(&Key::revision(number)).await? else { break };
-            let older = RevisionRecord::read(&entry)?;
+            let Some(older) = self.older_bundles.of(&*self.store, number).await? else { break };
             open.retain(|name, bundle| {
-                let is_this = !older.left_out.contains(name)
-                    && older.nodes.get(name).is_some_and(|target| target.bundle == *bundle);
+                let is_this = older.get(name) == Some(bundle);
                 if let (true, Some(place)) = (is_this, places.0.get_mut(name)) {
                     place.revision = Some(number);
                 }

@@ -21,6 +21,7 @@ mod hosts;
 pub mod identity;
 mod in_force;
 pub mod listener;
+mod mirror;
 mod original;
 mod outlook;
 mod packs;
@@ -62,6 +63,7 @@ use crate::{
     config::Config,
     events::Events,
     listener::{Acceptor, Listen, TlsError, tls_config},
+    mirror::Mirror,
     sessions::Live,
     store::{Sealed, Store, StoreError},
     tasks::{TaskFailure, Tasks},
@@ -180,6 +182,7 @@ pub async fn start(
     let witness = Arc::new(Witness::open(&config.data_dir).map_err(data_error)?);
     let commits = witness::commits(&*store).await.map_err(StoreError::not_committed)?;
     witness.check(epoch, commits).map_err(OpenError::Doubt)?;
+    let mirror = Mirror::start(store.clone(), &tasks).await?;
     let events = Events::start(store.clone(), config.history.events, &tasks).await?;
     Ok(Arc::new(Coordinator {
         fleet: config.fleet.clone(),
@@ -187,6 +190,8 @@ pub async fn start(
         disk: disk::Disk { dir: config.data_dir.clone(), reserve: config.limits.disk_reserve },
         trouble: watch::Sender::new(None),
         store,
+        mirror,
+        older_bundles: in_force::OlderBundles::default(),
         authority,
         vault,
         live: Live::default(),

@@ -58,10 +58,9 @@ impl Coordinator {
         let mut changes = self.live.watch();
         let back = async {
             loop {
-                let observed = self.live.node(node).and_then(|live| live.observed);
-                if observed.is_some_and(|observed| observed.is_on_original())
-                    || changes.changed().await.is_err()
-                {
+                let live = self.live.node(node);
+                let observed = live.as_ref().and_then(|live| live.observed.as_ref());
+                if observed.is_some_and(Observed::is_on_original) || changes.changed().await.is_err() {
                     return;
                 }
             }

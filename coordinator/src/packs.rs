@@ -23,7 +23,7 @@ use crate::{
     rpc::chain,
     store::{
         CommitError, Key, Range, Store, StoreError, Transaction, blobs,
-        records::{PackRecord, Record as _, SeenRecord},
+        records::{PackRecord, Record as _},
     },
 };
 
@@ -201,10 +201,9 @@ impl Coordinator {
     /// Packs that a node reports, or that its server began with.
     pub(crate) async fn used_packs(&self) -> Result<BTreeSet<Digest>, StoreError> {
         let mut used: BTreeSet<Digest> = self.live.packs().into_keys().collect();
-        for entry in self.store.range(Range::first(Key::SEEN, usize::MAX)).await? {
-            let seen = SeenRecord::read(&entry)?;
-            used.extend(seen.observed.and_then(|observed| observed.pack));
-            used.extend(seen.rendered.map(|rendered| rendered.pack));
+        for seen in self.mirror.records().await?.seen.values() {
+            used.extend(seen.observed.as_ref().and_then(|observed| observed.pack));
+            used.extend(seen.rendered.as_ref().map(|rendered| rendered.pack));
         }
         Ok(used)
     }

@@ -1,6 +1,6 @@
 //! Executes rollouts: looks, commits what the planner decided, and lets the sessions tell the agents.
 //!
-//! Level-triggered: whatever happened, the whole state is read again and planned from. A step exists once the node's
+//! Level-triggered: whatever happened, the whole fleet is looked at again, in the mirror. A step exists once the node's
 //! new generation and the rollout that sent it are committed together, on the condition that neither had changed; so
 //! a crash at any instant neither loses a step nor repeats one, and several coordinators may do this at once.
 
@@ -18,12 +18,13 @@ use crate::{
     coordinator::Coordinator,
     events::{APPEND_MAX, Draft, Kind},
     gates::Asking,
+    mirror::Versioned,
     rpc::chain,
     store::{
         CommitError, Key, StoreError, TRANSACTION_WRITES_MAX, Transaction,
         records::{Assigned, NodeRecord, Record as _, RolloutRecord},
     },
-    view::{Snapshot, Versioned},
+    view::Snapshot,
 };
 
 /// Deadlines, soaks and windows are time, so somebody looks at least so often while a rollout is open.
@@ -114,9 +115,7 @@ impl Hints {
 }
 
 async fn look(coordinator: &Arc<Coordinator>, asking: &mut Asking) -> Result<Look, StoreError> {
-    let newest = coordinator.store.range(crate::store::Range::last(Key::ROLLOUTS, 1)).await?;
-    let newest = newest.first().map(RolloutRecord::read).transpose()?;
-    if newest.is_none_or(|newest| newest.rollout.phase.is_end()) {
+    if coordinator.mirror.records().await?.running_rollout().is_none() {
         return Ok(Look::Idle);
     }
     // Until its steps are committed: an operator's restart counts what they take down, and they what it does.

@@ -1,14 +1,16 @@
-//! The fleet at one moment: all records and who is connected, read together. What rollouts, guards and `status` look
-//! at. Whoever decides on it commits with the versions that it holds.
+//! The fleet at one moment: the records of the mirror and who is connected. What rollouts, guards and `status` look at.
+//! Whoever decides on it commits with the versions that it holds.
 
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+    sync::Arc,
 };
 
 use fleet::{
     bundle::RunState,
-    ids::{FleetEpoch, Generation, NodeName, Revision, RolloutId},
+    ids::{FleetEpoch, Generation, NodeName, Revision},
     observed::{Concern, Observed, ServiceState, Verdict},
     reason::Reason,
     rollout::{FleetView, NodeView, Position, RunWish, Standing, standing},
@@ -17,86 +19,40 @@ use fleet::{
 use crate::{
     coordinator::Coordinator,
     disk::StoreTrouble,
+    mirror::Records,
     original::{OnOriginal, on_original},
-    sessions::LiveNode,
-    store::{
-        Entry, Key, Range, StoreError, Version,
-        records::{Meta, NodeRecord, Record, RevisionRecord, RolloutRecord, SeenRecord, Target},
-    },
+    sessions::LiveNodes,
+    store::{StoreError, records::Target},
 };
 
-/// A record and the version it was read at.
-#[derive(Debug, Clone)]
-pub struct Versioned<T> {
-    /// Of the store; 0: absent.
-    pub version: Version,
-    /// The record.
-    pub record: T,
-}
-
-impl<T: Record> Versioned<T> {
-    fn read(entry: &Entry) -> Result<Self, StoreError> {
-        Ok(Self { version: entry.version, record: T::read(entry)? })
-    }
-}
-
-/// The fleet at one moment.
+/// The fleet at one moment: the records, through [`Deref`], and who is connected.
 pub struct Snapshot {
-    /// The store's identity and counters.
-    pub meta: Versioned<Meta>,
-    /// The newest revision, if anything was applied.
-    pub revision: Option<RevisionRecord>,
-    /// What each node should be. Holds nodes that joined before they were applied, and removed ones.
-    pub nodes: BTreeMap<NodeName, Versioned<NodeRecord>>,
-    /// What each node last said.
-    pub seen: BTreeMap<NodeName, SeenRecord>,
+    records: Arc<Records>,
     /// Who is connected.
-    pub live: BTreeMap<NodeName, LiveNode>,
-    /// The newest rollouts, newest first, and every older one that has not ended.
-    pub rollouts: Vec<Versioned<RolloutRecord>>,
+    pub live: Arc<LiveNodes>,
     /// Why records cannot be kept, or soon cannot.
     pub trouble: Option<StoreTrouble>,
 }
 
-/// Ended rollouts that a snapshot holds; older ones are read when somebody asks.
-const ROLLOUTS_SHOWN: usize = 10;
+impl Deref for Snapshot {
+    type Target = Records;
+
+    fn deref(&self) -> &Records {
+        &self.records
+    }
+}
 
 impl Coordinator {
-    /// Reads everything. Rollouts before nodes before reports: what a decision rests on is never newer than the
-    /// versions that its commit checks.
+    /// The fleet as it is now; every commit that was answered is in it.
     ///
     /// # Errors
     /// The store failed or holds a record that cannot be read.
     pub async fn snapshot(&self) -> Result<Snapshot, StoreError> {
-        // What agents say is read before what they are told: else one that obeys in between seems to know more than the
-        // store.
+        // What agents say is looked at before what is stored: a report counts only if it is stored, and one that obeys in
+        // between must not seem to know more than the store.
         let live = self.live.snapshot();
-        let seen = self.store.range(Range::first(Key::SEEN, usize::MAX)).await?;
-        let meta = self.store.get(&Key::meta()).await?;
-        let meta = meta.ok_or_else(|| StoreError::missing("read its identity"))?;
-        let meta = Versioned::<Meta>::read(&meta)?;
-        let rollouts = self.store.range(Range::last(Key::ROLLOUTS, ROLLOUTS_SHOWN)).await?;
-        let rollouts = rollouts.iter().map(Versioned::read).collect::<Result<_, _>>()?;
-        let revision = self.store.get(&Key::revision(meta.record.newest_revision)).await?;
-        let nodes = self.store.range(Range::first(Key::NODES, usize::MAX)).await?;
-        let by_name = |entry: &Entry| {
-            let node = Versioned::<NodeRecord>::read(entry)?;
-            Ok::<_, StoreError>((node.record.name.clone(), node))
-        };
-        let seen_by_name = |entry: &Entry| {
-            let name = entry.key.node_name(Key::SEEN);
-            let name = name.ok_or_else(|| StoreError::missing("read a node's name"))?;
-            Ok::<_, StoreError>((name, SeenRecord::read(entry)?))
-        };
-        Ok(Snapshot {
-            meta,
-            revision: revision.as_ref().map(RevisionRecord::read).transpose()?,
-            nodes: nodes.iter().map(by_name).collect::<Result<_, _>>()?,
-            seen: seen.iter().map(seen_by_name).collect::<Result<_, _>>()?,
-            live,
-            rollouts,
-            trouble: self.trouble.borrow().clone(),
-        })
+        let records = self.mirror.records().await?;
+        Ok(Snapshot { records, live, trouble: self.trouble.borrow().clone() })
     }
 }
 
@@ -169,16 +125,6 @@ impl Snapshot {
         });
         (shown.health, shown.health_since) = (Verdict::Unknown(reason), trouble.since);
         Some(Cow::Owned(shown))
-    }
-
-    /// The rollout that has not ended, if there is one.
-    pub fn running_rollout(&self) -> Option<&Versioned<RolloutRecord>> {
-        self.rollouts.iter().find(|rollout| !rollout.record.rollout.phase.is_end())
-    }
-
-    /// A rollout of those that a snapshot holds.
-    pub fn rollout(&self, id: RolloutId) -> Option<&Versioned<RolloutRecord>> {
-        self.rollouts.iter().find(|rollout| rollout.record.rollout.id == id)
     }
 
     /// A node of the newest revision, as [`standing`] asks for it.

@@ -69,6 +69,14 @@ where
     let for_operators = move |request: Request<()>| operator_of(&checked, &request).map(|_| request);
     let link = AgentLinkServer::new(link::Link::new(coordinator.clone()));
     let enrolment = EnrolmentServer::new(enrolment::Enrolment::new(coordinator.clone()));
+    let shown = follow::Shown::new();
+    coordinator.tasks.vital("status", shown.clone().run(coordinator.clone()));
+    let operator = OperatorServer::new(operator::Console::new(coordinator.clone()));
+    let operator = follow::WithShown {
+        inner: operator.max_decoding_message_size(REQUEST_MAX),
+        shown,
+        coordinator: coordinator.clone(),
+    };
     let secrets = SecretsServer::new(secrets::Keeper::new(coordinator.clone()));
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
@@ -77,9 +85,7 @@ where
         .add_service(health_service)
         .add_service(InterceptedService::new(reflection, for_operators))
         .add_service(link.max_decoding_message_size(SESSION_MESSAGE_MAX))
-        .add_service(
-            OperatorServer::new(operator::Console::new(coordinator)).max_decoding_message_size(REQUEST_MAX),
-        )
+        .add_service(operator)
         .add_service(secrets.max_decoding_message_size(REQUEST_MAX))
         .add_service(enrolment.max_decoding_message_size(REQUEST_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())

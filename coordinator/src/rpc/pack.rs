@@ -27,7 +27,8 @@ pub(super) async fn receive(
     let first = first.ok_or_else(|| Status::invalid_argument("a pack has at least one part"))?;
     let digest = Digest::from_slice(&first.digest)
         .ok_or_else(|| Status::invalid_argument("the first part names the pack's digest of 32 bytes"))?;
-    let observed = coordinator.live.node(&peer.name).and_then(|node| node.observed);
+    let live = coordinator.live.node(&peer.name);
+    let observed = live.as_ref().and_then(|node| node.observed.as_ref());
     if observed.and_then(|observed| observed.pack) != Some(digest) {
         return Err(Status::permission_denied(format!(
             "{} does not report pack {}; a node gives only its own",

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use fleet::{
@@ -44,11 +44,24 @@ pub struct Live {
 struct Nodes {
     sessions_total: u64,
     by_name: BTreeMap<NodeName, Connected>,
+    /// What readers see, of the same names. Copied only if it changes while a reader holds it.
+    shown: Arc<LiveNodes>,
+}
+
+/// What is known of all connected nodes.
+pub type LiveNodes = BTreeMap<NodeName, Arc<LiveNode>>;
+
+impl Nodes {
+    /// The session's node, to be changed, unless a newer session has taken its seat.
+    fn of_session(&mut self, name: &NodeName, session: u64) -> Option<(&mut Connected, &mut LiveNode)> {
+        let connected = self.by_name.get_mut(name).filter(|connected| connected.session == session)?;
+        let node = Arc::make_mut(&mut self.shown).get_mut(name)?;
+        Some((connected, Arc::make_mut(node)))
+    }
 }
 
 struct Connected {
     session: u64,
-    node: LiveNode,
     commands: mpsc::Sender<(Command, CommandAnswer)>,
     questions: mpsc::Sender<Asked>,
     pack: watch::Sender<Option<Digest>>,
@@ -133,7 +146,8 @@ impl Live {
             dismissal: why,
         };
         let connected =
-            Connected { session, node, commands, questions, pack, dismissed, dismissal, unanswered: false };
+            Connected { session, commands, questions, pack, dismissed, dismissal, unanswered: false };
+        Arc::make_mut(&mut nodes.shown).insert(name.clone(), Arc::new(node));
         if let Some(old) = nodes.by_name.insert(name.clone(), connected) {
             old.dismiss("a newer session of this node began");
         }
@@ -147,6 +161,7 @@ impl Live {
         let mut nodes = self.lock();
         if nodes.by_name.get(name).is_some_and(|connected| connected.session == session) {
             nodes.by_name.remove(name);
+            Arc::make_mut(&mut nodes.shown).remove(name);
         }
         drop(nodes);
         self.touch();
@@ -155,16 +170,12 @@ impl Live {
     /// Notes that the node spoke, and what it said if it said something new.
     pub(super) fn heard(&self, name: &NodeName, session: u64, at: Timestamp, observed: Option<&Observed>) {
         let mut nodes = self.lock();
-        let Some(connected) = nodes.by_name.get_mut(name).filter(|connected| connected.session == session)
-        else {
+        let Some((_, node)) = nodes.of_session(name, session) else { return };
+        node.last_heard = at;
+        let Some(observed) = observed.filter(|observed| node.observed.as_ref() != Some(observed)) else {
             return;
         };
-        connected.node.last_heard = at;
-        let Some(observed) = observed.filter(|observed| connected.node.observed.as_ref() != Some(observed))
-        else {
-            return;
-        };
-        connected.node.observed = Some(observed.clone());
+        node.observed = Some(observed.clone());
         drop(nodes);
         self.touch();
     }
@@ -172,9 +183,12 @@ impl Live {
     /// Notes that the store holds what the node said in this session; not while a restart is not answered.
     pub(super) fn stored(&self, name: &NodeName, session: u64) {
         let mut nodes = self.lock();
-        let connected = nodes.by_name.get_mut(name).filter(|connected| connected.session == session);
-        let Some(connected) = connected.filter(|it| !it.node.reported && !it.unanswered) else { return };
-        (connected.node.reported, connected.node.restarting) = (true, false);
+        if nodes.shown.get(name).is_none_or(|node| node.reported) {
+            return;
+        }
+        let found = nodes.of_session(name, session).filter(|(connected, _)| !connected.unanswered);
+        let Some((_, node)) = found else { return };
+        (node.reported, node.restarting) = (true, false);
         drop(nodes);
         self.touch();
     }
@@ -191,9 +205,9 @@ impl Live {
     /// present, until it has reported anew.
     pub(super) fn journal(&self, name: &NodeName, session: u64, error: Option<JournalError>) {
         let mut nodes = self.lock();
-        let Some(connected) = nodes.by_name.get_mut(name).filter(|it| it.session == session) else { return };
-        connected.node.reported &= error.is_none();
-        connected.node.journal_error = error;
+        let Some((_, node)) = nodes.of_session(name, session) else { return };
+        node.reported &= error.is_none();
+        node.journal_error = error;
         drop(nodes);
         self.touch();
     }
@@ -211,13 +225,13 @@ impl Live {
     }
 
     /// All connected nodes.
-    pub fn snapshot(&self) -> BTreeMap<NodeName, LiveNode> {
-        self.lock().by_name.iter().map(|(name, connected)| (name.clone(), connected.node.clone())).collect()
+    pub fn snapshot(&self) -> Arc<LiveNodes> {
+        self.lock().shown.clone()
     }
 
     /// One connected node.
-    pub fn node(&self, name: &NodeName) -> Option<LiveNode> {
-        self.lock().by_name.get(name).map(|connected| connected.node.clone())
+    pub fn node(&self, name: &NodeName) -> Option<Arc<LiveNode>> {
+        self.lock().shown.get(name).cloned()
     }
 
     /// Changes whenever a session begins or ends or a report says something new.
@@ -237,15 +251,17 @@ impl Live {
     ) -> Result<oneshot::Receiver<(bool, String)>, CommandRefused> {
         let (answer, outcome) = oneshot::channel();
         let mut nodes = self.lock();
-        let connected = nodes.by_name.get_mut(name).ok_or(CommandRefused::NotConnected)?;
-        if connected.node.journal_error.is_some() {
+        let session = nodes.by_name.get(name).map(|connected| connected.session);
+        let session = session.ok_or(CommandRefused::NotConnected)?;
+        let (connected, node) = nodes.of_session(name, session).ok_or(CommandRefused::NotConnected)?;
+        if node.journal_error.is_some() {
             return Err(CommandRefused::NoJournal);
         }
         let restarts = matches!(command, Command::Restart { .. });
         connected.commands.try_send((command, answer)).map_err(|_| CommandRefused::Busy)?;
         if restarts {
             connected.unanswered = true;
-            (connected.node.reported, connected.node.restarting) = (false, true);
+            (node.reported, node.restarting) = (false, true);
         }
         Ok(outcome)
     }
@@ -263,8 +279,8 @@ impl Live {
     /// The packs that connected nodes report, and who does.
     pub fn packs(&self) -> BTreeMap<Digest, BTreeSet<NodeName>> {
         let mut packs: BTreeMap<Digest, BTreeSet<NodeName>> = BTreeMap::new();
-        for (name, connected) in &self.lock().by_name {
-            if let Some(pack) = connected.node.observed.as_ref().and_then(|observed| observed.pack) {
+        for (name, node) in &*self.snapshot() {
+            if let Some(pack) = node.observed.as_ref().and_then(|observed| observed.pack) {
                 packs.entry(pack).or_default().insert(name.clone());
             }
         }

@@ -22,7 +22,7 @@ use fleet::{
     time::Timestamp,
 };
 
-pub use live::{Asked, CommandAnswer, CommandRefused, Live, LiveNode};
+pub use live::{Asked, CommandAnswer, CommandRefused, Live, LiveNode, LiveNodes};
 pub use session::Session;
 
 use crate::store::StoreError;

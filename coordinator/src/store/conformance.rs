@@ -13,7 +13,7 @@ use fleet::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CommitError, Embedded, Failing, Fault, Key, LeaseGrant, Memory, Order, Range, Sealed, Store,
+    CommitError, Embedded, Failing, Fault, Key, LeaseGrant, Memory, News, Order, Range, Sealed, Store,
     TRANSACTION_WRITES_MAX, Transaction, VALUE_MAX, blobs,
 };
 use crate::tasks::Tasks;
@@ -54,6 +54,8 @@ conformance! {
     of_two_writers_one_wins
     a_range_has_both_directions_and_pages
     whoever_watches_a_key_is_woken_by_it_only
+    a_feed_has_every_commit_to_its_keys_in_order_and_before_the_answer
+    a_reader_that_is_too_slow_is_told_to_read_everything_again
     what_the_smallest_engine_cannot_take_is_refused
     content_comes_back_whole_and_garbage_goes
     a_lease_is_held_by_one_until_it_ends
@@ -123,6 +125,50 @@ mod rules {
         }
         assert!(!other.has_changed().unwrap());
         other.mark_unchanged();
+    }
+
+    pub(super) async fn a_feed_has_every_commit_to_its_keys_in_order_and_before_the_answer(
+        store: Arc<dyn Store>,
+    ) {
+        let before = store.commit(Transaction::default().put(node("a"), "before")).await.unwrap();
+        let mut feed = store.feed(&[Key::META, Key::NODES]);
+        let newest = feed.newest();
+        assert_eq!(newest.get(), before);
+        let both = Transaction::default().put(node("a"), "1").put(Key::meta(), "2").delete(node("b"));
+        let first = store.commit(both.put(Key::event(1), "not asked for")).await.unwrap();
+        assert_eq!(newest.get(), first);
+        let conflict = Transaction::default().replace(node("a"), before, "never");
+        store.commit(conflict).await.unwrap_err();
+        store.commit(Transaction::default().put(Key::event(2), "not asked for")).await.unwrap();
+        assert_eq!(newest.get(), first);
+        let second = store.commit(Transaction::default().delete(node("a"))).await.unwrap();
+        let News::Commits(commits) = feed.next().await else { panic!("it was not slow") };
+        let shown: Vec<String> = commits
+            .iter()
+            .flat_map(|commit| commit.changes.iter().map(move |change| (commit.version, change)))
+            .map(|(version, change)| format!("{version} {} {:?}", change.key, change.value))
+            .collect();
+        let expected = [
+            format!("{first} node/a Some(b\"1\")"),
+            format!("{first} meta Some(b\"2\")"),
+            format!("{first} node/b None"),
+            format!("{second} node/a None"),
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    pub(super) async fn a_reader_that_is_too_slow_is_told_to_read_everything_again(store: Arc<dyn Store>) {
+        let mut feed = store.feed(&[Key::NODES]);
+        let large = vec![0; VALUE_MAX];
+        let mut newest = 0;
+        for _ in 0..50 {
+            newest = store.commit(Transaction::default().put(node("a"), large.clone())).await.unwrap();
+        }
+        assert_eq!(feed.newest().get(), newest);
+        assert!(matches!(feed.next().await, News::Resync));
+        let after = store.commit(Transaction::default().put(node("a"), "1")).await.unwrap();
+        let News::Commits(commits) = feed.next().await else { panic!("it has caught up") };
+        assert_eq!(commits.iter().map(|commit| commit.version).collect::<Vec<_>>(), [after]);
     }
 
     pub(super) async fn what_the_smallest_engine_cannot_take_is_refused(store: Arc<dyn Store>) {

@@ -23,8 +23,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, warn};
 
 use super::{
-    CommitError, Entry, Key, LeaseGrant, Order, Range, Read, Store, StoreError, Transaction, Version, Write,
-    lease, memory, watchers::Watchers,
+    CommitError, Entry, Feed, Key, LeaseGrant, Order, Range, Read, Store, StoreError, Transaction, Version,
+    Write, feed::Feeds, lease, memory, watchers::Watchers,
 };
 use crate::{rpc::chain, tasks::Tasks};
 
@@ -42,7 +42,13 @@ type Opener = Box<dyn Fn() -> Result<Database, redb::Error> + Send + Sync>;
 pub struct Embedded {
     engine: Arc<Engine>,
     writer: mpsc::Sender<Job>,
-    watchers: Arc<Watchers>,
+    readers: Arc<Readers>,
+}
+
+/// Whoever wants to know of commits.
+struct Readers {
+    watchers: Watchers,
+    feeds: Feeds,
 }
 
 struct Job {
@@ -158,11 +164,13 @@ impl Embedded {
             // The rest is said by its own words.
             other => StoreError::new("open its file", other),
         })?;
-        let (engine, watchers) = (Arc::new(engine), Arc::new(Watchers::default()));
+        let newest = engine.with(version, Tries::Two).map_err(|error| StoreError::new("read", error))?;
+        let readers = Readers { watchers: Watchers::default(), feeds: Feeds::new(newest) };
+        let (engine, readers) = (Arc::new(engine), Arc::new(readers));
         let (writer, jobs) = mpsc::channel(WAITING_MAX);
         // Ends by itself when the store is dropped and with it the only sender; the file is free only then.
-        tasks.until_unused("store writer", write_all(engine.clone(), watchers.clone(), jobs));
-        Ok(Self { engine, writer, watchers })
+        tasks.until_unused("store writer", write_all(engine.clone(), readers.clone(), jobs));
+        Ok(Self { engine, writer, readers })
     }
 
     fn read<T: Send + 'static>(
@@ -189,7 +197,7 @@ fn create_tables(database: &Database) -> Result<(), redb::Error> {
 
 async fn write_all(
     engine: Arc<Engine>,
-    watchers: Arc<Watchers>,
+    readers: Arc<Readers>,
     mut jobs: mpsc::Receiver<Job>,
 ) -> Result<(), String> {
     while let Some(first) = jobs.recv().await {
@@ -199,15 +207,15 @@ async fn write_all(
         {
             batch.push(next);
         }
-        let (engine, watchers) = (engine.clone(), watchers.clone());
-        let writing = tokio::task::spawn_blocking(move || write_and_answer(&engine, &watchers, batch));
+        let (engine, readers) = (engine.clone(), readers.clone());
+        let writing = tokio::task::spawn_blocking(move || write_and_answer(&engine, &readers, batch));
         // Callers learn it by their lost answers.
         writing.await.map_err(|error| error.to_string())??;
     }
     Ok(())
 }
 
-fn write_and_answer(engine: &Engine, watchers: &Watchers, batch: Vec<Job>) -> Result<(), String> {
+fn write_and_answer(engine: &Engine, readers: &Readers, batch: Vec<Job>) -> Result<(), String> {
     let before = engine.with(version, Tries::Two);
     let outcome = match before {
         Ok(before) => match engine.with(|database| write_batch(database, &batch), Tries::One) {
@@ -220,7 +228,9 @@ fn write_and_answer(engine: &Engine, watchers: &Watchers, batch: Vec<Job>) -> Re
         Ok(verdicts) => {
             for (job, verdict) in batch.iter().zip(&verdicts) {
                 if let Ok(version) = verdict {
-                    watchers.changed(job.transaction.writes.iter().map(Write::key), *version);
+                    let writes = &job.transaction.writes;
+                    readers.feeds.publish(writes, *version);
+                    readers.watchers.changed(writes.iter().map(Write::key), *version);
                 }
             }
             answer(batch, verdicts);
@@ -230,9 +240,11 @@ fn write_and_answer(engine: &Engine, watchers: &Watchers, batch: Vec<Job>) -> Re
             let text = chain(&failure);
             error!(error = text, "The store cannot commit");
             // What the file opened anew holds says whether the commit happened.
-            let is_without = before.is_some_and(|before| {
-                engine.with(version, Tries::Two).is_ok_and(|version| version == before)
-            });
+            let after = engine.with(version, Tries::Two).ok();
+            let is_without = before.is_some() && before == after;
+            if let (false, Some(after)) = (is_without, after) {
+                readers.feeds.lose(after);
+            }
             refuse(batch, &text, is_without || before.is_none());
             match failure {
                 EngineError::Failed(_) => Ok(()),
@@ -358,7 +370,11 @@ impl Store for Embedded {
     }
 
     fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
-        self.watchers.subscribe(prefix)
+        self.readers.watchers.subscribe(prefix)
+    }
+
+    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
+        self.readers.feeds.open(prefixes)
     }
 
     fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {

@@ -10,7 +10,9 @@ use fleet::time::Timestamp;
 use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::watch;
 
-use super::{CommitError, Entry, Key, LeaseGrant, Range, Read, Store, StoreError, Transaction, Version};
+use super::{
+    CommitError, Entry, Feed, Key, LeaseGrant, Range, Read, Store, StoreError, Transaction, Version,
+};
 
 /// What goes wrong with one commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,10 @@ impl<S: Store> Store for Failing<S> {
 
     fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
         self.inner.watch(prefix)
+    }
+
+    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
+        self.inner.feed(prefixes)
     }
 
     fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {

@@ -12,6 +12,8 @@ use fleet::{
 pub struct Key(String);
 
 impl Key {
+    /// This is the store's own identity.
+    pub const META: &'static str = "meta";
     /// Below this are immutable revisions.
     pub const REVISIONS: &'static str = "revision/";
     /// Below this is what each node should be.
@@ -35,7 +37,7 @@ impl Key {
 
     /// The store's own identity and counters.
     pub fn meta() -> Self {
-        Self("meta".to_owned())
+        Self(Self::META.to_owned())
     }
 
     /// An applied spec.

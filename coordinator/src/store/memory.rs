@@ -13,15 +13,21 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::watch;
 
 use super::{
-    CommitError, Entry, Key, LeaseGrant, Order, Range, Read, Store, Transaction, Version, Write, lease,
-    watchers::Watchers,
+    CommitError, Entry, Feed, Key, LeaseGrant, Order, Range, Read, Store, Transaction, Version, Write,
+    feed::Feeds, lease, watchers::Watchers,
 };
 
 /// Entries in a map.
-#[derive(Default)]
 pub struct Memory {
     entries: Mutex<Entries>,
     watchers: Watchers,
+    feeds: Feeds,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self { entries: Mutex::default(), watchers: Watchers::default(), feeds: Feeds::new(0) }
+    }
 }
 
 #[derive(Default)]
@@ -61,6 +67,8 @@ impl Memory {
                 }
             }
         }
+        // Within the lock: feeds hold commits in their order.
+        self.feeds.publish(&transaction.writes, version);
         drop(entries);
         self.watchers.changed(transaction.writes.iter().map(Write::key), version);
         Ok(version)
@@ -117,6 +125,10 @@ impl Store for Memory {
 
     fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
         self.watchers.subscribe(prefix)
+    }
+
+    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
+        self.feeds.open(prefixes)
     }
 
     fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {

@@ -1,8 +1,8 @@
 //! The contract between the coordinator and whatever keeps its records (ADR 0002), and its engines.
 //!
-//! Six verbs over text keys: [`Store::get`], [`Store::range`], [`Store::commit`] (a compare-and-swap transaction),
-//! [`Store::watch`] (a hint to look again, never data), [`Store::lease`] and [`Store::health`]. Nothing here knows
-//! what a record means; that is [`records`]. An engine promises: a commit is all or nothing and durable before it
+//! Seven verbs over text keys: [`Store::get`], [`Store::range`], [`Store::commit`] (a compare-and-swap transaction),
+//! [`Store::watch`] (a hint to look again, never data), [`Store::feed`] (commits in their order, for a copy of some
+//! records), [`Store::lease`] and [`Store::health`]. Nothing here knows what a record means; that is [`records`]. An engine promises: a commit is all or nothing and durable before it
 //! answers; versions only grow; reads see every commit that was answered before they began.
 
 pub mod blobs;
@@ -10,6 +10,7 @@ pub mod blobs;
 mod conformance;
 mod embedded;
 mod failing;
+mod feed;
 mod keys;
 mod lease;
 mod memory;
@@ -26,6 +27,7 @@ use tokio::sync::watch;
 
 pub use embedded::Embedded;
 pub use failing::{Failing, Fault};
+pub use feed::{Change, Commit, Feed, Newest, News};
 pub use keys::Key;
 pub use lease::LeaseGrant;
 pub use memory::Memory;
@@ -261,6 +263,11 @@ impl StoreError {
         Self::new(doing, "the coordinator is stopping")
     }
 
+    /// A record that cannot be read, or was not.
+    pub(crate) fn unreadable(why: String) -> Self {
+        Self::new("be read", why)
+    }
+
     fn new(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { doing, source: source.into() }
     }
@@ -284,9 +291,33 @@ pub trait Store: Send + Sync + 'static {
     /// written. Spurious wake-ups are allowed, missed ones are not: read after subscribing.
     fn watch(&self, prefix: &str) -> watch::Receiver<Version>;
 
+    /// All commits from now on to keys that equal one of `prefixes`, or start with it where it ends in '/'. A commit is
+    /// in the feed before its caller is answered. A reader that is too slow is told to read everything again.
+    fn feed(&self, prefixes: &'static [&'static str]) -> Feed;
+
     /// Takes or renews the lease `name` for `holder` until `ttl` after `now`, unless another holds it.
     fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant>;
 
     /// Whether the engine can still commit.
     fn health(&self) -> Read<'_, ()>;
+}
+
+/// Gives every entry below `prefix` to `each`, in the order of keys. `page` of them are in memory at once, so each page
+/// is of a moment of its own.
+///
+/// # Errors
+/// The engine failed, or `each` did.
+pub async fn for_each(
+    store: &dyn Store,
+    prefix: &str,
+    page: usize,
+    mut each: impl FnMut(&Entry) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let mut range = Range::first(prefix, page);
+    loop {
+        let found = store.range(range.clone()).await?;
+        found.iter().try_for_each(&mut each)?;
+        let Some(last) = found.last().filter(|_| found.len() == page) else { return Ok(()) };
+        range.after = Some(last.key.clone());
+    }
 }

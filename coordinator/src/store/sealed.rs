@@ -12,7 +12,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::sync::watch;
 
 use super::{
-    CommitError, Entry, Key, LeaseGrant, Range, Read, Store, StoreError, Transaction, Version, Write,
+    CommitError, Entry, Feed, Key, LeaseGrant, Range, Read, Store, StoreError, Transaction, Version, Write,
 };
 use crate::secrets::Vault;
 
@@ -114,6 +114,10 @@ impl Store for Sealed {
 
     fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
         self.inner.watch(prefix)
+    }
+
+    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
+        self.inner.feed(prefixes)
     }
 
     fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {

@@ -12,18 +12,18 @@ use coordinator::{
     RunError,
     authority::Authority,
     config::Config,
-    store::{CommitError, Entry, Key, LeaseGrant, Memory, Range, Read, Store, Transaction, Version},
+    store::{CommitError, Entry, Feed, Key, LeaseGrant, Memory, Range, Read, Store, Transaction, Version},
     tasks::Tasks,
     wall_clock,
 };
-use fleet::{ids::RolloutId, time::Timestamp};
+use fleet::time::Timestamp;
 use futures::future::BoxFuture;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{PATIENCE, TestCoordinator};
 
-/// A store that has a defect: reading rollouts panics once it is armed.
+/// A store that has a defect: watching rollouts panics once it is armed.
 struct Panicking {
     inner: Memory,
     armed: AtomicBool,
@@ -35,7 +35,6 @@ impl Store for Panicking {
     }
 
     fn range(&self, range: Range) -> Read<'_, Vec<Entry>> {
-        assert!(!(self.armed.load(Ordering::SeqCst) && range.prefix == Key::ROLLOUTS), "a planted defect");
         self.inner.range(range)
     }
 
@@ -44,7 +43,12 @@ impl Store for Panicking {
     }
 
     fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
+        assert!(!(self.armed.load(Ordering::SeqCst) && prefix == Key::ROLLOUTS), "a planted defect");
         self.inner.watch(prefix)
+    }
+
+    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
+        self.inner.feed(prefixes)
     }
 
     fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {
@@ -68,10 +72,9 @@ async fn a_panic_where_rollouts_are_executed_ends_the_coordinator() {
     let parts = (store.clone() as Arc<dyn Store>, authority, wall_clock as coordinator::Clock);
     let tasks = Tasks::new(CancellationToken::new());
     let coordinator = coordinator::start(&config, bound, parts, tasks).await.unwrap();
-    let connections = coordinator::accept(&coordinator, &config, listener).unwrap();
+    // Whoever executes rollouts watches them from the begin.
     store.armed.store(true, Ordering::SeqCst);
-    // Wakes whoever executes rollouts.
-    store.commit(Transaction::default().delete(Key::rollout(RolloutId(1)))).await.unwrap();
+    let connections = coordinator::accept(&coordinator, &config, listener).unwrap();
     let ended = tokio::time::timeout(PATIENCE, coordinator::serve(coordinator, connections)).await;
     let error = ended.expect("it must not live on without its rollouts").unwrap_err();
     assert!(matches!(&error, RunError::Task(failure) if failure.why.contains("a planted defect")), "{error}");

@@ -9,6 +9,7 @@ mod hostile;
 mod hosts;
 mod identity;
 mod introspection;
+mod looks;
 mod operator;
 mod packs;
 mod plans;

@@ -277,7 +277,7 @@ impl Rig {
 
     /// What the node says of itself now, if it is connected.
     pub fn observed(&self) -> Option<Observed> {
-        self.coordinator.live.node(&node())?.observed
+        self.coordinator.live.node(&node())?.observed.clone()
     }
 
     /// Waits until what the node says satisfies `holds`.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use coordinator::store::{
-    CommitError, Entry, Key, LeaseGrant, Range, Read, Store, Transaction, Version, Write,
+    CommitError, Entry, Feed, Key, LeaseGrant, Range, Read, Store, Transaction, Version, Write,
     records::{NodeRecord, Record as _},
 };
 use fleet::{ids::Generation, time::Timestamp};
@@ -59,6 +59,10 @@ impl<S: Store> Store for Slow<S> {
 
     fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
         self.inner.watch(prefix)
+    }
+
+    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
+        self.inner.feed(prefixes)
     }
 
     fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {

@@ -1,0 +1,246 @@
+//! What the mirror holds, and how commits change it.
+
+use std::{collections::BTreeMap, ops::Deref, sync::Arc};
+
+use fleet::ids::{NodeName, RolloutId};
+
+use super::PAGE;
+use crate::store::{
+    Commit, Entry, Key, Range, Store, StoreError, Version, for_each,
+    records::{Meta, NodeRecord, Record, RevisionRecord, RolloutRecord, SeenRecord},
+};
+
+/// Rollouts that have ended and are copied; older ones are read when somebody asks.
+const ROLLOUTS_KEPT: usize = 10;
+
+/// A record and the version it was read at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned<T> {
+    /// Of the store; 0: absent.
+    pub version: Version,
+    /// The record.
+    pub record: T,
+}
+
+impl<T: Record> Versioned<T> {
+    fn read(entry: &Entry) -> Result<Arc<Self>, StoreError> {
+        Ok(Arc::new(Self { version: entry.version, record: T::read(entry)? }))
+    }
+}
+
+impl<T> Deref for Versioned<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.record
+    }
+}
+
+type Copied<T> = Arc<Versioned<T>>;
+
+/// The records of one moment. A clone shares the records themselves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Records {
+    /// Every commit up to this one is in it.
+    pub version: Version,
+    /// The store's identity and counters.
+    pub meta: Copied<Meta>,
+    /// The newest revision, if anything was applied.
+    pub revision: Option<Copied<RevisionRecord>>,
+    /// What each node should be. Holds nodes that joined before they were applied, and removed ones.
+    pub nodes: BTreeMap<NodeName, Copied<NodeRecord>>,
+    /// What each node last said.
+    pub seen: BTreeMap<NodeName, Copied<SeenRecord>>,
+    /// The newest rollouts, newest first, and every older one that has not ended.
+    pub rollouts: Vec<Copied<RolloutRecord>>,
+    /// Records that cannot be read, and why.
+    unreadable: BTreeMap<Key, String>,
+}
+
+/// A commit with its records decoded.
+pub(super) struct ReadCommit {
+    version: Version,
+    changes: Vec<ReadChange>,
+}
+
+struct ReadChange {
+    key: Key,
+    /// `None`: it was removed.
+    now: Option<Result<Copy, StoreError>>,
+}
+
+enum Copy {
+    Meta(Copied<Meta>),
+    Revision(Copied<RevisionRecord>),
+    Node(NodeName, Copied<NodeRecord>),
+    Seen(NodeName, Copied<SeenRecord>),
+    Rollout(Copied<RolloutRecord>),
+}
+
+/// Decodes what a commit wrote.
+pub(super) fn read_commit(commit: &Commit) -> ReadCommit {
+    let changes = commit.changes.iter().map(|change| {
+        let key = change.key.clone();
+        let entry =
+            change.value.clone().map(|value| Entry { key: key.clone(), version: commit.version, value });
+        ReadChange { key, now: entry.as_ref().map(Copy::read) }
+    });
+    ReadCommit { version: commit.version, changes: changes.collect() }
+}
+
+impl Copy {
+    fn read(entry: &Entry) -> Result<Self, StoreError> {
+        let name = |prefix| {
+            let name = entry.key.node_name(prefix);
+            name.ok_or_else(|| StoreError::missing("read a node's name"))
+        };
+        let text = entry.key.as_str();
+        if text.starts_with(Key::NODES) {
+            Ok(Self::Node(name(Key::NODES)?, Versioned::read(entry)?))
+        } else if text.starts_with(Key::SEEN) {
+            Ok(Self::Seen(name(Key::SEEN)?, Versioned::read(entry)?))
+        } else if text.starts_with(Key::ROLLOUTS) {
+            Ok(Self::Rollout(Versioned::read(entry)?))
+        } else if text.starts_with(Key::REVISIONS) {
+            Ok(Self::Revision(Versioned::read(entry)?))
+        } else {
+            Ok(Self::Meta(Versioned::read(entry)?))
+        }
+    }
+}
+
+impl Records {
+    /// Reads everything, as it is some time after the commit `begun`; answers with the newest version that was read, too.
+    pub(super) async fn read(store: &dyn Store, begun: Version) -> Result<(Self, Version), StoreError> {
+        let meta = store.get(&Key::meta()).await?;
+        let meta = meta.ok_or_else(|| StoreError::missing("read its identity"))?;
+        let meta = Versioned::<Meta>::read(&meta)?;
+        let revision = store.get(&Key::revision(meta.newest_revision)).await?;
+        let mut newest = begun.max(meta.version);
+        let mut records = Self {
+            version: begun,
+            meta,
+            revision: None,
+            nodes: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            rollouts: Vec::new(),
+            unreadable: BTreeMap::new(),
+        };
+        let mut put = |entry: &Entry| {
+            newest = newest.max(entry.version);
+            let change = ReadChange { key: entry.key.clone(), now: Some(Copy::read(entry)) };
+            records.take_in_change(change, entry.version);
+        };
+        revision.iter().for_each(&mut put);
+        store.range(Range::last(Key::ROLLOUTS, ROLLOUTS_KEPT)).await?.iter().for_each(&mut put);
+        for prefix in [Key::NODES, Key::SEEN] {
+            let put = |entry: &Entry| {
+                put(entry);
+                Ok(())
+            };
+            for_each(store, prefix, PAGE, put).await?;
+        }
+        Ok((records, newest))
+    }
+
+    /// The rollout that has not ended, if there is one.
+    pub fn running_rollout(&self) -> Option<&Versioned<RolloutRecord>> {
+        self.rollouts.iter().find(|rollout| !rollout.rollout.phase.is_end()).map(Arc::as_ref)
+    }
+
+    /// A rollout of those that are held.
+    pub fn rollout(&self, id: RolloutId) -> Option<&Versioned<RolloutRecord>> {
+        self.place_of(id).ok().and_then(|place| self.rollouts.get(place)).map(Arc::as_ref)
+    }
+
+    /// Makes the changes of commits, in their order.
+    pub(super) fn take_in(&mut self, commits: Vec<ReadCommit>) {
+        for commit in commits {
+            for change in commit.changes {
+                self.take_in_change(change, commit.version);
+            }
+            self.version = self.version.max(commit.version);
+        }
+    }
+
+    fn take_in_change(&mut self, change: ReadChange, version: Version) {
+        // While everything is read, the feed may lag behind what was read.
+        if version <= self.version_of(&change.key) {
+            return;
+        }
+        self.unreadable.remove(&change.key);
+        match change.now {
+            Some(Ok(copy)) => self.put(copy),
+            Some(Err(error)) => drop(self.unreadable.insert(change.key, crate::rpc::chain(&error))),
+            None => self.remove(&change.key),
+        }
+    }
+
+    fn put(&mut self, copy: Copy) {
+        match copy {
+            Copy::Meta(meta) => self.meta = meta,
+            Copy::Node(name, node) => drop(self.nodes.insert(name, node)),
+            Copy::Seen(name, seen) => drop(self.seen.insert(name, seen)),
+            Copy::Revision(revision) => {
+                if self.revision.as_ref().is_none_or(|newest| newest.number <= revision.number) {
+                    self.revision = Some(revision);
+                }
+            }
+            Copy::Rollout(rollout) => {
+                match self.place_of(rollout.rollout.id) {
+                    Ok(known) => self.rollouts[known] = rollout,
+                    Err(place) => self.rollouts.insert(place, rollout),
+                }
+                while ROLLOUTS_KEPT < self.rollouts.len()
+                    && self.rollouts.last().is_some_and(|oldest| oldest.rollout.phase.is_end())
+                {
+                    self.rollouts.pop();
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        if let Some(name) = key.node_name(Key::NODES) {
+            self.nodes.remove(&name);
+        } else if let Some(name) = key.node_name(Key::SEEN) {
+            self.seen.remove(&name);
+        }
+        self.rollouts.retain(|rollout| Key::rollout(rollout.rollout.id) != *key);
+        self.revision.take_if(|revision| Key::revision(revision.number) == *key);
+    }
+
+    fn place_of(&self, id: RolloutId) -> Result<usize, usize> {
+        self.rollouts.binary_search_by(|known| id.cmp(&known.rollout.id))
+    }
+
+    /// 0: it is not held.
+    fn version_of(&self, key: &Key) -> Version {
+        if let Some(name) = key.node_name(Key::NODES) {
+            return self.nodes.get(&name).map_or(0, |node| node.version);
+        }
+        if let Some(name) = key.node_name(Key::SEEN) {
+            return self.seen.get(&name).map_or(0, |seen| seen.version);
+        }
+        let rollout = self.rollouts.iter().find(|rollout| Key::rollout(rollout.rollout.id) == *key);
+        let revision = self.revision.iter().find(|revision| Key::revision(revision.number) == *key);
+        let meta = Some(self.meta.version).filter(|_| *key == Key::meta());
+        let others = rollout.map(|it| it.version).or(revision.map(|it| it.version)).or(meta);
+        others.unwrap_or(0)
+    }
+
+    /// The versions of all records below [`Key::NODES`] or [`Key::SEEN`].
+    pub(super) fn versions(&self, prefix: &str) -> BTreeMap<Key, Version> {
+        let nodes = self.nodes.iter().map(|(name, node)| (Key::node(name), node.version));
+        let seen = self.seen.iter().map(|(name, seen)| (Key::seen(name), seen.version));
+        nodes.chain(seen).filter(|(key, _)| key.as_str().starts_with(prefix)).collect()
+    }
+
+    /// These, unless one of them cannot be read: an unreadable desired state must not mean that nothing is desired.
+    pub(super) fn all_readable(self: Arc<Self>) -> Result<Arc<Self>, StoreError> {
+        match self.unreadable.values().next() {
+            Some(why) => Err(StoreError::unreadable(why.clone())),
+            None => Ok(self),
+        }
+    }
+}

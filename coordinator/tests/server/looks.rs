@@ -1,0 +1,191 @@
+//! What a look at the fleet reads from the store: what changed, however large the fleet is.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use coordinator::{
+    authority::Authority,
+    config::Config,
+    store::{
+        CommitError, Entry, Feed, Key, LeaseGrant, Memory, Range, Read, Store, Transaction, Version, Write,
+        records::{NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord, Target},
+    },
+    tasks::Tasks,
+    wall_clock,
+};
+use fleet::{
+    bundle::RestartClass,
+    ids::{Digest, GroupName, NodeName, Revision, RolloutId},
+    rollout::{FleetPolicy, FleetView, GroupGoal, NewRollout, NodeGoal, RolloutRules, Target as StepTarget},
+    time::Timestamp,
+};
+use futures::{FutureExt as _, future::BoxFuture};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+/// Nodes of the largest revision and rollout that fit their records.
+const APPLIED_MAX: u32 = 2_500;
+/// Time for some looks; an open rollout is looked at every second. A machine that is slower than this finds nothing wrong.
+const LOOKS: Duration = Duration::from_secs(3);
+/// Bytes that a look may read when one node has changed.
+const READ_MAX: usize = 64 * 1024;
+
+/// Counts the bytes of all values that leave it. What is written leaves it through the feed.
+struct Counting {
+    inner: Memory,
+    bytes: AtomicUsize,
+}
+
+impl Counting {
+    fn count<'e>(&self, entries: impl Iterator<Item = &'e Entry>) {
+        self.bytes.fetch_add(entries.map(|entry| entry.value.len()).sum(), Ordering::SeqCst);
+    }
+}
+
+impl Store for Counting {
+    fn get(&self, key: &Key) -> Read<'_, Option<Entry>> {
+        let reading = self.inner.get(key);
+        reading.inspect(|read| self.count(read.iter().flatten())).boxed()
+    }
+
+    fn range(&self, range: Range) -> Read<'_, Vec<Entry>> {
+        let reading = self.inner.range(range);
+        reading.inspect(|read| self.count(read.iter().flatten())).boxed()
+    }
+
+    fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Version, CommitError>> {
+        for write in &transaction.writes {
+            if let Write::Put(_, value) = write {
+                self.bytes.fetch_add(value.len(), Ordering::SeqCst);
+            }
+        }
+        self.inner.commit(transaction)
+    }
+
+    fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
+        self.inner.watch(prefix)
+    }
+
+    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
+        self.inner.feed(prefixes)
+    }
+
+    fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {
+        self.inner.lease(name, holder, term)
+    }
+
+    fn health(&self) -> Read<'_, ()> {
+        self.inner.health()
+    }
+}
+
+fn node(number: u32) -> NodeName {
+    NodeName::parse(&format!("gateway-frankfurt-{number:05}")).unwrap()
+}
+
+fn group() -> GroupName {
+    GroupName::parse("gateway-frankfurt").unwrap()
+}
+
+/// A revision and its rollout that has not ended, as an apply commits them.
+fn apply(nodes: u32) -> Transaction {
+    let digest = Digest::of(b"bundle");
+    let target = Target {
+        bundle: digest,
+        content: digest,
+        content_size: 40_000,
+        group: group(),
+        host: "gateway.frankfurt.acme.internal".to_owned(),
+        zone: None,
+        product: "wso2am-4.5".to_owned(),
+    };
+    let goal = NodeGoal {
+        group: group(),
+        target: StepTarget { bundle: digest, content: digest, size: 40_000 },
+        restart: RestartClass::Restart,
+        compared_with: None,
+        last_good: None,
+    };
+    let groups = BTreeMap::from([(group(), GroupGoal::default())]);
+    let revision = RevisionRecord {
+        number: Revision(1),
+        parent: Revision(0),
+        author: "ops@acme.example".to_owned(),
+        message: "A larger pool".to_owned(),
+        created: Timestamp(0),
+        sources: BTreeMap::new(),
+        nodes: (0..nodes).map(|number| (node(number), target.clone())).collect(),
+        rolls_back_to: None,
+        rules: None,
+        left_out: BTreeSet::new(),
+    };
+    let rollout = NewRollout {
+        id: RolloutId(1),
+        revision: Revision(1),
+        at: Timestamp(0),
+        rules: RolloutRules { policy: FleetPolicy::default(), groups },
+        nodes: (0..nodes).map(|number| (node(number), goal.clone())).collect(),
+        windows_overridden: None,
+    };
+    let rollout = RolloutRecord {
+        rollout: rollout.create(&FleetView::default()),
+        author: "ops@acme.example".to_owned(),
+        message: "A larger pool".to_owned(),
+        rolls_back_to: None,
+    };
+    Transaction::default()
+        .put(Key::revision(Revision(1)), revision.encode())
+        .put(Key::rollout(RolloutId(1)), rollout.encode())
+}
+
+/// Bytes that are read because one of `nodes` nodes has reported something new.
+async fn read_for_one_change(nodes: u32) -> usize {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("fleet = \"acme\"\ndata_dir = {:?}\nlisten = \"127.0.0.1:0\"\n", dir.path());
+    let config = Config::parse(&text).unwrap();
+    let store = Arc::new(Counting { inner: Memory::new(), bytes: AtomicUsize::new(0) });
+    for number in 0..nodes {
+        let seen = SeenRecord { last_seen: Timestamp(1), ..SeenRecord::default() };
+        let commit = Transaction::default()
+            .put(Key::node(&node(number)), NodeRecord::new(node(number)).encode())
+            .put(Key::seen(&node(number)), seen.encode());
+        store.commit(commit).await.unwrap();
+    }
+    let authority = Arc::new(Authority::open(&dir.path().join("ca"), &config.fleet, wall_clock()).unwrap());
+    let listener = TcpListener::bind(config.listen).await.unwrap();
+    let bound = listener.local_addr().unwrap();
+    let parts = (store.clone() as Arc<dyn Store>, authority, wall_clock as coordinator::Clock);
+    let tasks = Tasks::new(CancellationToken::new());
+    let coordinator = coordinator::start(&config, bound, parts, tasks.clone()).await.unwrap();
+    // Into the store, with the counters that name them.
+    let meta = store.get(&Key::meta()).await.unwrap().unwrap();
+    let meta = coordinator::store::records::Meta::read(&meta).unwrap();
+    let (newest_revision, newest_rollout) = (Revision(1), RolloutId(1));
+    let meta = coordinator::store::records::Meta { newest_revision, newest_rollout, ..meta };
+    store.commit(apply(nodes.min(APPLIED_MAX)).put(Key::meta(), meta.encode())).await.unwrap();
+    let connections = coordinator::accept(&coordinator, &config, listener).unwrap();
+    tokio::time::sleep(LOOKS).await;
+    store.bytes.store(0, Ordering::SeqCst);
+    let seen = SeenRecord { last_seen: Timestamp(2), ..SeenRecord::default() };
+    store.commit(Transaction::default().put(Key::seen(&node(7)), seen.encode())).await.unwrap();
+    tokio::time::sleep(LOOKS).await;
+    let bytes = store.bytes.load(Ordering::SeqCst);
+    tasks.stop().cancel();
+    drop((coordinator, connections));
+    bytes
+}
+
+#[tokio::test]
+async fn a_look_reads_what_changed_and_not_the_fleet() {
+    let (small, large) = (read_for_one_change(1_000).await, read_for_one_change(10_000).await);
+    println!("read for one changed node: {small} bytes of 1,000 nodes, {large} bytes of 10,000");
+    assert!(0 < small, "the change itself is counted, so a test that counts nothing fails");
+    assert!(large <= READ_MAX, "{large} bytes");
+    assert!(large <= 3 * small, "{small} and {large} bytes");
+}
