@@ -9,7 +9,7 @@ use std::{
 };
 
 use fleet::{
-    node::{Allowed, Limits},
+    node::{Allowed, Authorities, Limits},
     spec::meant_field,
 };
 use serde::Deserialize;
@@ -270,6 +270,9 @@ impl Config {
         allowed.sockets.clone_from(&self.allow.sockets);
         allowed.hosts.extend(self.allow.hosts.iter().cloned());
         allowed.files.clone_from(&self.allow.files);
+        if self.allow.authorities.is_some() {
+            allowed.authorities = Authorities::Listed;
+        }
         Limits { homes: self.homes.clone(), args: self.args.clone(), allowed }
     }
 }

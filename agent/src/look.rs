@@ -20,6 +20,7 @@ use fleet::{
     },
     ids::Digest,
     import,
+    node::Allowed,
     observed::ProcessIdentity,
     pack::VERSION_FILE,
     preflight::needs,
@@ -57,6 +58,8 @@ pub struct Looker {
     pub original: watch::Receiver<Option<Original>>,
     /// Knows what runs.
     pub machine: Arc<dyn Machine>,
+    /// What the agent's configuration lets a fleet reach and write.
+    pub allowed: Allowed,
     /// The time of day.
     pub clock: fn() -> Timestamp,
     /// Held by the look under way.
@@ -87,6 +90,7 @@ impl Looker {
         let looked = tokio::time::timeout(LOOK_TIME, looking).await;
         let mut facts: HostFacts =
             looked.map_err(|_| format!("the home was not read within {} ms", LOOK_TIME.as_millis()))??;
+        facts.allowed = Some(self.allowed.clone());
         if self.in_force.borrow().as_ref() == Some(&facts.home) {
             facts.original = self.original.borrow().clone();
         }
@@ -152,6 +156,7 @@ fn read(
         entries: look.entries,
         contents: look.contents,
         original: None,
+        allowed: None,
     })
 }
 

@@ -179,6 +179,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         in_force: in_force.subscribe(),
         original: original.subscribe(),
         machine: machine.clone(),
+        allowed: config.limits().allowed,
         clock: outside.clock,
         turn: Arc::new(Semaphore::new(1)),
     };

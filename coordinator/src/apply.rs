@@ -26,7 +26,7 @@ use crate::{
     effects::GivenPacks,
     events::{Draft, Kind},
     gates::{gates, questions},
-    plan::{compare_apart, lost_unasked, phased},
+    plan::{against_hosts, compare_apart, lost_unasked},
     secrets::OpenError,
     store::{
         CommitError, Key, StoreError, Transaction, blobs,
@@ -150,7 +150,7 @@ impl Coordinator {
         let packs = self.node_packs(&snapshot, &fleet, (&subjects, given)).await?;
         let (fleet, doubts) = self.doubts(fleet, packs).await?;
         findings.extend(doubts);
-        findings.extend(phased(&subjects, &fleet));
+        findings.extend(against_hosts(&subjects, &fleet));
         if has_errors(&findings) {
             return Ok(Applied::Refused { findings, why: String::new() });
         }

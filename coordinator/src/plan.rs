@@ -10,7 +10,7 @@ use fleet::{
     finding::{Finding, names_at_most},
     ids::{Digest, NodeName, Revision},
     observed::Drift,
-    plan::{self, Groups, NodePlan, Note, compare, digest_of_unmanaged},
+    plan::{self, Groups, NodePlan, Note, compare, digest_of_unmanaged, refused_by_agents},
     rollout::{
         Estimate, Rollout, Standing, StepState, estimate,
         phase::{KeyHolder, phased_changes},
@@ -154,7 +154,7 @@ impl Coordinator {
         let rollout = self.new_rollout(&snapshot, Some(&fleet), &draft, (Revision(0), None)).await?;
         let subjects = self.subjects(&snapshot, &fleet.nodes, &rollout).await?;
         let packs = self.node_packs(&snapshot, &fleet, (&subjects, given)).await?;
-        planned.findings.extend(phased(&subjects, &fleet));
+        planned.findings.extend(against_hosts(&subjects, &fleet));
         let (fleet, mut weighed) = self.weigh(fleet, subjects, packs).await?;
         planned.findings.append(&mut weighed.findings);
         planned.take(&draft, weighed, &snapshot);
@@ -282,9 +282,21 @@ pub(crate) fn lost_unasked(plans: &BTreeMap<NodeName, NodePlan>, intent: &Intent
     }
 }
 
+/// What is wrong with the nodes of an apply beside their hosts: keys that must not change in one go, and what the agents
+/// would refuse.
+pub(crate) fn against_hosts(subjects: &Subjects, fleet: &Fleet) -> Vec<Finding> {
+    let changing = fleet.nodes.iter().filter_map(|(name, node)| {
+        let Subject { base, part } = subjects.get(name)?;
+        (*part == Part::Changes).then_some((name, node, base))
+    });
+    let mut findings = refused_by_agents(changing);
+    findings.extend(phased(subjects, fleet));
+    findings
+}
+
 /// Keys that must not change in one go, be they assigned or found on the hosts. Nodes that are new have nothing to agree
 /// on yet.
-pub(crate) fn phased(subjects: &Subjects, fleet: &Fleet) -> Vec<Finding> {
+fn phased(subjects: &Subjects, fleet: &Fleet) -> Vec<Finding> {
     let holders = fleet.nodes.iter().filter_map(|(name, node)| {
         let Subject { base, part } = subjects.get(name)?;
         if *part == Part::Stays {

@@ -180,6 +180,15 @@ pub struct PrometheusCall {
     pub on_inconclusive: OnInconclusive,
 }
 
+/// A URL that a call asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached<'a> {
+    /// As typed.
+    pub url: &'a str,
+    /// SHA-256 of the only certificate that is accepted.
+    pub certificate: Option<Digest>,
+}
+
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Call {
@@ -196,12 +205,15 @@ pub enum Call {
 }
 
 impl Call {
-    /// Every URL of it.
-    pub fn urls(&self) -> Vec<&str> {
+    /// Every URL that it asks.
+    pub fn reached(&self) -> Vec<Reached<'_>> {
         match self {
-            Call::Http(call) => vec![&call.url],
-            Call::Token(call) => vec![&call.token_url, &call.request.url],
-            Call::Prometheus(call) => vec![&call.url],
+            Call::Http(call) => vec![call.reached()],
+            Call::Token(call) => {
+                let token = Reached { url: &call.token_url, certificate: call.token_certificate };
+                vec![token, call.request.reached()]
+            }
+            Call::Prometheus(call) => vec![Reached { url: &call.url, certificate: call.certificate }],
             Call::Command(_) | Call::Haproxy(_) => Vec::new(),
         }
     }
@@ -323,6 +335,10 @@ const URL_RULE: &str =
     "is not a URL of the form http://host or https://host:port/path, without user and password";
 
 impl HttpCall {
+    fn reached(&self) -> Reached<'_> {
+        Reached { url: &self.url, certificate: self.certificate }
+    }
+
     fn problem(&self) -> Option<(&'static str, &'static str)> {
         if !is_url(&self.url) {
             return Some(("url", URL_RULE));

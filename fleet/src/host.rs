@@ -13,6 +13,7 @@ use std::{
 use crate::{
     bundle::HomePath,
     ids::{Digest, Generation},
+    node::Allowed,
     time::Timestamp,
 };
 
@@ -22,6 +23,12 @@ pub const CONFIG: &str = "repository/conf/deployment.toml";
 pub const LOOK_PATHS_MAX: usize = crate::bundle::BUNDLE_FILES_MAX + 1;
 /// At most this many bytes of content in one answer. What does not fit is answered without content.
 pub const LOOK_CONTENT_MAX: u64 = 32 * 1024 * 1024;
+
+/// At most this many lines of one list of `[allow]` are answered. An agent with a longer list answers none of them, and
+/// what it refuses is then found when it refuses.
+pub const ALLOWED_MAX: usize = 256;
+/// The longest line of such a list, bytes.
+pub const ALLOWED_TEXT_MAX: usize = 512;
 
 /// What a coordinator asks of an agent about its home.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +140,8 @@ pub struct HostFacts {
     pub contents: BTreeMap<Digest, Arc<[u8]>>,
     /// What the agent keeps of the time before Convoy.
     pub original: Option<Original>,
+    /// What the agent's own configuration lets a fleet reach and write; `None`: it does not say.
+    pub allowed: Option<Allowed>,
 }
 
 impl HostFacts {

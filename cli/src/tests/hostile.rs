@@ -84,6 +84,7 @@ fn host() -> message::HostReply {
         keystores: vec![text()],
         entries: all.into_iter().map(|found| agent::FoundEntry { path: text(), found }).collect(),
         original: None,
+        allowed: None,
     };
     message::HostReply {
         facts: Some(facts),

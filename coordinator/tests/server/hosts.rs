@@ -39,6 +39,7 @@ pub fn facts() -> HostFacts {
         entries: BTreeMap::from([(HomePath::parse(CONFIG).unwrap(), FoundEntry::File(file))]),
         contents: BTreeMap::from([(Digest::of(TOML), Arc::from(TOML))]),
         original: None,
+        allowed: None,
     }
 }
 

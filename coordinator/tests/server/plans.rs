@@ -13,6 +13,7 @@ use fleet::{
     bundle::HomePath,
     host::{CONFIG, ConfigRead, FoundEntry, FoundFile, FoundServer, HomeHistory, HostFacts},
     ids::Digest,
+    node::Allowed,
     spec::canonical,
     time::Timestamp,
 };
@@ -49,6 +50,7 @@ fn home(files: &[(&str, &str)]) -> HostFacts {
         entries: BTreeMap::new(),
         contents: BTreeMap::new(),
         original: None,
+        allowed: None,
     };
     for (path, text) in files {
         let digest = Digest::of(text.as_bytes());
@@ -243,6 +245,54 @@ async fn keystores_that_replace_those_of_hosts_fall_under_the_guard_the_first_ti
     assert!(!codes(&same).iter().any(|code| code == "CV552" || code == "CV553"), "{same:?}");
     assert!(of(&same, "is-1").unmanaged.iter().all(|lost| lost.path == CONFIG), "{same:?}");
     drop(hosts);
+    coordinator.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_agent_would_refuse_is_found_before_anything_restarts() {
+    let coordinator = TestCoordinator::start().await;
+    let (one, two) = (coordinator.join("is-1").await, coordinator.join("is-2").await);
+    let mut open = home(&[(CONFIG, OWN)]);
+    open.allowed = Some(Allowed { commands: vec!["/usr/bin/check".to_owned()], ..Allowed::default() });
+    let mut closed = open.clone();
+    closed.allowed = Some(Allowed::default());
+    let first = Host::start(&coordinator, &one, open).await;
+    let second = Host::start(&coordinator, &two, closed).await;
+    coordinator
+        .until("both report", |status| status.nodes.iter().filter(|node| node.connected).count() == 2)
+        .await;
+    let mut files = small_fleet("own.example");
+    let manifest = files.get_mut("fleet.toml").unwrap();
+    manifest.push_str(
+        "[[groups.km.rollout.gates]]\nname = \"batch\"\nkind = \"command\"\nprogram = \"/usr/bin/check\"\n\
+         [groups.km.hooks.before_stop]\nkind = \"haproxy\"\nsocket = \"/run/haproxy.sock\"\nbackend = \"b\"\n\
+         server = \"s\"\nstate = \"drain\"\n",
+    );
+    let told = |plan: &PlanReply, code: &str| -> Vec<String> {
+        let of_code = plan.findings.iter().filter(|finding| finding.code == code);
+        of_code.map(|finding| finding.message.clone()).collect()
+    };
+    let shown = plan(&coordinator, &files).await;
+    let refused = told(&shown, "CV122");
+    assert!(shown.refused && refused.len() == 2, "{refused:?}");
+    let naming = |what: &str| refused.iter().find(|text| text.contains(what)).unwrap();
+    assert!(naming("gate batch: /usr/bin/check is not among `commands`").contains("the agent of is-2 would"));
+    assert!(naming("hook before_stop: /run/haproxy.sock").contains("the agent of is-1, is-2 would"));
+    let applied = coordinator.apply(&files, None).await;
+    assert!(applied.refused && applied.revision == 0, "{applied:?}");
+
+    // An agent that cannot be asked may allow more by now.
+    second.kill().await;
+    coordinator
+        .until("is-2 to be gone", |status| status.nodes.iter().filter(|node| node.connected).count() == 1)
+        .await;
+    let manifest = files.get_mut("fleet.toml").unwrap();
+    *manifest = manifest.split("[groups.km.hooks").next().unwrap().to_owned();
+    let shown = plan(&coordinator, &files).await;
+    assert!(!shown.refused && told(&shown, "CV122").is_empty(), "{:?}", shown.findings);
+    let likely = told(&shown, "CV123");
+    assert!(likely.len() == 1 && likely[0].contains("the agent of is-2 would have refused"), "{likely:?}");
+    drop(first);
     coordinator.stop().await;
 }
 

@@ -10,6 +10,7 @@
 
 mod accept;
 mod allow;
+mod allowed;
 mod apply;
 mod command;
 mod event;
@@ -29,7 +30,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use self::command::on_checked;
 pub use self::{
-    allow::{Allowed, FILES_ALLOWED, Limits},
+    allow::Limits,
+    allowed::{Allowed, Authorities, FILES_ALLOWED},
     event::{
         Action, Command, Event, Extent, Failure, Keeping, LastOutput, LogSign, Recovery, StagedFacts,
         TakenOriginal, Way,

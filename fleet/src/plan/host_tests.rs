@@ -31,6 +31,7 @@ fn host(files: &[(&str, &str)]) -> HostFacts {
         entries: BTreeMap::new(),
         contents: BTreeMap::new(),
         original: None,
+        allowed: None,
     };
     for (at, text) in files {
         let digest = Digest::of(text.as_bytes());

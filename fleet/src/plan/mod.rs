@@ -8,6 +8,7 @@ mod base;
 mod diff;
 mod effects;
 mod note;
+mod refused;
 mod settings;
 mod unmanaged;
 
@@ -21,6 +22,7 @@ pub use base::{Base, EditPause, Knowledge, OpenEdits, Source};
 pub use diff::{DIFF_LINES_MAX, DiffLine, FileDiff, LineKind, Unshown};
 pub use effects::{Before, DERIVED_MAX, DerivedChange, Effects, RenderedChange, RenderedKind, effects};
 pub use note::{Groups, Note, closed_windows, policy_changes, renamed};
+pub use refused::refused_by_agents;
 pub use unmanaged::{Unmanaged, UnmanagedKind, Unpacked, digest_of_unmanaged};
 
 use base::{FileBefore, Was, keys_of};

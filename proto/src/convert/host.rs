@@ -8,10 +8,12 @@ use std::{
 use fleet::{
     bundle::HomePath,
     host::{
-        ConfigRead, FoundEntry, FoundFile, FoundProduct, FoundServer, HomeHistory, HostFacts, HostQuestion,
-        LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original, OtherKind, WantedContents,
+        ALLOWED_MAX, ALLOWED_TEXT_MAX, ConfigRead, FoundEntry, FoundFile, FoundProduct, FoundServer,
+        HomeHistory, HostFacts, HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original, OtherKind,
+        WantedContents,
     },
     ids::{Digest, Generation},
+    node::{Allowed, Authorities},
     time::Timestamp,
 };
 use prost::Message as _;
@@ -136,6 +138,7 @@ impl From<&HostFacts> for wire::HostFacts {
             keystores: facts.keystores.iter().map(ToString::to_string).collect(),
             entries: facts.entries.iter().map(entry_to_wire).collect(),
             original: facts.original.as_ref().map(Into::into),
+            allowed: facts.allowed.as_ref().and_then(allowed_to_wire),
         }
     }
 }
@@ -169,8 +172,44 @@ impl TryFrom<wire::HostFacts> for HostFacts {
             entries,
             contents: BTreeMap::new(),
             original: facts.original.map(Original::try_from).transpose()?,
+            allowed: facts.allowed.map(allowed_from_wire).transpose()?,
         })
     }
+}
+
+/// Lists that are too long are not told: a part of them would let the rest look refused.
+fn allowed_to_wire(allowed: &Allowed) -> Option<wire::Allowances> {
+    let Allowed { commands, sockets, hosts, files, authorities } = allowed;
+    let fits = |list: &&Vec<String>| {
+        list.len() <= ALLOWED_MAX && list.iter().all(|line| line.len() <= ALLOWED_TEXT_MAX)
+    };
+    let authorities = match authorities {
+        Authorities::None => false,
+        Authorities::Listed => true,
+    };
+    [commands, sockets, hosts, files].iter().all(fits).then(|| wire::Allowances {
+        commands: commands.clone(),
+        sockets: sockets.clone(),
+        hosts: hosts.clone(),
+        files: files.clone(),
+        authorities,
+    })
+}
+
+fn allowed_from_wire(allowed: wire::Allowances) -> Result<Allowed, ConvertError> {
+    let read = |list: Vec<String>, field| {
+        let fits = list.len() <= ALLOWED_MAX && list.iter().all(|line| line.len() <= ALLOWED_TEXT_MAX);
+        // What is not printable is in no fleet directory either, so it is not compared in another form.
+        let lines = || list.iter().map(|line| foreign(line)).collect();
+        fits.then(lines).ok_or_else(|| invalid("Allowances", field, "more than any agent sends"))
+    };
+    Ok(Allowed {
+        commands: read(allowed.commands, "commands")?,
+        sockets: read(allowed.sockets, "sockets")?,
+        hosts: read(allowed.hosts, "hosts")?,
+        files: read(allowed.files, "files")?,
+        authorities: if allowed.authorities { Authorities::Listed } else { Authorities::None },
+    })
 }
 
 fn server_to_wire(server: FoundServer) -> wire::FoundServer {
@@ -308,6 +347,13 @@ mod tests {
                 files: 3,
                 bytes: 99,
             }),
+            allowed: Some(Allowed {
+                commands: vec!["/usr/bin/drain".to_owned()],
+                sockets: vec!["/run/haproxy.sock".to_owned()],
+                hosts: vec!["lb.acme.internal:8080".to_owned()],
+                files: vec!["lib/*".to_owned()],
+                authorities: Authorities::Listed,
+            }),
         }
     }
 
@@ -333,6 +379,22 @@ mod tests {
         said.entries.extend((0..ENTRIES_MAX).map(|n| (path(n), FoundEntry::Absent)));
         assert!(decode_answer(&encode_answer(&Ok(said))).is_err());
         assert!(decode_answer(b"\xff\xff").is_err());
+    }
+
+    #[test]
+    fn allow_lists_that_are_too_long_are_not_told_in_part() {
+        let mut said = facts();
+        let allowed = said.allowed.as_mut().unwrap();
+        allowed.commands = vec!["/usr/bin/drain".to_owned(); ALLOWED_MAX + 1];
+        assert_eq!(decode_answer(&encode_answer(&Ok(said.clone()))).unwrap().unwrap().allowed, None);
+        said.allowed.as_mut().unwrap().commands = vec!["/".repeat(ALLOWED_TEXT_MAX + 1)];
+        let wire = wire::HostFacts::from(&said);
+        assert_eq!(wire.allowed, None);
+        let longer = wire::Allowances {
+            hosts: vec!["a:1".to_owned(); ALLOWED_MAX + 1],
+            ..wire::Allowances::default()
+        };
+        assert!(HostFacts::try_from(wire::HostFacts { allowed: Some(longer), ..wire }).is_err());
     }
 
     #[test]
