@@ -28,6 +28,8 @@ use tokio::{
     net::TcpStream,
 };
 
+pub use haproxy::rotation;
+
 use crate::probe::{self, Pins, Trust};
 
 /// An answer longer than this is no answer, bytes.

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::{error, info};
 
 use crate::{
-    call::Caller,
+    call::{self, Caller},
     files::{Files, Job, Staging, clear_launch_files},
     journal::Journal,
     link::{Link, Order},
@@ -309,6 +309,13 @@ impl World {
             Action::Probe { probes, process } => self.probe(probes, process),
             Action::Hook { run, point, hook } => self.hook(run, point, *hook),
             Action::Check { id, check } => self.check(id, *check),
+            Action::AskRotation(call) => {
+                let outcomes = self.outcomes.clone();
+                self.spawn(async move {
+                    let state = call::rotation(&call).await;
+                    drop(outcomes.send(Event::Rotation(state)).await);
+                });
+            }
             Action::Measure { process, home } => {
                 // Updates of a product change templates in place; a look costs some hundred `stat`s.
                 self.files.start_job(Job::ReadPack(home.clone()));

@@ -18,6 +18,8 @@ use super::told;
 const STAT_MAX: u64 = 1024 * 1024;
 /// Between two looks at a server that is waited for.
 const LOOK: Duration = Duration::from_millis(250);
+/// For HAProxy to say what it does with a server.
+const ROTATION_TIME: Duration = Duration::from_secs(5);
 /// The statistics of every server (type 4) of every proxy.
 const SERVERS: &str = "show stat -1 4 -1";
 
@@ -76,6 +78,23 @@ pub(super) async fn drained(call: &HaproxyCall, most: Duration) -> String {
         }
         tokio::time::sleep(LOOK.min(most)).await;
     }
+}
+
+/// What HAProxy does with the server of a call. `None`: it cannot be asked, or has no such server. A server that is down
+/// is none that somebody took out.
+pub async fn rotation(call: &HaproxyCall) -> Option<HaproxyState> {
+    let stat = tokio::time::timeout(ROTATION_TIME, asked(&call.socket, SERVERS)).await;
+    let stat = stat.ok()?.ok()?;
+    let seen = Statistics::of(&stat, call)?;
+    // With more behind it where something else decided so: `MAINT (via wso2/is-2)`.
+    let is = |word: &str| seen.status.split([' ', '(']).next() == Some(word);
+    Some(if is("MAINT") {
+        HaproxyState::Maint
+    } else if is("DRAIN") {
+        HaproxyState::Drain
+    } else {
+        HaproxyState::Ready
+    })
 }
 
 /// One server in the CSV of `show stat` (HAProxy's management guide, 9.1).

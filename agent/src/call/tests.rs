@@ -110,6 +110,44 @@ async fn a_token_is_obtained_and_carried_and_never_told() {
     assert!(why.ends_with("no token: status 401, not 200"), "{why}");
 }
 
+/// The words are HAProxy's own: its management guide, and what 2.6 prints.
+#[cfg(unix)]
+#[tokio::test]
+async fn what_haproxy_does_with_a_server_is_read_from_its_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("haproxy.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let call = fleet::call::HaproxyCall {
+        socket: socket.display().to_string(),
+        backend: "be".to_owned(),
+        server: "is-1".to_owned(),
+        state: HaproxyState::Ready,
+    };
+    let cases = [
+        ("UP", Some(HaproxyState::Ready)),
+        ("UP 1/3", Some(HaproxyState::Ready)),
+        ("DOWN", Some(HaproxyState::Ready)),
+        ("no check", Some(HaproxyState::Ready)),
+        ("DRAIN", Some(HaproxyState::Drain)),
+        ("MAINT", Some(HaproxyState::Maint)),
+        ("MAINT (via be/is-2)", Some(HaproxyState::Maint)),
+        ("MAINT(via be/is-2)", Some(HaproxyState::Maint)),
+    ];
+    for (status, expected) in cases {
+        let asking = rotation(&call);
+        let answering = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 1024];
+            assert!(0 < stream.read(&mut request).await.unwrap());
+            let table = format!("# pxname,svname,scur,status\nbe,other,0,MAINT\nbe,is-1,0,{status}\n\n");
+            stream.write_all(table.as_bytes()).await.unwrap();
+        };
+        assert_eq!(tokio::join!(asking, answering).0, expected, "{status}");
+    }
+    drop(listener);
+    assert_eq!(rotation(&call).await, None, "nobody answers");
+}
+
 /// A runtime socket in `dir` that gives one answer after another, and a hook that speaks to it; the commands that it
 /// was given come out at the end.
 #[cfg(unix)]

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     bundle::{Applied, Assignment, Bundle, HomePath, Probe},
-    call::{Check, Hook, HookPoint},
+    call::{Check, HaproxyCall, HaproxyState, Hook, HookPoint},
     drift::{Found, generated::Looked},
     health::ProbeResult,
     ids::{Digest, FleetEpoch, Generation},
@@ -296,6 +296,8 @@ pub enum Event {
         /// How.
         outcome: Result<String, String>,
     },
+    /// What HAProxy does with the server; `None`: it could not be asked, or has no such server.
+    Rotation(Option<HaproxyState>),
     /// Measurements.
     Measured(Vitals),
     /// A deadline has passed.
@@ -466,6 +468,8 @@ pub enum Action {
         /// What.
         check: Box<Check>,
     },
+    /// Ask HAProxy whether it sends requests to the server that this call puts into service.
+    AskRotation(HaproxyCall),
     /// Measure the server and its host.
     Measure {
         /// The server, if it lives.
@@ -507,6 +511,7 @@ impl Action {
             | Action::Kill(_)
             | Action::Probe { .. }
             | Action::Check { .. }
+            | Action::AskRotation(_)
             | Action::Measure { .. } => false,
         }
     }

@@ -275,11 +275,16 @@ impl Engine {
             return Verdict::Unknown("it is about to be restarted".to_owned());
         }
         match (self.after_ready(), &self.hooks.failed) {
-            (None, _) => Verdict::Healthy,
+            (None, _) => self.verdict_in_rotation(),
             (Some(hook), Some(_)) if hook.on_failure == HookFailure::Continue => Verdict::Healthy,
             (Some(_), Some(failed)) => Verdict::Unknown(format!("after_ready failed: {failed}")),
             (Some(_), None) => Verdict::Unknown("after_ready has not run yet".to_owned()),
         }
+    }
+
+    /// A hook runs or is owed.
+    pub(super) fn is_hook_open(&self) -> bool {
+        self.hooks.turn != Turn::Idle || self.memory.owed.is_some()
     }
 
     /// Another wish for the server than the one that was refused.

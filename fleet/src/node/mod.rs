@@ -21,6 +21,7 @@ mod memory;
 mod original;
 mod recover;
 mod repair;
+mod rotation;
 mod supervise;
 mod tell;
 mod unanswered;
@@ -199,6 +200,7 @@ pub struct Engine {
     launch_files: launch::State,
     facts: Facts,
     hooks: hooks::HookWork,
+    rotation: rotation::Rotation,
     timers: Timers,
     unanswered: unanswered::State,
     // Reported.
@@ -239,6 +241,7 @@ impl Engine {
             launch_files: launch::State::default(),
             facts: Facts::default(),
             hooks: hooks::HookWork::default(),
+            rotation: rotation::Rotation::default(),
             timers: Timers::default(),
             unanswered: unanswered::State::default(),
             told: Told::default(),
@@ -317,6 +320,7 @@ impl Engine {
             Event::Probed(results) => self.on_probed(clock, &results),
             Event::HookDone { run, outcome } => self.on_hook_done(clock, run, outcome, out),
             Event::Checked { id, outcome } => on_checked(id, outcome, out),
+            Event::Rotation(answer) => self.on_rotation(answer),
             Event::Measured(vitals) => self.on_measured(clock, vitals),
             Event::Timer => {}
         }
@@ -335,6 +339,7 @@ impl Engine {
         self.settle_unanswered(clock, out);
         self.settle_launch_files(clock, out);
         self.settle_hooks(clock, out);
+        self.settle_rotation(clock, out);
         self.settle_attempt(clock, out);
         self.settle_timers(clock, out);
     }
@@ -380,6 +385,7 @@ impl Engine {
         [
             service,
             hooks,
+            self.rotation.next_deadline(),
             self.look_deadline(),
             self.unanswered.next_deadline(),
             self.drifts.hold_deadline(),

@@ -35,6 +35,7 @@ pub(super) fn limits() -> Limits {
         args: vec!["-Dprofile=*".into()],
         allowed: Allowed {
             commands: vec!["/drain".into(), "/enable".into()],
+            sockets: vec!["/run/haproxy.sock".into()],
             files: vec!["log4j2.properties".into()],
             ..Allowed::default()
         },

@@ -77,6 +77,13 @@ impl Haproxy {
         lock(&self.state).servers.get(server).map_or_else(String::new, |server| server.state.clone())
     }
 
+    /// An administrator sets the state of a server: nobody is told.
+    pub fn set(&self, server: &str, new: &str) {
+        if let Some(server) = lock(&self.state).servers.get_mut(server) {
+            new.clone_into(&mut server.state);
+        }
+    }
+
     /// Answers every `set server` for this state with an error from now on.
     pub fn refuse(&self, state: Option<&str>) {
         lock(&self.state).refuses = state.map(str::to_owned);
@@ -127,7 +134,10 @@ fn answer(command: &str, state: &mut State) -> String {
         let mut text = "# pxname,svname,qcur,qmax,scur,smax,status\n".to_owned();
         for (name, server) in &state.servers {
             // It has no health check of its own.
-            let status = if server.state == "ready" { "no check" } else { &server.state };
+            let status = match server.state.as_str() {
+                "ready" => "no check".to_owned(),
+                other => other.to_uppercase(),
+            };
             text += &format!("{BACKEND},{name},0,0,{},9,{status}\n", server.sessions);
         }
         return text + "\n";

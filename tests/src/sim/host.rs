@@ -432,6 +432,8 @@ impl Sim {
             | Action::ClearLaunchFiles(_)
             | Action::Adopt { .. }
             | Action::Dump(_)
+            // No hook of these bundles speaks to HAProxy.
+            | Action::AskRotation(_)
             | Action::Measure { .. } => {}
         }
     }

@@ -102,6 +102,28 @@ async fn a_load_balancer_that_refuses_keeps_the_server_as_it_is() -> Result<()> 
 }
 
 #[tokio::test]
+async fn a_server_that_an_administrator_took_out_is_not_called_ready() -> Result<()> {
+    let (mut rig, haproxy, wanted, _directory) = behind(Duration::ZERO).await?;
+    let first = rig.assign(&wanted, RunState::Running).await?;
+    rig.ready(first).await?;
+    // The agent looks every 30 s, and at once when it starts.
+    rig.agent.kill().await?;
+    haproxy.set("is-1", "maint");
+    rig.agent.start()?;
+    rig.until("the node to say that it is in maintenance", |observed| {
+        let Verdict::Unknown(why) = &observed.health else { return false };
+        why == "HAProxy has in maintenance wso2/is-1, which no hook of this agent asked for"
+    })
+    .await?;
+    rig.agent.kill().await?;
+    haproxy.set("is-1", "ready");
+    rig.agent.start()?;
+    rig.until("the node to be healthy", |observed| observed.health == Verdict::Healthy).await?;
+    assert_eq!(haproxy.told(), ["is-1 ready"], "the agent did not meddle with what the administrator did");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_agent_that_dies_while_it_drains_goes_on_with_it_and_puts_the_server_back() -> Result<()> {
     let (mut rig, haproxy, wanted, _directory) = behind(Duration::from_secs(300)).await?;
     let first = rig.assign(&wanted, RunState::Running).await?;

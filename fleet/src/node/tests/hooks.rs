@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     bundle::{Bundle, RunState},
-    call::{Call, CommandCall, Hook, HookFailure, Hooks, Tries},
+    call::{Call, CommandCall, HaproxyCall, HaproxyState, Hook, HookFailure, Hooks, Tries},
     drift::generated::Looked,
     node::{Command, Event, StagedFacts},
     observed::{RefusalReason, ServiceState, Verdict},
@@ -66,6 +66,50 @@ fn a_restart_drains_first_and_the_node_is_ready_when_it_is_enabled_again() {
     assert!(!attempt.done, "it is ready only when it is back in service");
     story.at(141, "enabled", over(3, Ok("done")));
     insta::assert_snapshot!(story.text);
+}
+
+fn behind_haproxy(config: &str) -> Arc<Bundle> {
+    let set = |state: HaproxyState| {
+        let call = HaproxyCall {
+            socket: "/run/haproxy.sock".into(),
+            backend: "wso2".into(),
+            server: "is-1".into(),
+            state,
+        };
+        hook("", HookFailure::Abort).map(|hook| Hook { call: Call::Haproxy(call), ..hook })
+    };
+    let hooks = Hooks { before_stop: set(HaproxyState::Drain), after_ready: set(HaproxyState::Ready) };
+    Arc::new(Bundle { hooks, ..bundle(config, "x").as_ref().clone() })
+}
+
+#[test]
+fn a_server_that_an_administrator_took_out_of_the_load_balancer_does_not_count_as_one_that_serves() {
+    let mut story = up(&behind_haproxy("a = 1"));
+    let asked = |story: &Story| story.text.matches("ask HAProxy about wso2/is-1").count();
+    // It was asked when nothing was owed any more, and is asked again.
+    story.at(40, "it serves", Event::Rotation(Some(HaproxyState::Ready)));
+    assert_eq!(story.engine.observed().health, Verdict::Healthy);
+    story.at(62, "the timer", Event::Timer);
+    assert_eq!(asked(&story), 1, "{}", story.text);
+    for (state, word) in [(HaproxyState::Maint, "has in maintenance"), (HaproxyState::Drain, "drains")] {
+        story.at(63, "an administrator", Event::Rotation(Some(state)));
+        let Verdict::Unknown(why) = story.engine.observed().health else { panic!("it counts as healthy") };
+        assert_eq!(why, format!("HAProxy {word} wso2/is-1, which no hook of this agent asked for"));
+    }
+    // What cannot be asked says nothing.
+    story.at(64, "HAProxy is away", Event::Rotation(None));
+    assert_eq!(story.engine.observed().health, Verdict::Healthy);
+
+    // What this agent's own hooks do is not told as somebody else's doing, not even by an answer that comes late.
+    restart(&mut story);
+    story.at(101, "a late answer", Event::Rotation(Some(HaproxyState::Drain)));
+    let Verdict::Unknown(why) = story.engine.observed().health else { panic!("it is being drained") };
+    assert_eq!(why, "before_stop takes it out of service");
+    story.at(105, "drained", over(2, Ok("done")));
+    exited(&mut story, 110, 10, 3000);
+    story.at(111, "java is there", Event::Launched(process(11, 111_000))).ready(140);
+    story.at(141, "enabled", over(3, Ok("done")));
+    assert_eq!(story.engine.observed().health, Verdict::Healthy);
 }
 
 #[test]

@@ -120,6 +120,7 @@ fn line(action: &Action) -> Option<String> {
         Action::Dump(process) => format!("QUIT {}", process.pid),
         Action::Kill(process) => format!("KILL {}", process.pid),
         Action::Hook { run, point, hook } => format!("hook {run} {point}: {}", hook.call),
+        Action::AskRotation(call) => format!("ask HAProxy about {}/{}", call.backend, call.server),
         Action::Check { id, check } => format!("check {id} {}: {}", check.name, check.call),
         Action::Report(_)
         | Action::Tell(_)
