@@ -175,7 +175,8 @@ impl Caller {
         let body = self.answer(call, authorization).await?;
         match &call.contains {
             Some(text) if !String::from_utf8_lossy(&body).contains(text.as_str()) => {
-                Err(format!("status {}, but the answer does not hold {text:?}", call.status))
+                // The text may be a secret; whoever wrote the gate knows it.
+                Err(format!("status {}, but the answer does not hold the text of `contains`", call.status))
             }
             _ => Ok(format!("status {}", call.status)),
         }

@@ -80,7 +80,7 @@ impl Looker {
             let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| "the agent is ending")?;
             let servers = self.machine.servers(home.clone()).await;
             let at = (self.clock)();
-            let reading = tokio::task::spawn_blocking(move || {
+            let reading = crate::task::blocking(move || {
                 // Held to the end of the reading, however long that takes.
                 let _turn = turn;
                 read(&home, &question, &servers, at).map_err(|error| crate::chain(&error))

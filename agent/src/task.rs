@@ -1,8 +1,10 @@
 //! Starts tasks so that a panic in one is noticed. [`spawn`] and [`Vital::spawn`] are the only ways to start a task in
-//! the agent.
+//! the agent, [`blocking`] the only one to start work that blocks.
 
-use std::future::Future;
+use std::{future::Future, panic::AssertUnwindSafe};
 
+use fleet::panics;
+use futures::FutureExt as _;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::error;
 
@@ -25,8 +27,14 @@ pub fn spawn<T: Send + 'static>(
 ) -> JoinHandle<T> {
     tokio::spawn(async move {
         let _watched = Watched(task);
-        work.await
+        AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| panics::raise(&*panic))
     })
+}
+
+/// Starts work that blocks, on a thread of its own. Whoever awaits the handle learns of a panic.
+#[expect(clippy::disallowed_methods, reason = "the one place; what a panic may not show is taken out of it")]
+pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    tokio::task::spawn_blocking(move || panics::tamed(work))
 }
 
 /// The end of a task that the agent cannot go on without.
@@ -79,6 +87,9 @@ mod tests {
         vital.spawn("panicking", async { panic!("a planted defect") });
         let first = deaths.recv().await;
         assert_eq!(first, Some(Death { task: "panicking", why: "it panicked".to_owned() }));
+        let text = "C4NARY-of-a-file".to_owned();
+        let told = super::blocking(move || assert_eq!(text, "")).await.unwrap_err().to_string();
+        assert!(told.contains("panicked") && !told.contains("C4NARY"), "{told}");
         vital.spawn("failing", async { Err("the disk is gone".to_owned()) });
         drop(vital);
         let rest = [deaths.recv().await, deaths.recv().await];

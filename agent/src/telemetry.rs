@@ -2,6 +2,7 @@
 
 use std::io;
 
+use tracing::error;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::config::{Log, LogFormat};
@@ -39,6 +40,12 @@ fn start_with(log: &Log, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'st
         LogFormat::Text => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().try_init(),
     };
+    tame_panics();
     // Only a second start in one process fails, in tests; the first one serves both.
     drop(started);
+}
+
+/// A panic is told by its place and its first words; what it quotes may be anybody's secret.
+fn tame_panics() {
+    std::panic::set_hook(Box::new(|panic| error!("{}", fleet::panics::line(panic))));
 }

@@ -202,7 +202,7 @@ impl World {
     fn write(&mut self, memory: Box<Memory>) {
         let journal = self.journal.clone();
         self.gate.late_at = Some(tokio::time::Instant::now() + JOURNAL_TIME);
-        self.gate.writing = Some(tokio::task::spawn_blocking(move || journal.write(&memory)));
+        self.gate.writing = Some(crate::task::blocking(move || journal.write(&memory)));
     }
 
     fn on_journaled(&mut self) {
@@ -378,7 +378,7 @@ impl World {
         }
         let before = self.watching.meter.take();
         let (console, outcomes) = (self.console.clone(), self.outcomes.clone());
-        self.watching.measuring = Some(tokio::task::spawn_blocking(move || {
+        self.watching.measuring = Some(crate::task::blocking(move || {
             let mut meter = before.unwrap_or_default();
             if let Err(error) = console.rotate() {
                 tracing::warn!(%error, "Cannot rotate the console log");

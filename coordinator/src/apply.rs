@@ -106,7 +106,7 @@ pub(crate) async fn compose_apart(
     sources: Sources,
     secrets: Secrets,
 ) -> Result<(Sources, Composition), ApplyError> {
-    let composing = tokio::task::spawn_blocking(move || {
+    let composing = crate::tasks::blocking(move || {
         let composition = compose_with(&sources, &secrets);
         (sources, composition)
     });

@@ -45,7 +45,7 @@ impl Coordinator {
             host @ (Knowledge::Now(_) | Knowledge::Seen { .. }) => host,
         };
         let base = Base { assigned: Some(stored), host, edits: OpenEdits::default() };
-        let comparing = tokio::task::spawn_blocking(move || plan::drifted(&node, &base));
+        let comparing = crate::tasks::blocking(move || plan::drifted(&node, &base));
         Ok(Differences::Known(Box::new(comparing.await.map_err(ApplyError::Compose)?)))
     }
 }

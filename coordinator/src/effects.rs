@@ -125,7 +125,7 @@ impl Coordinator {
         mut packs: BTreeMap<NodeName, NodePacks>,
     ) -> Result<(Fleet, Vec<Finding>), ApplyError> {
         let _turn = self.packs.evaluating.acquire().await;
-        let looking = tokio::task::spawn_blocking(move || {
+        let looking = crate::tasks::blocking(move || {
             let findings = doubts(&fleet, &mut packs);
             (fleet, findings)
         });
@@ -143,7 +143,7 @@ impl Coordinator {
         mut packs: BTreeMap<NodeName, NodePacks>,
     ) -> Result<(Fleet, Plans), ApplyError> {
         let _turn = self.packs.evaluating.acquire().await;
-        let weighing = tokio::task::spawn_blocking(move || {
+        let weighing = crate::tasks::blocking(move || {
             let findings = doubts(&fleet, &mut packs);
             let plans = compare_all(&fleet.nodes, &subjects);
             let mut effects = BTreeMap::new();

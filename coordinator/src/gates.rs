@@ -70,10 +70,9 @@ impl Asking {
     /// Begins what is not being asked yet, and ends what nobody wants to know any more.
     pub(crate) fn ask(&mut self, coordinator: &Arc<Coordinator>, rollout: &Rollout, asks: Vec<Ask>) {
         while let Some(ended) = self.tasks.try_join_next() {
-            if let Err(error) = ended
-                && error.is_panic()
-            {
-                warn!(%error, "Asking a gate ended in a panic");
+            // Where it panicked is in the log already.
+            if ended.is_err_and(|error| error.is_panic()) {
+                warn!("Asking a gate ended in a panic");
             }
         }
         let wanted: BTreeSet<Asked> = asks.into_iter().map(|ask| (rollout.id, ask)).collect();

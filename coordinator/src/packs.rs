@@ -166,7 +166,7 @@ impl Coordinator {
             return Ok(Ok(facts));
         }
         let Some(bytes) = blobs::get(&*self.store, digest).await? else { return Ok(Err(Unusable::Missing)) };
-        let loading = tokio::task::spawn_blocking(move || load(&bytes)).await;
+        let loading = crate::tasks::blocking(move || load(&bytes)).await;
         let loaded = loading.unwrap_or_else(|error| Err(error.to_string()));
         Ok(match loaded {
             Ok(facts) => {

@@ -211,7 +211,7 @@ impl Coordinator {
             );
         }
         let subjects = self.subjects(snapshot, &nodes, rollout).await?;
-        let comparing = tokio::task::spawn_blocking(move || compare_all(&nodes, &subjects));
+        let comparing = crate::tasks::blocking(move || compare_all(&nodes, &subjects));
         comparing.await.map_err(ApplyError::Compose)
     }
 
@@ -243,7 +243,7 @@ pub(crate) async fn compare_apart(
     fleet: Fleet,
     subjects: Subjects,
 ) -> Result<(Fleet, BTreeMap<NodeName, NodePlan>), ApplyError> {
-    let comparing = tokio::task::spawn_blocking(move || {
+    let comparing = crate::tasks::blocking(move || {
         let plans = compare_all(&fleet.nodes, &subjects);
         (fleet, plans)
     });

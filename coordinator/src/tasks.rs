@@ -5,12 +5,9 @@
 //! again; a coordinator that lives on without its rollouts would look healthy. A panic in a caller's task costs that
 //! caller and is logged.
 
-use std::{
-    any::Any,
-    future::Future,
-    panic::{AssertUnwindSafe, resume_unwind},
-};
+use std::{future::Future, panic::AssertUnwindSafe};
 
+use fleet::panics;
 use futures::FutureExt as _;
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -64,7 +61,7 @@ impl Tasks {
         let failure = self.failure.clone();
         self.track(async move {
             let ended = AssertUnwindSafe(work).catch_unwind().await;
-            let ended = ended.unwrap_or_else(|panic| Err(format!("it panicked: {}", panic_text(&*panic))));
+            let ended = ended.unwrap_or_else(|panic| Err(format!("it panicked: {}", panics::shown(&*panic))));
             if let Err(why) = ended {
                 error!(task, why, "A task has ended that the coordinator cannot go on without");
                 // The first failure is the cause; later ones may follow from it.
@@ -87,8 +84,8 @@ impl Tasks {
     ) -> JoinHandle<T> {
         self.track(async move {
             AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
-                error!(task, panic = panic_text(&*panic), "A task panicked; this is a defect of Convoy");
-                resume_unwind(panic)
+                error!(task, panic = panics::shown(&*panic), "A task panicked; this is a defect of Convoy");
+                panics::raise(&*panic)
             })
         })
     }
@@ -121,9 +118,10 @@ impl Tasks {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+/// Starts work that blocks, on a thread of its own. Whoever awaits the handle learns of a panic.
+#[expect(clippy::disallowed_methods, reason = "the one place; what a panic may not show is taken out of it")]
+pub fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    tokio::task::spawn_blocking(move || panics::tamed(work))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Log lines to standard error, as text for people or JSON for programs.
 
-use tracing::level_filters::LevelFilter;
+use tracing::{error, level_filters::LevelFilter};
 
 use crate::config::{Log, LogFormat, LogLevel};
 
@@ -19,4 +19,10 @@ pub fn init(log: &Log) {
         LogFormat::Text => lines.with_target(false).with_ansi(false).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
+    tame_panics();
+}
+
+/// A panic is told by its place and its first words; what it quotes may be anybody's secret.
+fn tame_panics() {
+    std::panic::set_hook(Box::new(|panic| error!("{}", fleet::panics::line(panic))));
 }

@@ -187,7 +187,7 @@ impl Coordinator {
     /// Keeps revocations where a restore of the store does not undo them. The store has them already.
     pub(crate) async fn revoke(&self, revocations: Vec<Revocation>) {
         let (witness, now) = (self.witness.clone(), (self.clock)());
-        let writing = tokio::task::spawn_blocking(move || witness.revoke(&revocations, now)).await;
+        let writing = crate::tasks::blocking(move || witness.revoke(&revocations, now)).await;
         if let Err(error) = writing.map_err(io::Error::other).and_then(|written| written) {
             error!(%error, "A revocation cannot be kept beside the store; restoring an older store would undo it");
         }
@@ -200,7 +200,7 @@ pub async fn run(coordinator: Arc<Coordinator>) {
         match commits(&*coordinator.store).await {
             Ok(commits) => {
                 let (witness, epoch) = (coordinator.witness.clone(), coordinator.epoch);
-                let noting = tokio::task::spawn_blocking(move || witness.saw(epoch, commits)).await;
+                let noting = crate::tasks::blocking(move || witness.saw(epoch, commits)).await;
                 if let Err(error) = noting.map_err(io::Error::other).and_then(|noted| noted) {
                     warn!(%error, "Cannot note how far the store has come");
                 }

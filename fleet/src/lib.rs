@@ -19,6 +19,7 @@ mod mask;
 pub mod node;
 pub mod observed;
 pub mod pack;
+pub mod panics;
 pub mod plan;
 pub mod preflight;
 pub mod product;

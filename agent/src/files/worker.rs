@@ -104,7 +104,7 @@ impl Files {
             let mut next = None;
             loop {
                 let job = next.take();
-                let working = tokio::task::spawn_blocking(move || {
+                let working = crate::task::blocking(move || {
                     match job {
                         Some(job) => worker.perform(job),
                         None => worker.clean(),

@@ -83,7 +83,7 @@ impl Obtaining {
 
     async fn read(&self, digest: Digest) -> Result<Vec<u8>, FetchError> {
         let cache = self.cache.clone();
-        let read = tokio::task::spawn_blocking(move || cache.read(&digest)).await;
+        let read = crate::task::blocking(move || cache.read(&digest)).await;
         read.map_err(|error| FetchError::Transient(error.to_string()))?
             .map_err(|error| FetchError::Transient(error.to_string()))
     }
@@ -141,7 +141,7 @@ impl Obtaining {
             return Err(FetchError::Final(RefusalReason::ContentUnavailable, detail));
         }
         let cache = self.cache.clone();
-        let kept = tokio::task::spawn_blocking(move || cache.write(&digest, &bytes)).await;
+        let kept = crate::task::blocking(move || cache.write(&digest, &bytes)).await;
         let error = match kept {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,

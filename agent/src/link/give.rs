@@ -59,7 +59,7 @@ pub(super) async fn give_host(id: u64, question: HostQuestion, looker: Looker, c
 }
 
 async fn send(digest: Digest, home: String, channel: Channel) -> Result<usize, String> {
-    let reading = tokio::task::spawn_blocking(move || read_pack(&home).map(|pack| named_pack(&pack)));
+    let reading = crate::task::blocking(move || read_pack(&home).map(|pack| named_pack(&pack)));
     let (found, encoded) =
         reading.await.map_err(|error| error.to_string())?.map_err(|error| crate::chain(&error))?;
     if found != digest {

@@ -295,8 +295,9 @@ impl Session {
             return;
         }
         while let Some(ended) = self.answering.try_join_next() {
-            if let Err(error) = ended {
-                tracing::error!(%error, "An answer about the home ended in a panic; this is a defect of Convoy");
+            // Where it panicked is in the log already.
+            if ended.is_err() {
+                tracing::error!("An answer about the home ended in a panic; this is a defect of Convoy");
             }
         }
         if self.answering.len() < ANSWERS_MAX {

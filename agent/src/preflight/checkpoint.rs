@@ -121,7 +121,7 @@ async fn restarts(bundle: &Arc<Bundle>, cache: &Cache) -> bool {
             .into_iter()
             .any(|(path, file)| !means_the_same(&bundle, &cache, (path, file)).unwrap_or(false))
     };
-    tokio::task::spawn_blocking(compare).await.unwrap_or(true)
+    crate::task::blocking(compare).await.unwrap_or(true)
 }
 
 fn means_the_same(bundle: &Bundle, cache: &Cache, (path, file): (&HomePath, &FileEntry)) -> Seen<bool> {

@@ -205,7 +205,7 @@ async fn look_locally(subject: Subject, stores: Vec<Keystore>) -> Local {
 /// Looks on a thread of its own, and no longer than a person would wait: a disk that does not answer must not keep the
 /// node from everything else. The thread is left behind.
 async fn blocking<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Seen<T> {
-    match tokio::time::timeout(LOOK_TIME, tokio::task::spawn_blocking(look)).await {
+    match tokio::time::timeout(LOOK_TIME, crate::task::blocking(look)).await {
         Ok(looked) => looked.map_err(|error| error.to_string()),
         Err(_) => Err(format!("the disk did not answer within {} s", LOOK_TIME.as_secs())),
     }

@@ -53,7 +53,7 @@ impl Processes {
 
     /// The live servers of a home.
     pub async fn servers(home: String) -> Vec<ProcessIdentity> {
-        let found = tokio::task::spawn_blocking(move || table::servers(&home)).await.unwrap_or_default();
+        let found = crate::task::blocking(move || table::servers(&home)).await.unwrap_or_default();
         found.into_iter().map(|server| server.process).collect()
     }
 
@@ -187,7 +187,7 @@ impl Watched {
 
     async fn java(&self) -> Option<Server> {
         let home = self.bundle.service.home.clone();
-        tokio::task::spawn_blocking(move || table::servers(&home)).await.ok()?.into_iter().next()
+        crate::task::blocking(move || table::servers(&home)).await.ok()?.into_iter().next()
     }
 
     /// Tells what the server wrote, before its end is told: whoever names the end quotes one line of it.
@@ -284,7 +284,7 @@ async fn wait_for_end(process: ProcessIdentity) {
         event::{PollFd, PollFlags, poll},
         process::{PidfdFlags, pidfd_open},
     };
-    let waited = tokio::task::spawn_blocking({
+    let waited = crate::task::blocking({
         let process = process.clone();
         move || {
             let pid = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw);

@@ -35,8 +35,10 @@ pub(super) async fn receive(
         return Err(Status::resource_exhausted(format!("an answer has at most {ANSWER_SIZE_MAX} bytes")));
     }
     let _room = coordinator.hosts.room(announced).await;
-    let bytes = read(first, announced, &mut stream).await?;
-    let decoded = tokio::task::spawn_blocking(move || decode_answer(&bytes)).await;
+    let bytes = tokio::time::timeout(LOOK_TIME, read(first, announced, &mut stream)).await;
+    // The room is for answers that somebody waits for; one that comes in drops would hold it for hours.
+    let bytes = bytes.map_err(|_| Status::deadline_exceeded("the answer took too long"))??;
+    let decoded = crate::tasks::blocking(move || decode_answer(&bytes)).await;
     let answer = decoded
         .map_err(|_| Status::internal("the answer could not be read; this is a defect of Convoy"))?
         .map_err(|error| Status::invalid_argument(chain(&error)))?;

@@ -46,7 +46,7 @@ pub(super) async fn receive(
     if Digest::of(&bytes) != digest {
         return Err(Status::invalid_argument(format!("the content of pack {} is another", digest.short())));
     }
-    let checked = tokio::task::spawn_blocking(move || decode_pack(&bytes).map(|_| bytes)).await;
+    let checked = crate::tasks::blocking(move || decode_pack(&bytes).map(|_| bytes)).await;
     let bytes = checked
         .map_err(|_| Status::internal("the pack could not be read; this is a defect of Convoy"))?
         .map_err(|error| Status::invalid_argument(chain(&error)))?;

@@ -175,7 +175,7 @@ impl PackParts {
         let mut given = GivenPacks::default();
         for (products, content) in self.whole {
             let digest = Digest::of(&content);
-            let loading = tokio::task::spawn_blocking(move || packs::load(&content)).await;
+            let loading = crate::tasks::blocking(move || packs::load(&content)).await;
             let loaded = loading.unwrap_or_else(|error| Err(error.to_string()));
             let refused =
                 |why| Status::invalid_argument(format!("the pack that was given cannot be used: {why}"));

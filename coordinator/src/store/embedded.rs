@@ -179,7 +179,7 @@ impl Embedded {
     ) -> Read<'_, T> {
         let engine = self.engine.clone();
         async move {
-            let answer = tokio::task::spawn_blocking(move || engine.with(read, Tries::Two)).await;
+            let answer = crate::tasks::blocking(move || engine.with(read, Tries::Two)).await;
             let answer = answer.map_err(|error| StoreError::new("read", error))?;
             answer.map_err(|error| StoreError::new("read", error))
         }
@@ -208,7 +208,7 @@ async fn write_all(
             batch.push(next);
         }
         let (engine, readers) = (engine.clone(), readers.clone());
-        let writing = tokio::task::spawn_blocking(move || write_and_answer(&engine, &readers, batch));
+        let writing = crate::tasks::blocking(move || write_and_answer(&engine, &readers, batch));
         // Callers learn it by their lost answers.
         writing.await.map_err(|error| error.to_string())??;
     }

@@ -33,7 +33,8 @@ async fn open() -> Result<Small> {
     }
     let file = small.site.path("secrets.toml");
     let secrets = "\"db.main\" = \"C4NARY-secret-db\"\n\
-                   \"hook.main\" = \"Bearer C4NARY-secret-hook\"\n\"gate.main\" = \"C4NARY-secret-gate\"\n";
+                   \"hook.main\" = \"Bearer C4NARY-secret-hook\"\n\"gate.main\" = \"C4NARY-secret-gate\"\n\
+                   \"vault.main\" = \"C4NARY-vault\"\n";
     fs::write(&file, secrets)?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
     let operator = small.site.operator();
@@ -42,7 +43,8 @@ async fn open() -> Result<Small> {
 
     let base = "https://localhost:{{ node.port('https') }}";
     let calls = format!(
-        "\n[groups.key-manager.env]\nDB_PASS = \"C4NARY-typed-pass\"\nTICKET_PIN = \"C4NARY-typed-env\"\n\
+        "\n[groups.key-manager.vault]\nkeystore_password = \"vault.main\"\n\
+         [groups.key-manager.env]\nDB_PASS = \"C4NARY-typed-pass\"\nTICKET_PIN = \"C4NARY-typed-env\"\n\
          [groups.key-manager.hooks.before_stop]\nkind = \"http\"\nmethod = \"POST\"\nurl = \"{base}/none?pin=C4NARY-url\"\n\
          body = \"pin=C4NARY-hook-body\"\non_failure = \"continue\"\n\
          [groups.key-manager.hooks.after_ready]\nkind = \"http\"\nurl = \
@@ -59,7 +61,8 @@ async fn open() -> Result<Small> {
 
 fn layer(word: &str) -> String {
     common(word).replace("hunter2-", "C4NARY-typed-")
-        + "\n[database.shared_db]\ntype = \"mysql\"\nusername = \"u\"\npassword = \"{{ secret('db.main') }}\"\n"
+        + "\n[database.shared_db]\ntype = \"mysql\"\nusername = \"u\"\npassword = \"{{ secret('db.main') }}\"\n\
+           [secrets]\nmail = \"aW4gdGhlIHZhdWx0\"\n[output_adapter.email]\npassword = \"$secret{mail}\"\n"
 }
 
 /// A third host joins with everything logged, and its token is the canary.
@@ -97,13 +100,25 @@ async fn live(small: &mut Small) -> Result<()> {
     small.ready("is-1").await?;
 
     let good = small.fleet.read("fleet.toml")?;
-    small.fleet.write("fleet.toml", good + "contains = \"never there\"\ntries = 1\n")?;
+    small.fleet.write("fleet.toml", good + "contains = \"C4NARY-contains\"\ntries = 1\n")?;
     small.fleet.write("config/common.toml", layer("third"))?;
     let words = ["apply".as_ref(), small.fleet.arg(), "--yes".as_ref(), "--wait".as_ref()];
     let ran = small.site.operator().run(words).await?;
     ensure!(ran.code == 1, "{ran:?}");
     ensure!(!ran.said.contains(CANARY), "{ran:?}");
     small.ready("is-1").await?;
+    vault_is_cleared(small)
+}
+
+/// The password of the vault went through a file of the home at every launch.
+fn vault_is_cleared(small: &Small) -> Result<()> {
+    for pack in &small.packs {
+        for entry in fs::read_dir(&pack.home)? {
+            let path = entry?.path();
+            let holds = path.is_file() && finds(&fs::read(&path)?, b"C4NARY-vault").is_some();
+            ensure!(!holds, "{} still holds the password of the vault", path.display());
+        }
+    }
     Ok(())
 }
 
@@ -112,7 +127,9 @@ async fn seen(small: &Small) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut seen = BTreeMap::new();
     let operator = small.site.operator();
     let events = operator.done(["events", "--last", "1000"]).await?;
-    ensure_holds(&events, &["gate token passed", "gate token failed", "restored"])?;
+    let wanted =
+        ["gate token passed", "gate token failed", "does not hold the text of `contains`", "restored"];
+    ensure_holds(&events, &wanted)?;
     seen.insert("events".to_owned(), events.into_bytes());
     for words in [
         &["events", "--last", "1000", "--json"] as &[&str],
