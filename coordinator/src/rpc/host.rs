@@ -10,7 +10,7 @@ use proto::{
 use tonic::{Response, Status, Streaming};
 
 use super::chain;
-use crate::{coordinator::Coordinator, identity::NodePeer};
+use crate::{coordinator::Coordinator, hosts::LOOK_TIME, identity::NodePeer};
 
 /// A node that sends nothing for so long is given up.
 const CHUNK_TIME: Duration = Duration::from_secs(10);

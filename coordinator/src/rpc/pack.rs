@@ -14,6 +14,8 @@ use crate::{coordinator::Coordinator, identity::NodePeer, packs::KeepError, stor
 
 /// A node that sends nothing for so long is given up.
 const CHUNK_TIME: Duration = Duration::from_secs(30);
+/// A whole pack; a few megabytes over a slow line.
+const PACK_TIME: Duration = Duration::from_secs(300);
 /// Bytes in one message.
 const CHUNK: usize = 16 * 1024;
 
@@ -42,7 +44,9 @@ pub(super) async fn receive(
     }
     let busy = |_| Status::resource_exhausted("other packs are arriving; this one is asked for again");
     let _giving = coordinator.packs.giving.try_acquire().map_err(busy)?;
-    let bytes = read(first, &mut stream).await?;
+    let bytes = tokio::time::timeout(PACK_TIME, read(first, &mut stream)).await;
+    // The places are few: a pack that comes in drops would hold one for hours.
+    let bytes = bytes.map_err(|_| Status::deadline_exceeded("the pack took too long"))??;
     if Digest::of(&bytes) != digest {
         return Err(Status::invalid_argument(format!("the content of pack {} is another", digest.short())));
     }

@@ -10,11 +10,11 @@ use proto::wire::{
 
 use crate::support::{TestCoordinator, bad_enrolment, report};
 
-const UNSIGNED: [u64; 4] = [0, 1, u64::MAX - 1, u64::MAX];
-const SIGNED: [i64; 5] = [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX];
+pub(crate) const UNSIGNED: [u64; 4] = [0, 1, u64::MAX - 1, u64::MAX];
+pub(crate) const SIGNED: [i64; 5] = [i64::MIN, -1, 0, i64::MAX - 1, i64::MAX];
 const FLOATS: [f32; 4] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX];
 
-fn narrow(number: u64) -> u32 {
+pub(crate) fn narrow(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
@@ -23,7 +23,7 @@ fn applied(generation: u64) -> Option<Applied> {
 }
 
 /// Every report in which numbers are at their extremes: generations one by one, and the others all together.
-fn extremes() -> Vec<Report> {
+pub(crate) fn extremes() -> Vec<Report> {
     let refusal =
         |n| Refusal { reason: "disk-full".into(), detail: String::new(), still_running: applied(n) };
     let attempt = |target, still| Attempt {

@@ -5,6 +5,7 @@
 mod absent;
 mod crash;
 mod ends;
+mod fuzz;
 mod hostile;
 mod hosts;
 mod identity;

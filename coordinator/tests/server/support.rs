@@ -88,13 +88,22 @@ impl TestCoordinator {
 
     /// The real program, as a process of its own.
     pub async fn spawn_in(dir: Arc<TempDir>) -> Self {
+        Self::spawn(dir, env!("CARGO_BIN_EXE_convoy-coordinator").as_ref(), &[]).await
+    }
+
+    /// The same with another build of it. What it logs is in `coordinator.log`.
+    pub async fn spawn(dir: Arc<TempDir>, program: &std::path::Path, variables: &[(String, String)]) -> Self {
         let config = dir.path().join("coordinator.toml");
         std::fs::write(&config, config_text(&dir, "[log]\nlevel = \"warn\"\n")).unwrap();
         // What a killed one left behind would name a port where nobody listens.
         drop(std::fs::remove_file(dir.path().join("data/address")));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_convoy-coordinator"))
+        let mut log = std::fs::File::options();
+        log.create(true).append(true);
+        let mut child = Command::new(program)
             .arg("--config")
             .arg(&config)
+            .envs(variables.iter().cloned())
+            .stderr(log.open(dir.path().join("coordinator.log")).unwrap())
             .kill_on_drop(true)
             .spawn()
             .unwrap();

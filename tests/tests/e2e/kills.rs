@@ -24,6 +24,7 @@ use crate::{
     small::{CONFIG, common},
 };
 
+/// Unless `KILLS` says another number.
 const KILLS: usize = 50;
 /// Those after the first come after it.
 const GROUPS: [&str; 2] = ["back", "front"];
@@ -204,11 +205,12 @@ async fn fifty_kills_of_the_coordinator_neither_lose_nor_repeat_a_step() -> Resu
     }
     ensure!(calm[WORDS[0]] != calm[WORDS[1]], "both words leave the same");
 
+    let most = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
     let mut kills = 0;
-    while kills < KILLS {
+    while kills < most {
         let word = dozen.word();
         dozen.apply().await?;
-        while kills < KILLS && !dozen.has_ended().await? {
+        while kills < most && !dozen.has_ended().await? {
             if chance.percent(40) {
                 // However slow this machine is, kills are spread over the whole rollout.
                 dozen.goes_on().await?;

@@ -16,4 +16,5 @@ mod path;
 mod real_fleets;
 mod refusals;
 mod small;
+mod storm;
 mod taking_over;
