@@ -22,6 +22,7 @@ use crate::{
     mirror::Mirror,
     packs::Packs,
     rates::Rates,
+    rpc::Turns,
     secrets::Vault,
     sessions::Live,
     store::{
@@ -56,6 +57,8 @@ pub struct Coordinator {
     pub live: Live,
     /// Packs of hosts, loaded.
     pub packs: Packs,
+    /// Large fleet directories under work.
+    pub turns: Turns,
     /// Questions about hosts that wait for their answers.
     pub hosts: Hosts,
     /// What happened.

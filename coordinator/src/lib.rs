@@ -196,6 +196,7 @@ pub async fn start(
         vault,
         live: Live::default(),
         packs: packs::Packs::default(),
+        turns: rpc::Turns::default(),
         hosts: hosts::Hosts::default(),
         events,
         event_index: events::index::NodeIndex::default(),

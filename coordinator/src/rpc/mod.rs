@@ -31,6 +31,8 @@ use tonic::{
 use tonic_health::ServingStatus;
 use tracing::{error, info, warn};
 
+pub use upload::Turns;
+
 use crate::{
     coordinator::Coordinator,
     disk::StoreTrouble,

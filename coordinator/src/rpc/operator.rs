@@ -24,7 +24,8 @@ use super::{
     chain, commit_failed, follow,
     found::{WithConfig, found},
     history::{self, Query},
-    operator_of, status, store_failed, upload,
+    operator_of, status, store_failed,
+    upload::{self, Uploaded},
 };
 use crate::{
     apply::{Applied, ApplyError, Intent, Selection},
@@ -208,9 +209,12 @@ impl Operator for Console {
         request: Request<Streaming<wire::Upload>>,
     ) -> Result<Response<wire::PlanReply>, Status> {
         let operator = operator_of(&self.coordinator, &request)?;
-        let (intent, sources, packs) =
-            upload::read(request.into_inner(), &self.coordinator.limits, &operator).await?;
-        let planned = self.coordinator.plan(sources, &packs, &intent.only).await;
+        let coordinator = &self.coordinator;
+        let (limits, turns) = (&coordinator.limits, &coordinator.turns);
+        let uploaded = upload::read(request.into_inner(), limits, turns, &operator).await?;
+        let Uploaded { intent, sources, packs, turn } = uploaded;
+        let planned = coordinator.plan(sources, &packs, &intent.only).await;
+        drop(turn);
         let planned = planned.map_err(|error| apply_failed(&error))?;
         Ok(Response::new(plan_reply(&planned)))
     }
@@ -220,14 +224,15 @@ impl Operator for Console {
         request: Request<Streaming<wire::Upload>>,
     ) -> Result<Response<wire::ApplyReply>, Status> {
         let operator = operator_of(&self.coordinator, &request)?;
-        let limits = &self.coordinator.limits;
-        let (intent, sources, packs) = upload::read(request.into_inner(), limits, &operator).await?;
+        let (limits, turns) = (&self.coordinator.limits, &self.coordinator.turns);
+        let uploaded = upload::read(request.into_inner(), limits, turns, &operator).await?;
+        let Uploaded { intent, sources, packs, turn } = uploaded;
         // Once begun, an apply is not undone by a caller who goes away: half of it would be no use to anybody.
         let coordinator = self.coordinator.clone();
-        let applying = self
-            .coordinator
-            .tasks
-            .spawn("apply", async move { coordinator.apply(sources, &packs, &intent).await });
+        let applying = self.coordinator.tasks.spawn("apply", async move {
+            let _turn = turn;
+            coordinator.apply(sources, &packs, &intent).await
+        });
         let applied = applying.await.map_err(|_| Status::internal("the apply ended unexpectedly"))?;
         Ok(Response::new(apply_reply(applied.map_err(|error| apply_failed(&error))?)))
     }

@@ -1,6 +1,7 @@
-//! A fleet directory as it arrives: one header, then files in chunks, bounded before anything is done with it.
+//! A fleet directory as it arrives: one header, then files in chunks, bounded before anything is done with it. Large ones
+//! are worked on one at a time (ADR 0051).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use fleet::{
     ids::{Digest, GroupName, NodeName, Revision},
@@ -10,6 +11,7 @@ use proto::{
     convert::pack::PACK_SIZE_MAX,
     wire::operator::{FileChunk, PackPart, Upload, UploadHeader, upload::Part},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Status, Streaming};
 
 use crate::{
@@ -29,20 +31,64 @@ const PACKS_MAX: usize = 8;
 /// Products that one of them is said to be the pack of.
 const PRODUCTS_MAX: usize = 64;
 
+/// A directory up to this size is worked on beside any others, bytes.
+const SMALL: usize = 16 * 1024 * 1024;
+/// An operator who sends nothing for so long is given up: a large directory that never ends would hold up others.
+const CHUNK_TIME: Duration = Duration::from_secs(60);
+/// The longest that a large directory waits for those before it.
+const TURN_TIME: Duration = Duration::from_secs(600);
+
+/// Whose turn it is to have a large directory worked on: several at once would take as many times the memory.
+pub struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Turns {
+    async fn next(&self) -> Result<OwnedSemaphorePermit, Status> {
+        let turn = tokio::time::timeout(TURN_TIME, self.0.clone().acquire_owned()).await;
+        // The semaphore is never closed.
+        turn.ok().and_then(Result::ok).ok_or_else(|| {
+            Status::resource_exhausted("other large fleet directories are being worked on; try again later")
+        })
+    }
+}
+
+/// A whole upload.
+pub(super) struct Uploaded {
+    pub(super) intent: Intent,
+    pub(super) sources: Sources,
+    pub(super) packs: GivenPacks,
+    /// Of a large directory: held until the work on it is over.
+    pub(super) turn: Option<OwnedSemaphorePermit>,
+}
+
+async fn next(stream: &mut Streaming<Upload>) -> Result<Option<Upload>, Status> {
+    let upload = tokio::time::timeout(CHUNK_TIME, stream.message()).await;
+    upload.map_err(|_| Status::deadline_exceeded("nothing more of the upload came in time"))?
+}
+
 /// Reads a whole upload.
 pub(super) async fn read(
     mut stream: Streaming<Upload>,
     limits: &Limits,
+    turns: &Turns,
     operator: &OperatorPeer,
-) -> Result<(Intent, Sources, GivenPacks), Status> {
-    let first = stream.message().await?.and_then(|upload| upload.part);
+) -> Result<Uploaded, Status> {
+    let first = next(&mut stream).await?.and_then(|upload| upload.part);
     let Some(Part::Header(header)) = first else {
         return Err(Status::invalid_argument("an upload begins with its header"));
     };
     let intent = intent(header, operator)?;
     let mut files = Files { sources: Sources::default(), open: None, bytes: 0 };
-    let mut packs = PackParts::default();
-    while let Some(upload) = stream.message().await? {
+    let (mut packs, mut turn) = (PackParts::default(), None);
+    while let Some(upload) = next(&mut stream).await? {
+        if turn.is_none() && SMALL < files.bytes {
+            turn = Some(turns.next().await?);
+        }
         match upload.part {
             Some(Part::File(chunk)) => files.add(chunk, limits)?,
             Some(Part::Pack(part)) => packs.add(part)?,
@@ -54,7 +100,10 @@ pub(super) async fn read(
         Some((path, _)) => {
             Err(Status::invalid_argument(format!("the upload ended in the middle of {path:?}")))
         }
-        None => Ok((intent, files.sources, packs.finish().await?)),
+        None => {
+            let packs = packs.finish().await?;
+            Ok(Uploaded { intent, sources: files.sources, packs, turn })
+        }
     }
 }
 
@@ -138,6 +187,8 @@ impl Files {
                 limits.upload_files
             )));
         }
+        // It grew by doubling.
+        content.shrink_to_fit();
         self.sources.0.insert(chunk.path, content);
         Ok(())
     }

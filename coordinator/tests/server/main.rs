@@ -11,6 +11,7 @@ mod hosts;
 mod identity;
 mod introspection;
 mod looks;
+mod memory;
 mod operator;
 mod packs;
 mod plans;
