@@ -7,7 +7,7 @@ use std::{collections::VecDeque, io, sync::Arc};
 
 use fleet::{
     bundle::Bundle,
-    call::{Check, Hook, HookPoint},
+    call::{Check, HaproxyCall, Hook, HookPoint},
     host::Original,
     ids::Digest,
     node::{Action, Event, Memory},
@@ -284,15 +284,7 @@ impl World {
                 self.files.start_job(Job::ReadPack(bundle.service.home.clone()));
                 self.spawn(self.machine.launch(bundle));
             }
-            Action::ClearLaunchFiles(bundle) => {
-                // At once and here: a launch that is asked for later writes them later.
-                let result = clear_launch_files(&bundle).map_err(|error| crate::chain(&error));
-                if let Err(error) = &result {
-                    error!(%error, "A launch file cannot be removed");
-                }
-                let outcomes = self.outcomes.clone();
-                self.spawn(async move { drop(outcomes.send(Event::LaunchFilesCleared(result)).await) });
-            }
+            Action::ClearLaunchFiles(bundle) => self.clear_launch_files(&bundle),
             Action::Adopt { process, bundle } => {
                 info!(pid = process.pid, "Adopting the running server");
                 self.spawn(self.machine.adopt(process, bundle));
@@ -309,19 +301,23 @@ impl World {
             Action::Probe { probes, process } => self.probe(probes, process),
             Action::Hook { run, point, hook } => self.hook(run, point, *hook),
             Action::Check { id, check } => self.check(id, *check),
-            Action::AskRotation(call) => {
-                let outcomes = self.outcomes.clone();
-                self.spawn(async move {
-                    let state = call::rotation(&call).await;
-                    drop(outcomes.send(Event::Rotation(state)).await);
-                });
-            }
+            Action::AskRotation(call) => self.ask_rotation(call),
             Action::Measure { process, home } => {
                 // Updates of a product change templates in place; a look costs some hundred `stat`s.
                 self.files.start_job(Job::ReadPack(home.clone()));
                 self.measure(process, home);
             }
         }
+    }
+
+    /// At once and here: a launch that is asked for later writes them later.
+    fn clear_launch_files(&self, bundle: &Bundle) {
+        let result = clear_launch_files(bundle).map_err(|error| crate::chain(&error));
+        if let Err(error) = &result {
+            error!(%error, "A launch file cannot be removed");
+        }
+        let outcomes = self.outcomes.clone();
+        self.spawn(async move { drop(outcomes.send(Event::LaunchFilesCleared(result)).await) });
     }
 
     fn report(&self, observed: Box<Observed>) {
@@ -369,6 +365,14 @@ impl World {
             let outcome = caller.tried(&check.call, &check.tries).await;
             info!(gate = check.name, passed = outcome.is_ok(), "Answered a gate");
             drop(outcomes.send(Event::Checked { id, outcome }).await);
+        });
+    }
+
+    fn ask_rotation(&self, call: HaproxyCall) {
+        let outcomes = self.outcomes.clone();
+        self.spawn(async move {
+            let state = call::rotation(&call).await;
+            drop(outcomes.send(Event::Rotation(state)).await);
         });
     }
 

@@ -46,8 +46,11 @@ mod tests {
 
     use super::*;
 
+    /// What the panic is about, and what brings it about.
+    type Case = (&'static str, Box<dyn Fn()>);
+
     /// The panics of code that has a secret in its hands.
-    fn panics() -> Vec<(&'static str, Box<dyn Fn()>)> {
+    fn panics() -> Vec<Case> {
         let secret = "C4NARY-é-secret".to_owned();
         let (cut, missing, bytes, worst) = (secret.clone(), secret.clone(), secret.clone(), secret);
         vec![

@@ -95,6 +95,13 @@ async fn live(small: &mut Small) -> Result<()> {
         text.clone() + "\n[database.other_db]\npassword = \"C4NARY-edit\"\nbroken = \"C4NARY-line\n",
     )?;
     until("the edit to be undone", LIMIT, async || Ok((small.config_text(0)? == text).then_some(()))).await?;
+    // An agent that dies between the deed and the word of it has nothing to tell.
+    let operator = small.site.operator();
+    until("that to be told", LIMIT, async || {
+        let events = operator.done(["events", "--last", "1000"]).await?;
+        Ok(events.contains("restored").then_some(()))
+    })
+    .await?;
     small.site.agents[0].kill().await?;
     small.site.agents[0].start()?;
     small.ready("is-1").await?;
