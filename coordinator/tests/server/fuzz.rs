@@ -2,6 +2,7 @@
 //! real TLS: it neither panics nor ends nor grows without bound, and operators are served afterwards.
 //!
 //! `FUZZ_SECONDS` is how long each service gets (default 3), `FUZZ_SEED` another order of things.
+#![allow(clippy::print_stdout, reason = "helpers of tests speak like tests")]
 
 use std::{
     sync::Arc,
