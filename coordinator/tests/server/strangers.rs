@@ -1,5 +1,10 @@
 //! Whoever has no certificate keeps nobody out who has one, and neither does a node that dials too often.
 
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
 use tokio::net::TcpStream;
 
 use crate::support::{TestCoordinator, TestNode};
@@ -67,4 +72,26 @@ async fn a_node_that_dials_without_end_pushes_out_only_itself() {
     });
     assert!(!told.await.is_empty());
     coordinator.stop().await;
+}
+
+/// `STRANGERS` is how many sockets say nothing to a coordinator with its default limits (default 200). How long `status`
+/// takes beside them is a figure, not a rule: it is the machine's.
+#[tokio::test]
+async fn status_is_answered_beside_sockets_that_say_nothing() {
+    let count = std::env::var("STRANGERS").ok().and_then(|text| text.parse().ok()).unwrap_or(200);
+    let coordinator = TestCoordinator::spawn_in(Arc::new(tempfile::tempdir().unwrap())).await;
+    let address = coordinator.context().address;
+    let mut silent = Vec::new();
+    for _ in 0..count {
+        silent.push(TcpStream::connect(&address).await.unwrap());
+    }
+    let mut slowest = Duration::ZERO;
+    for _ in 0..10 {
+        let begun = Instant::now();
+        coordinator.status().await;
+        slowest = slowest.max(begun.elapsed());
+    }
+    println!("beside {count} silent sockets the slowest of ten `status` took {} ms", slowest.as_millis());
+    drop(silent);
+    coordinator.kill().await;
 }
