@@ -21,6 +21,6 @@ pub use self::{
     pack::{PackAt, read as read_pack},
     place::{Content, Facts, Home, LastPart, Owner, Place, PlaceError, open_named, read_named},
     scan::Scanner,
-    stage::read_bounded,
+    stage::{Over, carried, declared, means_the_same, read_bounded},
     worker::{Files, Job, Kept, Staging},
 };

@@ -116,6 +116,12 @@ pub struct Over<'a> {
     pub occasion: Occasion,
 }
 
+/// deployment.toml as `bundle` declares it. What lay there before the first apply was declared by nobody.
+pub fn declared(bundle: &Bundle, cache: &Cache) -> Option<String> {
+    let entry = bundle.files.get(&bundle.service.config_path).filter(|_| bundle.origin.is_none())?;
+    String::from_utf8(cache.read(&entry.digest).ok()?).ok()
+}
+
 /// The desired deployment.toml with what stays of the one on disk; see [`drift::written_over`].
 pub fn carried(content: Vec<u8>, disk: Option<&[u8]>, over: &Over<'_>) -> Vec<u8> {
     let texts =

@@ -19,7 +19,7 @@ use super::{
     pack::{PackAt, PackReader},
     place::{Home, PlaceError},
     scan::Scanner,
-    stage::{NEW, Over, Staged, carried, discard, read_bounded, stage, write_beside},
+    stage::{NEW, Over, Staged, carried, declared, discard, read_bounded, stage, write_beside},
     switch::{recover, switch, switch_one},
 };
 use crate::{cache::Cache, journal::Switches, preflight::Checkpoint, task::Vital, watch::Watch};
@@ -127,6 +127,10 @@ impl Files {
         let job = match job {
             Job::Stage(staging) if staging.bundle.origin.is_none() => {
                 return self.checkpoint.pass(staging, self.jobs.clone());
+            }
+            Job::Watch(target, bundle) => {
+                self.checkpoint.note_in_force(&bundle);
+                Job::Watch(target, bundle)
             }
             job => job,
         };
@@ -341,9 +345,7 @@ impl Worker {
 
     /// deployment.toml as the bundle in force declares it.
     fn declared_before(&self) -> Option<String> {
-        let (_, bundle) = self.watched.as_ref().filter(|(_, bundle)| bundle.origin.is_none())?;
-        let entry = bundle.files.get(&bundle.service.config_path)?;
-        String::from_utf8(self.kept.cache.read(&entry.digest).ok()?).ok()
+        self.watched.as_ref().and_then(|(_, bundle)| declared(bundle, &self.kept.cache))
     }
 
     fn switch(&mut self, target: Applied) -> Event {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use fleet::{
     bundle::{Bundle, FILE_SIZE_MAX, FileEntry, HomePath, RestartClass, ServiceSettings},
+    drift::Occasion,
+    ids::Digest,
     node::{Event, Failure},
     preflight::{
         Intent, Outcome, PreflightFacts,
         facts::{ClockSkew, Seen},
         refusal,
     },
-    spec::canonical,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -21,7 +22,7 @@ use tokio::{
 use super::{Site, Subject};
 use crate::{
     cache::Cache,
-    files::{Defaults, Home, Job, Staging},
+    files::{Defaults, Home, Job, Over, Staging, carried, declared, means_the_same},
     outside::Machine,
     unit::Units,
 };
@@ -36,6 +37,7 @@ pub struct Checkpoint {
     machine: Arc<dyn Machine>,
     units: Units,
     events: mpsc::Sender<Event>,
+    in_force: Option<Arc<Bundle>>,
     under_way: Option<AbortHandle>,
 }
 
@@ -49,7 +51,12 @@ impl Checkpoint {
         (site, units): (Site, Units),
         (machine, events): (Arc<dyn Machine>, mpsc::Sender<Event>),
     ) -> Self {
-        Self { cache, defaults, clock, site, units, machine, events, under_way: None }
+        Self { cache, defaults, clock, site, units, machine, events, in_force: None, under_way: None }
+    }
+
+    /// The files on disk came from this bundle.
+    pub fn note_in_force(&mut self, bundle: &Arc<Bundle>) {
+        self.in_force = Some(Arc::clone(bundle));
     }
 
     /// Hands a staging to `jobs` if its bundle passes, else tells why not. A preflight of an earlier bundle that
@@ -58,13 +65,18 @@ impl Checkpoint {
         if let Some(earlier) = self.under_way.take() {
             earlier.abort();
         }
-        let (target, bundle) = (staging.target, Arc::clone(&staging.bundle));
-        let subject = self.subject(&bundle);
-        let (cache, events, machine) = (self.cache.clone(), self.events.clone(), self.machine.clone());
+        let target = staging.target;
+        let subject = self.subject(&staging.bundle);
+        let coming = Coming {
+            bundle: Arc::clone(&staging.bundle),
+            in_force: self.in_force.clone(),
+            cache: self.cache.clone(),
+        };
+        let (events, machine) = (self.events.clone(), self.machine.clone());
         let task = crate::task::spawn("preflight", async move {
             let settings = subject.settings.clone();
             let facts = machine.gather(subject).await;
-            match judge(&facts, &settings, (&bundle, &cache)).await {
+            match judge(&facts, &settings, coming).await {
                 Ok(()) => drop(jobs.send(Job::Stage(staging)).await),
                 // Both only fail when the agent is ending.
                 Err(failure) => drop(events.send(Event::StageFailed { target, failure }).await),
@@ -92,11 +104,15 @@ impl Checkpoint {
     }
 }
 
-async fn judge(
-    facts: &PreflightFacts,
-    settings: &ServiceSettings,
-    (bundle, cache): (&Arc<Bundle>, &Cache),
-) -> Result<(), Failure> {
+/// A bundle that is about to be staged.
+struct Coming {
+    bundle: Arc<Bundle>,
+    /// Where the files on disk came from, if this agent knows it.
+    in_force: Option<Arc<Bundle>>,
+    cache: Cache,
+}
+
+async fn judge(facts: &PreflightFacts, settings: &ServiceSettings, coming: Coming) -> Result<(), Failure> {
     let checks = fleet::preflight::check(facts, settings);
     for check in &checks {
         if matches!(check.outcome, Outcome::Warn { .. }) {
@@ -104,40 +120,43 @@ async fn judge(
         }
     }
     let lives = !facts.host.own_pids.is_empty();
-    let intent =
-        if lives && !restarts(bundle, cache).await { Intent::WriteOnly } else { Intent::WriteAndStart };
+    let intent = if lives && !coming.restarts().await { Intent::WriteOnly } else { Intent::WriteAndStart };
     match refusal(&checks, intent) {
         None => Ok(()),
         Some((reason, detail)) => Err(Failure { reason, detail }),
     }
 }
 
-/// Whether the bundle changes anything that the server reads only at its start. When in doubt it does.
-async fn restarts(bundle: &Arc<Bundle>, cache: &Cache) -> bool {
-    let (bundle, cache) = (Arc::clone(bundle), cache.clone());
-    let compare = move || {
-        let read_at_start = bundle.files.iter().filter(|(_, file)| RestartClass::Restart <= file.restart);
-        read_at_start
-            .into_iter()
-            .any(|(path, file)| !means_the_same(&bundle, &cache, (path, file)).unwrap_or(false))
-    };
-    crate::task::blocking(compare).await.unwrap_or(true)
+impl Coming {
+    /// Whether the bundle changes anything that the server reads only at its start. When in doubt, assume it does.
+    async fn restarts(self) -> bool {
+        let compare = move || {
+            let before = self.in_force.as_deref().and_then(|bundle| declared(bundle, &self.cache));
+            let read_at_start =
+                self.bundle.files.iter().filter(|(_, file)| RestartClass::Restart <= file.restart);
+            read_at_start.into_iter().any(|file| !self.leaves(before.as_deref(), file).unwrap_or(false))
+        };
+        crate::task::blocking(compare).await.unwrap_or(true)
+    }
+
+    /// Whether the staging would leave a file as it is, or write one that means the same.
+    fn leaves(&self, before: Option<&str>, (path, file): (&HomePath, &FileEntry)) -> Seen<bool> {
+        let home = Home::open(&self.bundle.service.home).map_err(|error| crate::chain(&error))?;
+        let Some(disk) = home.read(path, FILE_SIZE_MAX).map_err(|error| crate::chain(&error))? else {
+            return Ok(false);
+        };
+        let disk = disk.bytes;
+        if Digest::of(&disk) == file.digest {
+            return Ok(true);
+        }
+        if *path != self.bundle.service.config_path {
+            return Ok(false);
+        }
+        let desired = self.cache.read(&file.digest).map_err(|error| error.to_string())?;
+        let over = Over { bundle: &self.bundle, before, occasion: Occasion::Order };
+        Ok(means_the_same(true, &carried(desired, Some(&disk), &over), Some(&disk)))
+    }
 }
 
-fn means_the_same(bundle: &Bundle, cache: &Cache, (path, file): (&HomePath, &FileEntry)) -> Seen<bool> {
-    let home = Home::open(&bundle.service.home).map_err(|error| crate::chain(&error))?;
-    let Some(content) = home.read(path, FILE_SIZE_MAX).map_err(|error| crate::chain(&error))? else {
-        return Ok(false);
-    };
-    let disk = content.bytes;
-    if fleet::ids::Digest::of(&disk) == file.digest {
-        return Ok(true);
-    }
-    if *path != bundle.service.config_path {
-        return Ok(false);
-    }
-    let desired = cache.read(&file.digest).map_err(|error| error.to_string())?;
-    let flat =
-        |bytes: &[u8]| canonical::flatten(&String::from_utf8_lossy(bytes)).map_err(|error| error.to_string());
-    Ok(canonical::differing_keys(&flat(&desired)?, &flat(&disk)?, &bundle.service.owned_keys).is_empty())
-}
+#[cfg(test)]
+mod tests;

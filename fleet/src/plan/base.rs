@@ -231,6 +231,17 @@ impl Base {
         }
     }
 
+    /// deployment.toml as it lies on the host. In a home that was only unpacked as well: the agent keeps what belongs to
+    /// the host there too.
+    pub(super) fn config_on_host(&self, path: &HomePath) -> Option<&str> {
+        let facts = self.facts()?;
+        if !self.is_unpacked() {
+            return self.config_text(path);
+        }
+        let Some(FoundEntry::File(file)) = facts.entries.get(path) else { return None };
+        std::str::from_utf8(facts.contents.get(&file.digest)?).ok()
+    }
+
     /// deployment.toml as it was declared last.
     pub(super) fn declared_text(&self) -> Option<&str> {
         let assigned = self.assigned.as_ref()?;

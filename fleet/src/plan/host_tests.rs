@@ -5,6 +5,7 @@ use super::{
     *,
 };
 use crate::{
+    drift::keys::{KeyPattern, KeyRule, KeyRules},
     host::{ConfigRead, FoundEntry, FoundFile, FoundServer, HomeHistory, HostFacts, OtherKind},
     ids::NodeName,
     observed::{Drift, DriftAction, DriftKind},
@@ -176,6 +177,23 @@ fn a_home_that_never_started_is_new() {
         Restart started: no server runs; it is started
         "#,
     );
+}
+
+#[test]
+fn a_home_that_never_started_keeps_the_keys_that_belong_to_the_host() {
+    let mut new = node("[server]\nhostname = \"b\"\n[cache]\nsize = 1\n", &[]);
+    let pattern = KeyPattern::parse("cache").unwrap();
+    new.bundle.drift_keys = KeyRules::new(vec![KeyRule { pattern, policy: DriftPolicy::Ignore }]);
+    let mut facts = host(&[(CONFIG, "[server]\nhostname = \"localhost\"\n[cache]\nsize = 9\n")]);
+    facts.history = HomeHistory::NeverStarted;
+    facts.server = FoundServer::Stopped;
+    let plan = compare(&base(None, facts), &new);
+    let kept: Vec<String> =
+        plan.kept.iter().map(|it| format!("{} {:?} {:?}", it.key, it.old, it.new)).collect();
+    assert_eq!(kept, ["cache.size Some(\"9\") Some(\"1\")"]);
+    let told = told(&plan);
+    assert!(told.contains("+ cache.size 9"), "what the agent will write: {told}");
+    assert!(told.contains("+ server.hostname \"b\""), "{told}");
 }
 
 #[test]

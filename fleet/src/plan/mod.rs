@@ -247,7 +247,7 @@ struct Desired<'a> {
 impl<'a> Desired<'a> {
     fn over(base: &Base, node: &'a ComposedNode) -> Self {
         let service = &node.bundle.service;
-        let disk = base.used().and_then(|_| base.config_text(&service.config_path));
+        let disk = base.config_on_host(&service.config_path);
         let config = match disk {
             Some(disk) => {
                 let over = (&node.bundle, Occasion::Order);
