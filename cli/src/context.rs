@@ -54,10 +54,8 @@ impl Context {
             // The message quotes no line: the file holds a private key.
             let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             let line = line.map(|line| format!(" line {line}:")).unwrap_or_default();
-            Failure::failed(
-                format!("{shown} is not a context file:{line} {}", error.message()),
-                format!("copy {SOURCE} again"),
-            )
+            let remedy = misspelt(&text, error.message()).unwrap_or_else(|| format!("copy {SOURCE} again"));
+            Failure::failed(format!("{shown} is not a context file:{line} {}", error.message()), remedy)
         })?;
         context.check(&shown.to_string())?;
         Ok(context)
@@ -73,6 +71,16 @@ impl Context {
                 wrong(key, "is no certificate: it has to hold one between BEGIN and END CERTIFICATE")
             })
         };
+        let (host, port) = self.host_and_port().rsplit_once(':').unwrap_or((self.host_and_port(), ""));
+        if host.is_empty() || host.ends_with(':') || port.parse::<u16>().is_err() {
+            return Err(wrong(
+                "address",
+                &format!(
+                    "is {:?}; write the coordinator's host and port, as in \"convoy.example.org:7843\"",
+                    self.address
+                ),
+            ));
+        }
         certificate("authority_pem", &self.authority_pem)?;
         let own = certificate("certificate_pem", &self.certificate_pem)?;
         PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|_| {
@@ -107,10 +115,32 @@ impl Context {
         Err(Failure::failed(what, format!("copy {SOURCE} again, or correct this machine's clock")))
     }
 
+    /// Whether the private key can be used, and belongs to the certificate.
+    ///
+    /// # Errors
+    /// It cannot, or it is another one's.
+    pub fn check_key(&self) -> Result<(), Failure> {
+        let wrong = |what: &str| {
+            Failure::failed(format!("key_pem in the context file {what}"), format!("copy {SOURCE} again"))
+        };
+        let unusable = || wrong("is no private key that can be used: it is damaged, or of an unknown kind");
+        let key = PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes()).map_err(|_| unusable())?;
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| unusable())?;
+        let Ok(own) = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()) else { return Ok(()) };
+        match rustls::sign::CertifiedKey::new(vec![own], key).keys_match() {
+            Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::KeyMismatch)) => {
+                Err(wrong("does not belong to the certificate beside it"))
+            }
+            // What else may be wrong with the certificate, the connection shows.
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// A warning if others than its owner can read the file: it holds a private key.
     #[cfg(unix)]
     pub fn exposed(path: &Path) -> Option<String> {
-        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).ok()?.permissions());
+        let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
         let shown = path.display();
         (mode & 0o077 != 0).then(|| {
             format!(
@@ -146,6 +176,17 @@ impl Context {
     pub fn host_and_port(&self) -> &str {
         self.address.strip_prefix("https://").unwrap_or(&self.address).trim_end_matches('/')
     }
+}
+
+/// Which key was probably meant to be the one that is missing.
+fn misspelt(text: &str, message: &str) -> Option<String> {
+    const KEYS: [&str; 6] =
+        ["address", "fleet", "server_name", "authority_pem", "certificate_pem", "key_pem"];
+    let missing = message.strip_prefix("missing field `")?.strip_suffix('`')?;
+    let table: toml::Table = text.parse().ok()?;
+    let typed = table.keys().filter(|key| !KEYS.contains(&key.as_str()));
+    let is_near = |key: &&String| fleet::spec::suggest(key, [missing]).starts_with("did you mean");
+    typed.into_iter().find(is_near).map(|key| format!("rename `{key}` to `{missing}`"))
 }
 
 fn unreadable(path: &Path, error: io::Error) -> Failure {
@@ -272,6 +313,40 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_key_that_is_damaged_or_of_another_certificate_is_told_apart() {
+        let pair = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            let own = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+            Context { certificate_pem: own.pem(), key_pem: key.serialize_pem(), ..context("acme") }
+        };
+        let (one, other) = (pair(), pair());
+        let said = |context: &Context| context.check_key().err().map(|failure| failure.to_string());
+        assert_eq!(said(&one), None);
+        let mixed = Context { key_pem: other.key_pem, ..one.clone() };
+        assert_eq!(
+            said(&mixed).unwrap(),
+            "key_pem in the context file does not belong to the certificate beside it"
+        );
+        let damaged = Context { key_pem: KEY.to_owned(), ..one };
+        assert!(said(&damaged).unwrap().contains("is no private key that can be used"));
+    }
+
+    #[test]
+    fn an_address_without_a_port_and_a_misspelt_key_are_said() {
+        for address in ["", "c", "c:", ":7843", "[::1]", "::1:x", "https://c/"] {
+            let wrong = Context { address: address.to_owned(), ..context("acme") };
+            assert!(refusal(&wrong).starts_with("address in c.toml is "), "{address}: {}", refusal(&wrong));
+        }
+        for address in ["c:7843", "[::1]:7843", "https://c:7843/"] {
+            assert_eq!(refusal(&Context { address: address.to_owned(), ..context("acme") }), "");
+        }
+        let text = TEXT.replace("address", "adress");
+        let missing = toml::from_str::<Context>(&text).err().unwrap();
+        assert_eq!(misspelt(&text, missing.message()).as_deref(), Some("rename `adress` to `address`"));
+        assert_eq!(misspelt("x = 1", "missing field `address`"), None);
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_context_that_others_can_read_is_told_about() {
@@ -283,6 +358,8 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(Context::exposed(&path).is_some(), told, "{mode:o}");
         }
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(Context::exposed(dir.path()), None, "a directory is another mistake");
     }
 
     #[test]

@@ -31,10 +31,13 @@ pub fn read(dir: &Path) -> Result<Sources, Failure> {
         .because(error)
     })?;
     if root.is_file() {
-        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let holds = |dir: &&Path| dir.join("fleet.toml").is_file();
+        let above =
+            dir.ancestors().skip(1).map(|it| if it.as_os_str().is_empty() { Path::new(".") } else { it });
+        let example = above.take(DEPTH_MAX).find(holds).map(|dir| format!(", as in {}", dir.display()));
         return Err(Failure::failed(
             format!("{shown} is a file; a fleet is a directory"),
-            format!("name the directory that holds fleet.toml, as in {}", parent.display()),
+            format!("name the directory that holds fleet.toml{}", example.unwrap_or_default()),
         ));
     }
     if !root.join("fleet.toml").is_file() {

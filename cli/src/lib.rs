@@ -127,6 +127,7 @@ async fn ask(remote: Remote, context: Option<PathBuf>, mut screen: Screen) -> Ex
     let now = || When(jiff::Timestamp::now().as_millisecond());
     let connected = async {
         let context = Context::read(&path)?;
+        context.check_key()?;
         context.check_time(now())?;
         Client::connect(&context).await
     };

@@ -51,7 +51,7 @@ pub fn run(
     places::locate(&mut lint.findings, dir);
     match form {
         LintForm::Sarif => {
-            let log = sarif::log(&lint.findings, &places::below_repository(dir));
+            let log = sarif::log(&lint.findings, &places::below_root(dir));
             screen.print(&format!("{log:#}\n"));
         }
         LintForm::Plain => {

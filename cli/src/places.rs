@@ -21,11 +21,16 @@ fn reached(dir: &Path, file: &str) -> Option<String> {
     })
 }
 
-/// The fleet directory below the repository that it is checked in to, with a `/` at its end; empty if it is the
-/// repository itself or in none. Code hosts resolve paths from there.
-pub fn below_repository(dir: &Path) -> String {
-    let Ok(dir) = dir.canonicalize() else { return String::new() };
-    let root = dir.ancestors().find(|ancestor| ancestor.join(".git").exists());
+/// The fleet directory below the repository that it is checked in to, else below the working directory, with a `/` at
+/// its end; empty if it is that directory itself, or in neither. Code hosts resolve paths from there.
+pub fn below_root(dir: &Path) -> String {
+    let working = std::env::current_dir().and_then(|working| working.canonicalize()).ok();
+    dir.canonicalize().map_or_else(|_| String::new(), |dir| below(&dir, working.as_deref()))
+}
+
+fn below(dir: &Path, working: Option<&Path>) -> String {
+    let repository = dir.ancestors().find(|ancestor| ancestor.join(".git").exists());
+    let root = repository.or(working);
     let below = root.and_then(|root| dir.strip_prefix(root).ok()).unwrap_or(Path::new(""));
     let parts = below.components().map(|part| format!("{}/", part.as_os_str().to_string_lossy()));
     parts.collect()
@@ -49,11 +54,14 @@ mod tests {
         let dir = repository.path().join("fleets/prod");
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("fleet.toml"), "").unwrap();
-        assert_eq!(below_repository(&dir), "");
+        assert_eq!(below(&dir, None), "");
+        let working = repository.path().join("fleets");
+        assert_eq!(below(&dir, Some(&working)), "prod/", "in no repository, from the working directory");
+        assert_eq!(below(&dir, Some(&dir)), "");
         // A worktree of Git has a file there, not a directory.
         std::fs::write(repository.path().join(".git"), "gitdir: elsewhere").unwrap();
-        assert_eq!(below_repository(&dir), "fleets/prod/");
-        assert_eq!(below_repository(repository.path()), "");
+        assert_eq!(below(&dir, Some(&working)), "fleets/prod/");
+        assert_eq!(below(repository.path(), None), "");
         assert_eq!(as_uri("fleets/prod eu/ü.toml"), "fleets/prod%20eu/%C3%BC.toml");
     }
 

@@ -54,15 +54,16 @@ fn result(finding: &Finding, prefix: &str) -> Value {
     let node = finding.node.as_ref().map_or_else(String::new, |node| format!(" (node {node})"));
     let text = format!("{}{node}. Help: {}.", finding.message, finding.remedy.trim_end_matches(['.', '?']));
     let mut result = json!({ "ruleId": finding.code, "level": level, "message": { "text": text } });
-    if let Some(file) = &finding.file {
-        // Without a path it is a file of a pack, which no repository holds.
-        let uri = if finding.path.is_some() { as_uri(&format!("{prefix}{file}")) } else { as_uri(file) };
-        let mut place = json!({ "artifactLocation": { "uri": uri, "uriBaseId": "%SRCROOT%" } });
-        if let Some(line) = finding.line {
-            place["region"] = json!({ "startLine": line, "startColumn": finding.column.unwrap_or(1) });
-        }
-        result["locations"] = json!([{ "physicalLocation": place }]);
+    // Code hosts refuse a result without a place. What is of the whole fleet stands in the file that describes it.
+    let (file, line) = finding.file.as_deref().map_or(("fleet.toml", Some(1)), |file| (file, finding.line));
+    // Without a path it is a file of a pack, which no repository holds.
+    let is_below = finding.file.is_none() || finding.path.is_some();
+    let uri = if is_below { as_uri(&format!("{prefix}{file}")) } else { as_uri(file) };
+    let mut place = json!({ "artifactLocation": { "uri": uri, "uriBaseId": "%SRCROOT%" } });
+    if let Some(line) = line {
+        place["region"] = json!({ "startLine": line, "startColumn": finding.column.unwrap_or(1) });
     }
+    result["locations"] = json!([{ "physicalLocation": place }]);
     result
 }
 
@@ -104,6 +105,8 @@ mod tests {
             "this product does not know server.hostnam (node is-1). Help: did you mean server.hostname."
         );
         assert_eq!(run["results"][1]["level"], "note");
-        assert!(run["results"][1].get("locations").is_none());
+        let whole = &run["results"][1]["locations"][0]["physicalLocation"];
+        assert_eq!(whole["artifactLocation"]["uri"], "fleets/prod/fleet.toml", "code hosts want a place");
+        assert_eq!(whole["region"]["startLine"], 1);
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     view::Snapshot,
 };
 
+const NOTHING_APPLIED: &str = "nothing was applied yet, so there is nothing to go back to";
 /// Revisions that a refusal of a stale parent lists.
 const LISTED_MAX: usize = 5;
 /// Nodes that such a line names and compares.
@@ -119,6 +120,9 @@ impl Coordinator {
         proven: &Proven,
     ) -> Result<Result<RevisionRecord, String>, StoreError> {
         let newest = snapshot.meta.record.newest_revision;
+        if newest.0 == 0 {
+            return Ok(Err(NOTHING_APPLIED.to_owned()));
+        }
         if newest < to {
             return Ok(Err(format!(
                 "there is no revision {to}: the newest is {newest}; go back to one before it, of those that \
@@ -175,7 +179,8 @@ impl Coordinator {
             }
         }
         Ok(Err(match newest.0 {
-            0 | 1 => format!("there is no revision before the newest, {newest}, to go back to"),
+            0 => NOTHING_APPLIED.to_owned(),
+            1 => format!("there is no revision before the newest, {newest}, to go back to"),
             _ => "no revision that is kept was healthy on every node that going back to it would change; name the one \
                   you mean, or apply a directory"
                 .to_owned(),

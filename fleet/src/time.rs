@@ -40,6 +40,18 @@ impl Timestamp {
 /// A duration as people type and read it: `1.5s`, `300ms`, `2m`, `1h30m`.
 pub struct Human(pub Duration);
 
+impl Human {
+    /// In days where they are whole, as people say long times.
+    pub fn in_days(self) -> String {
+        const DAY: u64 = 86_400;
+        match (self.0.as_secs(), self.0.subsec_nanos()) {
+            (DAY, 0) => "1 day".to_owned(),
+            (seconds, 0) if 0 < seconds && seconds.is_multiple_of(DAY) => format!("{} days", seconds / DAY),
+            _ => self.to_string(),
+        }
+    }
+}
+
 impl fmt::Display for Human {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, millis) = (self.0.as_secs(), self.0.subsec_millis());
@@ -101,6 +113,9 @@ mod tests {
     fn durations_read_back_what_they_print() {
         for text in ["300ms", "1.5s", "30s", "2m", "5m30s", "1h", "1h30m"] {
             assert_eq!(Human(parse_duration(text).unwrap()).to_string(), text);
+        }
+        for (typed, days) in [("90d", "90 days"), ("24h", "1 day"), ("36h", "36h"), ("0s", "0ms")] {
+            assert_eq!(Human(parse_duration(typed).unwrap()).in_days(), days);
         }
         for bad in ["", "5", "s", "5x", "-5s", "1..5s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");

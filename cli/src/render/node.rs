@@ -12,8 +12,8 @@ use crate::{
 /// Everything known about one node: what is wanted, tried, written, running and was good, kept apart.
 pub fn node_detail(detail: &NodeDetail, now: When, style: Style) -> String {
     let node = &detail.node;
-    let mut out =
-        format!("{} ({})  {}", style.paint(Tone::Strong, &node.name), node.group, style.state(&node.state));
+    let group = if node.group.is_empty() { String::new() } else { format!(" ({})", node.group) };
+    let mut out = format!("{}{group}  {}", style.paint(Tone::Strong, &node.name), style.state(&node.state));
     if !node.state_why.is_empty() {
         out.push_str(&format!(": {}", node.state_why));
     }
@@ -21,10 +21,15 @@ pub fn node_detail(detail: &NodeDetail, now: When, style: Style) -> String {
     out.push_str(&super::facts(&identity(node, now), style));
     match &node.report {
         Some(report) => {
-            out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Configuration")));
-            out.push_str(&super::facts(&configuration(node, report), style));
-            out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Server")));
-            out.push_str(&super::facts(&server(report, now), style));
+            // Before the first apply its agent supervises nothing; what was found on the host says more.
+            if detail.found.is_some() && report.service.state == "unknown" {
+                out.push_str("\n  nothing was applied to it yet, so its agent supervises no server\n");
+            } else {
+                out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Configuration")));
+                out.push_str(&super::facts(&configuration(node, report), style));
+                out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Server")));
+                out.push_str(&super::facts(&server(report, now), style));
+            }
             if !report.last_output.is_empty() {
                 let title = "What the server wrote before it ended";
                 out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, title)));

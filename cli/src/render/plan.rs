@@ -117,12 +117,14 @@ fn summary(plan: &Plan, changing: &[&NodePlan], style: Style) -> String {
         let differently = if plan.changes() { "; later rollouts go differently" } else { "" };
         return format!("Nothing changes on any node{differently} ({against}).\n");
     }
-    let restarts = changing.iter().filter(|node| node.restarts()).count();
+    let stops = changing.iter().copied().filter(|node| node.restarts());
+    let (starts, restarts): (Vec<&NodePlan>, Vec<&NodePlan>) = stops.partition(|node| node.starts());
     let verb = if changing.len() == 1 { "changes" } else { "change" };
-    let restarts = match restarts {
-        0 => "no server restarts".to_owned(),
-        1 => "1 server restarts".to_owned(),
-        more => format!("{more} servers restart"),
+    let restarts = match (restarts.len(), starts.len()) {
+        (0, 0) => "no server restarts".to_owned(),
+        (0, starts) => servers(starts, "start"),
+        (restarts, 0) => servers(restarts, "restart"),
+        (restarts, starts) => format!("{}, {}", servers(restarts, "restart"), servers(starts, "start")),
     };
     let unchanged = match plan.unchanged {
         0 => String::new(),
@@ -133,11 +135,18 @@ fn summary(plan: &Plan, changing: &[&NodePlan], style: Style) -> String {
     style.paint(Tone::Strong, &format!("{nodes} {verb}{unchanged}; {restarts}")) + &format!(" ({against}).\n")
 }
 
+/// `1 server restarts`, `2 servers restart`.
+fn servers(number: usize, does: &str) -> String {
+    let verb = if number == 1 { format!("{does}s") } else { does.to_owned() };
+    format!("{} {verb}", count(number, "server"))
+}
+
 /// One node with all that changes, or all nodes that change in the same way as one shown above.
 fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
     let Some(node) = alike.nodes.first() else { return String::new() };
     let (sign, tone) = sign(&node.change);
-    let verb = if alike.nodes.len() == 1 { "restarts" } else { "restart" };
+    let does = if node.starts() { "start" } else { "restart" };
+    let verb = if alike.nodes.len() == 1 { format!("{does}s") } else { does.to_owned() };
     let restart = match node.restart.as_str() {
         _ if !node.changes() => style.paint(Tone::Good, "nothing to apply"),
         "none" | "hot" if node.adoption.as_deref() == Some("adopted") => {
@@ -146,7 +155,7 @@ fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
         "none" | "" => style.paint(Tone::Good, "no restart"),
         "hot" => style.paint(Tone::Good, "no restart: the server picks it up by itself"),
         "phased" => style.paint(Tone::Bad, &format!("{verb}, and all nodes have to agree on it")),
-        _ => style.paint(Tone::Doubtful, verb),
+        _ => style.paint(Tone::Doubtful, &verb),
     };
     let why = if node.restart_why.is_empty() { String::new() } else { format!(": {}", node.restart_why) };
     let names: Vec<String> = alike.nodes.iter().map(|node| style.paint(Tone::Strong, &node.node)).collect();

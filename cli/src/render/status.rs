@@ -205,7 +205,8 @@ pub fn node_table(nodes: &[Node], now: When, style: Style) -> String {
 fn server(node: &Node, now: When) -> Cell {
     let Some(report) = &node.report else { return Cell::toned(Tone::Faint, "-") };
     let state = &report.service.state;
-    let since = lasting(now, report.service_since());
+    // Since when nobody knows is the age of the agent, not of anything about the server.
+    let since = if state == "unknown" { String::new() } else { lasting(now, report.service_since()) };
     Cell::toned(Tone::of_state(state), format!("{state} {since}").trim_end())
 }
 

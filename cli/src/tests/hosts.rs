@@ -44,7 +44,14 @@ fn found() -> fake::message::HostReply {
 }
 
 fn script(host: fake::message::HostReply) -> Script {
-    let node = fake::message::Node { name: "is-1".into(), state: "idle".into(), ..Default::default() };
+    let service = agent::ServiceState { state: "unknown".into(), ..Default::default() };
+    let report = agent::Report { service: Some(service), ..Default::default() };
+    let node = fake::message::Node {
+        name: "is-1".into(),
+        state: "idle".into(),
+        report: Some(report),
+        ..Default::default()
+    };
     let reply =
         fake::message::NodeReply { node: Some(node), found: Some(host.clone()), ..Default::default() };
     let status = fake::message::StatusReply { fleet: "acme-prod".into(), ..Default::default() };
@@ -63,9 +70,12 @@ async fn a_node_that_was_not_applied_shows_what_was_found_on_its_host() {
         "repository/resources/security/a.p12: absent",
         "just now",
         "convoy import is-1 --out DIR",
+        "nothing was applied to it yet, so its agent supervises no server",
+        "is-1  idle",
     ] {
         assert!(run.out.contains(wanted), "{wanted:?} is not in:\n{}", run.out);
     }
+    assert!(!run.out.contains("unknown for"), "{}", run.out);
     let json: serde_json::Value =
         serde_json::from_str(&Stage::new(script(found())).run("node show is-1 --json").await.out).unwrap();
     assert_eq!(json["found"]["host"]["offset"], 2);

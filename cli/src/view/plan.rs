@@ -180,6 +180,11 @@ impl NodePlan {
     pub fn restarts(&self) -> bool {
         matches!(self.restart.as_str(), "restart" | "phased")
     }
+
+    /// Whether no server runs yet, so that it is started and not restarted.
+    pub fn starts(&self) -> bool {
+        self.restarts() && self.adoption.as_deref() == Some("started")
+    }
 }
 
 /// A configuration key whose value changes. Secrets are masked.

@@ -457,10 +457,10 @@ impl Operator for Console {
         };
         if TOKEN_VALID_MAX < valid {
             return Err(Status::invalid_argument(format!(
-                "a join token is valid for at most {} days, and {} was asked for; ask for less, and make another token when \
-                 the host is there",
-                TOKEN_VALID_MAX.as_secs() / 86_400,
-                Human(valid)
+                "a join token is valid for at most {}, not for {}; ask for less, and make another token when the host is \
+                 there",
+                Human(TOKEN_VALID_MAX).in_days(),
+                Human(valid).in_days()
             )));
         }
         let warnings = self.unknown_node(&node).await?.into_iter().collect();

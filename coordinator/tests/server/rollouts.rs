@@ -216,3 +216,15 @@ async fn an_order_that_the_agent_refuses_is_not_told_as_done() {
     assert_eq!(texts, ["admin restores bin/known.sh of is-1", order, &refusal]);
     coordinator.stop().await;
 }
+
+#[tokio::test]
+async fn before_the_first_apply_there_is_nothing_to_go_back_to() {
+    let coordinator = TestCoordinator::start().await;
+    let mut operator = coordinator.operator().await;
+    for to_revision in [0, 999] {
+        let request = RollbackRequest { to_revision, ..RollbackRequest::default() };
+        let shown = operator.plan_rollback(request).await.unwrap().into_inner();
+        assert!(shown.refusal.contains("nothing was applied yet"), "{shown:?}");
+    }
+    coordinator.stop().await;
+}

@@ -1,6 +1,6 @@
 //! Collects findings while a fleet is read, so that people see all of them at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     finding::{Finding, Place, Severity},
@@ -157,32 +157,64 @@ pub fn meant_field(refusal: &str) -> Option<String> {
 }
 
 /// As [`suggest`], for products: the same product in the nearest version is meant, and not the one whose name has the
-/// fewest other letters.
+/// fewest other letters. Which versions there are is said as well.
 pub fn suggest_product<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
+    let mut products: BTreeMap<&str, Vec<Versioned<'_>>> = BTreeMap::new();
+    for version in known.iter().filter_map(|name| version_of(name)) {
+        products.entry(version.product).or_default().push(version);
+    }
+    for versions in products.values_mut() {
+        versions.sort_by_key(|version| (version.major, version.minor));
+    }
+    let typed = version_of(given);
+    let product = typed.as_ref().map_or(given, |typed| typed.product);
+    let Some(versions) = products.get(product).or_else(|| products.get(nearest(product, products.keys())?))
+    else {
+        let all: Vec<&str> = products.keys().copied().collect();
+        return match products.values().flatten().next_back() {
+            Some(last) => format!(
+                "the known products are {}, each with its version, as in {:?}",
+                all.join(", "),
+                last.name
+            ),
+            None => suggest(given, known),
+        };
+    };
     // A digit too many: "wso2is-7.22" is "wso2is-7.2".
-    let begins = known.iter().filter(|name| version_of(name).is_some() && given.starts_with(**name));
-    if let Some(name) = begins.max_by_key(|name| name.len()) {
-        return format!("did you mean {name:?}?");
-    }
-    let nearest = version_of(given).and_then(|given| {
-        let same = known.iter().filter_map(|name| {
-            let known = version_of(name)?;
-            let is_same = known.product == given.product;
-            is_same.then(|| ((known.major.abs_diff(given.major), known.minor.abs_diff(given.minor)), *name))
-        });
-        same.min()
+    let begins = versions.iter().filter(|version| given.starts_with(version.name));
+    let begins = begins.max_by_key(|version| version.name.len());
+    let near = versions.iter().min_by_key(|version| match &typed {
+        Some(typed) => (version.major.abs_diff(typed.major), version.minor.abs_diff(typed.minor)),
+        // Without a version the newest is shown.
+        None => (u32::MAX - version.major, u32::MAX - version.minor),
     });
-    match nearest {
-        Some((_, name)) => format!("did you mean {name:?}?"),
-        None => suggest(given, known),
-    }
+    let Some(meant) = begins.or(near) else { return suggest(given, known) };
+    let there: Vec<&str> = versions.iter().map(Versioned::version).collect();
+    format!("did you mean {:?}? Known versions of {}: {}", meant.name, meant.product, there.join(", "))
 }
 
+/// The product whose own name, without the maker's, is a slip away.
+fn nearest<'a, 'b: 'a>(given: &str, known: impl Iterator<Item = &'a &'b str>) -> Option<&'b str> {
+    let own = |name: &str| name.strip_prefix("wso2").unwrap_or(name).to_owned();
+    let given = own(given);
+    let best = known.map(|name| (distance(&given, &own(name)), *name)).min()?;
+    (best.0 <= 1 + given.chars().count() / 4).then_some(best.1)
+}
+
+#[derive(Debug)]
 struct Versioned<'a> {
+    name: &'a str,
     product: &'a str,
     major: u32,
     minor: u32,
+}
+
+impl<'a> Versioned<'a> {
+    /// As its name says it.
+    fn version(&self) -> &'a str {
+        self.name.get(self.product.len() + 1..).unwrap_or_default()
+    }
 }
 
 /// `wso2is-7.2.0` is wso2is in version 7.2.
@@ -191,7 +223,7 @@ fn version_of(id: &str) -> Option<Versioned<'_>> {
     let mut numbers = version.split('.').map(str::parse);
     let major = numbers.next()?.ok()?;
     let minor = numbers.next().map_or(Ok(0), |minor| minor).ok()?;
-    Some(Versioned { product, major, minor })
+    Some(Versioned { name: id, product, major, minor })
 }
 
 /// Edit distance with neighbouring letters swapped counting as one edit (optimal string alignment).
@@ -239,8 +271,17 @@ mod tests {
             ("wso2is-km-7.2", "wso2is-km-5.10"),
             ("wso2am-4.9.1", "wso2am-4.5"),
             ("wso2ma-4.5", "wso2am-4.5"),
+            ("wso2apim-4.5", "wso2am-4.5"),
+            ("wso2is", "wso2is-7.2"),
         ] {
-            assert_eq!(suggest_product(given, known), format!("did you mean {meant:?}?"), "{given}");
+            let said = suggest_product(given, known);
+            assert!(said.starts_with(&format!("did you mean {meant:?}?")), "{given}: {said}");
+        }
+        assert!(suggest_product("wso2is-7.9", known).ends_with("Known versions of wso2is: 5.11, 7.0, 7.2"));
+        for strange in ["wso2esb-6.0", "identity", "7.2"] {
+            let said = suggest_product(strange, known);
+            let wanted = "the known products are wso2am, wso2is, wso2is-km, each with its version, as in ";
+            assert!(said.starts_with(wanted), "{strange}: {said}");
         }
     }
 }
