@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown},
     path::Path,
     time::Duration,
 };
@@ -13,7 +13,7 @@ use std::{
 use agent::{cache::Cache, journal::Journal};
 use anyhow::{Context as _, Result, bail, ensure};
 use fleet::{
-    bundle::{Applied, RestartClass, RunState},
+    bundle::{Applied, OwnerIds, RestartClass, RunState},
     ids::{Digest, Generation},
     node::{Command, Memory},
     observed::{Observed, RefusalReason, ServiceState, Verdict},
@@ -32,16 +32,33 @@ const KILLS: u64 = 100;
 const NEW_DIR: &str = "repository/conf/convoy/new.properties";
 const SCRIPT: &str = "repository/components/lib/extra.sh";
 
-/// A file as it is compared: content and mode.
-type Standing = BTreeMap<String, Option<(Vec<u8>, u32)>>;
+/// A file as it is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Lying {
+    content: Vec<u8>,
+    mode: u32,
+    owner: OwnerIds,
+}
+
+type Standing = BTreeMap<String, Option<Lying>>;
 
 fn standing(home: &Path, paths: &[&str]) -> Standing {
     let look = |path: &&str| {
         let target = home.join(path);
-        let mode = fs::metadata(&target).ok()?.permissions().mode() & 0o7777;
-        Some((fs::read(&target).ok()?, mode))
+        let metadata = fs::metadata(&target).ok()?;
+        let owner = OwnerIds { uid: metadata.uid(), gid: metadata.gid() };
+        Some(Lying { content: fs::read(&target).ok()?, mode: metadata.mode() & 0o7777, owner })
     };
     paths.iter().map(|path| ((*path).to_owned(), look(path))).collect()
+}
+
+/// Only root can give files to somebody else; without that, the owners that tests compare are all the same.
+fn give_away(home: &Path, path: &str, to: u32) -> Result<()> {
+    let target = home.join(path);
+    if fs::metadata(&target)?.uid() == 0 {
+        chown(&target, Some(to), Some(to + 1))?;
+    }
+    Ok(())
 }
 
 fn write(home: &Path, path: &str, content: &[u8], mode: u32) -> Result<()> {
@@ -69,6 +86,8 @@ fn write_by_hand(rig: &Rig) -> Result<Standing> {
     let config = rig.read(CONFIG) + "\n# by hand\n[by_hand]\nkey = \"theirs\"\n";
     write(&rig.pack.home, CONFIG, config.as_bytes(), 0o604)?;
     write(&rig.pack.home, SCRIPT, b"echo theirs\n", 0o755)?;
+    give_away(&rig.pack.home, SCRIPT, 4711)?;
+    give_away(&rig.pack.home, LOGGING, 4713)?;
     let found = standing(&rig.pack.home, &PATHS);
     ensure!(found[NEW_DIR].is_none() && found[SCRIPT].is_some(), "{found:?}");
     Ok(found)
@@ -299,6 +318,7 @@ impl Rounds {
         )?;
         write(&home, LOGGING, format!("person = {stamp}\n").as_bytes(), 0o644)?;
         write(&home, SCRIPT, format!("echo {stamp}\n").as_bytes(), 0o755)?;
+        give_away(&home, SCRIPT, 4711)?;
         fs::remove_dir_all(home.join(NEW_DIR).parent().context("a directory")?).ok();
         Ok(standing(&home, &PATHS))
     }
@@ -351,7 +371,7 @@ impl Rounds {
         let original = cache.bundle(&kept.placed.content).context("the original's bundle")?;
         let origin = original.origin.as_ref().context("its origin")?;
         for (path, file) in theirs {
-            let Some((content, mode)) = file else {
+            let Some(Lying { content, mode, owner }) = file else {
                 ensure!(origin.absent.iter().any(|absent| absent.as_str() == path), "{path} was not there");
                 continue;
             };
@@ -361,6 +381,7 @@ impl Rounds {
             ensure!(entry.digest == Digest::of(content), "{path} is kept with another content");
             ensure!(cache.read(&entry.digest)? == *content, "the content of {path} is damaged");
             ensure!(origin.standing[below].mode == *mode, "the mode of {path}");
+            ensure!(origin.standing[below].owner == Some(*owner), "the owner of {path}");
         }
         Ok(())
     }
