@@ -336,13 +336,13 @@ fn read_text(path: &Path, remedy: &str) -> Result<String, Failure> {
     })
 }
 
-/// Where the secrets go, if there are any.
+/// Where the secrets go. A file that was asked for is written in any case, so that a script can rely on it.
 fn secrets_place<'a>(request: &'a Import, imported: &Imported) -> Result<Option<&'a Path>, Failure> {
-    if imported.secrets.is_empty() {
-        return Ok(None);
-    }
     let count = imported.secrets.len();
     let Some(path) = &request.secrets_out else {
+        if count == 0 {
+            return Ok(None);
+        }
         return Err(Failure::usage(
             format!("the files hold {count} passwords, and nobody said where they go; nothing was written"),
             "add --secrets-out FILE, outside of the fleet directory",
@@ -436,15 +436,20 @@ fn text(import: &view::Import, style: Style) -> String {
         "proved: {} key by key",
         if nodes == 1 { "the file comes back".to_owned() } else { format!("all {nodes} files come back") }
     ));
-    if let Some(file) = &import.secrets_file {
-        let (are, them) = if import.secrets == 1 { ("is", "it") } else { ("are", "them") };
-        line(format!(
-            "{} {are} in {file}; give {them} to the coordinator: convoy secret set --from {file}",
-            count(import.secrets, "password")
-        ));
-        line(format!("next: convoy lint {} --secrets-file {file}", import.directory));
-    } else {
-        line(format!("next: convoy lint {}", import.directory));
+    match &import.secrets_file {
+        Some(file) if import.secrets == 0 => {
+            line(format!("no password is kept apart, so {file} is empty"));
+            line(format!("next: convoy lint {}", import.directory));
+        }
+        Some(file) => {
+            let (are, them) = if import.secrets == 1 { ("is", "it") } else { ("are", "them") };
+            line(format!(
+                "{} {are} in {file}; give {them} to the coordinator: convoy secret set --from {file}",
+                count(import.secrets, "password")
+            ));
+            line(format!("next: convoy lint {} --secrets-file {file}", import.directory));
+        }
+        None => line(format!("next: convoy lint {}", import.directory)),
     }
     out
 }

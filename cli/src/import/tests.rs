@@ -79,6 +79,21 @@ fn a_home_becomes_a_fleet_directory_and_a_secrets_file() {
 }
 
 #[test]
+fn a_file_for_secrets_that_was_asked_for_is_there_although_there_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("deployment.toml");
+    fs::write(&file, "[server]\nhostname = \"iam.example.org\"\n").unwrap();
+    let (out, secrets_out) = (dir.path().join("acme"), dir.path().join("acme.secrets"));
+    let node = format!("is-1={}", file.display());
+    let words = [&*node, "--out", out.to_str().unwrap(), "--product", "is-1=wso2is-7.1"];
+    let more = ["--secrets-out", secrets_out.to_str().unwrap(), "--home", "is-1=/opt/is"];
+    let (outcome, text) = run(&[&words[..], &more].concat());
+    assert_eq!(outcome.unwrap(), Exit::Done, "{text}");
+    assert!(text.contains("is empty"), "{text}");
+    assert_eq!(secrets::read(&secrets_out).unwrap().len(), 0, "the next command finds a file");
+}
+
+#[test]
 fn wrong_words_and_files_are_told_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let broken = dir.path().join("broken.toml");

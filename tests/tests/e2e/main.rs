@@ -13,6 +13,7 @@ mod keys;
 mod kills;
 mod operators;
 mod path;
+mod quickstart;
 mod real_fleets;
 mod refusals;
 mod small;
