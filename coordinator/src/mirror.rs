@@ -71,9 +71,7 @@ impl Mirror {
             State::Failed(why) => Err(StoreError::unreadable(why.clone())),
         }
     }
-}
 
-impl Mirror {
     /// Changes with every commit that was taken in.
     pub fn changes(&self) -> Changes {
         Changes(self.state.clone())

@@ -6,13 +6,9 @@ use std::{
     time::Duration,
 };
 
-use fleet::time::Timestamp;
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::sync::watch;
 
-use super::{
-    CommitError, Entry, Feed, Key, LeaseGrant, Range, Read, Store, StoreError, Transaction, Version,
-};
+use super::{CommitError, Key, Store, StoreError, Transaction, Version};
 
 /// What goes wrong with one commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,13 +52,9 @@ fn outage() -> StoreError {
     StoreError::new("commit", "an outage was scripted")
 }
 
-impl<S: Store> Store for Failing<S> {
-    fn get(&self, key: &Key) -> Read<'_, Option<Entry>> {
-        self.inner.get(key)
-    }
-
-    fn range(&self, range: Range) -> Read<'_, Vec<Entry>> {
-        self.inner.range(range)
+impl<S: Store> super::Layer for Failing<S> {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
 
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Version, CommitError>> {
@@ -85,21 +77,5 @@ impl<S: Store> Store for Failing<S> {
             }
         }
         .boxed()
-    }
-
-    fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
-        self.inner.watch(prefix)
-    }
-
-    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
-        self.inner.feed(prefixes)
-    }
-
-    fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {
-        self.inner.lease(name, holder, term)
-    }
-
-    fn health(&self) -> Read<'_, ()> {
-        self.inner.health()
     }
 }

@@ -4,16 +4,12 @@
 //! Only values below [`Key::BLOBS`] are sealed; records are not. Content that an earlier version stored in the clear is
 //! read as it is, and sealed once in the background.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use fleet::time::Timestamp;
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::sync::watch;
 
-use super::{
-    CommitError, Entry, Feed, Key, LeaseGrant, Range, Read, Store, StoreError, Transaction, Version, Write,
-};
+use super::{CommitError, Entry, Key, Range, Read, Store, StoreError, Transaction, Version, Write};
 use crate::secrets::Vault;
 
 /// Begins every sealed value.
@@ -93,7 +89,11 @@ impl Sealed {
     }
 }
 
-impl Store for Sealed {
+impl super::Layer for Sealed {
+    fn inner(&self) -> &dyn Store {
+        &*self.inner
+    }
+
     fn get(&self, key: &Key) -> Read<'_, Option<Entry>> {
         let reading = self.inner.get(key);
         async move { reading.await?.map(|entry| self.open(entry)).transpose() }.boxed()
@@ -110,22 +110,6 @@ impl Store for Sealed {
             self.inner.commit(sealed).await
         }
         .boxed()
-    }
-
-    fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
-        self.inner.watch(prefix)
-    }
-
-    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
-        self.inner.feed(prefixes)
-    }
-
-    fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {
-        self.inner.lease(name, holder, term)
-    }
-
-    fn health(&self) -> Read<'_, ()> {
-        self.inner.health()
     }
 }
 

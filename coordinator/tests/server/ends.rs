@@ -1,23 +1,18 @@
 //! How a coordinator ends: loudly when it cannot go on, and cleanly whoever is still connected.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use coordinator::{
     RunError,
     authority::Authority,
     config::Config,
-    store::{CommitError, Entry, Feed, Key, LeaseGrant, Memory, Range, Read, Store, Transaction, Version},
+    store::{Key, Memory, Store, Version},
     tasks::Tasks,
     wall_clock,
 };
-use fleet::time::Timestamp;
-use futures::future::BoxFuture;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
@@ -29,34 +24,14 @@ struct Panicking {
     armed: AtomicBool,
 }
 
-impl Store for Panicking {
-    fn get(&self, key: &Key) -> Read<'_, Option<Entry>> {
-        self.inner.get(key)
-    }
-
-    fn range(&self, range: Range) -> Read<'_, Vec<Entry>> {
-        self.inner.range(range)
-    }
-
-    fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Version, CommitError>> {
-        self.inner.commit(transaction)
+impl coordinator::store::Layer for Panicking {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
 
     fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
         assert!(!(self.armed.load(Ordering::SeqCst) && prefix == Key::ROLLOUTS), "a planted defect");
         self.inner.watch(prefix)
-    }
-
-    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
-        self.inner.feed(prefixes)
-    }
-
-    fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {
-        self.inner.lease(name, holder, term)
-    }
-
-    fn health(&self) -> Read<'_, ()> {
-        self.inner.health()
     }
 }
 

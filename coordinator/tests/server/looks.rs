@@ -13,7 +13,7 @@ use coordinator::{
     authority::Authority,
     config::Config,
     store::{
-        CommitError, Entry, Feed, Key, LeaseGrant, Memory, Range, Read, Store, Transaction, Version, Write,
+        CommitError, Entry, Key, Memory, Range, Read, Store, Transaction, Version, Write,
         records::{NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord, Target},
     },
     tasks::Tasks,
@@ -26,7 +26,7 @@ use fleet::{
     time::Timestamp,
 };
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 /// Nodes of the largest revision and rollout that fit their records.
@@ -48,7 +48,11 @@ impl Counting {
     }
 }
 
-impl Store for Counting {
+impl coordinator::store::Layer for Counting {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
+    }
+
     fn get(&self, key: &Key) -> Read<'_, Option<Entry>> {
         let reading = self.inner.get(key);
         reading.inspect(|read| self.count(read.iter().flatten())).boxed()
@@ -66,22 +70,6 @@ impl Store for Counting {
             }
         }
         self.inner.commit(transaction)
-    }
-
-    fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
-        self.inner.watch(prefix)
-    }
-
-    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
-        self.inner.feed(prefixes)
-    }
-
-    fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {
-        self.inner.lease(name, holder, term)
-    }
-
-    fn health(&self) -> Read<'_, ()> {
-        self.inner.health()
     }
 }
 

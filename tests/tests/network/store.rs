@@ -7,12 +7,11 @@ use std::{
 };
 
 use coordinator::store::{
-    CommitError, Entry, Feed, Key, LeaseGrant, Range, Read, Store, Transaction, Version, Write,
+    CommitError, Entry, Store, Transaction, Version, Write,
     records::{NodeRecord, Record as _},
 };
-use fleet::{ids::Generation, time::Timestamp};
+use fleet::ids::Generation;
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::sync::watch;
 
 /// Generations of each node that were handed to the disk.
 pub type Committed = Arc<Mutex<BTreeMap<String, Generation>>>;
@@ -39,13 +38,9 @@ impl<S: Store> Slow<S> {
     }
 }
 
-impl<S: Store> Store for Slow<S> {
-    fn get(&self, key: &Key) -> Read<'_, Option<Entry>> {
-        self.inner.get(key)
-    }
-
-    fn range(&self, range: Range) -> Read<'_, Vec<Entry>> {
-        self.inner.range(range)
+impl<S: Store> coordinator::store::Layer for Slow<S> {
+    fn inner(&self) -> &dyn Store {
+        &self.inner
     }
 
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Version, CommitError>> {
@@ -55,21 +50,5 @@ impl<S: Store> Store for Slow<S> {
             self.inner.commit(transaction).await
         }
         .boxed()
-    }
-
-    fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
-        self.inner.watch(prefix)
-    }
-
-    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
-        self.inner.feed(prefixes)
-    }
-
-    fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {
-        self.inner.lease(name, holder, term)
-    }
-
-    fn health(&self) -> Read<'_, ()> {
-        self.inner.health()
     }
 }
