@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::error::MapperError;
 use crate::flatten::{Flat, Flattened};
-use crate::pack::Pack;
+use crate::pack::{Pack, TemplateFile};
 use crate::reference::Inputs;
-use crate::render::{Rendered, refusal, resolve_typed};
+use crate::render::{Rendered, Resolved, refusal, resolve_typed};
 use crate::template::Val;
 use crate::tree::{self, segments};
 use crate::value::{Ordered, Value};
@@ -63,7 +63,7 @@ impl Readers {
         })
     }
 
-    /// What to render when these keys have other values; `None`: everything.
+    /// What to render when these keys have other values; `None`: it cannot be told.
     fn of_keys<'k>(&self, keys: impl Iterator<Item = &'k Arc<str>>) -> Option<Affected> {
         let mut templates = self.of_all.clone();
         let mut firsts = BTreeSet::new();
@@ -80,34 +80,32 @@ impl Readers {
         }
         let of_templates = templates.iter().filter_map(|template| self.firsts.get(*template));
         firsts.extend(of_templates.flatten().cloned());
-        Some(Affected { templates, firsts: self.of_all.is_empty().then_some(firsts) })
+        Some(Affected { templates: Some(templates), firsts: self.of_all.is_empty().then_some(firsts) })
     }
 }
 
-/// What another file asks for beside the base.
-#[derive(Debug)]
+/// What of another file may differ from the base; by default everything.
+#[derive(Debug, Default)]
 struct Affected {
-    /// Templates that may print something else.
-    templates: BTreeSet<usize>,
+    /// Templates that may print something else; `None`: all.
+    templates: Option<BTreeSet<usize>>,
     /// The first steps of the keys that they may read, and of those that are other ones; `None`: of any.
     firsts: Option<BTreeSet<Arc<str>>>,
 }
 
 impl Affected {
     /// Whether the template is to be rendered.
-    fn holds(this: Option<&Self>, template: usize) -> bool {
-        this.is_none_or(|affected| affected.templates.contains(&template))
+    fn holds(&self, template: usize) -> bool {
+        self.templates.as_ref().is_none_or(|templates| templates.contains(&template))
     }
 
     /// The tree that these templates see.
-    fn tree(this: Option<&Self>, values: &Flat) -> Result<Ordered<Val>, MapperError> {
-        match this.and_then(|affected| affected.firsts.as_ref()) {
-            None => tree::build(values),
-            Some(firsts) => {
-                let is_seen = |key: &str| first_step(key).is_none_or(|first| firsts.contains(first));
-                tree::build_of(values.iter().filter(|(key, _)| is_seen(key)))
-            }
-        }
+    fn tree(&self, values: &Flat) -> Result<Ordered<Val>, MapperError> {
+        let is_seen = |key: &str| match (&self.firsts, first_step(key)) {
+            (Some(firsts), Some(first)) => firsts.contains(first),
+            (None, _) | (_, None) => true,
+        };
+        tree::build_of(values.iter().filter(|(key, _)| is_seen(key)))
     }
 }
 
@@ -139,17 +137,26 @@ pub struct Alike {
     pub taken: BTreeSet<Arc<str>>,
 }
 
+/// Another file, ready for its templates.
+struct Beside {
+    resolved: Resolved,
+    affected: Affected,
+    tree: Ordered<Val>,
+    work: Work,
+}
+
+impl Beside {
+    fn text(&self, file: &TemplateFile) -> Result<String, MapperError> {
+        file.template.render(&self.tree, &self.work).map_err(|fault| refusal(file, fault))
+    }
+}
+
 impl Base {
     /// Others are compared with this one.
     pub fn new(rendered: Rendered) -> Self {
         let nested = rendered.resolved.values().filter(|(_, value)| !is_plain(value));
         let nested = nested.map(|(key, _)| Arc::clone(key)).collect();
         Self { rendered, nested }
-    }
-
-    /// The render that others are compared with.
-    pub fn rendered(&self) -> &Rendered {
-        &self.rendered
     }
 
     /// Whether any file of another deployment.toml differs from the base's; stops at the first one.
@@ -162,16 +169,11 @@ impl Base {
         typed: Flattened,
         inputs: &Inputs,
     ) -> Result<bool, MapperError> {
-        let work = Work::default();
-        let resolved = resolve_typed(pack, typed, inputs, &work)?;
-        let affected = self.affected(readers, resolved.all());
-        let tree = Affected::tree(affected.as_ref(), resolved.all())?;
+        let beside = self.beside((pack, readers), typed, inputs)?;
         for (index, file) in pack.templates.iter().enumerate() {
-            if !Affected::holds(affected.as_ref(), index) {
-                continue;
-            }
-            let text = file.template.render(&tree, &work).map_err(|fault| refusal(file, fault))?;
-            if self.rendered.files.get(&file.output) != Some(&text) {
+            if beside.affected.holds(index)
+                && self.rendered.files.get(&file.output) != Some(&beside.text(file)?)
+            {
                 return Ok(true);
             }
         }
@@ -188,26 +190,36 @@ impl Base {
         typed: Flattened,
         inputs: &Inputs,
     ) -> Result<Alike, MapperError> {
-        let work = Work::default();
-        let resolved = resolve_typed(pack, typed, inputs, &work)?;
-        let affected = self.affected(readers, resolved.all());
-        let tree = Affected::tree(affected.as_ref(), resolved.all())?;
+        let beside = self.beside((pack, readers), typed, inputs)?;
         let (mut files, mut taken) = (BTreeMap::new(), BTreeSet::new());
         for (index, file) in pack.templates.iter().enumerate() {
-            let is_affected = Affected::holds(affected.as_ref(), index);
             let text = match self.rendered.files.get(&file.output) {
-                Some(text) if !is_affected => {
+                Some(text) if !beside.affected.holds(index) => {
                     taken.insert(Arc::clone(&file.output));
                     text.clone()
                 }
-                _ => file.template.render(&tree, &work).map_err(|fault| refusal(file, fault))?,
+                _ => beside.text(file)?,
             };
             files.insert(Arc::clone(&file.output), text);
         }
-        Ok(Alike { rendered: Rendered { files, resolved }, taken })
+        Ok(Alike { rendered: Rendered { files, resolved: beside.resolved }, taken })
     }
 
-    /// What to render for these values; `None`: everything.
+    /// Everything of another file up to its templates.
+    fn beside(
+        &self,
+        (pack, readers): (&Pack, &Readers),
+        typed: Flattened,
+        inputs: &Inputs,
+    ) -> Result<Beside, MapperError> {
+        let work = Work::default();
+        let resolved = resolve_typed(pack, typed, inputs, &work)?;
+        let affected = self.affected(readers, resolved.all()).unwrap_or_default();
+        let tree = affected.tree(resolved.all())?;
+        Ok(Beside { resolved, affected, tree, work })
+    }
+
+    /// What to render for these values; `None`: it cannot be told.
     fn affected(&self, readers: &Readers, values: &Flat) -> Option<Affected> {
         let (mut changed, mut is_nested) = (Vec::new(), !self.nested.is_empty());
         let (mut before, mut now) = (self.rendered.resolved.values(), values.iter());

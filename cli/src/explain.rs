@@ -315,7 +315,7 @@ fn places(
     let subject = fleet::lint::Subject::file("deployment.toml", &text);
     let inputs = subject.inputs();
     if let Some(table) = carbon::effect::covering_default(&pack.pack, key)
-        && !carbon::effect::would_matter((&pack.pack, pack.readers()), &text, &inputs, key)
+        && !carbon::effect::would_matter((&pack.pack, &pack.readers), &text, &inputs, key)
     {
         explanation.notes.push(format!(
             "it reaches no file: the product's default for the whole table {table} lies over what is typed"

@@ -36,7 +36,7 @@ pub(super) fn is_dead(look: &Look<'_>, key: &str) -> bool {
 
 /// Rules that name their pattern `match_regex`, which the product's code never looks at.
 fn rules(look: &Look<'_>, report: &mut Report) {
-    let data = look.rendered().resolved.all();
+    let data = look.rendered.resolved.all();
     for rule in look.facts.pack.rules.iter().filter(|rule| rule.breaks_dead_pattern(data)) {
         let known = look.facts.known.get(&rule.key);
         let old = known.into_iter().flat_map(|facts| facts.mapped_from.iter());

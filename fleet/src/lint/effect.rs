@@ -1,7 +1,10 @@
 //! Keys that the product knows and that do nothing here: their value is changed, and no file changes.
 
+use std::cell::LazyCell;
+
 use carbon::{
     Value,
+    alike::Base,
     effect::{Effects, covering_default},
 };
 
@@ -14,17 +17,19 @@ pub(super) fn check(look: &Look<'_>, report: &mut Report) {
         return;
     }
     let inputs = look.subject.inputs();
-    let effects = Effects {
+    // Most questions were answered for another node.
+    let base = LazyCell::new(|| Base::new(look.rendered.clone()));
+    let effects = || Effects {
         pack: &look.facts.pack,
-        readers: look.facts.readers(),
+        readers: &look.facts.readers,
         inputs: &inputs,
         typed: &look.typed,
-        base: &look.rendered,
+        base: &base,
     };
     let context = context(look);
     for key in carbon::flatten::written(&look.typed.positions).into_keys() {
         if is_elsewhere(look, &key)
-            || look.judged.matters((look.facts, &context), &key, || effects.matters(&key))
+            || look.judged.matters((look.facts, &context), &key, || effects().matters(&key))
         {
             continue;
         }

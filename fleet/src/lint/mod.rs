@@ -28,7 +28,7 @@ use std::{
 
 use carbon::{
     Examined, MapperError, Pack, Rendered,
-    alike::{Alike, Base, Readers},
+    alike::{Alike, Readers},
     examine,
     flatten::{Flattened, flatten},
     known::KnownKeys,
@@ -53,7 +53,7 @@ pub struct PackFacts {
     /// The tables that its keys begin with.
     tables: BTreeSet<String>,
     /// Which of its templates read what.
-    readers: Readers,
+    pub readers: Readers,
 }
 
 impl PackFacts {
@@ -63,11 +63,6 @@ impl PackFacts {
         let tables = known.iter().map(|(key, _)| keys::top_table(key).to_owned()).collect();
         let readers = Readers::of(&pack);
         Self { pack, known, tables, readers }
-    }
-
-    /// Which of its templates read what.
-    pub fn readers(&self) -> &Readers {
-        &self.readers
     }
 }
 
@@ -81,7 +76,7 @@ struct Look<'a> {
     /// The keys as typed.
     typed: Flattened,
     /// What the server would use; where it would not start, what it would use without the refusals.
-    rendered: Base,
+    rendered: Rendered,
     /// Files that are those of another node with this pack.
     taken: BTreeSet<Arc<str>>,
     /// Why it would not start.
@@ -90,10 +85,6 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    fn rendered(&self) -> &Rendered {
-        self.rendered.rendered()
-    }
-
     /// The place of a key as typed.
     fn place(&self, key: &str) -> Option<crate::finding::Place> {
         self.subject.place(key, self.typed.positions.get(key).copied())
@@ -196,7 +187,7 @@ fn look(subject: &Subject<'_>, (facts, judged): (&PackFacts, &Judged), report: &
     for error in refusals.iter().filter(|error| !refusal::is_made_up(error, &typed)) {
         refusal::report(subject, Some(facts), (error, Some(&typed)), report);
     }
-    let look = Look { subject, facts, typed, rendered: Base::new(rendered), taken, refusals, judged };
+    let look = Look { subject, facts, typed, rendered, taken, refusals, judged };
     keys::check(&look, report);
     types::check(&look, report);
     literal::check(&look, report);

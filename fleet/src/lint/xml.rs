@@ -10,7 +10,7 @@ use super::Look;
 use crate::spec::report::Report;
 
 pub(super) fn check(look: &Look<'_>, report: &mut Report) {
-    let rendered = look.rendered();
+    let rendered = &look.rendered;
     let suspects = suspects(&rendered.resolved);
     let mut blamed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (file, text) in rendered.files.iter().filter(|(file, _)| file.ends_with(".xml")) {
