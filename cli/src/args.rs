@@ -24,8 +24,8 @@ Start with:
 #[derive(Debug, Parser)]
 #[command(name = "convoy", version, after_help = AFTER_HELP, disable_help_subcommand = true)]
 pub struct Typed {
-    /// Which fleet to talk to: a context file as the coordinator writes it.
-    #[arg(long, global = true, value_name = "FILE", env = "CONVOY_CONTEXT")]
+    /// Which fleet to talk to: the name of a context, or a context file as the coordinator writes it.
+    #[arg(long, global = true, value_name = "NAME|FILE", env = "CONVOY_CONTEXT")]
     pub context: Option<PathBuf>,
     /// Print JSON for programs instead of text for people.
     #[arg(long, global = true)]
@@ -146,6 +146,20 @@ pub enum Command {
     /// Values that layers name by secret().
     #[command(subcommand)]
     Secret(Secret),
+    /// Who may do what.
+    #[command(subcommand)]
+    Operator(Operator),
+    /// Become an operator with a token that an admin made: the key is made here, and a context is written.
+    Join {
+        /// The token, or - to read it from standard input, where no other process sees it.
+        token: String,
+        /// The name of the context; without it the fleet's.
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+    },
+    /// The fleets that you can talk to from here.
+    #[command(subcommand, name = "context")]
+    Contexts(ContextCommand),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -354,6 +368,14 @@ pub enum Node {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Void the certificate and the unused join tokens of a node, at once. Its files and its server stay as they are.
+    Revoke {
+        /// The node.
+        name: String,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
     /// Remove a node that is no longer part of the fleet.
     Forget {
         /// The node.
@@ -497,6 +519,17 @@ pub enum Secret {
     },
     /// All names, and who set them when; values are never shown.
     List,
+    /// Say whose operators may let a value reach their nodes: all groups at once, or none.
+    Grant {
+        /// Its name.
+        name: String,
+        /// A group; may be repeated.
+        #[arg(long, value_name = "GROUP", required_unless_present = "nobody", value_delimiter = ',')]
+        group: Vec<String>,
+        /// No group: only operators of the whole fleet.
+        #[arg(long, conflicts_with = "group")]
+        nobody: bool,
+    },
     /// Remove a value.
     Remove {
         /// Its name.
@@ -504,5 +537,60 @@ pub enum Secret {
         /// Do not ask.
         #[arg(long, short)]
         yes: bool,
+    },
+}
+
+/// `operator`.
+#[derive(Debug, Subcommand)]
+pub enum Operator {
+    /// Add an operator and print the token that they join with, once.
+    Add {
+        /// The name that everything they do is recorded under.
+        name: String,
+        /// viewer looks, operator changes servers and what they run, admin also says who may do that.
+        #[arg(long, value_name = "ROLE")]
+        role: Option<String>,
+        /// Only for the nodes and rules of this group; may be repeated. Without it: the whole fleet.
+        #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+        group: Vec<String>,
+        /// Another token for an operator who is known: joining replaces the certificate.
+        #[arg(long)]
+        again: bool,
+        /// How long the token is valid.
+        #[arg(long, value_name = "DURATION", default_value = "1h")]
+        valid: String,
+    },
+    /// Everybody who may do something.
+    List,
+    /// Give an operator other rights, from now on.
+    Set {
+        /// Who.
+        name: String,
+        /// viewer, operator or admin.
+        #[arg(long, value_name = "ROLE")]
+        role: String,
+        /// Only for the nodes and rules of this group; may be repeated. Without it: the whole fleet.
+        #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+        group: Vec<String>,
+    },
+    /// Remove an operator: they are refused from now on, and what they watch ends.
+    Remove {
+        /// Who.
+        name: String,
+        /// Do not ask.
+        #[arg(long, short)]
+        yes: bool,
+    },
+}
+
+/// `context`.
+#[derive(Debug, Subcommand)]
+pub enum ContextCommand {
+    /// All contexts, and which of them is in use.
+    List,
+    /// Talk to another fleet from now on.
+    Use {
+        /// As `context list` shows it.
+        name: String,
     },
 }

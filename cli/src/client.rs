@@ -7,7 +7,10 @@ use fleet::{spec::Sources, time::Timestamp};
 use futures::{Stream, StreamExt as _};
 use proto::wire::{
     agent::RunState,
-    operator::{self as wire, operator_client::OperatorClient, secrets_client::SecretsClient},
+    operator::{
+        self as wire, operator_client::OperatorClient, operators_client::OperatorsClient,
+        secrets_client::SecretsClient,
+    },
 };
 use tonic::{
     Code, Status,
@@ -26,6 +29,8 @@ mod convert;
 #[cfg(test)]
 pub mod fake;
 mod found;
+pub mod join;
+mod operators;
 mod secrets;
 
 /// Content travels in parts of this size.
@@ -45,6 +50,7 @@ pub type Updates<T> = Pin<Box<dyn Stream<Item = Result<T, Failure>> + Send>>;
 pub struct Client {
     operator: OperatorClient<Channel>,
     secrets: SecretsClient<Channel>,
+    operators: OperatorsClient<Channel>,
     address: String,
 }
 
@@ -99,7 +105,8 @@ impl Client {
     /// A client over a channel that is already there.
     pub fn over(channel: Channel, address: String) -> Self {
         let operator = OperatorClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
-        Self { operator, secrets: SecretsClient::new(channel), address }
+        let secrets = SecretsClient::new(channel.clone());
+        Self { operator, secrets, operators: OperatorsClient::new(channel), address }
     }
 
     /// What applying these files would change.
@@ -206,6 +213,9 @@ impl Client {
             NodeAct::ToOriginal { why, now } => {
                 let request = wire::ReturnToOriginalRequest { node, why, now };
                 ("rollback", self.operator.return_to_original(timed(request)).await)
+            }
+            NodeAct::Revoke => {
+                ("node revoke", self.operator.revoke_node(timed(wire::NodeRequest { node })).await)
             }
             NodeAct::Forget => {
                 ("node forget", self.operator.forget_node(timed(wire::NodeRequest { node })).await)
@@ -484,10 +494,12 @@ fn failure(what: &str, address: &str, status: Status) -> Failure {
                 "look with `convoy status` whether it was carried out, then try again",
             )
         },
-        Code::Unauthenticated | Code::PermissionDenied => Failure::failed(
+        Code::Unauthenticated => Failure::failed(
             text,
-            "use the operator context of this fleet; a node's certificate may not call the operator API",
+            "use an operator context of this fleet that counts; `convoy context list` shows those that are here",
         ),
+        // A guard like others: nothing is wrong with the command, and somebody else may give it.
+        Code::PermissionDenied => Failure::refused(text, "`convoy operator list` shows who may do what"),
         Code::FailedPrecondition | Code::Aborted => {
             Failure::refused(text, "look with `convoy status` at what is going on, then try again")
         }

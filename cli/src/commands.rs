@@ -10,7 +10,7 @@ use crate::{
     client::{Change, EventQuery},
     directory,
     exit::{Exit, Failure},
-    import, pack, places, render,
+    import, operators, pack, places, render,
     request::{
         Apply, Confirm, Detail, DriftAct, Events, NodeAct, Only, PlanExit, Remote, Rollback, SecretAct,
         Steer, Unmanaged, Wait,
@@ -78,6 +78,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Drift { node, act } => drift_act(session, node.as_str(), act).await,
         Remote::Events(request) => events(session, request).await,
         Remote::Secret(act) => secret(session, act).await,
+        Remote::Operator(act) => operators::execute(act, session).await,
         Remote::Token { node, valid } => {
             let token = session.client.create_token(node.as_str(), valid).await?;
             session.screen.programs(&token);
@@ -107,6 +108,7 @@ async fn secret(session: &mut Session, act: SecretAct) -> Result<Exit, Failure> 
             let value = secrets::typed(&mut session.screen, &name)?;
             session.client.set_secret(&name, &value).await?
         }
+        SecretAct::Grant { name, groups } => session.client.grant_secret(&name, &groups).await?,
         SecretAct::Load { from } => load_secrets(session, &from).await?,
         SecretAct::Remove { name, confirm: given } => {
             confirm(session, given, &format!("Remove the value of {name}?"))?;
@@ -290,7 +292,7 @@ async fn finish_apply(
 }
 
 /// Goes on only after a yes.
-fn confirm(session: &mut Session, confirm: Confirm, question: &str) -> Result<(), Failure> {
+pub(crate) fn confirm(session: &mut Session, confirm: Confirm, question: &str) -> Result<(), Failure> {
     match confirm {
         Confirm::Given => Ok(()),
         Confirm::Ask if !session.screen.terminal.can_ask || session.screen.format == Format::Programs => Err(
@@ -373,6 +375,11 @@ async fn act_on_node(
             format!(
                 "Put the files of {node} back that lay there before its first apply{budget}? Its server restarts if it \
                  reads them otherwise."
+            )
+        }
+        NodeAct::Revoke => {
+            format!(
+                "Revoke the certificate of {node}? Its agent is refused until it joins again; its server goes on."
             )
         }
         NodeAct::Forget => format!("Forget {node}? Its certificate stops working; its server is left alone."),

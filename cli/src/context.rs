@@ -1,10 +1,7 @@
 //! The context file: which coordinator to talk to, whom to trust, and who we are. The coordinator writes it at its
 //! first start; it holds a private key, so it is 0600.
 
-use std::{
-    env, fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde::Deserialize;
@@ -21,6 +18,9 @@ pub struct Context {
     pub address: String,
     /// The fleet's name, for people.
     pub fleet: String,
+    /// Who this is, for people; the certificate decides.
+    #[serde(default)]
+    pub operator: Option<String>,
     /// The name that the coordinator's certificate must carry; the host of `address` if absent.
     #[serde(default)]
     pub server_name: Option<String>,
@@ -33,16 +33,6 @@ pub struct Context {
 }
 
 impl Context {
-    /// The file to read: as typed, else in the home directory.
-    pub fn path(typed: Option<&Path>) -> PathBuf {
-        if let Some(path) = typed {
-            return path.to_owned();
-        }
-        let config = env::var_os("XDG_CONFIG_HOME").filter(|dir| !dir.is_empty()).map(PathBuf::from);
-        let config = config.unwrap_or_else(|| env::home_dir().unwrap_or_default().join(".config"));
-        config.join("convoy/context.toml")
-    }
-
     /// Reads a context file.
     ///
     /// # Errors
@@ -136,25 +126,37 @@ impl Context {
         }
     }
 
-    /// A warning if others than its owner can read the file: it holds a private key.
+    /// Why the file is not used if others than its owner can read it: it holds a private key.
     #[cfg(unix)]
-    pub fn exposed(path: &Path) -> Option<String> {
+    pub fn exposed(path: &Path) -> Option<Failure> {
         let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
         let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
         let shown = path.display();
         (mode & 0o077 != 0).then(|| {
-            format!(
-                "warning: others can read {shown} (mode {:o}), and whoever has it is this operator; next: chmod 600 \
-                 {shown}\n",
-                mode & 0o777
+            Failure::failed(
+                format!(
+                    "others can read {shown} (mode {:o}), and whoever has it is this operator; it is not used",
+                    mode & 0o777
+                ),
+                format!(
+                    "chmod 600 {shown}; if somebody may have read it, an admin makes another token with `convoy operator add \
+                     NAME --again`"
+                ),
             )
         })
     }
 
     /// Access lists say who can read it here, and they are not looked at.
     #[cfg(not(unix))]
-    pub fn exposed(_path: &Path) -> Option<String> {
+    pub fn exposed(_path: &Path) -> Option<Failure> {
         None
+    }
+
+    /// When the operator's certificate ends, if it can be read.
+    pub fn expires(&self) -> Option<When> {
+        let own = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes()).ok()?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&own).ok()?;
+        Some(When(parsed.validity().not_after.timestamp().saturating_mul(1000)))
     }
 
     /// The URI to dial.
@@ -194,7 +196,9 @@ fn unreadable(path: &Path, error: io::Error) -> Failure {
     let (what, remedy) = match error.kind() {
         io::ErrorKind::NotFound => (
             format!("there is no context file {shown}"),
-            format!("copy {SOURCE}, and name it with --context or CONVOY_CONTEXT"),
+            format!(
+                "join with a token that an admin made (`convoy join TOKEN`), or copy {SOURCE} and name it with --context"
+            ),
         ),
         io::ErrorKind::PermissionDenied => (
             format!("you may not read the context file {shown}"),
@@ -277,6 +281,7 @@ mod tests {
         Context {
             address: "c:7843".to_owned(),
             fleet: fleet.to_owned(),
+            operator: None,
             server_name: None,
             authority_pem: CERTIFICATE.to_owned(),
             certificate_pem: CERTIFICATE.to_owned(),
@@ -349,7 +354,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_context_that_others_can_read_is_told_about() {
+    fn a_context_that_others_can_read_is_not_used() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("context.toml");
@@ -359,7 +364,7 @@ mod tests {
             assert_eq!(Context::exposed(&path).is_some(), told, "{mode:o}");
         }
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(Context::exposed(dir.path()), None, "a directory is another mistake");
+        assert!(Context::exposed(dir.path()).is_none(), "a directory is another mistake");
     }
 
     #[test]

@@ -6,12 +6,15 @@ pub mod args;
 pub mod client;
 mod commands;
 pub mod context;
+mod contexts;
 pub mod directory;
 pub mod exit;
 mod explain;
 mod import;
+mod join;
 mod lint;
 mod local;
+mod operators;
 mod pack;
 mod places;
 mod reference;
@@ -30,6 +33,7 @@ use std::{ffi::OsString, path::PathBuf};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use client::Client;
 use context::Context;
+use contexts::Contexts;
 use exit::{Exit, Failure};
 use request::{Remote, Request};
 use screen::{Format, Screen};
@@ -95,6 +99,7 @@ pub async fn run(words: impl IntoIterator<Item = OsString>) -> Exit {
     let outcome = match Request::meant(typed.command) {
         Ok(Request::Local(local)) => local::execute(local, &mut screen),
         Ok(Request::Remote(remote)) => return ask(remote, context, screen).await,
+        Ok(Request::Join(request)) => join::run(request, &Contexts::own(), &mut screen).await,
         Err(failure) => Err(failure),
     };
     finish(outcome, &mut screen)
@@ -120,9 +125,9 @@ fn mistyped(error: &clap::Error) -> Failure {
 }
 
 async fn ask(remote: Remote, context: Option<PathBuf>, mut screen: Screen) -> Exit {
-    let path = Context::path(context.as_deref());
-    if let Some(warning) = Context::exposed(&path) {
-        screen.say(&warning);
+    let path = Contexts::own().path(context.as_deref());
+    if let Some(failure) = Context::exposed(&path) {
+        return finish(Err(failure), &mut screen);
     }
     let now = || When(jiff::Timestamp::now().as_millisecond());
     let connected = async {

@@ -6,6 +6,7 @@ use clap::{Command, CommandFactory as _};
 
 use crate::{
     args::Typed,
+    contexts::{self, Contexts},
     exit::{Exit, Failure},
     explain, import, lint, render_config,
     request::Local,
@@ -31,6 +32,7 @@ pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Local::Man { out } => manual(&out, screen),
+        Local::Contexts(act) => contexts::execute(&act, &Contexts::own(), screen),
     }
 }
 

@@ -9,6 +9,7 @@ mod effects;
 mod found;
 mod host;
 mod node;
+mod operators;
 mod plan;
 mod rollout;
 mod siblings;
@@ -16,6 +17,7 @@ mod status;
 
 pub use host::losing;
 pub use node::{drift_detail, drift_list, node_detail};
+pub use operators::{operator_token, operators};
 pub use plan::plan;
 pub use rollout::{rollout, rollout_headline, rollout_list, shown_word, verdict};
 pub use status::{node_table, status};
@@ -145,10 +147,11 @@ pub fn token(token: &JoinToken) -> (String, String) {
 
 /// The names of secrets.
 pub fn secrets(secrets: &[SecretName], now: When, style: Style) -> String {
-    let mut table = Table::headed(["SECRET", "SET", "BY"]);
+    let mut table = Table::headed(["SECRET", "SET", "BY", "GRANTED TO"]);
     for secret in secrets {
         let changed = ago(now, secret.changed);
-        table.row([Cell::plain(&secret.name), Cell::plain(changed), Cell::plain(&secret.changed_by)]);
+        let groups = if secret.groups.is_empty() { "-".to_owned() } else { secret.groups.join(", ") };
+        table.row([&secret.name, &changed, &secret.changed_by, &groups].map(Cell::plain));
     }
     if secrets.is_empty() { "no secrets\n".to_owned() } else { table.render(style) }
 }

@@ -1,13 +1,14 @@
 //! What is meant by what was typed: names parsed, durations read, defaults filled in, before anything is sent.
 
 mod only;
+mod operators;
 
 use std::{path::PathBuf, time::Duration};
 
 use clap_complete::Shell;
 use fleet::{
     bundle::HomePath,
-    ids::NodeName,
+    ids::{GroupName, NodeName},
     spec::SecretName,
     time::{Human, Timestamp, parse_duration},
 };
@@ -19,6 +20,7 @@ use crate::{
     secrets,
 };
 pub use only::Only;
+pub use operators::{ContextAct, ContextName, Join, OperatorAct, parse_token};
 
 /// One command, meant.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub enum Request {
     Local(Local),
     /// Asks the coordinator.
     Remote(Remote),
+    /// Becomes somebody whom the coordinator knows.
+    Join(Join),
 }
 
 /// Commands that need no coordinator.
@@ -38,6 +42,7 @@ pub enum Local {
     Explain(Explain),
     Completions { shell: Shell },
     Man { out: PathBuf },
+    Contexts(ContextAct),
 }
 
 /// How the findings of `lint` are printed.
@@ -128,6 +133,7 @@ pub enum Remote {
         valid: Duration,
     },
     Secret(SecretAct),
+    Operator(OperatorAct),
 }
 
 /// `secret`.
@@ -142,6 +148,10 @@ pub enum SecretAct {
         from: PathBuf,
     },
     List,
+    Grant {
+        name: SecretName,
+        groups: Vec<GroupName>,
+    },
     Remove {
         name: SecretName,
         confirm: Confirm,
@@ -243,6 +253,7 @@ pub enum NodeAct {
         now: bool,
     },
     Forget,
+    Revoke,
 }
 
 /// How to steer a rollout.
@@ -323,6 +334,8 @@ impl Request {
             }
             Command::Completions { shell } => Request::Local(Local::Completions { shell }),
             Command::Man { out } => Request::Local(Local::Man { out }),
+            Command::Join { token, name } => Request::Join(operators::join(&token, name.as_deref())?),
+            Command::Contexts(typed) => Request::Local(Local::Contexts(operators::context(typed)?)),
             other => Request::Remote(remote(other)?),
         })
     }
@@ -365,11 +378,14 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             Remote::Token { node: node(&name)?, valid: duration("--valid", &valid)? }
         }
         Command::Secret(typed) => Remote::Secret(secret_request(typed)?),
+        Command::Operator(typed) => Remote::Operator(operators::operator(typed)?),
         Command::Lint { .. }
         | Command::Import(_)
         | Command::Render(_)
         | Command::Explain { .. }
         | Command::Completions { .. }
+        | Command::Join { .. }
+        | Command::Contexts(_)
         | Command::Man { .. } => {
             return Err(Failure::usage("this command needs no coordinator", ""));
         }
@@ -480,6 +496,9 @@ fn node_request(typed: args::Node) -> Result<Remote, Failure> {
         args::Node::Start { name, reason: args::Reason { reason: why }, yes: _ } => {
             Remote::Act { node: node(&name)?, act: NodeAct::Start { why }, confirm: Confirm::Given }
         }
+        args::Node::Revoke { name, yes } => {
+            Remote::Act { node: node(&name)?, act: NodeAct::Revoke, confirm: confirm(yes) }
+        }
         args::Node::Forget { name, yes } => {
             Remote::Act { node: node(&name)?, act: NodeAct::Forget, confirm: confirm(yes) }
         }
@@ -508,6 +527,9 @@ fn secret_request(typed: args::Secret) -> Result<SecretAct, Failure> {
         args::Secret::Set { name: Some(name), .. } => SecretAct::Set { name: secrets::parse(&name)? },
         args::Secret::Set { name: None, from } => SecretAct::Load { from: from.unwrap_or_default() },
         args::Secret::List => SecretAct::List,
+        args::Secret::Grant { name, group, nobody: _ } => {
+            SecretAct::Grant { name: secrets::parse(&name)?, groups: only::groups_named(&group)? }
+        }
         args::Secret::Remove { name, yes } => {
             SecretAct::Remove { name: secrets::parse(&name)?, confirm: confirm(yes) }
         }
@@ -582,116 +604,4 @@ fn duration(option: &str, text: &str) -> Result<Duration, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::Parser as _;
-
-    use super::*;
-
-    #[test]
-    fn a_moment_is_a_time_or_how_long_ago() {
-        let now = Timestamp(1_800_000_000_000);
-        let at = |text| moment("--since", text).map(|moment| moment.at(now).0).ok();
-        assert_eq!(at("2h"), Some(now.0 - 7_200_000));
-        assert_eq!(at("2027-01-15T08:00:01Z"), Some(now.0 + 1_000));
-        assert_eq!(at("2027-01-15T09:00:01+01:00"), Some(now.0 + 1_000));
-        assert_eq!((at("yesterday"), at("2027-01-15")), (None, None));
-    }
-    use crate::{args::Typed, exit::Exit};
-
-    fn meant(line: &str) -> Result<Request, Failure> {
-        let words = std::iter::once("convoy").chain(line.split(' '));
-        Request::meant(Typed::try_parse_from(words).expect("clap accepts it").command)
-    }
-
-    #[test]
-    fn what_is_typed_is_checked_before_anything_is_sent() {
-        for (line, complaint) in [
-            ("token create --node IS-1", "holds 'I'"),
-            ("token create --node is-1 --valid 5", "is not a duration"),
-            ("token create --node is-1 --valid 0s", "is not between 1s and a year"),
-            ("apply d --wait --timeout soon", "--timeout: \"soon\" is not a duration"),
-            ("drift restore is-1 ../etc/passwd", "leaves home"),
-        ] {
-            let failure = meant(line).unwrap_err();
-            assert_eq!(failure.exit, Exit::Usage, "{line}");
-            assert!(failure.what.contains(complaint), "{line}: {failure}");
-        }
-    }
-
-    fn now_and_message(line: &str) -> (Option<String>, String) {
-        match meant(line).unwrap() {
-            Request::Remote(Remote::Apply(apply)) => {
-                assert_eq!(apply.dir, PathBuf::from("d"));
-                (apply.now, apply.message)
-            }
-            Request::Remote(Remote::Rollback(back)) => {
-                assert_eq!(back.revision, Some(3));
-                (back.now, back.message)
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn a_reason_has_one_name_and_its_old_names_still_work() {
-        for line in [
-            "apply d --now --reason outage",
-            "apply --now d --reason outage",
-            "apply d --now outage",
-            "apply d --now --message outage",
-            "apply d --now -m outage",
-            "rollback 3 --now --reason outage",
-            "rollback --now 3 --reason outage",
-            "rollback 3 --now outage",
-        ] {
-            assert_eq!(now_and_message(line), (Some("outage".into()), "outage".into()), "{line}");
-        }
-        assert_eq!(
-            now_and_message("apply d --now outage --reason pool"),
-            (Some("outage".into()), "pool".into())
-        );
-        for line in ["rollout pause 3 --reason lunch", "rollout pause 3 --why lunch"] {
-            assert!(
-                matches!(meant(line).unwrap(), Request::Remote(Remote::Steer { why, .. }) if why == "lunch"),
-                "{line}"
-            );
-        }
-        for line in ["drift pause is-1 --reason lunch", "drift pause is-1 --why lunch"] {
-            assert!(meant(line).is_ok(), "{line}");
-        }
-    }
-
-    #[test]
-    fn whoever_overrides_a_guard_says_why() {
-        for line in [
-            "apply d --now",
-            "rollback 3 --now",
-            "rollback --now 3",
-            "node restart is-1 --now",
-            "node stop is-1 --now --yes",
-        ] {
-            let failure = meant(line).unwrap_err();
-            assert_eq!(failure.exit, Exit::Usage, "{line}");
-            assert!(failure.what.contains("needs a reason"), "{line}: {failure}");
-        }
-        assert!(meant("apply --now").unwrap_err().what.contains("no directory"));
-    }
-
-    #[test]
-    fn a_timeout_without_waiting_is_a_usage_error() {
-        let typed = Typed::try_parse_from(["convoy", "apply", "d", "--timeout", "5m"]);
-        assert_eq!(typed.unwrap_err().exit_code(), 2);
-    }
-
-    #[test]
-    fn starting_a_stopped_node_is_never_asked_about() {
-        assert!(matches!(
-            meant("node start is-1 --yes --reason disk").unwrap(),
-            Request::Remote(Remote::Act { confirm: Confirm::Given, .. })
-        ));
-        assert!(matches!(
-            meant("node stop is-1").unwrap(),
-            Request::Remote(Remote::Act { confirm: Confirm::Ask, .. })
-        ));
-    }
-}
+mod tests;

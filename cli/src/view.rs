@@ -545,6 +545,48 @@ pub struct SecretName {
     pub name: String,
     pub changed: When,
     pub changed_by: String,
+    /// Whose operators may let it reach their nodes.
+    pub groups: Vec<String>,
+}
+
+/// One line of `operator list`.
+#[derive(Debug, Serialize)]
+pub struct Operator {
+    pub name: String,
+    /// `viewer`, `operator`, `admin`.
+    pub role: String,
+    /// Empty: the whole fleet.
+    pub groups: Vec<String>,
+    /// Of these rights; `null`: from the beginning.
+    pub since: Option<When>,
+    pub by: Option<String>,
+    /// `null`: not yet, or from the beginning.
+    pub joined: Option<When>,
+    pub certificate_expires: Option<When>,
+    /// Whoever asks.
+    pub you: bool,
+}
+
+/// Output of `operator add`.
+#[derive(Debug, Serialize)]
+pub struct OperatorToken {
+    pub operator: String,
+    pub role: String,
+    pub groups: Vec<String>,
+    pub token: String,
+    pub expires: When,
+    pub warnings: Vec<String>,
+}
+
+/// Output of `join`.
+#[derive(Debug, Serialize)]
+pub struct Joined {
+    pub fleet: String,
+    pub operator: String,
+    pub context: String,
+    pub path: String,
+    /// The context is in use.
+    pub current: bool,
 }
 
 /// Output of `token create`.

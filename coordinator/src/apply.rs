@@ -9,9 +9,10 @@ use std::{
 };
 
 use fleet::{
+    access::{Denied, Permit},
     bundle::{Bundle, RestartClass},
     finding::{Finding, Severity},
-    ids::{Digest, GroupName, NodeName, Revision, RolloutId},
+    ids::{Digest, GroupName, NodeName, OperatorName, Revision, RolloutId},
     plan::PlannedNode,
     restart,
     rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules},
@@ -30,7 +31,9 @@ use crate::{
     secrets::OpenError,
     store::{
         CommitError, Key, StoreError, Transaction, blobs,
-        records::{Assigned, ROLLOUT_STEPS_MAX, Record as _, RevisionRecord, RolloutRecord, Target},
+        records::{
+            Assigned, ROLLOUT_STEPS_MAX, Record as _, RevisionRecord, RolloutRecord, SecretUses, Target,
+        },
     },
     view::Snapshot,
 };
@@ -39,10 +42,10 @@ use crate::{
 const TRIES_MAX: usize = 8;
 
 /// What an operator says with an apply or a rollback.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Intent {
-    /// Who.
-    pub author: String,
+    /// Who, and that their role lets them; what is changed is judged when that is known.
+    pub permit: Permit,
     /// Why, in their words.
     pub message: String,
     /// The revision that the change was made on; `None`: whatever is newest.
@@ -93,6 +96,15 @@ pub enum ApplyError {
     /// The store, while writing. Nothing was applied unless it says that this is not known.
     #[error("the revision could not be stored")]
     Commit(#[source] CommitError),
+    /// It reaches more than its author may change.
+    #[error(transparent)]
+    Denied(#[from] Box<Denied>),
+    /// Its author was removed meanwhile.
+    #[error("{name} was removed while this was under way; nothing was applied")]
+    Removed {
+        /// Who.
+        name: OperatorName,
+    },
     /// The values of secrets.
     #[error(transparent)]
     Secrets(#[from] OpenError),
@@ -204,13 +216,14 @@ impl Coordinator {
                 return Ok(Ok((newest, None)));
             }
             let commit = revision_commit(&snapshot, draft, intent, &rollout);
+            let permit = self.permit_revision(&snapshot, &intent.permit, (draft, &rollout)).await?;
             let event = applied_event(draft, intent, &rollout);
-            match self.events.append(vec![event], commit).await {
+            match self.act(&permit, event, commit).await {
                 Ok(_) => {
                     info!(
                         revision = number.0,
                         rollout = rollout.id.0,
-                        author = intent.author,
+                        author = %permit.operator(),
                         "Applied a revision"
                     );
                     return Ok(Ok((number, Some(rollout.id))));
@@ -327,6 +340,8 @@ pub(crate) struct RevisionDraft {
     pub(crate) stays: BTreeSet<NodeName>,
     /// Those of them of which the directory says something else.
     pub(crate) left_out: BTreeSet<NodeName>,
+    /// Which secrets reach which nodes; `None`: not known.
+    pub(crate) secrets: Option<SecretUses>,
 }
 
 impl RevisionDraft {
@@ -338,6 +353,9 @@ impl RevisionDraft {
             rolls_back_to: None,
             stays: BTreeSet::new(),
             left_out: BTreeSet::new(),
+            secrets: Some(SecretUses::new(
+                fleet.nodes.iter().map(|(name, node)| (name.clone(), node.secrets.clone())),
+            )),
         }
     }
 
@@ -365,13 +383,19 @@ impl RevisionDraft {
             .filter(|(name, _)| chosen.contains(*name))
             .map(|(name, it)| (name.clone(), it.clone()))
             .collect();
+        let uses =
+            chosen.iter().filter_map(|name| Some((name.clone(), fleet.nodes.get(name)?.secrets.clone())));
+        let mut secrets = SecretUses::new(uses);
+        let had = snapshot.revision.as_ref().and_then(|newest| newest.secrets.as_ref());
         for (name, old) in before.into_iter().filter(|(name, _)| !chosen.contains(name)) {
             if all.get(&name) != Some(&old) {
                 self.left_out.insert(name.clone());
             }
+            secrets.keep(&name, had);
             self.stays.insert(name.clone());
             self.nodes.insert(name, old);
         }
+        self.secrets = Some(secrets);
         let old = snapshot.revision.as_ref().and_then(|newest| newest.rules.as_ref());
         for target in self.nodes.values().filter(|target| !of_chosen.contains(&target.group)) {
             if let Some(goal) = old.and_then(|rules| rules.groups.get(&target.group)) {
@@ -457,7 +481,7 @@ fn revision_commit(
     let revision = RevisionRecord {
         number: rollout.revision,
         parent: meta.newest_revision,
-        author: intent.author.clone(),
+        author: intent.permit.operator().to_string(),
         message: intent.message.clone(),
         created: rollout.started,
         sources: draft.sources.clone(),
@@ -465,11 +489,12 @@ fn revision_commit(
         rolls_back_to: draft.rolls_back_to,
         rules: Some(draft.rules.clone()),
         left_out: draft.left_out.clone(),
+        secrets: draft.secrets.clone(),
     };
     (meta.newest_revision, meta.newest_rollout) = (rollout.revision, rollout.id);
     let record = RolloutRecord {
         rollout: rollout.clone(),
-        author: intent.author.clone(),
+        author: intent.permit.operator().to_string(),
         message: intent.message.clone(),
         rolls_back_to: draft.rolls_back_to,
     };
@@ -504,7 +529,7 @@ fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> D
     if let Some(reason) = &intent.windows_overridden {
         text.push_str(&format!("; maintenance windows are ignored: {reason}"));
     }
-    let event = Draft::new(rollout.started, kind, text).by(&intent.author);
+    let event = Draft::new(rollout.started, kind, text);
     let event = event.with("revision", &rollout.revision).with("rollout", &rollout.id);
     match &intent.windows_overridden {
         Some(reason) => event.with("windows_overridden", reason),

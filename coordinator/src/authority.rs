@@ -8,7 +8,7 @@ use std::{
 };
 
 use fleet::{
-    ids::{FleetName, NodeName},
+    ids::{FleetName, NodeName, OperatorName},
     time::Timestamp,
 };
 use rcgen::{
@@ -143,11 +143,28 @@ impl Authority {
         request_pem: &str,
         (now, lifetime): (Timestamp, Duration),
     ) -> Result<Issued, AuthorityError> {
+        let uri = format!("convoy://{}/node/{node}", self.fleet);
+        self.sign_request(request_pem, &self.client_params(&uri, node.as_str(), (now, lifetime))?)
+    }
+
+    /// Signs an operator's request, as [`Authority::sign_node`] does a node's.
+    ///
+    /// # Errors
+    /// The request is not valid.
+    pub fn sign_operator(
+        &self,
+        operator: &OperatorName,
+        request_pem: &str,
+        validity: (Timestamp, Duration),
+    ) -> Result<Issued, AuthorityError> {
+        let uri = format!("convoy://{}/operator/{operator}", self.fleet);
+        self.sign_request(request_pem, &self.client_params(&uri, operator.as_str(), validity)?)
+    }
+
+    fn sign_request(&self, request_pem: &str, params: &CertificateParams) -> Result<Issued, AuthorityError> {
         let request =
             CertificateSigningRequestParams::from_pem(request_pem).map_err(AuthorityError::Request)?;
-        let uri = format!("convoy://{}/node/{node}", self.fleet);
-        let params = self.client_params(&uri, node.as_str(), (now, lifetime))?;
-        self.sign(&params, &request.public_key).map(|(_, issued)| issued)
+        self.sign(params, &request.public_key).map(|(_, issued)| issued)
     }
 
     /// Makes key and certificate of an operator.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use fleet::{
+    access::Permit,
     bundle::{HomePath, RunState},
     ids::{NodeName, RolloutId},
     node::Command,
@@ -122,7 +123,7 @@ impl Coordinator {
         node: &NodeName,
         why: &str,
         insist: bool,
-        actor: &str,
+        permit: &Permit,
     ) -> Result<Outcome, StoreError> {
         let taking_down = self.taking_down.lock().await;
         let snapshot = self.snapshot().await?;
@@ -133,9 +134,11 @@ impl Coordinator {
             )));
         }
         let insisted = if insist { ", whatever else is down" } else { "" };
-        let text = format!("{actor} restarts {node}{insisted}{}", Reason(why));
-        let event = Draft::new((self.clock)(), Kind::NodeRestart, text).of_node(node).by(actor);
-        let sent = self.hand_over(node, Command::Restart { why: why.to_owned() }, event.clone()).await;
+        let text = format!("{} restarts {node}{insisted}{}", permit.operator(), Reason(why));
+        let event = Draft::new((self.clock)(), Kind::NodeRestart, text).of_node(node);
+        let event = event.by(permit.operator().as_str());
+        let sent =
+            self.hand_over(node, Command::Restart { why: why.to_owned() }, (event.clone(), permit)).await;
         drop(taking_down);
         Ok(self.outcome(node, event, sent).await)
     }
@@ -150,12 +153,12 @@ impl Coordinator {
         &self,
         node: &NodeName,
         command: Command,
-        event: Draft,
+        (event, permit): (Draft, &Permit),
     ) -> Result<Sent, CommitError> {
         if self.live.node(node).is_none() {
             return Ok(Err(CommandRefused::NotConnected));
         }
-        self.events.append(vec![event.clone()], Transaction::default()).await?;
+        self.act(permit, event.clone(), Transaction::default()).await?;
         let sent = self.live.command(node, command);
         if let Err(refused) = &sent {
             let text = format!("{}; it was not handed over: {refused}", event.text);
@@ -218,7 +221,7 @@ impl Coordinator {
         node: &NodeName,
         run: RunState,
         insist: bool,
-        (why, actor): (&str, &str),
+        (why, permit): (&str, &Permit),
     ) -> Result<Outcome, CommitError> {
         let _taking_down = self.taking_down.lock().await;
         for _ in 0..TRIES_MAX {
@@ -244,9 +247,9 @@ impl Coordinator {
             record.run = run;
             let commit = Transaction::default().replace(Key::node(node), entry.version, record.encode());
             let insisted = if insist { ", whatever else is down" } else { "" };
-            let text = format!("{actor} wants {node} to {word}{insisted}{}", Reason(why));
-            let event = Draft::new((self.clock)(), Kind::NodeRun, text).of_node(node).by(actor);
-            match self.events.append(vec![event], commit).await {
+            let text = format!("{} wants {node} to {word}{insisted}{}", permit.operator(), Reason(why));
+            let event = Draft::new((self.clock)(), Kind::NodeRun, text).of_node(node);
+            match self.act(permit, event, commit).await {
                 Ok(_) => {
                     let told = match self.live.node(node) {
                         Some(_) => "its agent is being told",
@@ -265,7 +268,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// The store failed.
-    pub async fn forget_node(&self, node: &NodeName, actor: &str) -> Result<Outcome, CommitError> {
+    pub async fn forget_node(&self, node: &NodeName, permit: &Permit) -> Result<Outcome, CommitError> {
         let snapshot = self.snapshot().await.map_err(CommitError::Refused)?;
         if snapshot.wanted(node).is_some() {
             return Ok(Outcome::Guarded(format!(
@@ -278,17 +281,20 @@ impl Coordinator {
             .delete(Key::node(node))
             .delete(Key::seen(node))
             .delete(Key::host(node));
-        let event = Draft::new((self.clock)(), Kind::NodeForgotten, format!("{actor} forgot {node}"));
-        self.events.append(vec![event.of_node(node).by(actor)], commit).await?;
+        let text = format!("{} forgot {node}", permit.operator());
+        let event = Draft::new((self.clock)(), Kind::NodeForgotten, text);
+        self.act(permit, event.of_node(node), commit).await?;
         self.revoke(revocations_of(&known.record)).await;
         self.live.dismiss(node, "the node was forgotten");
         Ok(Outcome::Done(format!("{node} is forgotten; its server and files are left as they are")))
     }
 
     /// Pauses, restores or resumes drift enforcement of a node.
-    pub async fn drift(&self, node: &NodeName, control: DriftControl, actor: &str) -> Outcome {
+    pub async fn drift(&self, node: &NodeName, control: DriftControl, permit: &Permit) -> Outcome {
+        let actor = permit.operator();
         let about = |action: &str, text: String| {
-            let event = Draft::new((self.clock)(), Kind::DriftControl, text).of_node(node).by(actor);
+            let event = Draft::new((self.clock)(), Kind::DriftControl, text).of_node(node);
+            let event = event.by(actor.as_str());
             event.with("action", &action)
         };
         let (command, event) = match control {
@@ -311,7 +317,7 @@ impl Coordinator {
                 (Command::RestoreDrift { path }, event)
             }
         };
-        let sent = self.hand_over(node, command, event.clone()).await;
+        let sent = self.hand_over(node, command, (event.clone(), permit)).await;
         self.outcome(node, event, sent).await
     }
 
@@ -323,7 +329,7 @@ impl Coordinator {
         &self,
         id: RolloutId,
         control: Control,
-        (why, actor): (&str, &str),
+        (why, permit): (&str, &Permit),
     ) -> Result<RolloutRecord, ControlFailure> {
         for _ in 0..TRIES_MAX {
             let entry = self.store.get(&Key::rollout(id)).await?.ok_or(ControlFailure::Unknown(id))?;
@@ -332,10 +338,10 @@ impl Coordinator {
             let next = controlled(&record.rollout, control, why, now)?;
             let record = RolloutRecord { rollout: next, ..record };
             let commit = Transaction::default().replace(Key::rollout(id), entry.version, record.encode());
-            let text = format!("{actor}: {} rollout {id}{}", control.as_str(), Reason(why));
-            let event = Draft::new(now, Kind::RolloutControl, text).by(actor).with("rollout", &id);
+            let text = format!("{}: {} rollout {id}{}", permit.operator(), control.as_str(), Reason(why));
+            let event = Draft::new(now, Kind::RolloutControl, text).with("rollout", &id);
             let event = event.with("action", &control.as_str());
-            match self.events.append(vec![event], commit).await {
+            match self.act(permit, event, commit).await {
                 Ok(_) => return Ok(record),
                 Err(CommitError::Conflict { .. }) => {}
                 Err(error) => return Err(ControlFailure::Commit(error)),

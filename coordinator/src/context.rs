@@ -2,16 +2,13 @@
 
 use std::{fs, io, path::Path, time::Duration};
 
-use fleet::time::Timestamp;
+use fleet::{access::FIRST_OPERATOR, time::Timestamp};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 use x509_parser::prelude::FromDer as _;
 
 use crate::{coordinator::Coordinator, private};
-
-/// Who the first operator is, as author of what they apply.
-const FIRST_OPERATOR: &str = "admin";
 
 /// `context.toml`: everything that `convoy` needs to call the coordinator. Holds a private key.
 #[derive(Serialize, Deserialize, PartialEq, Eq)]

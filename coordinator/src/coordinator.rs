@@ -85,6 +85,8 @@ pub struct Coordinator {
     pub history: History,
     /// Lifetime of a node's certificate.
     pub node_certificate: Duration,
+    /// Lifetime of an operator's certificate.
+    pub operator_certificate: Duration,
     /// Set when the coordinator is to end: sessions and streams say goodbye.
     pub stop: CancellationToken,
     /// Every task; the coordinator ends when all have, or when a vital one fails.

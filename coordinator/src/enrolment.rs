@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleet::{
+    access::Permit,
     ids::{Digest, NodeName},
     time::{Human, Timestamp},
     token::{JoinToken, SECRET_LEN, TokenSecret},
@@ -12,13 +13,14 @@ use tracing::{info, warn};
 
 use crate::{
     authority::{AuthorityError, Issued},
+    commands::Outcome,
     coordinator::Coordinator,
     events::{Draft, Kind},
     identity::NodePeer,
     rates::Source,
     store::{
         CommitError, Entry, Key, Range, StoreError, Transaction,
-        records::{Enrolment, NodeRecord, Record as _, TokenRecord},
+        records::{Enrolment, Holder, NodeRecord, Record as _, TokenRecord},
     },
     witness::{Revocable, Revocation},
 };
@@ -28,7 +30,7 @@ pub const TOKEN_VALID_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A token is valid for so long if nobody says otherwise.
 pub const TOKEN_VALID: Duration = Duration::from_secs(3600);
 /// Tokens that ended are remembered for so long, to say "used" or "expired" instead of "unknown".
-const TOKEN_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+pub(crate) const TOKEN_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Tries when somebody else changes the same records.
 const TRIES_MAX: usize = 8;
 
@@ -36,50 +38,52 @@ const TRIES_MAX: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum EnrolError {
     /// No such token was ever made here, or its record was removed long after its end.
-    #[error(
-        "this join token is not known to this coordinator; create one with `convoy token create --node {node}`"
-    )]
+    #[error("this join token is not known to this coordinator; create one with `{}`", command(who))]
     Unknown {
         /// Who asked.
-        node: NodeName,
+        who: Holder,
     },
     /// It worked once before.
     #[error(
-        "this join token was used {} ago; a token works once, create another with `convoy token create --node {node}`",
-        Human(*ago)
+        "this join token was used {} ago; a token works once, create another with `{}`",
+        Human(*ago), command(who)
     )]
     Used {
         /// Who asked.
-        node: NodeName,
+        who: Holder,
         /// How long ago it was used.
         ago: Duration,
     },
     /// It worked once before, and the store does not know because it was restored from an older copy.
     #[error(
-        "this join token was used before the coordinator's store was restored; create another with `convoy token create --node {node}`"
+        "this join token was used or voided before the coordinator's store was restored; create another with `{}`",
+        command(who)
     )]
     Restored {
         /// Who asked.
-        node: NodeName,
+        who: Holder,
     },
     /// Too late.
     #[error(
-        "this join token expired {} ago; create another with `convoy token create --node {node}`",
-        Human(*ago)
+        "this join token expired {} ago; create another with `{}`",
+        Human(*ago), command(who)
     )]
     Expired {
         /// Who asked.
-        node: NodeName,
+        who: Holder,
         /// How long ago it ended.
         ago: Duration,
     },
-    /// Made for another node.
+    /// Made for somebody else.
     #[error(
-        "this join token was made for another node than {node}; create one with `convoy token create --node {node}`"
+        "this join token was made for another {} than {}; create one with `{}`",
+        kind(who),
+        name(who),
+        command(who)
     )]
-    OtherNode {
+    Other {
         /// Who asked.
-        node: NodeName,
+        who: Holder,
     },
     /// The certificate in use is not the node's any more.
     #[error(
@@ -100,9 +104,31 @@ pub enum EnrolError {
     Commit(#[source] CommitError),
 }
 
+/// The command that makes a token for somebody.
+fn command(who: &Holder) -> String {
+    match who {
+        Holder::Node(node) => format!("convoy token create --node {node}"),
+        Holder::Operator(operator) => format!("convoy operator add {operator} --again"),
+    }
+}
+
+fn kind(who: &Holder) -> &'static str {
+    match who {
+        Holder::Node(_) => "node",
+        Holder::Operator(_) => "operator",
+    }
+}
+
+fn name(who: &Holder) -> &str {
+    match who {
+        Holder::Node(node) => node.as_str(),
+        Holder::Operator(operator) => operator.as_str(),
+    }
+}
+
 /// Of a token's secret only this is stored. The secret has 256 random bits, so a plain digest gives nothing away, and
 /// since only digests are looked up, the time that takes says nothing about a secret either.
-fn secret_hash(secret: &TokenSecret) -> Digest {
+pub(crate) fn secret_hash(secret: &TokenSecret) -> Digest {
     Digest::of(&[b"convoy join token ".as_slice(), &secret.0].concat())
 }
 
@@ -115,17 +141,18 @@ impl Coordinator {
         &self,
         node: &NodeName,
         valid: Duration,
-        actor: &str,
+        permit: &Permit,
     ) -> Result<(JoinToken, Timestamp), EnrolError> {
         let now = (self.clock)();
         let secret: [u8; SECRET_LEN] = rand::random();
         let secret = TokenSecret(secret);
         let expires = now.after(valid.min(TOKEN_VALID_MAX));
-        let record = TokenRecord { node: node.clone(), expires, used: None, created_by: actor.to_owned() };
+        let (holder, created_by) = (Holder::Node(node.clone()), permit.operator().to_string());
+        let record = TokenRecord { holder, expires, used: None, created_by };
         let put = Transaction::default().replace(Key::token(&secret_hash(&secret)), 0, record.encode());
         let event = Draft::new(now, Kind::TokenCreated, format!("a join token was made for {node}"));
-        let event = event.of_node(node).by(actor).with("expires_ms", &expires.0);
-        self.events.append(vec![event], put).await.map_err(EnrolError::Commit)?;
+        let event = event.of_node(node).with("expires_ms", &expires.0);
+        self.act(permit, event, put).await.map_err(EnrolError::Commit)?;
         self.remove_old_tokens(now).await;
         let authority = self.authority.fingerprint();
         let address = self.address.clone();
@@ -175,14 +202,15 @@ impl Coordinator {
         request_pem: &str,
     ) -> Result<Issued, EnrolError> {
         let now = (self.clock)();
-        let unknown = || EnrolError::Unknown { node: node.clone() };
+        let who = Holder::Node(node.clone());
+        let unknown = || EnrolError::Unknown { who: who.clone() };
         let key = Key::token(&secret_hash(&secret.ok_or_else(unknown)?));
         let entry = self.store.get(&key).await?.ok_or_else(unknown)?;
         let token = TokenRecord::read(&entry)?;
-        check_token(&token, node, now)?;
+        check_token(&token, &who, now)?;
         let spent = Revocable::Token(secret_hash(&secret.ok_or_else(unknown)?));
         if self.witness.is_revoked(&spent) {
-            return Err(EnrolError::Restored { node: node.clone() });
+            return Err(EnrolError::Restored { who });
         }
         let issued = self.authority.sign_node(node, request_pem, (now, self.node_certificate))?;
         let (mut record, version) = self.node_or_new(node).await?;
@@ -245,6 +273,44 @@ impl Coordinator {
         Err(EnrolError::Commit(CommitError::Conflict { key: Key::node(&peer.name) }))
     }
 
+    /// Voids the certificate and the unused join tokens of a node. Its files and its server stay as they are.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn revoke_node(&self, node: &NodeName, permit: &Permit) -> Result<Outcome, CommitError> {
+        for _ in 0..TRIES_MAX {
+            let entry = self.store.get(&Key::node(node)).await.map_err(CommitError::Refused)?;
+            let record = entry.as_ref().map(NodeRecord::read).transpose().map_err(CommitError::Refused)?;
+            let Some((entry, mut record)) =
+                entry.zip(record).filter(|(_, record)| record.enrolment.is_some())
+            else {
+                return Ok(Outcome::Failed(format!(
+                    "{node} has no certificate: it has not joined, or was revoked before"
+                )));
+            };
+            // First: a token that is used a moment later would give a certificate again.
+            let mut revocations = self.remove_tokens_of(&Holder::Node(node.clone())).await?;
+            revocations.append(&mut revocations_of(&record));
+            record.enrolment = None;
+            let commit = Transaction::default().replace(entry.key, entry.version, record.encode());
+            let text = format!("{} revoked the certificate of {node}", permit.operator());
+            let event = Draft::new((self.clock)(), Kind::NodeRevoked, text).of_node(node);
+            match self.act(permit, event, commit).await {
+                Ok(_) => {
+                    self.revoke(revocations).await;
+                    self.live.dismiss(node, "its certificate was revoked");
+                    return Ok(Outcome::Done(format!(
+                        "the certificate of {node} is revoked; its agent goes on enforcing what it has, and joins again with \
+                         `convoy token create --node {node}`"
+                    )));
+                }
+                Err(CommitError::Conflict { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(CommitError::Conflict { key: Key::node(node) })
+    }
+
     async fn node_or_new(&self, node: &NodeName) -> Result<(NodeRecord, u64), StoreError> {
         let entry = self.store.get(&Key::node(node)).await?;
         let version = entry.as_ref().map_or(0, |entry| entry.version);
@@ -252,7 +318,7 @@ impl Coordinator {
         Ok((record.unwrap_or_else(|| NodeRecord::new(node.clone())), version))
     }
 
-    async fn remove_old_tokens(&self, now: Timestamp) {
+    pub(crate) async fn remove_old_tokens(&self, now: Timestamp) {
         let outcome = async {
             let found =
                 self.store.range(Range::first(Key::TOKENS, 100)).await.map_err(CommitError::Refused)?;
@@ -280,16 +346,16 @@ pub(crate) fn revocations_of(record: &NodeRecord) -> Vec<Revocation> {
     serials.map(revocation).collect()
 }
 
-fn check_token(token: &TokenRecord, node: &NodeName, now: Timestamp) -> Result<(), EnrolError> {
-    let node = node.clone();
-    if token.node != node {
-        return Err(EnrolError::OtherNode { node });
+pub(crate) fn check_token(token: &TokenRecord, who: &Holder, now: Timestamp) -> Result<(), EnrolError> {
+    let who = who.clone();
+    if token.holder != who {
+        return Err(EnrolError::Other { who });
     }
     if let Some(used) = token.used {
-        return Err(EnrolError::Used { node, ago: now.since(used) });
+        return Err(EnrolError::Used { who, ago: now.since(used) });
     }
     if token.expires <= now {
-        return Err(EnrolError::Expired { node, ago: now.since(token.expires) });
+        return Err(EnrolError::Expired { who, ago: now.since(token.expires) });
     }
     Ok(())
 }

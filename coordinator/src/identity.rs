@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection: read once from the verified client certificate, never from a message.
 
 use fleet::{
-    ids::{FleetName, NodeName},
+    ids::{FleetName, NodeName, OperatorName},
     time::Timestamp,
 };
 use rustls_pki_types::CertificateDer;
@@ -33,7 +33,9 @@ pub struct NodePeer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorPeer {
     /// Who; the author of what they do.
-    pub name: String,
+    pub name: OperatorName,
+    /// Of the certificate, hexadecimal.
+    pub serial: String,
     /// When the certificate ends.
     pub not_after: Timestamp,
 }
@@ -67,6 +69,7 @@ pub fn peer_of(chain: Option<&[CertificateDer<'_>]>, fleet: &FleetName) -> Resul
             _ => None,
         })
     });
+    let serial = || certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
     let not_after = Timestamp(certificate.validity().not_after.timestamp() * 1000);
     let mut parts = uri.ok_or(IdentityError::Nameless)?.splitn(3, '/');
     let (of_fleet, kind, name) = (parts.next(), parts.next(), parts.next());
@@ -76,11 +79,11 @@ pub fn peer_of(chain: Option<&[CertificateDer<'_>]>, fleet: &FleetName) -> Resul
     match (kind, name) {
         (Some("node"), Some(name)) => {
             let name = NodeName::parse(name).map_err(|_| IdentityError::Nameless)?;
-            let serial = certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
-            Ok(Peer::Node(NodePeer { name, serial, not_after }))
+            Ok(Peer::Node(NodePeer { name, serial: serial(), not_after }))
         }
         (Some("operator"), Some(name)) => {
-            Ok(Peer::Operator(OperatorPeer { name: name.to_owned(), not_after }))
+            let name = OperatorName::parse(name).map_err(|_| IdentityError::Nameless)?;
+            Ok(Peer::Operator(OperatorPeer { name, serial: serial(), not_after }))
         }
         _ => Err(IdentityError::Nameless),
     }

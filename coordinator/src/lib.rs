@@ -4,6 +4,7 @@
 //! any store, any clock and any [`listener::Listen`], which is what simulations use.
 
 mod absent;
+mod access;
 mod apply;
 pub mod authority;
 mod commands;
@@ -22,12 +23,14 @@ pub mod identity;
 mod in_force;
 pub mod listener;
 mod mirror;
+mod operators;
 mod original;
 mod outlook;
 mod packs;
 mod plan;
 mod private;
 mod rates;
+mod reach;
 pub mod recovery;
 mod rollback;
 mod rollouts;
@@ -210,6 +213,7 @@ pub async fn start(
         limits: config.limits.clone(),
         history: config.history.clone(),
         node_certificate: config.certificates.node,
+        operator_certificate: config.certificates.operator,
         stop: tasks.stop().clone(),
         tasks,
     }))

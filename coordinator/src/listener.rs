@@ -243,7 +243,7 @@ impl Places {
         match peer {
             Peer::Anonymous => self.strangers.take(&Holder::at(address)),
             Peer::Node(node) => self.nodes.take(&Holder::Node(node.name.clone())),
-            Peer::Operator(operator) => self.operators.take(&Holder::Operator(operator.name.clone())),
+            Peer::Operator(operator) => self.operators.take(&Holder::Operator(operator.name.to_string())),
         }
     }
 

@@ -1,5 +1,5 @@
 //! One decoded copy of the records that many look at (ADR 0052): the newest revision, what each node should be and last
-//! said, and the newest rollouts. One task keeps it current from the store's feed; planner, guards, plans and status
+//! said, the newest rollouts, and who may do what. One task keeps it current from the store's feed; planner, guards, plans and status
 //! read it.
 //!
 //! A reader sees every commit that was answered before it asked. What is decided on it is committed with the versions
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// What is copied.
-const PREFIXES: &[&str] = &[Key::META, Key::REVISIONS, Key::NODES, Key::SEEN, Key::ROLLOUTS];
+const PREFIXES: &[&str] = &[Key::META, Key::REVISIONS, Key::NODES, Key::SEEN, Key::ROLLOUTS, Key::OPERATORS];
 /// Records that are read together when everything is read.
 const PAGE: usize = 500;
 /// After a failed read.
@@ -69,6 +69,14 @@ impl Mirror {
         match &*current.await.map_err(|_| StoreError::ended("read"))? {
             State::Holds(records) => records.clone().all_readable(),
             State::Failed(why) => Err(StoreError::unreadable(why.clone())),
+        }
+    }
+
+    /// The records as they are held, which may be behind: to show, or to find out that somebody has to go.
+    pub fn held(&self) -> Option<Arc<Records>> {
+        match &*self.state.borrow() {
+            State::Holds(records) => Some(records.clone()),
+            State::Failed(_) => None,
         }
     }
 
@@ -195,7 +203,7 @@ impl Keeper {
             State::Failed(_) => return Ok(BTreeSet::new()),
         };
         let mut differing = BTreeSet::new();
-        for prefix in [Key::NODES, Key::SEEN] {
+        for prefix in [Key::NODES, Key::SEEN, Key::OPERATORS] {
             let mut copied = held.versions(prefix);
             let compare = |entry: &Entry| {
                 let version = copied.remove(&entry.key).unwrap_or(0);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleet::{
+    access::Permit,
     ids::NodeName,
     node::Command,
     observed::{Observed, Refusal, RefusalReason},
@@ -29,7 +30,7 @@ impl Coordinator {
         node: &NodeName,
         why: &str,
         insist: bool,
-        actor: &str,
+        permit: &Permit,
     ) -> Result<Outcome, StoreError> {
         let taking_down = self.taking_down.lock().await;
         let snapshot = self.snapshot().await?;
@@ -42,10 +43,11 @@ impl Coordinator {
                  budget allows: {reason}; wait, or insist with --now"
             )));
         }
+        let actor = permit.operator();
         let text = format!("{actor} has the original files of {node} put back: {why}");
-        let event = Draft::new((self.clock)(), Kind::OriginalRestored, text).of_node(node).by(actor);
+        let event = Draft::new((self.clock)(), Kind::OriginalRestored, text).of_node(node).by(actor.as_str());
         let command = Command::RestoreOriginal { why: why.to_owned() };
-        let sent = self.hand_over(node, command, event.clone()).await;
+        let sent = self.hand_over(node, command, (event.clone(), permit)).await;
         drop(taking_down);
         Ok(match self.outcome(node, event, sent).await {
             Outcome::Done(_) => self.returned(node).await,

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use fleet::{ids::NodeName, time::Timestamp};
+use fleet::{
+    ids::{NodeName, OperatorName},
+    time::Timestamp,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -28,13 +31,15 @@ const SUMMARY_EVERY: Duration = Duration::from_secs(60);
 /// Sources that one such event names.
 const NAMED_MAX: usize = 8;
 
-/// Who causes events without being an operator.
+/// Who causes events without being allowed to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// Whoever holds the node's certificate.
     Node(NodeName),
     /// Everybody who tries join tokens.
     Enrolment,
+    /// An operator who is refused.
+    Refused(OperatorName),
 }
 
 impl fmt::Display for Source {
@@ -42,6 +47,7 @@ impl fmt::Display for Source {
         match self {
             Source::Node(node) => write!(f, "{node}"),
             Source::Enrolment => f.write_str("enrolment"),
+            Source::Refused(operator) => write!(f, "refused calls of {operator}"),
         }
     }
 }

@@ -110,6 +110,7 @@ impl Coordinator {
             rolls_back_to: Some(old.number),
             stays: BTreeSet::new(),
             left_out: BTreeSet::new(),
+            secrets: old.secrets,
         }))
     }
 

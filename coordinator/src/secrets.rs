@@ -5,14 +5,20 @@
 //! as associated data, so that a sealed value moved to another name does not open. The key file is not in the store:
 //! a copy of the store alone gives no value away. Several coordinators on one store need the same key file.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+};
 
 use chacha20poly1305::{
     XChaCha20Poly1305, XNonce,
     aead::{Aead as _, KeyInit as _, Payload},
 };
 use fleet::{
-    ids::FleetName,
+    access::{Permit, Target, Targets},
+    finding::names,
+    ids::{FleetName, GroupName},
     spec::{Absent, Secret, SecretName, Secrets},
 };
 
@@ -139,11 +145,18 @@ impl Coordinator {
     ///
     /// # Errors
     /// See [`SetError`]; the old value stands then.
-    pub async fn set_secret(&self, name: &SecretName, value: &Secret, actor: &str) -> Result<(), SetError> {
+    pub async fn set_secret(
+        &self,
+        name: &SecretName,
+        value: &Secret,
+        permit: &Permit,
+    ) -> Result<(), SetError> {
         let key = Key::secret(name);
         let now = (self.clock)();
         for attempt in 1.. {
-            let version = self.store.get(&key).await?.map_or(0, |entry| entry.version);
+            let before = self.store.get(&key).await?;
+            let version = before.as_ref().map_or(0, |entry| entry.version);
+            let before = before.as_ref().map(SecretRecord::read).transpose()?;
             if version == 0 && SECRETS_MAX <= self.secret_records().await?.len() {
                 return Err(SetError::TooMany);
             }
@@ -153,11 +166,12 @@ impl Coordinator {
                 nonce,
                 sealed,
                 changed: now,
-                changed_by: actor.to_owned(),
+                changed_by: permit.operator().to_string(),
+                groups: before.map(|before| before.groups).unwrap_or_default(),
             };
             let commit = Transaction::default().replace(key.clone(), version, record.encode());
-            let event = Draft::new(now, Kind::SecretSet, format!("the secret {name} was set")).by(actor);
-            match self.events.append(vec![event], commit).await {
+            let event = Draft::new(now, Kind::SecretSet, format!("the secret {name} was set"));
+            match self.act(permit, event, commit).await {
                 Ok(_) => return Ok(()),
                 Err(CommitError::Conflict { .. }) if attempt < TRIES_MAX => {}
                 Err(error) => return Err(SetError::Commit(error)),
@@ -170,13 +184,60 @@ impl Coordinator {
     ///
     /// # Errors
     /// See [`SetError`]; the value stands then.
-    pub async fn remove_secret(&self, name: &SecretName, actor: &str) -> Result<bool, SetError> {
+    pub async fn remove_secret(&self, name: &SecretName, permit: &Permit) -> Result<bool, SetError> {
         let key = Key::secret(name);
         let Some(entry) = self.store.get(&key).await? else { return Ok(false) };
         let commit = Transaction::default().check(key.clone(), entry.version).delete(key);
         let event = Draft::new((self.clock)(), Kind::SecretRemoved, format!("the secret {name} was removed"));
-        self.events.append(vec![event.by(actor)], commit).await.map_err(SetError::Commit)?;
+        self.act(permit, event, commit).await.map_err(SetError::Commit)?;
         Ok(true)
+    }
+
+    /// Says which groups a secret is granted to; whether there is one of that name.
+    ///
+    /// # Errors
+    /// See [`SetError`]; the groups before stand then.
+    pub async fn grant_secret(
+        &self,
+        name: &SecretName,
+        groups: BTreeSet<GroupName>,
+        permit: &Permit,
+    ) -> Result<bool, SetError> {
+        let key = Key::secret(name);
+        let Some(entry) = self.store.get(&key).await? else { return Ok(false) };
+        let record = SecretRecord { groups, ..SecretRecord::read(&entry)? };
+        let to = match record.groups.is_empty() {
+            true => "no group".to_owned(),
+            false => names(record.groups.iter().map(GroupName::as_str)),
+        };
+        let event =
+            Draft::new((self.clock)(), Kind::SecretGranted, format!("the secret {name} was granted to {to}"));
+        let commit = Transaction::default().replace(key, entry.version, record.encode());
+        self.act(permit, event, commit).await.map_err(SetError::Commit)?;
+        Ok(true)
+    }
+
+    /// What changing the value of a secret reaches: the groups that it is granted to, and those that have it.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn targets_of_secret(&self, name: &SecretName) -> Result<Targets, StoreError> {
+        let entry = self.store.get(&Key::secret(name)).await?;
+        let groups = entry.as_ref().map(SecretRecord::read).transpose()?.map(|record| record.groups);
+        let mut groups = groups.unwrap_or_default();
+        let snapshot = self.snapshot().await?;
+        if let Some(newest) = &snapshot.revision {
+            let Some(uses) = &newest.secrets else { return Ok([Target::Secret(name.clone())].into()) };
+            let having = uses.iter().filter(|(_, secrets)| secrets.contains(name));
+            let targets = having.filter_map(|(node, _)| newest.nodes.get(node));
+            if !groups.is_empty() {
+                groups.extend(targets.map(|target| target.group.clone()));
+            }
+        }
+        Ok(match groups.is_empty() {
+            true => [Target::Secret(name.clone())].into(),
+            false => groups.into_iter().map(Target::Group).collect(),
+        })
     }
 
     /// All secrets, sealed.
@@ -212,7 +273,8 @@ mod tests {
     fn record(vault: &Vault, name: &str, value: &str) -> SecretRecord {
         let name = SecretName::parse(name).unwrap();
         let (nonce, sealed) = vault.seal(&name, &Secret::new(value)).unwrap();
-        SecretRecord { name, nonce, sealed, changed: Timestamp(1), changed_by: "x".to_owned() }
+        let (changed_by, groups) = ("x".to_owned(), BTreeSet::new());
+        SecretRecord { name, nonce, sealed, changed: Timestamp(1), changed_by, groups }
     }
 
     #[test]

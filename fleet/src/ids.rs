@@ -111,6 +111,11 @@ name!(
 );
 
 name!(
+    /// The name of an operator: a person, or a program that acts for them.
+    OperatorName
+);
+
+name!(
     /// The name of a zone: hosts that one event can take away together, such as a data centre.
     ZoneName
 );

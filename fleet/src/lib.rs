@@ -5,6 +5,7 @@
 //! input gives the same output, byte for byte. Nothing here logs; reasons are returned as values.
 #![deny(missing_docs)]
 
+pub mod access;
 pub mod bundle;
 pub mod call;
 pub mod drift;

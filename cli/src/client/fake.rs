@@ -11,7 +11,7 @@ use std::{
 use futures::StreamExt as _;
 use proto::wire::{
     agent,
-    operator::{self as wire, operator_server, secrets_server},
+    operator::{self as wire, operator_server, operators_server, secrets_server},
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -39,6 +39,7 @@ pub struct Script {
     pub events: Vec<wire::Event>,
     /// Without any, one that ann has set.
     pub secrets: Vec<wire::SecretInfo>,
+    pub operators: Vec<wire::OperatorInfo>,
     pub refusal: Option<Status>,
     /// One line per call that changes something.
     pub asked: Vec<String>,
@@ -57,6 +58,7 @@ pub async fn serve(script: Script) -> (Client, Arc<Mutex<Script>>) {
     let serving = tonic::transport::Server::builder()
         .add_service(service)
         .add_service(secrets)
+        .add_service(operators_server::OperatorsServer::new(Fake(script.clone())))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(serving);
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -180,6 +182,12 @@ impl operator_server::Operator for Fake {
     ) -> Result<Response<wire::CommandReply>, Status> {
         self.answer(Some(format!("forget {}", request.into_inner().node)), |script| script.command.clone())
     }
+    async fn revoke_node(
+        &self,
+        request: Request<wire::NodeRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        self.answer(Some(format!("revoke {}", request.into_inner().node)), |script| script.command.clone())
+    }
     async fn list_rollouts(
         &self,
         _: Request<wire::ListRolloutsRequest>,
@@ -296,8 +304,12 @@ impl secrets_server::Secrets for Fake {
         &self,
         _: Request<wire::ListSecretsRequest>,
     ) -> Result<Response<wire::ListSecretsReply>, Status> {
-        let secret =
-            wire::SecretInfo { name: "db".into(), changed_ms: 1_800_000_000_000, changed_by: "ann".into() };
+        let secret = wire::SecretInfo {
+            name: "db".into(),
+            changed_ms: 1_800_000_000_000,
+            changed_by: "ann".into(),
+            groups: Vec::new(),
+        };
         self.answer(None, |script| wire::ListSecretsReply {
             secrets: if script.secrets.is_empty() { vec![secret] } else { script.secrets.clone() },
         })
@@ -307,6 +319,51 @@ impl secrets_server::Secrets for Fake {
         request: Request<wire::RemoveSecretRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
         let asked = format!("remove secret {}", request.into_inner().name);
+        self.answer(Some(asked), |script| script.command.clone())
+    }
+    async fn grant(
+        &self,
+        request: Request<wire::GrantSecretRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let it = request.into_inner();
+        self.answer(Some(format!("grant {} to {:?}", it.name, it.groups)), |script| script.command.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl operators_server::Operators for Fake {
+    async fn add(
+        &self,
+        request: Request<wire::AddOperatorRequest>,
+    ) -> Result<Response<wire::AddOperatorReply>, Status> {
+        let it = request.into_inner();
+        let asked = format!("add {} {:?} again={} valid {} s", it.name, it.grant, it.again, it.valid_seconds);
+        let grant = it.grant.unwrap_or(wire::Grant { role: 3, groups: Vec::new() });
+        self.answer(Some(asked), |_| wire::AddOperatorReply {
+            token: "convoy-operator-x".to_owned(),
+            expires_ms: 5,
+            warnings: vec!["revision 7 has no group kn".to_owned()],
+            grant: Some(grant),
+        })
+    }
+    async fn list(
+        &self,
+        _: Request<wire::ListOperatorsRequest>,
+    ) -> Result<Response<wire::ListOperatorsReply>, Status> {
+        self.answer(None, |script| wire::ListOperatorsReply { operators: script.operators.clone() })
+    }
+    async fn set(
+        &self,
+        request: Request<wire::SetOperatorRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let it = request.into_inner();
+        self.answer(Some(format!("set {} {:?}", it.name, it.grant)), |script| script.command.clone())
+    }
+    async fn remove(
+        &self,
+        request: Request<wire::RemoveOperatorRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let asked = format!("remove operator {}", request.into_inner().name);
         self.answer(Some(asked), |script| script.command.clone())
     }
 }

@@ -22,6 +22,7 @@ impl Client {
             name: secret.name,
             changed: view::When(secret.changed_ms),
             changed_by: secret.changed_by,
+            groups: secret.groups,
         };
         Ok(secrets.map(name).collect())
     }

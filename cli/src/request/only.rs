@@ -17,13 +17,18 @@ pub struct Only {
 impl Only {
     /// What was typed, read.
     pub(super) fn of(nodes: &[String], groups: &[String]) -> Result<Self, Failure> {
-        let group = |name: &String| {
-            GroupName::parse(name)
-                .map_err(|error| Failure::usage(error.to_string(), "name groups as fleet.toml does"))
-        };
         Ok(Self {
             nodes: nodes.iter().map(|name| node(name)).collect::<Result<_, _>>()?,
-            groups: groups.iter().map(group).collect::<Result<_, _>>()?,
+            groups: groups_named(groups)?,
         })
     }
+}
+
+/// Names of groups, read.
+pub(super) fn groups_named(names: &[String]) -> Result<Vec<GroupName>, Failure> {
+    let group = |name: &String| {
+        GroupName::parse(name)
+            .map_err(|error| Failure::usage(error.to_string(), "name groups as fleet.toml does"))
+    };
+    names.iter().map(group).collect()
 }

@@ -280,8 +280,27 @@ fn script() -> Script {
             omitted: u64::MAX,
         },
         events: vec![event],
-        secrets: vec![message::SecretInfo { name: text(), changed_ms: i64::MAX, changed_by: text() }],
+        secrets: vec![secret()],
+        operators: vec![operator()],
         ..Script::default()
+    }
+}
+
+fn secret() -> message::SecretInfo {
+    let text = || HOSTILE.to_owned();
+    message::SecretInfo { name: text(), changed_ms: i64::MAX, changed_by: text(), groups: vec![text()] }
+}
+
+fn operator() -> message::OperatorInfo {
+    let text = || HOSTILE.to_owned();
+    message::OperatorInfo {
+        name: text(),
+        grant: Some(message::Grant { role: 3, groups: Vec::new() }),
+        by: text(),
+        since_ms: i64::MAX,
+        joined_ms: i64::MIN,
+        certificate_expires_ms: i64::MAX,
+        you: true,
     }
 }
 
@@ -292,7 +311,7 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
-const COMMANDS: [&str; 29] = [
+const COMMANDS: [&str; 35] = [
     "status",
     "node list",
     "node show is-1",
@@ -321,11 +340,18 @@ const COMMANDS: [&str; 29] = [
     "secret list",
     "secret set db",
     "secret remove db --yes",
+    "secret grant db --group km",
+    "operator list",
+    "operator add bob --role viewer",
+    "operator set bob --role viewer",
+    "operator remove bob --yes",
+    "node revoke is-1 --yes",
     "import is-1 --out DIR/new",
 ];
 
 /// They ask no coordinator.
-const LOCAL: [&str; 5] = ["lint", "render", "explain", "completions", "man"];
+const LOCAL: [&str; 8] =
+    ["lint", "render", "explain", "completions", "man", "join", "context list", "context use"];
 
 /// Every command by its words: `rollout show`.
 fn leaves(command: &clap::Command, above: &str) -> Vec<String> {

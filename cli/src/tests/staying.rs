@@ -45,7 +45,7 @@ async fn secrets_go_in_by_a_pipe_or_a_file_and_only_their_names_come_out() {
     assert!(run.out.starts_with("2 secrets are set"), "{}", run.out);
 
     let run = Stage::new(script()).run("secret list").await;
-    assert_eq!(run.out, "SECRET  SET     BY\ndb      1m ago  ann\n");
+    assert_eq!(run.out, "SECRET  SET     BY   GRANTED TO\ndb      1m ago  ann  -\n");
     let run = Stage::new(script()).run("secret remove db").await;
     assert_eq!((run.exit, run.asked.len()), (Exit::Refused, 0));
     let run = Stage::new(script()).run("secret remove db --yes").await;

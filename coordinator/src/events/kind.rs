@@ -19,6 +19,8 @@ pub enum Kind {
     ConcernEnded,
     /// An operator paused, resumed, restored or accepted drift.
     DriftControl,
+    /// Somebody may not do what they wanted to.
+    Denied,
     /// A join token did not work.
     EnrolmentRefused,
     /// More happened at once than can be told one by one.
@@ -41,6 +43,8 @@ pub enum Kind {
     NodeEnrolled,
     /// An operator forgot a node.
     NodeForgotten,
+    /// An operator voided the certificate of a node.
+    NodeRevoked,
     /// An operator restarted a server.
     NodeRestart,
     /// An operator started or stopped a server.
@@ -49,6 +53,14 @@ pub enum Kind {
     NoticesLost,
     /// An agent obeys another store.
     OtherEpoch,
+    /// An admin added an operator.
+    OperatorAdded,
+    /// An operator joined with a token.
+    OperatorJoined,
+    /// An admin removed an operator.
+    OperatorRemoved,
+    /// An admin gave an operator other rights.
+    OperatorSet,
     /// An operator accepted what a loss had left.
     Recovered,
     /// An operator had the original files of a node put back.
@@ -59,6 +71,8 @@ pub enum Kind {
     Rollout,
     /// An operator controlled a rollout.
     RolloutControl,
+    /// An admin said which groups may use a secret.
+    SecretGranted,
     /// An operator removed a secret.
     SecretRemoved,
     /// An operator set a secret.
@@ -71,7 +85,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 39] = [
         Self::AgentLost,
         Self::AgentReturned,
         Self::Applied,
@@ -79,6 +93,7 @@ impl Kind {
         Self::ClockSkew,
         Self::ConcernBegan,
         Self::ConcernEnded,
+        Self::Denied,
         Self::DriftControl,
         Self::EnrolmentRefused,
         Self::EventsSummed,
@@ -92,14 +107,20 @@ impl Kind {
         Self::NodeEnrolled,
         Self::NodeForgotten,
         Self::NodeRestart,
+        Self::NodeRevoked,
         Self::NodeRun,
         Self::NoticesLost,
+        Self::OperatorAdded,
+        Self::OperatorJoined,
+        Self::OperatorRemoved,
+        Self::OperatorSet,
         Self::OtherEpoch,
         Self::Recovered,
         Self::OriginalRestored,
         Self::RolledBack,
         Self::Rollout,
         Self::RolloutControl,
+        Self::SecretGranted,
         Self::SecretRemoved,
         Self::SecretSet,
         Self::Step,
@@ -116,6 +137,7 @@ impl Kind {
             Self::ClockSkew => "clock-skew",
             Self::ConcernBegan => "concern-began",
             Self::ConcernEnded => "concern-ended",
+            Self::Denied => "denied",
             Self::DriftControl => "drift-control",
             Self::EnrolmentRefused => "enrolment-refused",
             Self::EventsSummed => "events-summed",
@@ -129,14 +151,20 @@ impl Kind {
             Self::NodeEnrolled => "node-enrolled",
             Self::NodeForgotten => "node-forgotten",
             Self::NodeRestart => "node-restart",
+            Self::NodeRevoked => "node-revoked",
             Self::NodeRun => "node-run",
             Self::NoticesLost => "notices-lost",
+            Self::OperatorAdded => "operator-added",
+            Self::OperatorJoined => "operator-joined",
+            Self::OperatorRemoved => "operator-removed",
+            Self::OperatorSet => "operator-set",
             Self::OtherEpoch => "other-epoch",
             Self::Recovered => "recovered",
             Self::OriginalRestored => "original-restored",
             Self::RolledBack => "rolled-back",
             Self::Rollout => "rollout",
             Self::RolloutControl => "rollout-control",
+            Self::SecretGranted => "secret-granted",
             Self::SecretRemoved => "secret-removed",
             Self::SecretSet => "secret-set",
             Self::Step => "step",

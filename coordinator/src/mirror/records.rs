@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, ops::Deref, sync::Arc};
 
-use fleet::ids::{NodeName, RolloutId};
+use fleet::ids::{NodeName, OperatorName, RolloutId};
 
 use super::PAGE;
 use crate::store::{
     Commit, Entry, Key, Range, Store, StoreError, Version, for_each,
-    records::{Meta, NodeRecord, Record, RevisionRecord, RolloutRecord, SeenRecord},
+    records::{Meta, NodeRecord, OperatorRecord, Record, RevisionRecord, RolloutRecord, SeenRecord},
 };
 
 /// Rollouts that have ended and are copied; older ones are read when somebody asks.
@@ -53,6 +53,8 @@ pub struct Records {
     pub seen: BTreeMap<NodeName, Copied<SeenRecord>>,
     /// The newest rollouts, newest first, and every older one that has not ended.
     pub rollouts: Vec<Copied<RolloutRecord>>,
+    /// Who may do what.
+    pub operators: BTreeMap<OperatorName, Copied<OperatorRecord>>,
     /// Records that cannot be read, and why.
     unreadable: BTreeMap<Key, String>,
 }
@@ -75,6 +77,7 @@ enum Copy {
     Node(NodeName, Copied<NodeRecord>),
     Seen(NodeName, Copied<SeenRecord>),
     Rollout(Copied<RolloutRecord>),
+    Operator(OperatorName, Copied<OperatorRecord>),
 }
 
 /// Decodes what a commit wrote.
@@ -99,6 +102,10 @@ impl Copy {
             Ok(Self::Node(name(Key::NODES)?, Versioned::read(entry)?))
         } else if text.starts_with(Key::SEEN) {
             Ok(Self::Seen(name(Key::SEEN)?, Versioned::read(entry)?))
+        } else if text.starts_with(Key::OPERATORS) {
+            let name = entry.key.operator_name();
+            let name = name.ok_or_else(|| StoreError::missing("read an operator's name"))?;
+            Ok(Self::Operator(name, Versioned::read(entry)?))
         } else if text.starts_with(Key::ROLLOUTS) {
             Ok(Self::Rollout(Versioned::read(entry)?))
         } else if text.starts_with(Key::REVISIONS) {
@@ -124,6 +131,7 @@ impl Records {
             nodes: BTreeMap::new(),
             seen: BTreeMap::new(),
             rollouts: Vec::new(),
+            operators: BTreeMap::new(),
             unreadable: BTreeMap::new(),
         };
         let mut put = |entry: &Entry| {
@@ -133,7 +141,7 @@ impl Records {
         };
         revision.iter().for_each(&mut put);
         store.range(Range::last(Key::ROLLOUTS, ROLLOUTS_KEPT)).await?.iter().for_each(&mut put);
-        for prefix in [Key::NODES, Key::SEEN] {
+        for prefix in [Key::NODES, Key::SEEN, Key::OPERATORS] {
             let put = |entry: &Entry| {
                 put(entry);
                 Ok(())
@@ -181,6 +189,7 @@ impl Records {
             Copy::Meta(meta) => self.meta = meta,
             Copy::Node(name, node) => drop(self.nodes.insert(name, node)),
             Copy::Seen(name, seen) => drop(self.seen.insert(name, seen)),
+            Copy::Operator(name, operator) => drop(self.operators.insert(name, operator)),
             Copy::Revision(revision) => {
                 if self.revision.as_ref().is_none_or(|newest| newest.number <= revision.number) {
                     self.revision = Some(revision);
@@ -205,6 +214,8 @@ impl Records {
             self.nodes.remove(&name);
         } else if let Some(name) = key.node_name(Key::SEEN) {
             self.seen.remove(&name);
+        } else if let Some(name) = key.operator_name() {
+            self.operators.remove(&name);
         }
         self.rollouts.retain(|rollout| Key::rollout(rollout.rollout.id) != *key);
         self.revision.take_if(|revision| Key::revision(revision.number) == *key);
@@ -222,6 +233,9 @@ impl Records {
         if let Some(name) = key.node_name(Key::SEEN) {
             return self.seen.get(&name).map_or(0, |seen| seen.version);
         }
+        if let Some(name) = key.operator_name() {
+            return self.operators.get(&name).map_or(0, |operator| operator.version);
+        }
         let rollout = self.rollouts.iter().find(|rollout| Key::rollout(rollout.rollout.id) == *key);
         let revision = self.revision.iter().find(|revision| Key::revision(revision.number) == *key);
         let meta = Some(self.meta.version).filter(|_| *key == Key::meta());
@@ -229,11 +243,12 @@ impl Records {
         others.unwrap_or(0)
     }
 
-    /// The versions of all records below [`Key::NODES`] or [`Key::SEEN`].
+    /// The versions of all records below [`Key::NODES`], [`Key::SEEN`] or [`Key::OPERATORS`].
     pub(super) fn versions(&self, prefix: &str) -> BTreeMap<Key, Version> {
         let nodes = self.nodes.iter().map(|(name, node)| (Key::node(name), node.version));
         let seen = self.seen.iter().map(|(name, seen)| (Key::seen(name), seen.version));
-        nodes.chain(seen).filter(|(key, _)| key.as_str().starts_with(prefix)).collect()
+        let operators = self.operators.iter().map(|(name, record)| (Key::operator(name), record.version));
+        nodes.chain(seen).chain(operators).filter(|(key, _)| key.as_str().starts_with(prefix)).collect()
     }
 
     /// These, unless one of them cannot be read: an unreadable desired state must not mean that nothing is desired.

@@ -39,6 +39,7 @@ fn revision(number: u64) -> RevisionRecord {
         rolls_back_to: None,
         rules: None,
         left_out: [].into(),
+        secrets: None,
     }
 }
 

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use fleet::{ids::NodeName, token::TokenSecret};
+use fleet::{
+    ids::{NodeName, OperatorName},
+    token::TokenSecret,
+};
 use proto::wire::agent::{
-    EnrollReply, EnrollRequest, RenewRequest, enrolment_server::Enrolment as EnrolmentService,
+    EnrollReply, EnrollRequest, JoinOperatorRequest, RenewRequest,
+    enrolment_server::Enrolment as EnrolmentService,
 };
 use tonic::{Request, Response, Status};
 
-use super::{commit_failed, node_of, store_failed};
+use super::{caller::node_of, commit_failed, store_failed};
 use crate::{authority::Issued, coordinator::Coordinator, enrolment::EnrolError};
 
 pub(super) struct Enrolment {
@@ -53,6 +57,18 @@ impl EnrolmentService for Enrolment {
             .map_err(|error| refused(&error))?;
         Ok(self.reply(issued))
     }
+
+    async fn join_operator(
+        &self,
+        request: Request<JoinOperatorRequest>,
+    ) -> Result<Response<EnrollReply>, Status> {
+        let request = request.into_inner();
+        let name = OperatorName::parse(&request.operator);
+        let name = name.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let secret = TokenSecret::from_hex(&request.token_secret);
+        let issued = self.coordinator.join_operator(&name, secret, &request.csr_pem).await;
+        Ok(self.reply(issued.map_err(|error| refused(&error))?))
+    }
 }
 
 pub(super) fn refused(error: &EnrolError) -> Status {
@@ -61,7 +77,7 @@ pub(super) fn refused(error: &EnrolError) -> Status {
         | EnrolError::Used { .. }
         | EnrolError::Restored { .. }
         | EnrolError::Expired { .. }
-        | EnrolError::OtherNode { .. }
+        | EnrolError::Other { .. }
         | EnrolError::Superseded { .. } => Status::permission_denied(error.to_string()),
         EnrolError::Authority(_) => Status::invalid_argument(super::chain(error)),
         EnrolError::Store(source) => store_failed(source),

@@ -26,8 +26,11 @@ use tonic::{
 };
 use tower::Service;
 
-use super::{operator_of, status, store_failed};
-use crate::{coordinator::Coordinator, identity::OperatorPeer, store::StoreError};
+use super::{
+    caller::{caller, peer_of},
+    status, store_failed,
+};
+use crate::{access::Unwelcome, coordinator::Coordinator, identity::OperatorPeer, store::StoreError};
 
 /// Between two statuses.
 const STATUS_PAUSE: Duration = Duration::from_millis(250);
@@ -37,6 +40,11 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// When a stream of this operator ends at the latest.
 pub(super) fn expiry(coordinator: &Coordinator, operator: &OperatorPeer) -> Instant {
     Instant::now() + operator.not_after.since((coordinator.clock)())
+}
+
+/// Tells whoever reads a stream why it ends.
+pub(super) fn gone(why: &Unwelcome) -> Status {
+    Status::unauthenticated(why.to_string())
 }
 
 /// The status at this moment.
@@ -98,6 +106,8 @@ impl Shown {
         sender: mpsc::Sender<Result<Bytes, Status>>,
     ) {
         let expires = expiry(&coordinator, &operator);
+        let unwelcome = coordinator.unwelcome(&operator);
+        tokio::pin!(unwelcome);
         let mut newest = self.newest.subscribe();
         // One that is there already is sent at once.
         newest.mark_changed();
@@ -106,6 +116,7 @@ impl Shown {
             tokio::select! {
                 _ = newest.changed() => {}
                 () = tokio::time::sleep_until(expires) => return,
+                why = &mut unwelcome => return drop(sender.try_send(Err(gone(&why)))),
                 () = sender.closed() => return,
                 () = coordinator.stop.cancelled() => return,
             }
@@ -169,15 +180,18 @@ type Statuses = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
 impl ServerStreamingService<wire::StatusRequest> for Watching {
     type Response = Bytes;
     type ResponseStream = Statuses;
-    type Future = std::future::Ready<Result<Response<Statuses>, Status>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Statuses>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<wire::StatusRequest>) -> Self::Future {
-        std::future::ready(operator_of(&self.coordinator, &request).map(|operator| {
+        let (shown, coordinator, peer) = (self.shown.clone(), self.coordinator.clone(), peer_of(&request));
+        Box::pin(async move {
+            let caller = caller(&coordinator, peer).await?;
+            caller.look().await?;
             let (sender, receiver) = mpsc::channel(1);
-            let sending = self.shown.clone().send_all(self.coordinator.clone(), operator, sender);
-            self.coordinator.tasks.spawn("status stream", sending);
-            Response::new(Box::pin(ReceiverStream::new(receiver)) as Statuses)
-        }))
+            let sending = shown.send_all(coordinator.clone(), caller.peer, sender);
+            coordinator.tasks.spawn("status stream", sending);
+            Ok(Response::new(Box::pin(ReceiverStream::new(receiver)) as Statuses))
+        })
     }
 }
 

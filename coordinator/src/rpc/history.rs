@@ -10,7 +10,10 @@ use proto::wire::operator as wire;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{follow::expiry, status, store_failed};
+use super::{
+    follow::{expiry, gone},
+    status, store_failed,
+};
 use crate::{
     coordinator::Coordinator,
     events::index,
@@ -193,8 +196,21 @@ impl Reader {
     }
 }
 
-/// Sends the events that are asked for, then those that come, if they are to be followed.
+/// Sends the events that are asked for, then those that come, if they are to be followed; no longer than the operator
+/// counts.
 pub(super) async fn events(
+    coordinator: Arc<Coordinator>,
+    operator: OperatorPeer,
+    query: Query,
+    sender: mpsc::Sender<Result<wire::Event, Status>>,
+) {
+    tokio::select! {
+        () = send_events(coordinator.clone(), operator.clone(), query, sender.clone()) => {}
+        why = coordinator.unwelcome(&operator) => drop(sender.try_send(Err(gone(&why)))),
+    }
+}
+
+async fn send_events(
     coordinator: Arc<Coordinator>,
     operator: OperatorPeer,
     query: Query,

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{chain, node_of, store_failed};
+use super::{caller::node_of, chain, store_failed};
 use crate::{
     coordinator::Coordinator,
     identity::NodePeer,

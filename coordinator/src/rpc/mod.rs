@@ -3,6 +3,7 @@
 //! Identity comes from the connection's certificate, put into every request by the listener; what a message says of
 //! its sender is never believed. Authorisation is checked per call.
 
+mod caller;
 mod enrolment;
 mod follow;
 mod found;
@@ -10,6 +11,7 @@ mod history;
 mod host;
 mod link;
 mod operator;
+mod operators;
 mod pack;
 mod secrets;
 mod status;
@@ -20,7 +22,9 @@ use std::{error::Error, io, mem, sync::Arc, time::Duration};
 use futures::Stream;
 use proto::wire::{
     agent::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer},
-    operator::{operator_server::OperatorServer, secrets_server::SecretsServer},
+    operator::{
+        operator_server::OperatorServer, operators_server::OperatorsServer, secrets_server::SecretsServer,
+    },
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{
@@ -36,8 +40,8 @@ pub use upload::Turns;
 use crate::{
     coordinator::Coordinator,
     disk::StoreTrouble,
-    identity::{NodePeer, OperatorPeer, Peer},
-    store::{CommitError, StoreError},
+    identity::Peer,
+    store::{CommitError, Key, StoreError},
 };
 
 /// Of one message of a session; a decode buffer never shrinks, so a large message would cost for ever.
@@ -67,8 +71,9 @@ where
     health.set_serving::<AgentLinkServer<link::Link>>().await;
     coordinator.tasks.vital("health", watch_health(coordinator.clone(), health));
     let checked = coordinator.clone();
-    // The descriptions say a stranger what to attack.
-    let for_operators = move |request: Request<()>| operator_of(&checked, &request).map(|_| request);
+    let for_operators = move |request: Request<()>| {
+        caller::may_read_descriptions(&checked, caller::peer_of(&request)).map(|()| request)
+    };
     let link = AgentLinkServer::new(link::Link::new(coordinator.clone()));
     let enrolment = EnrolmentServer::new(enrolment::Enrolment::new(coordinator.clone()));
     let shown = follow::Shown::new();
@@ -80,6 +85,7 @@ where
         coordinator: coordinator.clone(),
     };
     let secrets = SecretsServer::new(secrets::Keeper::new(coordinator.clone()));
+    let operators = OperatorsServer::new(operators::Registry::new(coordinator.clone()));
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
@@ -89,6 +95,7 @@ where
         .add_service(link.max_decoding_message_size(SESSION_MESSAGE_MAX))
         .add_service(operator)
         .add_service(secrets.max_decoding_message_size(REQUEST_MAX))
+        .add_service(operators.max_decoding_message_size(REQUEST_MAX))
         .add_service(enrolment.max_decoding_message_size(REQUEST_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await?;
@@ -155,39 +162,6 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The node that calls.
-fn node_of<T>(coordinator: &Coordinator, request: &Request<T>) -> Result<NodePeer, Status> {
-    match request.extensions().get::<Peer>() {
-        Some(Peer::Node(node)) if (coordinator.clock)() < node.not_after => Ok(node.clone()),
-        Some(Peer::Node(_)) => {
-            Err(Status::unauthenticated("the certificate of this connection has expired; dial again"))
-        }
-        Some(Peer::Operator(operator)) => Err(Status::permission_denied(format!(
-            "this call is for agents, and {} is an operator",
-            operator.name
-        ))),
-        Some(Peer::Anonymous) | None => Err(Status::unauthenticated(
-            "this call needs an agent's certificate; run `convoy-agent enroll` first",
-        )),
-    }
-}
-
-/// The operator who calls.
-fn operator_of<T>(coordinator: &Coordinator, request: &Request<T>) -> Result<OperatorPeer, Status> {
-    match request.extensions().get::<Peer>() {
-        Some(Peer::Operator(operator)) if (coordinator.clock)() < operator.not_after => Ok(operator.clone()),
-        Some(Peer::Operator(_)) => Err(Status::unauthenticated(
-            "the certificate of this connection has expired; get a new context file",
-        )),
-        Some(Peer::Node(node)) => {
-            Err(Status::permission_denied(format!("this call is for operators, and {} is a node", node.name)))
-        }
-        Some(Peer::Anonymous) | None => Err(Status::unauthenticated(
-            "this call needs an operator's certificate; use `convoy --context FILE`",
-        )),
-    }
-}
-
 /// A failure of the store is nobody's fault who calls; the log gets the causes.
 fn store_failed(error: &StoreError) -> Status {
     warn!(error = chain(error), "A call failed at the store");
@@ -197,6 +171,9 @@ fn store_failed(error: &StoreError) -> Status {
 fn commit_failed(error: &CommitError) -> Status {
     warn!(error = chain(error), "A call failed at the store");
     match error {
+        CommitError::Conflict { key } if key.as_str().starts_with(Key::OPERATORS) => {
+            Status::aborted("what you may do was changed at this moment, and nothing was done; try again")
+        }
         CommitError::Conflict { .. } => Status::aborted(error.to_string()),
         CommitError::TooLarge { .. } | CommitError::NoRoom(_) => {
             Status::resource_exhausted(error.to_string())

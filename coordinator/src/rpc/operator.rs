@@ -3,10 +3,11 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use fleet::{
+    access::{Action, Targets},
     bundle::{HomePath, RunState},
     ids::{NodeName, Revision, RolloutId},
     spec::suggest,
-    time::{Human, Timestamp},
+    time::Timestamp,
 };
 use futures::Stream;
 use proto::{
@@ -21,10 +22,12 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    caller::{caller, peer_of},
     chain, commit_failed, follow,
     found::{WithConfig, found},
     history::{self, Query},
-    operator_of, status, store_failed,
+    operators::validity,
+    status, store_failed,
     upload::{self, Uploaded},
 };
 use crate::{
@@ -32,7 +35,6 @@ use crate::{
     commands::{Control, ControlFailure, DriftControl, Outcome},
     coordinator::Coordinator,
     differences::Differences,
-    enrolment::{TOKEN_VALID, TOKEN_VALID_MAX},
     events::{Draft, Kind},
     plan::{Planned, PlannedChange},
     secrets::OpenError,
@@ -117,6 +119,8 @@ fn apply_failed(error: &ApplyError) -> Status {
         ApplyError::Store(error) => store_failed(error),
         ApplyError::Commit(error) => commit_failed(error),
         ApplyError::Secrets(OpenError::Store(error)) => store_failed(error),
+        ApplyError::Denied(denied) => Status::permission_denied(denied.to_string()),
+        ApplyError::Removed { .. } => Status::unauthenticated(error.to_string()),
         ApplyError::TooManyNodes { .. } | ApplyError::Secrets(OpenError::Sealed { .. }) => {
             Status::failed_precondition(error.to_string())
         }
@@ -208,10 +212,11 @@ impl Operator for Console {
         &self,
         request: Request<Streaming<wire::Upload>>,
     ) -> Result<Response<wire::PlanReply>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
+        let permit = caller.look().await?;
         let coordinator = &self.coordinator;
         let (limits, turns) = (&coordinator.limits, &coordinator.turns);
-        let uploaded = upload::read(request.into_inner(), limits, turns, &operator).await?;
+        let uploaded = upload::read(request.into_inner(), limits, turns, permit).await?;
         let Uploaded { intent, sources, packs, turn } = uploaded;
         let planned = coordinator.plan(sources, &packs, &intent.only).await;
         drop(turn);
@@ -223,9 +228,11 @@ impl Operator for Console {
         &self,
         request: Request<Streaming<wire::Upload>>,
     ) -> Result<Response<wire::ApplyReply>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
+        // What it changes is judged once that is known.
+        let permit = caller.permit(Action::Apply, &Targets::new()).await?;
         let (limits, turns) = (&self.coordinator.limits, &self.coordinator.turns);
-        let uploaded = upload::read(request.into_inner(), limits, turns, &operator).await?;
+        let uploaded = upload::read(request.into_inner(), limits, turns, permit).await?;
         let Uploaded { intent, sources, packs, turn } = uploaded;
         // Once begun, an apply is not undone by a caller who goes away: half of it would be no use to anybody.
         let coordinator = self.coordinator.clone();
@@ -241,7 +248,7 @@ impl Operator for Console {
         &self,
         request: Request<wire::StatusRequest>,
     ) -> Result<Response<wire::StatusReply>, Status> {
-        operator_of(&self.coordinator, &request)?;
+        caller(&self.coordinator, peer_of(&request)).await?.look().await?;
         let status = follow::now(&self.coordinator).await.map_err(|error| store_failed(&error))?;
         Ok(Response::new(status))
     }
@@ -250,7 +257,7 @@ impl Operator for Console {
         &self,
         request: Request<wire::StatusRequest>,
     ) -> Result<Response<Self::WatchStatusStream>, Status> {
-        operator_of(&self.coordinator, &request)?;
+        caller(&self.coordinator, peer_of(&request)).await?.look().await?;
         // `follow::WithShown` stands in front and answers this call, with what it encodes once for all.
         Err(Status::unimplemented("the status is watched through another service"))
     }
@@ -259,7 +266,7 @@ impl Operator for Console {
         &self,
         request: Request<wire::NodeRequest>,
     ) -> Result<Response<wire::NodeReply>, Status> {
-        operator_of(&self.coordinator, &request)?;
+        caller(&self.coordinator, peer_of(&request)).await?.look().await?;
         let (name, snapshot) = self.known(&request.get_ref().node).await?;
         let desired = snapshot.nodes.get(&name).and_then(|node| node.record.desired.as_ref());
         let files = match desired {
@@ -286,16 +293,17 @@ impl Operator for Console {
         &self,
         request: Request<wire::ShowHostRequest>,
     ) -> Result<Response<wire::HostReply>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
+        caller.look().await?;
         let request = request.into_inner();
         let (node, _) = self.known(&request.node).await?;
         let config = if request.config { WithConfig::Yes } else { WithConfig::No };
         if config == WithConfig::Yes {
             // It may hold passwords: who reads it is recorded before it leaves.
-            let text = format!("{} reads deployment.toml of {node}", operator.name);
-            let event = Draft::new((self.coordinator.clock)(), Kind::HostRead, text);
-            let event = event.of_node(&node).by(&operator.name);
-            let recorded = self.coordinator.events.append(vec![event], Transaction::default()).await;
+            let permit = caller.permit_for(Action::ReadHost, &node).await?;
+            let text = format!("{} reads deployment.toml of {node}", permit.operator());
+            let event = Draft::new((self.coordinator.clock)(), Kind::HostRead, text).of_node(&node);
+            let recorded = self.coordinator.act(&permit, event, Transaction::default()).await;
             recorded.map_err(|error| commit_failed(&error))?;
         }
         let found = found(&self.coordinator, &node, config).await;
@@ -306,10 +314,11 @@ impl Operator for Console {
         &self,
         request: Request<wire::RestartNodeRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
         let request = request.into_inner();
         let node = node_name(&request.node)?;
-        let outcome = self.coordinator.restart_node(&node, &request.why, request.now, &operator.name).await;
+        let permit = caller.permit_for(Action::Restart, &node).await?;
+        let outcome = self.coordinator.restart_node(&node, &request.why, request.now, &permit).await;
         Ok(command_reply(outcome.map_err(|error| store_failed(&error))?))
     }
 
@@ -317,11 +326,11 @@ impl Operator for Console {
         &self,
         request: Request<wire::ReturnToOriginalRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
         let request = request.into_inner();
         let node = node_name(&request.node)?;
-        let outcome =
-            self.coordinator.return_to_original(&node, &request.why, request.now, &operator.name).await;
+        let permit = caller.permit_for(Action::ReturnToOriginal, &node).await?;
+        let outcome = self.coordinator.return_to_original(&node, &request.why, request.now, &permit).await;
         Ok(command_reply(outcome.map_err(|error| store_failed(&error))?))
     }
 
@@ -329,12 +338,13 @@ impl Operator for Console {
         &self,
         request: Request<wire::SetNodeRunRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
         let request = request.into_inner();
         let node = node_name(&request.node)?;
         let run = RunState::try_from(request.run());
         let run = run.map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let outcome = self.coordinator.set_run(&node, run, request.now, (&request.why, &operator.name)).await;
+        let permit = caller.permit_for(Action::SetRun, &node).await?;
+        let outcome = self.coordinator.set_run(&node, run, request.now, (&request.why, &permit)).await;
         Ok(command_reply(outcome.map_err(|error| commit_failed(&error))?))
     }
 
@@ -342,9 +352,22 @@ impl Operator for Console {
         &self,
         request: Request<wire::NodeRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
         let node = node_name(&request.get_ref().node)?;
-        let outcome = self.coordinator.forget_node(&node, &operator.name).await;
+        let permit = caller.permit_for(Action::Forget, &node).await?;
+        let outcome = self.coordinator.forget_node(&node, &permit).await;
+        Ok(command_reply(outcome.map_err(|error| commit_failed(&error))?))
+    }
+
+    async fn revoke_node(
+        &self,
+        request: Request<wire::NodeRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
+        let node = node_name(&request.get_ref().node)?;
+        let permit = caller.permit_for(Action::RevokeNode, &node).await?;
+        let (node, _) = self.known(node.as_str()).await?;
+        let outcome = self.coordinator.revoke_node(&node, &permit).await;
         Ok(command_reply(outcome.map_err(|error| commit_failed(&error))?))
     }
 
@@ -352,7 +375,7 @@ impl Operator for Console {
         &self,
         request: Request<wire::ListRolloutsRequest>,
     ) -> Result<Response<wire::ListRolloutsReply>, Status> {
-        operator_of(&self.coordinator, &request)?;
+        caller(&self.coordinator, peer_of(&request)).await?.look().await?;
         let most = match request.get_ref().most as usize {
             0 => ROLLOUTS_MAX,
             most => most.min(ROLLOUTS_MAX),
@@ -371,7 +394,7 @@ impl Operator for Console {
         &self,
         request: Request<wire::RolloutRequest>,
     ) -> Result<Response<wire::Rollout>, Status> {
-        operator_of(&self.coordinator, &request)?;
+        caller(&self.coordinator, peer_of(&request)).await?.look().await?;
         let id = RolloutId(request.get_ref().rollout);
         let entry =
             self.coordinator.store.get(&Key::rollout(id)).await.map_err(|error| store_failed(&error))?;
@@ -385,7 +408,7 @@ impl Operator for Console {
         &self,
         request: Request<wire::ControlRolloutRequest>,
     ) -> Result<Response<wire::Rollout>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
         let request = request.into_inner();
         let control = Control::ALL.iter().find(|(_, word)| *word == request.action);
         let (control, _) = control.ok_or_else(|| {
@@ -393,7 +416,9 @@ impl Operator for Console {
             Status::invalid_argument(format!("{:?} is not one of {}", request.action, words.join(", ")))
         })?;
         let id = RolloutId(request.rollout);
-        let controlled = self.coordinator.control_rollout(id, *control, (&request.why, &operator.name)).await;
+        let reached = self.coordinator.targets_of(id).await.map_err(|error| store_failed(&error))?;
+        let permit = caller.permit(Action::ControlRollout, &reached).await?;
+        let controlled = self.coordinator.control_rollout(id, *control, (&request.why, &permit)).await;
         let record = controlled.map_err(|error| match &error {
             ControlFailure::Unknown(_) => Status::not_found(error.to_string()),
             ControlFailure::Refused(_) => Status::failed_precondition(error.to_string()),
@@ -407,11 +432,11 @@ impl Operator for Console {
         &self,
         request: Request<wire::RollbackRequest>,
     ) -> Result<Response<wire::ApplyReply>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
         let request = request.into_inner();
         let to = Some(Revision(request.to_revision)).filter(|revision| revision.0 != 0);
         let intent = Intent {
-            author: operator.name,
+            permit: caller.permit(Action::RollBack, &Targets::new()).await?,
             message: request.why,
             parent: request.parent.map(Revision),
             windows_overridden: request.now.filter(|reason| !reason.trim().is_empty()),
@@ -426,7 +451,7 @@ impl Operator for Console {
         &self,
         request: Request<wire::RollbackRequest>,
     ) -> Result<Response<wire::PlanReply>, Status> {
-        operator_of(&self.coordinator, &request)?;
+        caller(&self.coordinator, peer_of(&request)).await?.look().await?;
         let to = Some(Revision(request.get_ref().to_revision)).filter(|revision| revision.0 != 0);
         let (to, planned) = self.coordinator.plan_rollback(to).await.map_err(|error| apply_failed(&error))?;
         Ok(Response::new(wire::PlanReply { to_revision: to.0, ..plan_reply(&planned) }))
@@ -436,10 +461,11 @@ impl Operator for Console {
         &self,
         request: Request<wire::EventsRequest>,
     ) -> Result<Response<Self::EventsStream>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
+        caller.look().await?;
         let query = Query::read(&self.coordinator, request.into_inner()).await?;
         let (sender, receiver) = mpsc::channel(STREAM_WAITING);
-        let events = history::events(self.coordinator.clone(), operator, query, sender);
+        let events = history::events(self.coordinator.clone(), caller.peer, query, sender);
         self.coordinator.tasks.spawn("event stream", events);
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -448,23 +474,13 @@ impl Operator for Console {
         &self,
         request: Request<wire::CreateTokenRequest>,
     ) -> Result<Response<wire::CreateTokenReply>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
         let request = request.into_inner();
         let node = node_name(&request.node)?;
-        let valid = match request.valid_seconds {
-            0 => TOKEN_VALID,
-            seconds => Duration::from_secs(seconds),
-        };
-        if TOKEN_VALID_MAX < valid {
-            return Err(Status::invalid_argument(format!(
-                "a join token is valid for at most {}, not for {}; ask for less, and make another token when the host is \
-                 there",
-                Human(TOKEN_VALID_MAX).in_days(),
-                Human(valid).in_days()
-            )));
-        }
+        let permit = caller.permit_for(Action::MakeToken, &node).await?;
+        let valid = validity(request.valid_seconds)?;
         let warnings = self.unknown_node(&node).await?.into_iter().collect();
-        let created = self.coordinator.create_token(&node, valid, &operator.name).await;
+        let created = self.coordinator.create_token(&node, valid, &permit).await;
         let (token, expires) = created.map_err(|error| super::enrolment::refused(&error))?;
         Ok(Response::new(wire::CreateTokenReply { token: token.to_text(), expires_ms: expires.0, warnings }))
     }
@@ -473,18 +489,19 @@ impl Operator for Console {
         &self,
         request: Request<wire::DriftControlRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
-        let operator = operator_of(&self.coordinator, &request)?;
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
         let request = request.into_inner();
         let node = node_name(&request.node)?;
+        let permit = caller.permit_for(Action::ControlDrift, &node).await?;
         let control = drift_control(request, (self.coordinator.clock)())?;
-        Ok(command_reply(self.coordinator.drift(&node, control, &operator.name).await))
+        Ok(command_reply(self.coordinator.drift(&node, control, &permit).await))
     }
 
     async fn show_drift(
         &self,
         request: Request<wire::NodeRequest>,
     ) -> Result<Response<wire::DriftReply>, Status> {
-        operator_of(&self.coordinator, &request)?;
+        caller(&self.coordinator, peer_of(&request)).await?.look().await?;
         let (name, snapshot) = self.known(&request.get_ref().node).await?;
         let differences = self.coordinator.differences(&snapshot, &name).await;
         Ok(Response::new(drift_reply(&name, differences.map_err(|error| apply_failed(&error))?)))

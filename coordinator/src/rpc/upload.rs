@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use fleet::{
+    access::Permit,
     ids::{Digest, GroupName, NodeName, Revision},
     spec::Sources,
 };
@@ -18,7 +19,6 @@ use crate::{
     apply::{Intent, Selection},
     config::Limits,
     effects::{GivenPacks, PackInUse},
-    identity::OperatorPeer,
     packs,
 };
 
@@ -76,13 +76,13 @@ pub(super) async fn read(
     mut stream: Streaming<Upload>,
     limits: &Limits,
     turns: &Turns,
-    operator: &OperatorPeer,
+    permit: Permit,
 ) -> Result<Uploaded, Status> {
     let first = next(&mut stream).await?.and_then(|upload| upload.part);
     let Some(Part::Header(header)) = first else {
         return Err(Status::invalid_argument("an upload begins with its header"));
     };
-    let intent = intent(header, operator)?;
+    let intent = intent(header, permit)?;
     let mut files = Files { sources: Sources::default(), open: None, bytes: 0 };
     let (mut packs, mut turn) = (PackParts::default(), None);
     while let Some(upload) = next(&mut stream).await? {
@@ -107,7 +107,7 @@ pub(super) async fn read(
     }
 }
 
-fn intent(header: UploadHeader, operator: &OperatorPeer) -> Result<Intent, Status> {
+fn intent(header: UploadHeader, permit: Permit) -> Result<Intent, Status> {
     if MESSAGE_MAX < header.message.len() + header.reason.len() {
         return Err(Status::invalid_argument(format!("message and reason exceed {MESSAGE_MAX} bytes")));
     }
@@ -120,7 +120,7 @@ fn intent(header: UploadHeader, operator: &OperatorPeer) -> Result<Intent, Statu
         groups: parsed(&header.groups, GroupName::parse)?,
     };
     Ok(Intent {
-        author: operator.name.clone(),
+        permit,
         message: header.message,
         parent: header.parent.map(Revision),
         windows_overridden: header.now.then_some(header.reason),

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use fleet::{
-    ids::{Digest, NodeName, Revision, RolloutId},
+    ids::{Digest, NodeName, OperatorName, Revision, RolloutId},
     spec::SecretName,
 };
 
@@ -26,6 +26,8 @@ impl Key {
     pub const TOKENS: &'static str = "token/";
     /// Below this are the sealed values of secrets, by name.
     pub const SECRETS: &'static str = "secret/";
+    /// Below this is who may do what.
+    pub const OPERATORS: &'static str = "operator/";
     /// Below this are events.
     pub const EVENTS: &'static str = "event/";
     /// Below this are packs of hosts whose content is kept, by digest.
@@ -70,9 +72,24 @@ impl Key {
         Self(format!("{}{secret_hash}", Self::TOKENS))
     }
 
+    /// The hash of the secret whose token's record this is, if it is one.
+    pub fn token_hash(&self) -> Option<Digest> {
+        Digest::from_hex(self.0.strip_prefix(Self::TOKENS)?)
+    }
+
     /// The sealed value of a secret.
     pub fn secret(name: &SecretName) -> Self {
         Self(format!("{}{name}", Self::SECRETS))
+    }
+
+    /// What an operator may do, and which certificate is theirs.
+    pub fn operator(name: &OperatorName) -> Self {
+        Self(format!("{}{name}", Self::OPERATORS))
+    }
+
+    /// Whose record this is, if it is an operator's.
+    pub fn operator_name(&self) -> Option<OperatorName> {
+        OperatorName::parse(self.0.strip_prefix(Self::OPERATORS)?).ok()
     }
 
     /// Something that happened.

@@ -4,6 +4,8 @@
 //! mean "nothing is desired".
 
 mod event;
+mod operator;
+mod secret;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,11 +19,12 @@ use fleet::{
     ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId, ZoneName},
     observed::Observed,
     rollout::{self, Rollout, RolloutRules},
-    spec::SecretName,
     time::Timestamp,
 };
+pub use operator::{Certificate, Holder, OperatorRecord, TokenRecord};
 use prost::Message;
 use proto::wire::{agent, store as wire};
+pub use secret::{SecretRecord, SecretUses};
 
 use super::{Entry, StoreError};
 
@@ -205,6 +208,8 @@ pub struct RevisionRecord {
     pub rules: Option<RolloutRules>,
     /// Nodes that kept what they had because the apply named others (ADR 0021). `nodes` holds what they have.
     pub left_out: BTreeSet<NodeName>,
+    /// Which secrets reach which nodes; `None` in records of versions that did not keep it.
+    pub secrets: Option<SecretUses>,
 }
 
 impl Record for RevisionRecord {
@@ -223,6 +228,7 @@ impl Record for RevisionRecord {
             rolls_back_to: self.rolls_back_to.map_or(0, |revision| revision.0),
             rules: self.rules.as_ref().map(Into::into),
             left_out: self.left_out.iter().map(ToString::to_string).collect(),
+            secrets: self.secrets.as_ref().map(SecretUses::to_wire),
         }
     }
 
@@ -251,6 +257,7 @@ impl Record for RevisionRecord {
                 .iter()
                 .map(|name| NodeName::parse(name).map_err(|error| error.to_string()))
                 .collect::<Result<_, _>>()?,
+            secrets: wire.secrets.map(SecretUses::from_wire).transpose()?,
         })
     }
 }
@@ -559,82 +566,6 @@ impl Record for HostRecord {
             facts: facts.try_into().map_err(|error: proto::convert::ConvertError| error.to_string())?,
             received: Timestamp(wire.received_ms),
             written: wire.written.map(Generation),
-        })
-    }
-}
-
-/// A join token; its key is the hash of its secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenRecord {
-    /// The only node it can be used for.
-    pub node: NodeName,
-    /// When it ends.
-    pub expires: Timestamp,
-    /// When it was used, if it was.
-    pub used: Option<Timestamp>,
-    /// Who made it.
-    pub created_by: String,
-}
-
-impl Record for TokenRecord {
-    type Wire = wire::JoinToken;
-    const NAME: &'static str = "a join token";
-
-    fn to_wire(&self) -> wire::JoinToken {
-        wire::JoinToken {
-            node: self.node.to_string(),
-            expires_ms: self.expires.0,
-            used_ms: self.used.map_or(0, |used| used.0),
-            created_by: self.created_by.clone(),
-        }
-    }
-
-    fn from_wire(wire: wire::JoinToken) -> Result<Self, String> {
-        Ok(Self {
-            node: NodeName::parse(&wire.node).map_err(|error| error.to_string())?,
-            expires: Timestamp(wire.expires_ms),
-            used: Some(Timestamp(wire.used_ms)).filter(|used| used.0 != 0),
-            created_by: wire.created_by,
-        })
-    }
-}
-
-/// The value of a secret, sealed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SecretRecord {
-    /// Its name.
-    pub name: SecretName,
-    /// Used once.
-    pub nonce: Vec<u8>,
-    /// Ciphertext and tag.
-    pub sealed: Vec<u8>,
-    /// When it was last set.
-    pub changed: Timestamp,
-    /// By whom.
-    pub changed_by: String,
-}
-
-impl Record for SecretRecord {
-    type Wire = wire::Secret;
-    const NAME: &'static str = "a secret";
-
-    fn to_wire(&self) -> wire::Secret {
-        wire::Secret {
-            name: self.name.to_string(),
-            nonce: self.nonce.clone(),
-            sealed: self.sealed.clone(),
-            changed_ms: self.changed.0,
-            changed_by: self.changed_by.clone(),
-        }
-    }
-
-    fn from_wire(wire: wire::Secret) -> Result<Self, String> {
-        Ok(Self {
-            name: SecretName::parse(&wire.name).map_err(|error| error.to_string())?,
-            nonce: wire.nonce,
-            sealed: wire.sealed,
-            changed: Timestamp(wire.changed_ms),
-            changed_by: wire.changed_by,
         })
     }
 }

@@ -112,6 +112,7 @@ fn apply(nodes: u32) -> Transaction {
         rolls_back_to: None,
         rules: None,
         left_out: BTreeSet::new(),
+        secrets: None,
     };
     let rollout = NewRollout {
         id: RolloutId(1),

@@ -13,6 +13,7 @@ mod introspection;
 mod looks;
 mod memory;
 mod operator;
+mod operators;
 mod original;
 mod packs;
 mod plans;

@@ -53,6 +53,7 @@ fn revision(nodes: u32) -> RevisionRecord {
         rolls_back_to: None,
         rules: None,
         left_out: BTreeSet::new(),
+        secrets: None,
     }
 }
 

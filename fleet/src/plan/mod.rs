@@ -66,6 +66,7 @@ impl PlannedNode {
             contents: self.contents,
             origins: BTreeMap::new(),
             secret_keys: BTreeSet::new(),
+            secrets: BTreeSet::new(),
         }
     }
 }

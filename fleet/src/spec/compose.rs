@@ -219,6 +219,8 @@ pub(super) struct Draft<'a> {
     pub(super) config: Table,
     pub(super) trailing: Vec<String>,
     pub(super) facts: Arc<NodeFacts>,
+    /// What this node asks for.
+    pub(super) secrets: Resolver,
 }
 
 impl<'a> Composer<'a> {
@@ -246,10 +248,11 @@ impl<'a> Composer<'a> {
         let mut nodes = BTreeMap::new();
         for draft in drafts {
             report.node = Some(draft.name.clone());
-            let name = draft.name.clone();
+            let (name, secrets) = (draft.name.clone(), draft.secrets.clone());
             if let Some(node) = self.node(draft, &expressions, &rules, report) {
                 nodes.insert(name, node);
             }
+            self.secrets.take_up(&secrets);
             report.node = None;
         }
         let order = check::order(self.manifest, &nodes, &facts, report);
@@ -344,7 +347,8 @@ impl<'a> Composer<'a> {
             ports: node_ports((text, group), product, report),
             values,
         };
-        Some(Draft { name, text, group, config, trailing, facts: Arc::new(facts) })
+        let secrets = self.secrets.apart();
+        Some(Draft { name, text, group, config, trailing, facts: Arc::new(facts), secrets })
     }
 
     /// The layers of a node, in order: those of its group, its own, then `config/nodes/<node>.toml` if there is one.
@@ -383,7 +387,7 @@ impl<'a> Composer<'a> {
     ) -> Option<ComposedNode> {
         let names = expressions.names(&draft.facts);
         let mut open_names = names.clone();
-        open_names.insert("secret", self.secrets.function());
+        open_names.insert("secret", draft.secrets.function());
         // Layers and files may hold secrets; service settings, which are shown, may not.
         let open_scope = (expressions, &open_names);
         let scope = (expressions, &names);
@@ -432,7 +436,7 @@ impl<'a> Composer<'a> {
         }
         contents.insert(entry.digest, content);
         files.insert(product.config_path.clone(), entry);
-        for rendered in vault::files(&draft, self.secrets, report) {
+        for rendered in vault::files(&draft, &draft.secrets, report) {
             contents.insert(rendered.entry.digest, rendered.content);
             files.insert(rendered.path, rendered.entry);
         }
@@ -451,6 +455,7 @@ impl<'a> Composer<'a> {
             config_text: text,
             origins: self.origins(&draft, &flat),
             secret_keys,
+            secrets: draft.secrets.asked(),
         })
     }
 
@@ -465,7 +470,7 @@ impl<'a> Composer<'a> {
             expressions,
             names,
             node: draft.name.as_str(),
-            secrets: self.secrets,
+            secrets: &draft.secrets,
             use_of,
         };
         let hooks = draft.group.hooks.resolve(&scope(SecretUse::Value), report);

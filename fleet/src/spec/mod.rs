@@ -145,6 +145,8 @@ pub struct ComposedNode {
     pub origins: BTreeMap<String, Place>,
     /// Keys whose value holds one of `secret()`, written as in `origins`: what stands there in clear was not typed.
     pub secret_keys: BTreeSet<String>,
+    /// The secrets that it uses: in its files, and in calls around a stop or after a wave.
+    pub secrets: BTreeSet<SecretName>,
 }
 
 #[cfg(test)]

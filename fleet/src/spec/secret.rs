@@ -138,6 +138,16 @@ impl Resolver {
         Self { secrets: Arc::new(secrets.clone()), asked: Arc::default() }
     }
 
+    /// The same secrets, with what is asked remembered apart.
+    pub(super) fn apart(&self) -> Self {
+        Self { secrets: self.secrets.clone(), asked: Arc::default() }
+    }
+
+    /// Remembers what another one was asked.
+    pub(super) fn take_up(&self, other: &Self) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).append(&mut other.asked());
+    }
+
     /// The function that expressions call.
     pub(super) fn function(&self) -> Value {
         let Self { secrets, asked } = self.clone();

@@ -97,6 +97,22 @@ fn secrets_come_by_name_and_their_files_are_for_the_owner_only() {
     let file = |path: &str| &node.bundle.files[&crate::bundle::HomePath::parse(path).unwrap()];
     assert_eq!((file("conf/jaas").secret, file("conf/jaas").mode), (true, 0o600));
     assert_eq!(file("repository/conf/deployment.toml").mode, 0o600);
+    let used: Vec<&str> = node.secrets.iter().map(SecretName::as_str).collect();
+    assert_eq!(used, ["db", "super_admin.password"]);
+}
+
+#[test]
+fn each_node_knows_the_secrets_that_it_uses_itself() {
+    let own = ("config/nodes/is-2.toml", "[keystore.primary]\npassword = \"{{ secret('keystore') }}\"\n");
+    let template = ("files/is-1/conf/jaas.tmpl", "pass={{ secret('db') }}\n");
+    let sources = sources(&[("fleet.toml", SMALL), ("config/common.toml", ""), own, template]);
+    let known = secrets(&[("keystore", "k"), ("db", "d"), ("unused", "u")], Absent::Refuse);
+    let fleet = compose_with(&sources, &known).fleet.unwrap();
+    let used = |name| node(&fleet, name).secrets.iter().map(SecretName::as_str).collect::<Vec<_>>();
+    assert_eq!((used("is-1"), used("is-2")), (vec!["db"], vec!["keystore"]));
+    let lint = compose_with(&sources, &secrets(&[], Absent::Placeholder));
+    let told = lint.findings.iter().find(|finding| finding.code == "CV309").unwrap();
+    assert!(told.message.ends_with("a value here: db, keystore"), "{told}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use arc_swap::ArcSwap;
 use convoy_tests::{
+    first_operators_permit,
     harness::{Agent, LIMIT, Programs, until},
     pack::{self, OffsetLease, Pack, PackSpec, Product, Teardown},
 };
@@ -26,6 +27,7 @@ use coordinator::{
     tasks::Tasks,
 };
 use fleet::{
+    access::Action,
     bundle::{
         BodyRule, Bundle, DriftPolicy, FileEntry, HomePath, Port, Probe, ProbeKind, ProbeRole, RestartClass,
         RestartPolicy, RunState, ServiceSettings, Thresholds,
@@ -144,8 +146,9 @@ impl Rig {
         let agent_dir = directory.path().join("agent");
         let mut agent = Agent::configure(programs, &agent_dir, "is-1", &pack.home, &pack.java_home)?;
         arrange(&pack, &agent)?;
-        let (token, _) =
-            coordinator.create_token(&node(), Duration::from_secs(600), "test").await.context("a token")?;
+        let permit = first_operators_permit(Action::MakeToken)?;
+        let token = coordinator.create_token(&node(), Duration::from_secs(600), &permit).await;
+        let (token, _) = token.context("a token")?;
         let (code, said) = agent.enrol_with(&token.to_text()).await?;
         if code != 0 {
             bail!("enrolling ended with {code}: {said}");

@@ -14,7 +14,7 @@ use agent::{
     link,
     outside::{Outside, ThisMachine},
 };
-use convoy_tests::sim::Chance;
+use convoy_tests::{first_operators_permit, sim::Chance};
 use coordinator::{
     authority::{Authority, IssuedPair},
     config::Config,
@@ -22,6 +22,7 @@ use coordinator::{
     tasks::Tasks,
 };
 use fleet::{
+    access::Action,
     ids::{Generation, NodeName},
     time::Timestamp,
     token::JoinToken,
@@ -223,9 +224,10 @@ impl Site {
         if self.operator().is_some() {
             return Ok(());
         }
+        let permit = first_operators_permit(Action::MakeToken)?;
         for node in NODES {
             let valid = Duration::from_secs(3600);
-            let token = coordinator.create_token(&NodeName::parse(node)?, valid, "test").await?;
+            let token = coordinator.create_token(&NodeName::parse(node)?, valid, &permit).await?;
             self.tokens.lock().unwrap().insert(node, token.0);
         }
         let authority = &coordinator.authority;
