@@ -1,7 +1,8 @@
 //! Who is down, and whether one more may be.
 //!
 //! A node is **down** unless it is available ([`NodeView::is_available`]) and no step of this rollout is in flight on
-//! it. It does not matter who took it down, nor whether it takes part.
+//! it. It does not matter who took it down, nor whether it takes part. A node that was never given anything is missed by
+//! nobody and does not count: it may be this very rollout that first starts it, in a wave of its own.
 //!
 //! A step that restarts a node is within the budget when both hold, in the node's group and in the fleet:
 //! 1. steps in flight that restart, with this one, are at most `max`;
@@ -11,8 +12,7 @@
 //!
 //! The same holds for the nodes of one zone, of the group and of the fleet, where `max_unavailable_per_zone` says so.
 //! Zones go one after the other unless `parallel_zones` says otherwise: while a step that restarts is in flight in one
-//! zone, none begins in another, and a node that may serve waits while one of its group is down in another zone. A
-//! node that was never given anything does not count there: it may be this very rollout that first starts it.
+//! zone, none begins in another, and a node that may serve waits while one of its group is down in another zone.
 //!
 //! A step that does not restart the server is always within the budget, but counts as down until its end is seen.
 
@@ -75,7 +75,7 @@ impl<'a> Limits<'a> {
 struct Count<'a> {
     size: usize,
     down: BTreeSet<&'a NodeName>,
-    /// Those of `down` that were given something before. One that never was is missed by nobody.
+    /// Those of `down` that were given something before: what limits are held against.
     missed: BTreeSet<&'a NodeName>,
     flights: usize,
 }
@@ -85,8 +85,8 @@ impl Count<'_> {
     fn admits(&self, share: Share, name: &NodeName, serves: bool) -> Result<(), usize> {
         let max = share.at_most(self.size);
         // One that is counted as down may still serve: what was committed for it has not happened yet.
-        let more = usize::from(!self.down.contains(name));
-        if max < self.flights + 1 || (serves && max < self.down.len() + more) { Err(max) } else { Ok(()) }
+        let more = usize::from(!self.missed.contains(name));
+        if max < self.flights + 1 || (serves && max < self.missed.len() + more) { Err(max) } else { Ok(()) }
     }
 }
 
@@ -162,15 +162,15 @@ impl<'a> Tally<'a> {
         }
         let serves = node.is_healthy();
         if let Err(max) = group.admits(share, name, serves) {
-            let down = first_names(group.down.iter().copied());
-            let count = group.down.len();
+            let down = first_names(group.missed.iter().copied());
+            let count = group.missed.len();
             return Err(WaitReason::Budget { group: group_name.clone(), down, count, max, share });
         }
         self.within_zone(limits, name, node)?;
         if let Some(share) = limits.fleet.max_unavailable
             && let Err(max) = self.fleet.admits(share, name, serves)
         {
-            let count = self.fleet.down.len();
+            let count = self.fleet.missed.len();
             return Err(WaitReason::FleetBudget { group: group_name.clone(), count, max });
         }
         Ok(())
@@ -196,8 +196,8 @@ impl<'a> Tally<'a> {
             return Err(WaitReason::ZoneBudget(ZoneBudget {
                 group: group.cloned(),
                 zone: zone.clone(),
-                down: first_names(count.down.iter().copied()),
-                count: count.down.len(),
+                down: first_names(count.missed.iter().copied()),
+                count: count.missed.len(),
                 max,
                 share,
             }));
@@ -219,8 +219,8 @@ impl<'a> Tally<'a> {
             node: name.clone(),
             zone: zone.clone(),
             other: other.clone(),
-            down: first_names(count.down.iter().copied()),
-            count: count.down.len(),
+            down: first_names(count.missed.iter().copied()),
+            count: count.missed.len(),
         }))
     }
 

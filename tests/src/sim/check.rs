@@ -237,11 +237,15 @@ impl Sim {
         if !host.serves(now) || !host.known_healthy(now) || host.taken_down {
             return;
         }
-        let known_down = |host: &&super::host::Host| {
-            !host.serves(now) && host.down_since.is_some_and(|since| KNOWN_DOWN < now - since.min(now))
+        // One that was never given anything is missed by nobody.
+        let given = |index: usize| self.coordinator.store.nodes[index].desired.is_some();
+        let known_down = |(index, host): &(usize, &super::host::Host)| {
+            let since = host.down_since.filter(|_| given(*index) && !host.serves(now));
+            since.is_some_and(|since| KNOWN_DOWN < now - since.min(now))
         };
         let group = host.group;
-        let members: Vec<_> = self.hosts.iter().filter(|host| host.member && host.group == group).collect();
+        let all = self.hosts.iter().enumerate();
+        let members: Vec<_> = all.filter(|(_, host)| host.member && host.group == group).collect();
         let max = self.groups[group].1.policy.max_unavailable.at_most(members.len());
         let down = members.into_iter().filter(known_down).count();
         if max < down + 1 {
@@ -312,7 +316,9 @@ impl Sim {
         // A server that nothing can start holds the budget, and the other zones, for good; that is what these are for, and
         // it is said.
         let in_flight = rollout.steps.values().any(|step| step.flight().is_some());
-        let down = self.hosts.iter().any(|host| host.member && !host.serves(now));
+        let given = |index: usize| store.nodes[index].desired.is_some();
+        let mut hosts = self.hosts.iter().enumerate();
+        let down = hosts.any(|(index, host)| host.member && given(index) && !host.serves(now));
         let limits = ["max_unavailable", "fleet", "zones go one after the other"];
         let says = |why: &String| limits.iter().any(|limit| why.contains(limit));
         let told = self.coordinator.waiting.iter().any(says);

@@ -71,3 +71,26 @@ fn a_number_is_never_given_twice_even_by_an_older_store() {
     bench.apply("new", RestartClass::Restart);
     check(&bench.run(1), "1s km-1 generation 10");
 }
+
+/// A simulated rollout waited for ever: "g0 has 1 down (g0-n4) and max_unavailable allows 1", and g0-n4 was to be started by
+/// a later wave of that very rollout.
+#[test]
+fn a_new_node_that_is_not_there_yet_holds_up_nobody_and_comes_last() {
+    let mut bench = Bench::new(&[("km", 3, policy("max=1 soak=0s min=0s"), &[])]);
+    let new = bench.node("km-3");
+    (new.desired, new.connected, new.away_until) = (None, false, Timestamp(20_000));
+    (new.observed.attempted, new.observed.written, new.observed.running) = (None, None, None);
+    (new.observed.last_good, new.observed.desired) = (None, None);
+    (new.observed.service, new.observed.health) =
+        (ServiceState::Running, Verdict::Unknown("not probed yet".to_owned()));
+    let rules = RolloutRules { policy: bench.fleet.clone(), groups: bench.groups.clone() };
+    assert_eq!(may_take_down(&rules, None, &bench.view(), &name("km-1")), Ok(()), "nobody misses it");
+    bench.apply("new", RestartClass::Restart);
+    check(
+        &bench.run(400),
+        "1s km-1 generation 2
+         61s km-2 generation 2
+         121s km-3 generation 1
+         181s done",
+    );
+}
