@@ -44,11 +44,15 @@ pub enum Bug {
     UnknownIsFailed,
     /// The planner is not told which zone a node is in.
     ZonesAreUnseen,
+    /// The agent removes what a person had written as content that no assignment names.
+    OriginalIsGarbage,
+    /// The agent does not look whether a person has edited a file since it was kept.
+    EditIsUnseen,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 20] = [
+    pub const ALL: [Bug; 22] = [
         Bug::NoCompareAndSwap,
         Bug::SendBeforeCommit,
         Bug::AckBeforeSync,
@@ -69,5 +73,7 @@ impl Bug {
         Bug::JournalIsSilent,
         Bug::UnknownIsFailed,
         Bug::ZonesAreUnseen,
+        Bug::OriginalIsGarbage,
+        Bug::EditIsUnseen,
     ];
 }

@@ -45,6 +45,8 @@ pub struct Library {
     /// What every bundle asks for around a stop.
     pub hooks: Hooks,
     bundles: BTreeMap<Digest, (Arc<Bundle>, Nature, u64)>,
+    /// What people had written on hosts, and what it means to a server. No coordinator has it.
+    originals: BTreeMap<Digest, u64>,
 }
 
 impl Library {
@@ -77,6 +79,16 @@ impl Library {
         Target { bundle: digest, content: digest, size: 200 }
     }
 
+    /// What a person had written.
+    pub fn add_original(&mut self, digest: Digest, truth: u64) {
+        self.originals.insert(digest, truth);
+    }
+
+    /// Whether a person had written that.
+    pub fn is_original(&self, digest: &Digest) -> bool {
+        self.originals.contains_key(digest)
+    }
+
     /// The bundle of this digest.
     pub fn bundle(&self, digest: &Digest) -> Option<&Arc<Bundle>> {
         self.bundles.get(digest).map(|(bundle, _, _)| bundle)
@@ -84,12 +96,16 @@ impl Library {
 
     /// What a server does that reads it.
     pub fn nature(&self, digest: &Digest) -> Nature {
+        if self.is_original(digest) {
+            return Nature::Good;
+        }
         self.bundles.get(digest).map_or(Nature::Exits, |(_, nature, _)| *nature)
     }
 
     /// What a server reads from it; equal truths are the same to a server.
     pub fn truth(&self, digest: &Digest) -> u64 {
-        self.bundles.get(digest).map_or(0, |(_, _, truth)| *truth)
+        let original = self.originals.get(digest).copied();
+        original.or_else(|| self.bundles.get(digest).map(|(_, _, truth)| *truth)).unwrap_or(0)
     }
 }
 

@@ -11,7 +11,7 @@ use fleet::{
     rollout::{Phase, Plan, Rollout, Step, StepKind, StepState},
 };
 
-use super::Sim;
+use super::{Sim, bundles::HOME};
 
 /// A node that has been down for this long is known to be down, whatever the network does: sessions end after 20 s
 /// of silence, reports take 4 s, journals 3 s, the store 4 s, and a disk that refuses writes for 90 s keeps reports back.
@@ -93,7 +93,11 @@ impl Sim {
         let engine = host.agent.as_ref().map(|agent| agent.engine.memory());
         let assigned = engine.and_then(|memory| memory.assignment.as_ref()).map(|it| it.applied.bundle);
         let good = engine.and_then(|memory| memory.last_good).map(|placed| placed.applied.bundle);
-        let reasons = [host.files, assigned, good];
+        // An assignment that was given up makes way for what a person had written.
+        let theirs = engine.filter(|memory| memory.given_up.is_some());
+        let theirs =
+            theirs.and_then(|memory| memory.originals.get(HOME)).map(|kept| kept.placed.applied.bundle);
+        let reasons = [host.files, assigned, good, theirs];
         if reasons.iter().flatten().all(|bundle| self.library.truth(bundle) == read) {
             return self.broken(&format!("(12) host {index} stops a server that reads the same"));
         }
@@ -102,7 +106,8 @@ impl Sim {
         }
         let host = &mut self.hosts[index];
         // A hook that takes it out of service ends its being healthy before the stop does.
-        host.taken_down = host.known_healthy(now) || std::mem::take(&mut host.drained_healthy);
+        let was_healthy = host.known_healthy(now) || std::mem::take(&mut host.drained_healthy);
+        host.taken_down = was_healthy && !host.asked_back;
         let group = self.hosts[index].budget_of;
         // A node counts with its new group from the apply on that moves it, so a step that was committed before is in
         // neither's budget: the old group may go on, and the new one was not asked.

@@ -63,15 +63,17 @@ impl Sim {
         self.fleet.spread_hosts = self.chance.percent(20);
         let mut of_zones = Chance::new(seed.wrapping_add(ZONES));
         let zones = self.choose_zones(&mut of_zones);
-        for index in 0..count + spares {
+        let members = usize::try_from(count).unwrap_or(0);
+        for index in 0..usize::try_from(count + spares).unwrap_or(0) {
             let group = self.chance.index(self.groups.len());
             let name = NodeName::parse(&format!("g{group}-n{index}")).expect("a fixed name");
             let (start, skew) = (self.chance.range(2000, 40_000), self.chance.range(0, 600_000));
             let skew = i64::try_from(skew).unwrap_or(0) - 300_000;
-            let mut host = Host::new(name, group, start, skew);
-            (host.member, host.enrolled) = (index < count, index < count);
+            let mut host = Host::new(index, name, group, start, skew);
+            (host.member, host.enrolled) = (index < members, index < members);
             host.zone = (0 < zones).then(|| of_zones.index(zones)).map(zone_name);
             self.hosts.push(host);
+            self.found_by_hand(index);
             self.coordinator.store.nodes.push(Record::default());
             self.coordinator.store.wanted.push(None);
         }
@@ -121,6 +123,9 @@ impl Sim {
     /// Something goes wrong.
     pub(super) fn fault(&mut self) {
         self.outcome.faults += 1;
+        if self.hands.percent(20) {
+            self.edit_by_hand();
+        }
         let (index, until) =
             (self.chance.index(self.hosts.len()), self.now + self.chance.range(2000, 90_000));
         match self.chance.range(0, 12) {
@@ -211,6 +216,10 @@ impl Sim {
     /// An operator does something, often at a bad moment.
     pub(super) fn operator(&mut self) {
         let at = self.wall();
+        if self.hands.percent(15) {
+            let index = self.hands.index(self.hosts.len());
+            self.ask_for_original(index);
+        }
         match self.chance.range(0, 9) {
             _ if self.coordinator.store.rollout.is_none() => self.apply_something(),
             0 => self.control("pauses", |rollout| rollout.pause("lunch", at)),

@@ -10,15 +10,17 @@ use fleet::{
     bundle::{Applied, Bundle, Probe},
     health::{Answer, ProbeResult},
     ids::{Digest, NodeName, ZoneName},
-    node::{Action, Allowed, Engine, Event, Failure, Limits, LogSign, Memory, Recovery, StagedFacts, Way},
+    node::{Action, Allowed, Engine, Event, Failure, Limits, Memory, Recovery, Way},
     observed::{ProcessIdentity, RefusalReason, Verdict},
     time::{Instant, Timestamp},
 };
 
 use super::{
-    Bug, Entry, Nature, Sim,
+    Bug, Entry, Sim,
     bundles::HOME,
     calls::{HookRun, PROGRAM},
+    originals::ByHand,
+    server::Process,
 };
 
 /// Sessions end after 20 s of silence, and a report takes a few: some of its way to the coordinator, some to the store.
@@ -42,14 +44,16 @@ pub(super) struct Host {
     /// How long its newest stop took, milliseconds.
     pub(super) stopped_in: u64,
     /// How wrong its clock is, milliseconds.
-    skew: i64,
+    pub(super) skew: i64,
     // What survives a crash of the agent.
     pub(super) journal: Memory,
-    cache: BTreeMap<Digest, Arc<Bundle>>,
+    pub(super) cache: BTreeMap<Digest, Arc<Bundle>>,
+    /// The bundle that is in force; `None`: what a person had written.
     pub(super) files: Option<Digest>,
-    half_switched: bool,
+    pub(super) half_switched: bool,
+    pub(super) by_hand: ByHand,
     pub(super) process: Option<Process>,
-    pids: u32,
+    pub(super) pids: u32,
     // What does not.
     pub(super) agent: Option<Agent>,
     pub(super) incarnation: u64,
@@ -77,15 +81,8 @@ pub(super) struct Host {
     /// Whose budget its newest step was committed in.
     pub(super) budget_of: usize,
     pub(super) down_since: Option<u64>,
-}
-
-#[derive(Debug)]
-pub(super) struct Process {
-    pub(super) identity: ProcessIdentity,
-    pub(super) read: Digest,
-    ready_at: Option<u64>,
-    /// When the agent hears of it; its end is heard of later, since one task waits for both.
-    heard_at: u64,
+    /// An operator wants its original back, so a stop is nobody's step.
+    pub(super) asked_back: bool,
 }
 
 #[derive(Debug)]
@@ -111,7 +108,7 @@ enum Held {
 }
 
 impl Host {
-    pub(super) fn new(name: NodeName, group: usize, start: u64, skew: i64) -> Self {
+    pub(super) fn new(index: usize, name: NodeName, group: usize, start: u64, skew: i64) -> Self {
         Self {
             name,
             group,
@@ -125,6 +122,7 @@ impl Host {
             cache: BTreeMap::new(),
             files: None,
             half_switched: false,
+            by_hand: ByHand::new(index),
             process: None,
             pids: 100,
             agent: None,
@@ -144,6 +142,7 @@ impl Host {
             taken_down: false,
             budget_of: group,
             down_since: Some(0),
+            asked_back: false,
         }
     }
 
@@ -385,21 +384,14 @@ impl Sim {
                 let host = &mut self.hosts[index];
                 let newest = host.agent.as_ref().map(|agent| agent.engine.memory().contents());
                 let newest = newest.unwrap_or_default();
-                host.cache.retain(|content, _| contents.contains(content) || newest.contains(content));
+                let forgets = self.bug == Some(Bug::OriginalIsGarbage);
+                host.cache.retain(|content, bundle| {
+                    let named = contents.contains(content) || newest.contains(content);
+                    named && !(forgets && bundle.origin.is_some())
+                });
             }
             Action::Obtain { target, .. } => self.obtain(index, target.content),
-            Action::Stage { target, .. } => {
-                let event = if self.hosts[index].disk_fails_until <= self.now {
-                    Event::Staged { target, facts: StagedFacts::default() }
-                } else {
-                    let detail = "no space".to_owned();
-                    Event::StageFailed {
-                        target,
-                        failure: Failure { reason: RefusalReason::DiskFull, detail },
-                    }
-                };
-                self.later(index, (5, 300), event);
-            }
+            Action::Stage { target, bundle, keep } => self.stage(index, target, &bundle, &keep),
             Action::Switch { target, .. } => self.switch(index, target),
             Action::Recover { target, way } => self.recover(index, target, way),
             Action::Watch { target, .. } => {
@@ -438,18 +430,6 @@ impl Sim {
         }
     }
 
-    fn look(&mut self, index: usize) {
-        let (now, delay) = (self.now, self.chance.range(1, 50));
-        let process = &mut self.hosts[index].process;
-        if let Some(process) = process {
-            // The end of a server that was found is heard of after the finding: one task waits for both.
-            process.heard_at = process.heard_at.max(now + delay);
-        }
-        let found = process.iter().map(|process| process.identity.clone());
-        let found = if self.bug == Some(Bug::NoAdoption) { Vec::new() } else { found.collect() };
-        self.later(index, (delay, delay), Event::Found(found));
-    }
-
     fn probe(&mut self, index: usize, probes: Vec<Probe>, process: &ProcessIdentity) {
         let serves = self.serves_as(index, process);
         let lies = self.now < self.hosts[index].lies_until && self.chance.percent(50);
@@ -464,11 +444,6 @@ impl Sim {
         };
         let results = probes.into_iter().map(result).collect();
         self.later(index, (2, 300), Event::Probed(results));
-    }
-
-    fn serves_as(&self, index: usize, process: &ProcessIdentity) -> bool {
-        let host = &self.hosts[index];
-        host.serves(self.now) && host.process.as_ref().is_some_and(|live| live.identity == *process)
     }
 
     fn tell(&mut self, index: usize, report: Box<fleet::observed::Observed>) {
@@ -501,6 +476,9 @@ impl Sim {
     }
 
     fn switch(&mut self, index: usize, target: Applied) {
+        if let Some(failure) = self.refuses_switch(index) {
+            return self.later(index, (1, 5), Event::SwitchFailed { target, undone: true, failure });
+        }
         let takes = self.chance.range(5, 200);
         let fails = self.now < self.hosts[index].disk_fails_until;
         let host = &mut self.hosts[index];
@@ -525,6 +503,11 @@ impl Sim {
             Event::SwitchFailed { target, undone: true, failure }
         } else {
             host.files = Some(target.bundle);
+            if self.library.is_original(&target.bundle) {
+                self.check_returned(index, &target.bundle);
+            } else {
+                self.hosts[index].asked_back = false;
+            }
             Event::Switched { target }
         };
         self.deliver(index, incarnation, event);
@@ -551,65 +534,6 @@ impl Sim {
             }
         };
         self.later(index, (5, 200), Event::Recovered { target, state });
-    }
-
-    fn launch(&mut self, index: usize, bundle: &Bundle) {
-        self.outcome.launches += 1;
-        let host = &self.hosts[index];
-        if host.process.is_some() {
-            return self.broken(&format!("host {index}: a second server is launched while one lives"));
-        }
-        if host.half_switched {
-            return self.broken(&format!("host {index}: a server is launched on half-switched files"));
-        }
-        let Some(read) = host.files else {
-            return self.broken(&format!("host {index}: a server is launched without files"));
-        };
-        if read != bundle.digest() {
-            return self.broken(&format!("host {index}: the agent does not know which files are in force"));
-        }
-        let nature = self.library.nature(&read);
-        let slow = if self.rarely(10) { 2 } else { 1 };
-        let (now, host) = (self.now, &mut self.hosts[index]);
-        host.pids += 1;
-        let identity = ProcessIdentity {
-            pid: host.pids,
-            start_id: format!("{}", host.pids),
-            started: Timestamp(i64::try_from(now).unwrap_or(0) + host.skew),
-        };
-        let ready_at = nature.starts().then_some(now + host.start * slow);
-        let heard_at = now + self.chance.range(50, 500);
-        let host = &mut self.hosts[index];
-        host.process = Some(Process { identity: identity.clone(), read, ready_at, heard_at });
-        self.later(index, (heard_at - now, heard_at - now), Event::Launched(identity.clone()));
-        if let Some(ready_at) = ready_at.filter(|_| self.calm) {
-            // Where logs are read in time the line hastens a probe.
-            let takes = ready_at - now;
-            self.later(index, (takes, takes + 100), Event::Logged(LogSign::Ready));
-        }
-        if nature == Nature::Exits {
-            let delay = self.chance.range(1000, 5000);
-            self.after(delay, Entry::Ends { host: index, process: identity, how: "exit status 1" });
-        }
-    }
-
-    pub(super) fn process_ends(&mut self, index: usize, process: &ProcessIdentity, how: &'static str) {
-        let (now, host) = (self.now, &mut self.hosts[index]);
-        if host.process.as_ref().is_none_or(|live| live.identity != *process) {
-            return;
-        }
-        let served = host.serves(now);
-        let heard = host.process.take().map_or(0, |process| process.heard_at.saturating_sub(now));
-        if served {
-            host.taken_down &= how == "ended by TERM" || how == "killed";
-        }
-        host.down_since = Some(if served { now } else { host.down_since.unwrap_or(now) });
-        self.trace(|| format!("host {index}: process {} {how}", process.pid));
-        self.later(
-            index,
-            (heard + 1, heard + 20),
-            Event::Exited { process: process.clone(), how: how.to_owned() },
-        );
     }
 
     /// The agent dies with everything that is not on disk; the server lives on.

@@ -14,7 +14,9 @@ mod coordinator;
 mod faults;
 mod host;
 mod members;
+mod originals;
 mod pace;
+mod server;
 mod soaks;
 
 use std::{
@@ -48,6 +50,9 @@ pub use soaks::{upgrade_all_agents, vanish_in_a_soak};
 pub(crate) const EPOCH: FleetEpoch = FleetEpoch([7; 16]);
 /// From the end of all faults until everything must be settled.
 const SETTLE_MAX: u64 = 4 * 3600 * 1000;
+
+/// Makes another seed of a seed.
+const HANDS: u64 = 0x6861_6e64;
 
 /// Lines of a transcript that are printed of their own accord.
 const TALE: usize = 200;
@@ -208,11 +213,15 @@ pub struct Sim {
     queue: BTreeMap<(u64, u64), Entry>,
     queued: u64,
     chance: Chance,
+    /// What people do on hosts, so that it changes nothing else of a seed.
+    hands: Chance,
     bug: Option<Bug>,
     traced: bool,
     /// Nothing is slow without a reason, and the coordinator looks as often as the real one.
     calm: bool,
     healed: Option<u64>,
+    /// At the end: operators want back what was there before.
+    gives_back: bool,
     hosts: Vec<Host>,
     groups: Vec<(GroupName, GroupGoal)>,
     fleet: FleetPolicy,
@@ -310,10 +319,12 @@ impl Sim {
             queue: BTreeMap::new(),
             queued: 0,
             chance: Chance::new(seed),
+            hands: Chance::new(seed ^ HANDS),
             bug,
             traced,
             calm: false,
             healed: None,
+            gives_back: false,
             hosts: Vec::new(),
             groups: Vec::new(),
             fleet: FleetPolicy::default(),
@@ -346,8 +357,9 @@ impl Sim {
             self.outcome.entries += 1;
             let is_tick = matches!(entry, Entry::Tick);
             self.handle(entry);
+            self.check_originals();
             if let Some(healed) = self.healed.filter(|_| is_tick) {
-                let open = self.unsettled();
+                let open = self.unsettled().or_else(|| self.not_given_back());
                 match open {
                     None => break,
                     Some(open) if healed + SETTLE_MAX < self.now => {

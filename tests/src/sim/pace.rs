@@ -85,7 +85,7 @@ impl Sim {
                         _ => self.chance.range(120_000, 260_000),
                     }
                 };
-                self.hosts.push(Host::new(node, index, start, 0));
+                self.hosts.push(Host::new(index, node, index, start, 0));
                 self.coordinator.store.nodes.push(Record::default());
                 self.coordinator.store.wanted.push(None);
             }
