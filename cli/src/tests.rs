@@ -19,6 +19,7 @@ use crate::{
 mod drift;
 mod hostile;
 mod hosts;
+mod plan;
 mod staying;
 
 const NOBODY: Terminal = Terminal { can_ask: false, is_live: false, colour: false, width: None };

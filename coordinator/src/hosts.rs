@@ -46,7 +46,7 @@ pub struct Hosts {
 
 struct Waiting {
     node: NodeName,
-    answer: oneshot::Sender<Result<HostFacts, String>>,
+    answer: oneshot::Sender<Result<HostFacts, LookError>>,
 }
 
 /// Why there are no facts.
@@ -70,6 +70,9 @@ pub enum LookError {
     /// The agent says why not.
     #[error("its agent could not look: {0}")]
     Refused(String),
+    /// The agent's answer was refused.
+    #[error("the answer of its agent cannot be used: {0}")]
+    Unusable(String),
 }
 
 impl Default for Hosts {
@@ -89,7 +92,7 @@ impl Hosts {
     }
 
     /// Hands over the answer; whether somebody was there to take it.
-    pub(crate) fn answer(&self, id: u64, node: &NodeName, answer: Result<HostFacts, String>) -> bool {
+    pub(crate) fn answer(&self, id: u64, node: &NodeName, answer: Result<HostFacts, LookError>) -> bool {
         let mut all = self.lock();
         if all.get(&id).is_none_or(|waiting| waiting.node != *node) {
             return false;
@@ -118,7 +121,7 @@ impl Hosts {
 struct Expected<'a> {
     hosts: &'a Hosts,
     id: u64,
-    arrives: oneshot::Receiver<Result<HostFacts, String>>,
+    arrives: oneshot::Receiver<Result<HostFacts, LookError>>,
 }
 
 impl Drop for Expected<'_> {
@@ -153,7 +156,7 @@ impl Coordinator {
         })?;
         let answer = tokio::time::timeout(LOOK_TIME, &mut expected.arrives).await;
         let answer = answer.map_err(|_| LookError::TimedOut)?.map_err(|_| LookError::NotConnected)?;
-        let mut facts = answer.map_err(LookError::Refused)?;
+        let mut facts = answer?;
         self.keep_host_later(node, HostRecord { facts: facts.clone(), received: (self.clock)(), written });
         let named: BTreeSet<Digest> = facts.digests().collect();
         facts.contents.extend(kept.into_iter().filter(|(digest, _)| named.contains(digest)));

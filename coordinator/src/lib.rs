@@ -134,12 +134,24 @@ pub fn wall_clock() -> Timestamp {
 /// # Errors
 /// What kept it from starting, or what ended it.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
+    run_on(config, stop, |store| store).await
+}
+
+/// The same with something around the store, such as a defect that a test plants.
+///
+/// # Errors
+/// What kept it from starting, or what ended it.
+pub async fn run_on(
+    config: Config,
+    stop: CancellationToken,
+    layer: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+) -> Result<(), RunError> {
     let data_error = |source| RunError::DataDir { path: config.data_dir.clone(), source };
     private::create_dir(&config.data_dir).map_err(data_error)?;
     let address_file = config.data_dir.join("address");
     remove_if_there(&address_file).map_err(data_error)?;
     let tasks = Tasks::new(stop);
-    let store = recovery::open_store(&config.data_dir, &tasks)?;
+    let store = layer(recovery::open_store(&config.data_dir, &tasks)?);
     let authority = Arc::new(recovery::open_authority(&*store, &config, wall_clock()).await?);
 
     let listen_error = |source: io::Error| RunError::Listen {

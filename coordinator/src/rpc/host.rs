@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use fleet::{foreign::printable, host::HostFacts};
 use proto::{
     convert::host::{ANSWER_SIZE_MAX, decode_answer},
     wire::agent::{HostChunk, HostReceived},
@@ -10,14 +11,19 @@ use proto::{
 use tonic::{Response, Status, Streaming};
 
 use super::chain;
-use crate::{coordinator::Coordinator, hosts::LOOK_TIME, identity::NodePeer};
+use crate::{
+    coordinator::Coordinator,
+    hosts::{LOOK_TIME, LookError},
+    identity::NodePeer,
+};
 
 /// A node that sends nothing for so long is given up.
 const CHUNK_TIME: Duration = Duration::from_secs(10);
 /// Bytes in one message.
 const CHUNK: usize = 16 * 1024;
 
-/// Takes the answer of `peer` to a question that it was asked.
+/// Takes the answer of `peer` to a question that it was asked. Whoever asked learns at once of an answer that cannot be
+/// used.
 pub(super) async fn receive(
     coordinator: &Coordinator,
     peer: &NodePeer,
@@ -30,23 +36,39 @@ pub(super) async fn receive(
     if !coordinator.hosts.waits(id, &peer.name) {
         return Err(unasked());
     }
-    let announced = usize::try_from(first.size).unwrap_or(usize::MAX);
-    if ANSWER_SIZE_MAX < announced {
-        return Err(Status::resource_exhausted(format!("an answer has at most {ANSWER_SIZE_MAX} bytes")));
-    }
-    let _room = coordinator.hosts.room(announced).await;
-    let bytes = tokio::time::timeout(LOOK_TIME, read(first, announced, &mut stream)).await;
-    // The room is for answers that somebody waits for; one that comes in drops would hold it for hours.
-    let bytes = bytes.map_err(|_| Status::deadline_exceeded("the answer took too long"))??;
-    let decoded = crate::tasks::blocking(move || decode_answer(&bytes)).await;
-    let answer = decoded
-        .map_err(|_| Status::internal("the answer could not be read; this is a defect of Convoy"))?
-        .map_err(|error| Status::invalid_argument(chain(&error)))?;
+    let answer = match take(coordinator, first, &mut stream).await {
+        Ok(answer) => answer.map_err(LookError::Refused),
+        Err(status) => {
+            let why = LookError::Unusable(printable(status.message()).into_owned());
+            coordinator.hosts.answer(id, &peer.name, Err(why));
+            return Err(status);
+        }
+    };
     if coordinator.hosts.answer(id, &peer.name, answer) {
         Ok(Response::new(HostReceived {}))
     } else {
         Err(unasked())
     }
+}
+
+/// The whole answer; what the agent says if it could not look is an answer as well.
+async fn take(
+    coordinator: &Coordinator,
+    first: HostChunk,
+    stream: &mut Streaming<HostChunk>,
+) -> Result<Result<HostFacts, String>, Status> {
+    let announced = usize::try_from(first.size).unwrap_or(usize::MAX);
+    if ANSWER_SIZE_MAX < announced {
+        return Err(Status::resource_exhausted(format!("an answer has at most {ANSWER_SIZE_MAX} bytes")));
+    }
+    let _room = coordinator.hosts.room(announced).await;
+    let bytes = tokio::time::timeout(LOOK_TIME, read(first, announced, stream)).await;
+    // The room is for answers that somebody waits for; one that comes in drops would hold it for hours.
+    let bytes = bytes.map_err(|_| Status::deadline_exceeded("the answer took too long"))??;
+    let decoded = crate::tasks::blocking(move || decode_answer(&bytes)).await;
+    decoded
+        .map_err(|_| Status::internal("the answer could not be read; this is a defect of Convoy"))?
+        .map_err(|error| Status::invalid_argument(chain(&error)))
 }
 
 async fn next(stream: &mut Streaming<HostChunk>) -> Result<Option<HostChunk>, Status> {

@@ -33,6 +33,11 @@ pub trait Layer: Send + Sync + 'static {
     fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
         self.inner().watch(prefix)
     }
+
+    /// As [`Store::health`].
+    fn health(&self) -> Read<'_, ()> {
+        self.inner().health()
+    }
 }
 
 impl<L: Layer> Store for L {
@@ -61,6 +66,6 @@ impl<L: Layer> Store for L {
     }
 
     fn health(&self) -> Read<'_, ()> {
-        self.inner().health()
+        Layer::health(self)
     }
 }

@@ -270,7 +270,8 @@ impl StoreError {
         Self::new("be read", why)
     }
 
-    fn new(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+    /// What was asked of the store, and why not.
+    pub fn new(doing: &'static str, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { doing, source: source.into() }
     }
 }

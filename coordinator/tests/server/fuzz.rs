@@ -291,7 +291,7 @@ async fn answer_questions(
     let mut client = agent::agent_link_client::AgentLinkClient::new(node.channel(target).await);
     let mut session = node.session_of(target, LOOK_PROTOCOL).await.unwrap();
     session.say(agent::from_agent::Message::Report(crate::support::report(None, None))).await;
-    while let Ok(Some(message)) = session.next().await {
+    while let Some(message) = session.listen().await {
         let agent::to_agent::Message::Look(look) = message else { continue };
         if look.more {
             continue;

@@ -10,11 +10,14 @@ use fleet::{
 };
 use proto::{
     convert::host::encode_answer,
-    wire::agent::{HostChunk, Look, agent_link_client::AgentLinkClient, to_agent},
+    wire::{
+        agent::{HostChunk, Look, agent_link_client::AgentLinkClient, to_agent},
+        operator::ShowHostRequest,
+    },
 };
 use tonic::{Code, Status};
 
-use crate::support::{TestCoordinator, TestNode, TestSession};
+use crate::support::{PATIENCE, TestCoordinator, TestNode, TestSession};
 
 pub const TOML: &[u8] = b"[server]\noffset = 3\n";
 
@@ -79,25 +82,10 @@ async fn a_host_that_joins_is_looked_at_and_only_its_own_answer_counts() {
     assert!(look.contents && !look.more && look.known.is_empty(), "{look:?}");
 
     let answer = encode_answer(&Ok(facts()));
-    let mut foreign = facts();
-    foreign.contents.insert(Digest::of(b"more"), Arc::from(&b"more"[..]));
-    let longer = |change: fn(&mut HostChunk)| {
-        let mut chunks = chunks(look.id, &answer);
-        change(&mut chunks[0]);
-        chunks
-    };
-    let cases = [
-        (&stranger, chunks(look.id, &answer), Code::NotFound, "nobody waits"),
-        (&node, chunks(look.id ^ 1, &answer), Code::NotFound, "nobody waits"),
-        (&node, longer(|chunk| chunk.size -= 1), Code::ResourceExhausted, "longer than announced"),
-        (&node, longer(|chunk| chunk.size = u64::MAX), Code::ResourceExhausted, "at most"),
-        (&node, longer(|chunk| chunk.last = false), Code::InvalidArgument, "ended early"),
-        (&node, chunks(look.id, &encode_answer(&Ok(foreign))), Code::InvalidArgument, "contents"),
-    ];
-    for (from, chunks, code, text) in cases {
-        let status = give(&coordinator, from, chunks).await.unwrap_err();
-        assert_eq!(status.code(), code, "{status:?}");
-        assert!(status.message().contains(text), "{status:?}");
+    for (from, id) in [(&stranger, look.id), (&node, look.id ^ 1)] {
+        let status = give(&coordinator, from, chunks(id, &answer)).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound, "{status:?}");
+        assert!(status.message().contains("nobody waits"), "{status:?}");
     }
 
     give(&coordinator, &node, chunks(look.id, &answer)).await.unwrap();
@@ -112,6 +100,51 @@ async fn a_host_that_joins_is_looked_at_and_only_its_own_answer_counts() {
         if look.known == [Digest::of(TOML).0.to_vec()] {
             break;
         }
+    }
+    coordinator.stop().await;
+}
+
+/// An answer, how its first part is spoilt, and what is said about it.
+struct Bad<'a> {
+    answer: &'a [u8],
+    change: fn(&mut HostChunk),
+    code: Code,
+    text: &'static str,
+}
+
+#[tokio::test]
+async fn whoever_asks_learns_at_once_of_an_answer_that_cannot_be_used() {
+    let coordinator = TestCoordinator::start().await;
+    let node = coordinator.join("is-1").await;
+    let mut session = node.session_of(&coordinator, 1).await.unwrap();
+    let answer = encode_answer(&Ok(facts()));
+    let first = asked(&mut session).await;
+    give(&coordinator, &node, chunks(first.id, &answer)).await.unwrap();
+
+    let mut foreign = facts();
+    foreign.contents.insert(Digest::of(b"more"), Arc::from(&b"more"[..]));
+    let foreign = encode_answer(&Ok(foreign));
+    let bad = |answer, change, code, text| Bad { answer, change, code, text };
+    let cases = [
+        bad(&answer, |chunk| chunk.size -= 1, Code::ResourceExhausted, "longer than announced"),
+        bad(&answer, |chunk| chunk.size = u64::MAX, Code::ResourceExhausted, "at most"),
+        bad(&answer, |chunk| chunk.last = false, Code::InvalidArgument, "ended early"),
+        bad(&foreign, |_| {}, Code::InvalidArgument, "contents"),
+    ];
+    for Bad { answer, change, code, text } in cases {
+        let mut operator = coordinator.operator().await;
+        let wish = ShowHostRequest { node: "is-1".to_owned(), config: false };
+        let asking = tokio::spawn(async move { operator.show_host(wish).await.unwrap().into_inner() });
+        let look = asked(&mut session).await;
+        let mut chunks = chunks(look.id, answer);
+        change(&mut chunks[0]);
+        let status = give(&coordinator, &node, chunks).await.unwrap_err();
+        assert_eq!(status.code(), code, "{status:?}");
+        assert!(status.message().contains(text), "{status:?}");
+        let reply = tokio::time::timeout(PATIENCE, asking).await.unwrap().unwrap();
+        // Not that it has not answered, which would be said after a while.
+        let why = format!("the answer of its agent cannot be used: {}", status.message());
+        assert!(reply.not_now.contains(&why), "{reply:?}");
     }
     coordinator.stop().await;
 }

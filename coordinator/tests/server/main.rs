@@ -17,6 +17,7 @@ mod operators;
 mod original;
 mod packs;
 mod plans;
+mod promises;
 mod recovery;
 mod rollouts;
 mod sizes;

@@ -140,7 +140,7 @@ async fn who_reads_the_configuration_of_a_host_is_recorded() {
     let mut client = AgentLinkClient::new(node.channel(&coordinator).await);
     // Asked when it joins, and by the operator.
     let answers = tokio::spawn(async move {
-        while let Ok(Some(message)) = session.next().await {
+        while let Some(message) = session.listen().await {
             if let to_agent::Message::Look(look) = message {
                 let answer = encode_answer(&Ok(facts()));
                 drop(client.give_host(tokio_stream::iter(chunks(look.id, &answer))).await);

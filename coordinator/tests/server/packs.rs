@@ -19,7 +19,7 @@ use crate::support::{ScriptedAgent, TestCoordinator, TestNode, TestSession, repo
 const ROOT: &str = "repository/resources/conf/";
 
 /// A small pack that prints the host name between `tag`s and takes lower-case names only.
-fn pack(tag: &str) -> (Digest, Vec<u8>) {
+pub fn pack(tag: &str) -> (Digest, Vec<u8>) {
     let template = format!("<a>\n<{tag}>{{{{ server.hostname }}}}</{tag}>\n</a>");
     let rules = ["key-mappings.json", "infer.json", "default.json", "unit-resolve.json"];
     let rules = rules.map(|file| (format!("{ROOT}{file}"), b"{}".to_vec()));
@@ -30,7 +30,7 @@ fn pack(tag: &str) -> (Digest, Vec<u8>) {
     named_pack(&Resources::new(rules.into_iter().chain(more)).unwrap())
 }
 
-fn chunks(digest: Digest, content: &[u8]) -> Vec<PackChunk> {
+pub fn chunks(digest: Digest, content: &[u8]) -> Vec<PackChunk> {
     let parts: Vec<&[u8]> = content.chunks(16 * 1024).collect();
     let count = parts.len();
     let chunk = |(index, data): (usize, &&[u8])| PackChunk {
@@ -42,13 +42,17 @@ fn chunks(digest: Digest, content: &[u8]) -> Vec<PackChunk> {
     parts.iter().enumerate().map(chunk).collect()
 }
 
-async fn give(coordinator: &TestCoordinator, node: &TestNode, chunks: Vec<PackChunk>) -> Result<(), Status> {
+pub async fn give(
+    coordinator: &TestCoordinator,
+    node: &TestNode,
+    chunks: Vec<PackChunk>,
+) -> Result<(), Status> {
     let mut client = AgentLinkClient::new(node.channel(coordinator).await);
     client.give_pack(tokio_stream::iter(chunks)).await.map(drop)
 }
 
 /// A session that reports `digest`, once the coordinator has asked for it.
-async fn asked(coordinator: &TestCoordinator, node: &TestNode, digest: Digest) -> TestSession {
+pub async fn asked(coordinator: &TestCoordinator, node: &TestNode, digest: Digest) -> TestSession {
     let mut session = node.session(coordinator).await.unwrap();
     let report = Report { pack_digest: digest.to_string(), ..report(None, None) };
     session.say(from_agent::Message::Report(report)).await;

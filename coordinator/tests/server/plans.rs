@@ -86,7 +86,7 @@ impl Host {
         let total = said.clone();
         let task = tokio::spawn(async move {
             let mut known = BTreeSet::new();
-            while let Ok(Some(message)) = session.next().await {
+            while let Some(message) = session.listen().await {
                 let to_agent::Message::Look(look) = message else { continue };
                 known.extend(look.known.iter().filter_map(|digest| Digest::from_slice(digest)));
                 if look.more {
@@ -396,6 +396,8 @@ async fn a_node_that_is_behind_is_left_alone_by_an_apply_that_does_not_name_it()
     }
     let shown = operator.plan(tokio_stream::iter(messages.clone())).await.unwrap().into_inner();
     assert_eq!(shown.nodes.iter().map(|node| node.node.as_str()).collect::<Vec<_>>(), ["is-1"]);
+    let told = |text: &str| shown.notes.iter().any(|note| note.kind == "node-behind" && note.text == text);
+    assert!(told("is-1 is behind: it is on revision 1"), "{:?}", shown.notes);
     operator.apply(tokio_stream::iter(messages)).await.unwrap();
     coordinator.until("rollout 3 done", state(3, "done")).await;
     assert_eq!((&first.assigned.borrow()[..], &second.assigned.borrow()[..]), (&[1, 2][..], &[1][..]));

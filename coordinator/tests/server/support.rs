@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
-use coordinator::config::Config;
+use coordinator::{config::Config, store::Store};
 use fleet::{ids::Digest, token::JoinToken};
 use proto::convert::bundle::decode_bundle;
 use proto::wire::{
@@ -70,9 +70,18 @@ impl TestCoordinator {
     }
 
     pub async fn start_in(dir: Arc<TempDir>, more: &str) -> Self {
+        Self::start_on(dir, more, |store| store).await
+    }
+
+    /// With something around its store.
+    pub async fn start_on(
+        dir: Arc<TempDir>,
+        more: &str,
+        layer: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store> + Send + 'static,
+    ) -> Self {
         let config = Config::parse(&config_text(&dir, more)).unwrap();
         let stop = CancellationToken::new();
-        let mut task = tokio::spawn(coordinator::run(config, stop.clone()));
+        let mut task = tokio::spawn(coordinator::run_on(config, stop.clone(), layer));
         let address = dir.path().join("data/address");
         let ready = async {
             while !address.exists() {
@@ -339,6 +348,17 @@ impl TestSession {
         Ok(message.expect("a message within patience")?.and_then(|message| message.message))
     }
 
+    /// The next message, however long nothing is said; `None` when the session is over. For scripted agents: a test that
+    /// waits for something that they do has the patience.
+    pub async fn listen(&mut self) -> Option<to_agent::Message> {
+        loop {
+            let message = self.stream.message().await.ok()??;
+            if let Some(message) = message.message {
+                return Some(message);
+            }
+        }
+    }
+
     /// The next message that `pick` picks; others are passed over.
     pub async fn until<T>(&mut self, pick: impl Fn(to_agent::Message) -> Option<T>) -> T {
         loop {
@@ -437,7 +457,7 @@ impl ScriptedAgent {
         let mut good = memory.lock().unwrap().clone();
         session.say(from_agent::Message::Report(report(good.as_ref(), None))).await;
         let task = tokio::spawn(async move {
-            while let Ok(Some(message)) = session.next().await {
+            while let Some(message) = session.listen().await {
                 match message {
                     // As a real agent does: what it has obeyed does not go backwards.
                     to_agent::Message::Assign(assign) if is_older(&assign, good.as_ref()) => {

@@ -154,3 +154,15 @@ fn a_password_that_becomes_a_reference_shows_the_reference() {
     assert_eq!(plan.keys[0].old.as_deref(), Some(MASK));
     assert_eq!(plan.keys[0].new.as_deref(), Some("\"$secret{admin}\""));
 }
+
+#[test]
+fn a_diff_shows_400_lines_and_says_how_many_more_there_are() {
+    let file = "repository/conf/log4j2.properties";
+    let text =
+        |word: &str| (0..500).map(|line| format!("logger.l{line}.level = {word}\n")).collect::<String>();
+    let (old, new) = (text("INFO"), text("DEBUG"));
+    let plan = compare(&assigned(&node("", &[(file, &old)])), &node("", &[(file, &new)]));
+    let FileDiff::Lines { lines, omitted } = &plan.files[0].diff else { panic!("{}", show(&plan)) };
+    // Each of 500 lines twice, and the line that says where they stand.
+    assert_eq!((lines.len(), *omitted), (400, 601));
+}
