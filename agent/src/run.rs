@@ -204,6 +204,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         files,
         link,
         machine,
+        vital,
         console,
         caller: Caller::new(pins, authorities),
         events,

@@ -25,8 +25,9 @@ use crate::{
     files::{Files, Job, Staging, clear_launch_files},
     journal::Journal,
     link::{Link, Order},
-    outside::Machine,
+    outside::{Machine, Work},
     process::{Console, servers},
+    task::Vital,
     vitals::Meter,
     watch::{Hint, Hinted},
 };
@@ -56,6 +57,8 @@ pub struct World {
     pub link: Link,
     /// What runs the server.
     pub machine: Arc<dyn Machine>,
+    /// Tasks that the agent cannot go on without.
+    pub vital: Vital,
     /// The server's output.
     pub console: Console,
     /// Hooks and gates.
@@ -282,12 +285,12 @@ impl World {
                 info!(home = bundle.service.home, script = %bundle.service.script(), "Starting the server");
                 // What it will render with.
                 self.files.start_job(Job::ReadPack(bundle.service.home.clone()));
-                self.spawn(self.machine.launch(bundle));
+                self.follow(self.machine.launch(bundle));
             }
             Action::ClearLaunchFiles(bundle) => self.clear_launch_files(&bundle),
             Action::Adopt { process, bundle } => {
                 info!(pid = process.pid, "Adopting the running server");
-                self.spawn(self.machine.adopt(process, bundle));
+                self.follow(self.machine.adopt(process, bundle));
             }
             Action::Stop(process) => {
                 info!(pid = process.pid, "Stopping the server");
@@ -327,6 +330,14 @@ impl World {
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         crate::task::spawn("action", task);
+    }
+
+    /// Begins what follows a server to its end. Without it nobody would learn that the server has ended.
+    fn follow(&self, server: Work) {
+        self.vital.spawn("supervision", async move {
+            server.await;
+            Ok(())
+        });
     }
 
     fn probe(&mut self, probes: Vec<fleet::bundle::Probe>, process: ProcessIdentity) {

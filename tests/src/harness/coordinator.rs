@@ -67,6 +67,11 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Runs another program from its next start on.
+    pub fn set_program(&mut self, program: &Path) {
+        self.programs.coordinator = program.to_owned();
+    }
+
     /// kill -9.
     ///
     /// # Errors

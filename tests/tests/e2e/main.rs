@@ -12,6 +12,7 @@ mod history;
 mod keys;
 mod kills;
 mod operators;
+mod panics;
 mod path;
 mod quickstart;
 mod real_fleets;

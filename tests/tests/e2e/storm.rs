@@ -75,9 +75,9 @@ async fn a_storm_of_orders_takes_down_no_more_than_the_budget_and_the_last_word_
     }
     calm(&small).await?;
     let mut histories = BTreeMap::new();
-    for (node, pack) in NODES.into_iter().zip(&small.packs) {
+    for (index, (node, pack)) in NODES.into_iter().zip(&small.packs).enumerate() {
         histories.insert(node.to_owned(), History::read(&pack.carbon_log())?);
-        ensure!(small.config_text(0)?.contains("last.example.org"), "{node} has other files");
+        ensure!(small.config_text(index)?.contains("last.example.org"), "{node} has other files");
     }
     let (most, starts) =
         (history::most_down(&histories), histories.values().map(History::starts).sum::<usize>());
