@@ -126,6 +126,17 @@ impl Context {
         }
     }
 
+    /// A warning if the file has keys that mean nothing: a misspelt one would be missed without a word.
+    pub fn unknown_keys(path: &Path) -> Option<String> {
+        let table: toml::Table = fs::read_to_string(path).ok()?.parse().ok()?;
+        let unknown = table.keys().filter(|key| !KEYS.contains(&key.as_str()));
+        let named: Vec<String> =
+            unknown.map(|key| format!("`{key}` ({})", fleet::spec::suggest(key, KEYS))).collect();
+        let shown = path.display();
+        (!named.is_empty())
+            .then(|| format!("warning: {shown} has keys that mean nothing: {}\n", named.join(", ")))
+    }
+
     /// Why the file is not used if others than its owner can read it: it holds a private key.
     #[cfg(unix)]
     pub fn exposed(path: &Path) -> Option<Failure> {
@@ -180,10 +191,12 @@ impl Context {
     }
 }
 
+/// Everything that a context may hold.
+const KEYS: [&str; 7] =
+    ["address", "fleet", "operator", "server_name", "authority_pem", "certificate_pem", "key_pem"];
+
 /// Which key was probably meant to be the one that is missing.
 fn misspelt(text: &str, message: &str) -> Option<String> {
-    const KEYS: [&str; 6] =
-        ["address", "fleet", "server_name", "authority_pem", "certificate_pem", "key_pem"];
     let missing = message.strip_prefix("missing field `")?.strip_suffix('`')?;
     let table: toml::Table = text.parse().ok()?;
     let typed = table.keys().filter(|key| !KEYS.contains(&key.as_str()));
@@ -350,6 +363,23 @@ mod tests {
         let missing = toml::from_str::<Context>(&text).err().unwrap();
         assert_eq!(misspelt(&text, missing.message()).as_deref(), Some("rename `adress` to `address`"));
         assert_eq!(misspelt("x = 1", "missing field `address`"), None);
+    }
+
+    #[test]
+    fn a_key_that_means_nothing_is_told_about() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("context.toml");
+        let said = |text: String| {
+            fs::write(&path, text).unwrap();
+            Context::unknown_keys(&path).unwrap_or_default()
+        };
+        assert_eq!(said(format!("server_name = 'c'\noperator = 'o'\n{TEXT}")), "");
+        let told = said(format!("servername = 'c'\n{TEXT}"));
+        assert!(
+            told.ends_with("keys that mean nothing: `servername` (did you mean \"server_name\"?)\n"),
+            "{told}"
+        );
+        assert!(!told.contains("very secret"), "{told}");
     }
 
     #[cfg(unix)]

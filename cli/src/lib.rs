@@ -129,9 +129,14 @@ async fn ask(remote: Remote, context: Option<PathBuf>, mut screen: Screen) -> Ex
     if let Some(failure) = Context::exposed(&path) {
         return finish(Err(failure), &mut screen);
     }
+    let read = Context::read(&path);
+    // What is wrong with a file that cannot be used is said with its refusal.
+    if let Some(warning) = read.is_ok().then(|| Context::unknown_keys(&path)).flatten() {
+        screen.say(&warning);
+    }
     let now = || When(jiff::Timestamp::now().as_millisecond());
     let connected = async {
-        let context = Context::read(&path)?;
+        let context = read?;
         context.check_key()?;
         context.check_time(now())?;
         Client::connect(&context).await

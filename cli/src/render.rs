@@ -106,7 +106,7 @@ pub fn findings_summary(findings: &[Finding]) -> String {
 pub fn event(event: &Event, style: Style) -> String {
     let node = event.node.as_deref().unwrap_or("-");
     let mut text = event.text.clone();
-    if let Some(actor) = &event.actor {
+    if let Some(actor) = event.actor.as_deref().filter(|actor| !begins_with(&text, actor)) {
         text.push_str(&format!(" (by {actor})"));
     }
     let head = format!("{}  {node:<12}  {:<18}", local(event.at), event.kind);
@@ -125,6 +125,11 @@ pub fn event(event: &Event, style: Style) -> String {
     let lines = wrap(&text, width.saturating_sub(EVENT_INDENT));
     let lines: String = lines.iter().map(|line| format!("{indent}{line}\n")).collect();
     format!("{missing}{}\n{lines}", head_painted.trim_end())
+}
+
+/// Whether a sentence says who did it, as in `admin restarts is-1`.
+fn begins_with(text: &str, actor: &str) -> bool {
+    text.strip_prefix(actor).is_some_and(|rest| rest.starts_with([' ', ':']))
 }
 
 /// How far the text of an event that has lines of its own is moved to the right.

@@ -19,7 +19,7 @@ use super::{
     pack::{PackAt, PackReader},
     place::{Home, PlaceError},
     scan::Scanner,
-    stage::{NEW, Over, Staged, carried, declared, discard, read_bounded, stage, write_beside},
+    stage::{NEW, Over, Staged, carried, declared, discard, fits, read_bounded, stage, write_beside},
     switch::{recover, switch, switch_one},
 };
 use crate::{cache::Cache, journal::Switches, preflight::Checkpoint, task::Vital, watch::Watch};
@@ -220,6 +220,7 @@ impl Worker {
                         self.watch.rearm();
                         Event::Restored { path, took }
                     }
+                    Ok(Restoring::AsDesired) => Event::AsDesired { path },
                     Err(failure) => Event::RestoreFailed { path, failure },
                 };
                 self.tell(event);
@@ -489,6 +490,10 @@ impl Worker {
         } else {
             content
         };
+        let is_as_desired = facts.is_some_and(|facts| fits(&facts, entry, owner));
+        if !as_seen && is_as_desired && disk.as_deref() == Some(content.as_slice()) {
+            return Ok(Restoring::AsDesired);
+        }
         place.remove(&place.aside(NEW)).map_err(|error| io(&error))?;
         let switched = write_beside(&place, entry, &content, owner).and_then(|()| {
             if as_seen && place.facts()? != facts {
@@ -509,6 +514,8 @@ enum Restoring {
     Done,
     /// It is not what was seen any more; nothing was touched.
     Overtaken,
+    /// It was before, so nothing was written.
+    AsDesired,
 }
 
 fn missing(error: &PlaceError) -> Failure {

@@ -227,3 +227,23 @@ fn repairs_age_away_and_open_differences_do_not() {
     assert!(shown(vec![repaired(30, "restored")]).contains("none"));
     assert!(shown(vec![repaired(30, "reported")]).contains("1 open"));
 }
+
+#[test]
+fn who_did_it_is_said_once() {
+    let of = |text: &str| Event {
+        seq: 1,
+        at: NOW,
+        host_at: None,
+        kind: "node-restart".into(),
+        node: None,
+        text: text.into(),
+        fields: std::collections::BTreeMap::new(),
+        actor: Some("admin".into()),
+        missing: 0,
+    };
+    let said = |text: &str| event(&of(text), PLAIN);
+    assert!(said("admin restarts is-1: a trial").ends_with("  admin restarts is-1: a trial\n"));
+    assert!(said("admin: pause rollout 3").ends_with("  admin: pause rollout 3\n"));
+    assert!(said("applied revision 3").ends_with("  applied revision 3 (by admin)\n"));
+    assert!(said("administrators are told").ends_with("(by admin)\n"));
+}

@@ -2,7 +2,7 @@
 
 use fleet::{
     ids::NodeName,
-    rollout::{FleetView, Standing, estimate, plan},
+    rollout::{Estimate, FleetView, Standing, estimate, plan},
     time::Timestamp,
 };
 use proto::{
@@ -50,7 +50,7 @@ fn trouble(trouble: StoreTrouble) -> wire::StoreTrouble {
 /// One rollout, with the reasons that the planner gives for it now.
 pub(super) fn rollout(record: &RolloutRecord, view: &FleetView<'_>, now: Timestamp) -> wire::Rollout {
     let waiting = plan(&record.rollout, view, now).waiting;
-    let left = estimate(&record.rollout, view, now);
+    let left = estimate(&record.rollout, view, now).and_then(Estimate::of_open);
     wire::Rollout {
         author: record.author.clone(),
         message: record.message.clone(),

@@ -345,6 +345,13 @@ impl Drifts {
         true
     }
 
+    /// The file was as desired before a restore that an operator asked for, so nothing was done and nothing is told.
+    pub fn as_desired(&mut self, path: &HomePath) {
+        self.pending.remove(path);
+        self.failing.remove(path);
+        self.holding.remove(path);
+    }
+
     /// A restore failed. `None`: none was pending. A failed try does not count towards a tug-of-war.
     pub fn restore_failed(&mut self, path: &HomePath, why: &str, now: Instant) -> Option<Retry> {
         self.pending.remove(path)?;

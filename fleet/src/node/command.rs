@@ -104,6 +104,8 @@ impl Engine {
                 .cloned()
                 .collect(),
         };
+        let open = self.drifts.open();
+        let is_known = paths.iter().any(|path| open.contains(path));
         for path in &paths {
             self.memory.accepted.remove(path);
             self.drifts.forgive(path);
@@ -112,6 +114,9 @@ impl Engine {
         }
         Ok(match paths.as_slice() {
             [] => "no file differs; there is nothing to restore".to_owned(),
+            [path] if !is_known => {
+                format!("{path} has no known difference; it is restored if it turns out to have one")
+            }
             [path] => format!("{path} is being restored"),
             more => format!("{} files are being restored", more.len()),
         })

@@ -245,6 +245,11 @@ pub enum Event {
         /// Since the first hint of the edit.
         took: Duration,
     },
+    /// An operator wants it restored, and it is as desired already: nothing was written.
+    AsDesired {
+        /// Which.
+        path: HomePath,
+    },
     /// It was not restored, for it is not what was seen any more: somebody was still writing.
     RestoreOvertaken {
         /// Which.

@@ -304,6 +304,8 @@ impl Engine {
                 self.on_mended(clock, &restored, dropped, trouble);
             }
             Event::Restored { path, took } => self.on_restored(clock, &path, took),
+            // A difference that was known and is over is told by the next look.
+            Event::AsDesired { path } => self.drifts.as_desired(&path),
             Event::RestoreOvertaken { path } => self.on_restore_overtaken(&path, out),
             Event::RestoreFailed { path, failure } => {
                 self.on_restore_failed(clock, &path, &failure, out);

@@ -16,6 +16,9 @@ use crate::{
     time::Timestamp,
 };
 
+/// Less than this is not told.
+const TOLD_MIN: Duration = Duration::from_secs(1);
+
 /// What is left of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Estimate {
@@ -25,6 +28,14 @@ pub struct Estimate {
     /// Nodes whose restart is still to end and of which none is known. They count like the slowest known node of their
     /// group, or else of the rollout.
     pub unknown: usize,
+}
+
+impl Estimate {
+    /// As it is told of a rollout that goes on. `None` if what is left has no length of its own, such as a node that is
+    /// away or a start that takes longer than ever: "0 s left" would say that it ends now.
+    pub fn of_open(self) -> Option<Self> {
+        Some(self).filter(|estimate| estimate.left.is_none_or(|left| TOLD_MIN <= left))
+    }
 }
 
 /// What is left of `rollout`. `None` where time does not tell: it has ended, is paused, stopping or on its way back.

@@ -21,6 +21,7 @@ mod operators;
 mod standings;
 mod times;
 mod unseen;
+mod words;
 mod zones;
 
 struct Node {

@@ -258,7 +258,7 @@ impl fmt::Display for WaitReason {
                 write!(f, "{group} cannot soak: {node} ")?;
                 match why {
                     None => f.write_str("is not connected")?,
-                    Some(why) => write!(f, "cannot be judged: {why}")?,
+                    Some(why) => write!(f, "cannot be judged{}", Reason(why))?,
                 }
                 write!(f, "; if that lasts, it has failed in {}", Human(*left))
             }

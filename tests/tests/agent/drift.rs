@@ -1,6 +1,9 @@
 //! Edits of managed files, noticed and undone.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+};
 
 use anyhow::Result;
 use fleet::{
@@ -183,5 +186,27 @@ async fn a_key_that_is_left_to_the_host_outlives_a_restore_and_an_apply() -> Res
     let applied = rig.read(CONFIG);
     assert!(applied.contains("size = 99") && applied.contains("ttl = 6"), "{applied}");
     assert!(!applied.contains("[later]"), "{applied}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_restore_of_a_file_that_is_as_declared_writes_and_tells_nothing() -> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let wanted = rig.wanted();
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    rig.ready(generation).await?;
+    let before = fs::metadata(rig.path(LOGGING))?.ino();
+    let restore = Command::RestoreDrift { path: Some(HomePath::parse(LOGGING)?) };
+    let (done, detail) = rig.coordinator.live.command(&node(), restore)?.await?;
+    assert!(done && detail.contains("has no known difference"), "{detail}");
+    // Files are worked on one after the other: once another one is restored, so is this one.
+    fs::remove_file(rig.path(CONFIG))?;
+    let observed = rig
+        .until("the deleted file to be back", |observed| {
+            observed.drift.iter().any(|drift| drift.restored_after.is_some())
+        })
+        .await?;
+    assert!(observed.drift.iter().all(|drift| drift.path.as_str() == CONFIG), "{:?}", observed.drift);
+    assert_eq!(fs::metadata(rig.path(LOGGING))?.ino(), before, "it was written anew");
     Ok(())
 }

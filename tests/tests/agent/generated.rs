@@ -120,3 +120,20 @@ async fn values_in_clear_that_others_can_read_are_named_until_they_cannot() -> R
     rig.until("the concern to be over", |observed| observed.concerns.is_empty()).await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn an_update_of_the_product_in_place_is_noticed_by_itself() -> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let wanted = rig.wanted();
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    let before = rig.ready(generation).await?;
+    let before = match before.pack {
+        Some(pack) => Some(pack),
+        None => rig.until("the pack to be read", |observed| observed.pack.is_some()).await?.pack,
+    };
+    let defaults = "repository/resources/conf/default.json";
+    fs::write(rig.path(defaults), rig.read(defaults) + "\n")?;
+    let updated = |observed: &Observed| observed.pack.is_some() && observed.pack != before;
+    rig.until("the update to be noticed", updated).await?;
+    Ok(())
+}

@@ -143,6 +143,7 @@ fn what_is_not_known_is_said_and_counts_like_the_slowest_that_is() {
     bench.past.clear();
     bench.apply("comments", RestartClass::None);
     assert_eq!(bench.estimate(), Some(Estimate { left: Some(Duration::ZERO), unknown: 0 }));
+    assert_eq!(bench.estimate().unwrap().of_open(), None);
     // Time does not tell when somebody resumes.
     let paused = bench.rollout().pause("lunch", bench.now).unwrap();
     bench.rollout = Some(paused);
@@ -225,4 +226,21 @@ fn a_node_that_was_away_in_its_wave_soaks_and_is_asked_the_gates_when_it_is_back
     bench.node("km-1").connected = true;
     bench.run(1000);
     assert_eq!(bench.rollout().as_str(), "rolled-back");
+}
+
+#[test]
+fn a_rollout_that_waits_for_a_node_that_is_away_has_no_time_left_to_tell() {
+    let mut bench = Bench::new(&[("km", 1, policy("max=1 soak=0s min=0s"), &[])]);
+    bench.apply("first", RestartClass::Restart);
+    bench.run(1_000);
+    bench.remember();
+    bench.apply("new", RestartClass::Restart);
+    bench.run(5);
+    let told = |bench: &Bench| bench.estimate().and_then(Estimate::of_open).and_then(|it| it.left);
+    assert!(told(&bench).is_some_and(|left| Duration::from_secs(30) < left), "{:?}", bench.estimate());
+    // It has not been heard of for longer than a restart ever took.
+    bench.node("km-1").connected = false;
+    bench.run(400);
+    assert!(!bench.rollout().phase.is_end() && !bench.waiting().is_empty());
+    assert_eq!(told(&bench), None, "{:?}", bench.estimate());
 }

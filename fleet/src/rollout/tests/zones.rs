@@ -88,3 +88,19 @@ fn what_restarts_nothing_and_nodes_without_a_zone_are_in_nobodys_way() {
     bench.second();
     assert!(bench.log.contains("gw-1") && bench.log.contains("km-1"), "{}", bench.log);
 }
+
+#[test]
+fn a_wait_for_another_zone_names_its_node_for_as_long_as_that_is_down() {
+    let mut bench = two_zones("soak=0s min=0s max=2 progress=600s");
+    let stopped = bench.node("km-3");
+    (stopped.wish, stopped.observed.service, stopped.observed.running) =
+        (RunWish::Stopped, ServiceState::Stopped, None);
+    bench.apply("new", RestartClass::Restart);
+    bench.run(5_000);
+    let words = "km-1 of zone dc1 waits for zone dc2, which has 1 down (km-3): zones go one after the other";
+    assert_eq!(bench.waiting(), [words], "{}", bench.log);
+    assert!(!bench.rollout().phase.is_end(), "whoever stopped it decides, and not the time");
+    bench.rollout = Some(bench.rollout().abort(Abort::Leave, "enough").unwrap());
+    bench.run(10);
+    assert_eq!(bench.rollout().phase.as_str(), "aborted");
+}
