@@ -296,6 +296,25 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
+    fn the_example_names_every_key_with_its_default() {
+        let example = include_str!("../../examples/agent.toml");
+        let shown = parse(example).unwrap();
+        let bare = parse("data_dir = '/var/lib/convoy-agent'\nhomes = ['/opt/wso2/wso2is-7.2.0']\n").unwrap();
+        assert_eq!(format!("{shown:?}"), format!("{bare:?}"));
+        // What has no default stands in a comment, as good as any.
+        let whole: String = example
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ").filter(|line| line.contains(" = ")).unwrap_or(line).to_owned() + "\n"
+            })
+            .collect();
+        let whole = parse(&whole).unwrap();
+        assert!(whole.java_home.is_some() && whole.run_user.is_some() && whole.allow.authorities.is_some());
+        assert_eq!(whole.units.len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
     fn the_quickstart_has_a_configuration_at_the_paths_of_the_unit() {
         let quickstart = include_str!("../../docs/quickstart.md");
         let block =

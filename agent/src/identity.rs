@@ -135,6 +135,18 @@ impl Store {
         move |source| IdentityError::File { path, source }
     }
 
+    /// Makes sure that an identity can be kept here, before a token is spent on one.
+    ///
+    /// # Errors
+    /// It cannot: the data directory is another user's, read-only or full.
+    pub fn prepare(&self) -> Result<(), IdentityError> {
+        let data_dir = self.dir.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(data_dir)
+            .and_then(|()| private::create_dir_in(data_dir, &self.dir))
+            .and_then(|()| private::probe(&self.dir))
+            .map_err(Self::file_error(self.dir.clone()))
+    }
+
     /// Keeps a certificate with the key it was asked for, the authority, and, at enrolment, the address.
     ///
     /// # Errors
@@ -146,7 +158,7 @@ impl Store {
         authority_pem: &str,
         address: Option<&str>,
     ) -> Result<(), IdentityError> {
-        private::create_dir(&self.dir).map_err(Self::file_error(self.dir.clone()))?;
+        self.prepare()?;
         let write = |name: &str, text: &str| {
             let path = self.dir.join(name);
             private::write(&path, text.as_bytes()).map_err(Self::file_error(path))

@@ -2,12 +2,15 @@
 //!
 //! [`run`] is everything but arguments; [`run_in`] is the same in any surroundings. Nothing here decides: no policy on
 //! restarts, drift, health or order of steps.
-//! The only listening it does is none; it dials the coordinator and its own server's ports on 127.0.0.1.
+//! It listens on no port; it dials the coordinator and its own server's ports on 127.0.0.1. On Unix it has a socket in its
+//! data directory, [`door`], for its own host's shutdown.
 
 pub mod cache;
 pub mod call;
 pub mod config;
 pub mod doctor;
+#[cfg(unix)]
+pub mod door;
 pub mod files;
 pub mod identity;
 pub mod journal;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use agent::{chain, config::Config, doctor, identity::Store, link, telemetry, wall_clock};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use fleet::token::JoinToken;
 
 /// The configuration cannot be used; systemd must not start it again (`RestartPreventExitStatus=64`).
@@ -51,6 +51,27 @@ enum Command {
     },
     /// Look for what stands in the way.
     Doctor,
+    /// Stop the server, with its hooks, and wait until it has ended; the unit convoy-server.service calls this.
+    #[cfg(unix)]
+    StopServer {
+        /// Only while systemd shuts the host down; at any other time nothing happens. `convoy node stop` stops a server
+        /// for good.
+        #[arg(long, required = true)]
+        for_shutdown: bool,
+    },
+    /// Write the manual page into a directory.
+    #[command(hide = true)]
+    Man {
+        /// It is made if it is not there.
+        #[arg(long, default_value = "man")]
+        out: PathBuf,
+    },
+    /// Print a completion script for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
     /// The agent as a service of Windows.
     #[cfg(windows)]
     #[command(subcommand)]
@@ -87,6 +108,11 @@ fn main() -> ExitCode {
     {
         return fail(1, why);
     }
+    match &arguments.command {
+        Some(Command::Man { out }) => return written(manual(out)),
+        Some(Command::Completions { shell }) => return written(completions(*shell)),
+        _ => {}
+    }
     let config = match Config::read(&arguments.config) {
         Ok(config) => config,
         Err(error) => return fail(EXIT_CONFIG, &chain(&error)),
@@ -113,6 +139,10 @@ fn main() -> ExitCode {
         Command::Enroll { token: _, token_file, coordinator } => read_token(token_file)
             .and_then(|token| runtime.block_on(enroll(&config, &token, coordinator.as_deref()))),
         Command::Doctor => runtime.block_on(examine(&config)),
+        #[cfg(unix)]
+        Command::StopServer { for_shutdown: _ } => runtime.block_on(stop_server(&config)),
+        // Done above, before a configuration was needed.
+        Command::Man { .. } | Command::Completions { .. } => Ok(()),
         #[cfg(windows)]
         Command::Service(_) | Command::InterruptConsole { .. } => Ok(()),
     };
@@ -152,6 +182,26 @@ fn service(what: &Service, config: Config, path: &std::path::Path) -> ExitCode {
     }
 }
 
+fn written(outcome: io::Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &format!("cannot write: {error}")),
+    }
+}
+
+fn manual(out: &std::path::Path) -> io::Result<()> {
+    std::fs::create_dir_all(out)?;
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Arguments::command()).section("8").render(&mut page)?;
+    std::fs::write(out.join("convoy-agent.8"), page)
+}
+
+fn completions(shell: clap_complete::Shell) -> io::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "convoy-agent", &mut script);
+    io::stdout().write_all(&script)
+}
+
 fn fail(code: u8, text: &str) -> ExitCode {
     // Nothing is left to be done if standard error is closed.
     drop(writeln!(io::stderr(), "convoy-agent: {text}"));
@@ -189,6 +239,21 @@ async fn enroll(config: &Config, token: &JoinToken, coordinator: Option<&str>) -
         .map_err(|error| chain(&error))?;
     drop(writeln!(io::stdout(), "enrolled as {} at {address}", token.node));
     Ok(())
+}
+
+/// For `convoy-server.service`, which is stopped before the agent is when the host shuts down.
+#[cfg(unix)]
+async fn stop_server(config: &Config) -> Result<(), String> {
+    let asked = tokio::process::Command::new("systemctl").arg("is-system-running").output().await;
+    let state = asked.map_err(|error| format!("cannot ask systemd whether the host shuts down: {error}"))?;
+    if state.stdout.trim_ascii() != b"stopping" {
+        drop(writeln!(
+            io::stdout(),
+            "the host does not shut down, so the server goes on; `convoy node stop NODE` stops it"
+        ));
+        return Ok(());
+    }
+    agent::door::stop_for_shutdown(config).await.map_err(|error| chain(&error))
 }
 
 async fn examine(config: &Config) -> Result<(), String> {

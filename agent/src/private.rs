@@ -1,4 +1,5 @@
-//! Files of the agent's own data directory: readable by its user only, replaced as a whole, durable on return.
+//! Files of the agent's own data directory: readable by its user only, replaced as a whole, durable on return. Whoever
+//! writes them, they belong to the owner of the directory: root, who enrols a host, is not the user that the agent runs as.
 
 use std::{
     fs,
@@ -20,6 +21,25 @@ pub fn create_dir(path: &Path) -> io::Result<()> {
     restrict(path)
 }
 
+/// Creates a directory in the agent's data directory that only the owner of that may enter; mends one that somebody else
+/// left there.
+///
+/// # Errors
+/// Whatever the file system says; also if this user may not give it to that owner.
+pub fn create_dir_in(data_dir: &Path, path: &Path) -> io::Result<()> {
+    create_dir(path)?;
+    give_to_owner_of(data_dir, path)
+}
+
+/// Whether [`write`] will work in `dir`: found out before anything is spent on what cannot be kept.
+///
+/// # Errors
+/// It will not.
+pub fn probe(dir: &Path) -> io::Result<()> {
+    let staged = tempfile::Builder::new().prefix(STAGED).tempfile_in(dir)?;
+    give_to_owner_of(dir, staged.path())
+}
+
 /// Replaces the file at `path` with `content`, mode 0600.
 ///
 /// # Errors
@@ -31,6 +51,8 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut staged = tempfile::Builder::new().prefix(STAGED).tempfile_in(dir)?;
     step("own write")?;
     staged.write_all(content)?;
+    // Before its name is there: a kill in between must not leave a file that the agent cannot read.
+    give_to_owner_of(dir, staged.path())?;
     step("own sync file")?;
     staged.as_file().sync_all()?;
     step("own rename")?;
@@ -83,6 +105,28 @@ fn restrict(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
 }
 
+/// Nothing to do, mostly: the agent's user owns both.
+#[cfg(unix)]
+fn give_to_owner_of(dir: &Path, path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let (owner, now) = (fs::metadata(dir)?, fs::metadata(path)?);
+    if owner.uid() == now.uid() {
+        return Ok(());
+    }
+    chown(path, Some(owner.uid()), Some(owner.gid())).map_err(|error| {
+        let (dir, uid) = (dir.display(), owner.uid());
+        io::Error::new(
+            error.kind(),
+            format!("{dir} belongs to user {uid}, and only that user or root may write there: {error}"),
+        )
+    })
+}
+
+#[cfg(not(unix))]
+fn give_to_owner_of(_dir: &Path, _path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 #[cfg(not(unix))]
 fn restrict(_path: &Path) -> io::Result<()> {
     Ok(())
@@ -91,6 +135,31 @@ fn restrict(_path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Root enrols again on a host whose agent runs as another user: the tests run as root in some places only.
+    #[cfg(unix)]
+    #[test]
+    fn files_belong_to_the_owner_of_the_directory_whoever_writes_them() {
+        use std::os::unix::fs::{MetadataExt as _, chown};
+        const OTHER: u32 = 47_802;
+        let data = tempfile::tempdir().unwrap();
+        let dir = data.path().join("identity");
+        create_dir(&dir).unwrap();
+        write(&dir.join("node.pem"), b"of root").unwrap();
+        if chown(data.path(), Some(OTHER), Some(OTHER)).is_err() {
+            println!("NOT EXERCISED: giving files to another user needs root");
+            return;
+        }
+        create_dir_in(data.path(), &dir).unwrap();
+        probe(&dir).unwrap();
+        write(&dir.join("node.pem"), b"again").unwrap();
+        for path in [&dir, &dir.join("node.pem")] {
+            let facts = fs::metadata(path).unwrap();
+            assert_eq!((facts.uid(), facts.gid()), (OTHER, OTHER), "{}", path.display());
+        }
+        let mode = fs::metadata(dir.join("node.pem")).unwrap().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
 
     #[test]
     fn what_a_kill_left_half_written_is_cleared_and_nothing_else() {

@@ -95,8 +95,12 @@ pub async fn run_in(
         pack: watch::Sender::new(None),
         known: bundles.values().cloned().collect(),
         interrupted: memory.switching.is_some(),
-        events: outcomes,
+        events: outcomes.clone(),
     };
+    #[cfg(unix)]
+    let ends = watch::Sender::new(None);
+    #[cfg(unix)]
+    crate::door::open(&data_dir, outcomes.clone(), ends.subscribe());
     let mut engine = Engine::new(config.limits(), memory, bundles, outside.seed, (outside.clock)());
     let (vital, mut deaths) = Vital::channel();
     let parts = Parts { journal, kept, events, vital };
@@ -121,12 +125,22 @@ pub async fn run_in(
         };
         let Some(event) = event else { break };
         tracing::debug!(?event, "Event");
+        #[cfg(unix)]
+        let is_host_end = event == Event::HostEnds;
         for action in engine.handle(world.now(), world.wall(), event) {
             world.start(action);
         }
         world.link.obeys(engine.memory().epoch);
+        #[cfg(unix)]
+        if is_host_end {
+            ends.send_replace(Some(engine.ends_with_host()));
+        }
     }
-    info!("The agent ends; the server goes on");
+    if engine.ends_with_host() {
+        info!("The agent ends, as its server has, with the host");
+    } else {
+        info!("The agent ends; the server goes on");
+    }
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use coordinator::{
     config::{Config, ConfigError},
     recovery::{Recovery, recover},
@@ -21,7 +21,7 @@ const EXIT_CONFIG: u8 = 64;
 #[command(name = "convoy-coordinator", version)]
 struct Arguments {
     /// The configuration file; docs/coordinator.md explains every key.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", default_value = "/etc/convoy/coordinator.toml")]
     config: PathBuf,
     /// Check the configuration and exit: 0 if it is usable, 64 if not.
     #[arg(long)]
@@ -36,6 +36,19 @@ enum Command {
     Recover {
         #[command(subcommand)]
         loss: Loss,
+    },
+    /// Write the manual page into a directory.
+    #[command(hide = true)]
+    Man {
+        /// It is made if it is not there.
+        #[arg(long, default_value = "man")]
+        out: PathBuf,
+    },
+    /// Print a completion script for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
     },
 }
 
@@ -68,6 +81,11 @@ fn main() -> ExitCode {
             return error.print().map_or(ExitCode::FAILURE, |()| ExitCode::from(code));
         }
     };
+    match &arguments.command {
+        Some(Command::Man { out }) => return written(manual(out)),
+        Some(Command::Completions { shell }) => return written(completions(*shell)),
+        Some(Command::Recover { .. }) | None => {}
+    }
     let config = match Config::read(&arguments.config) {
         Ok(config) => config,
         Err(error) => {
@@ -87,7 +105,8 @@ fn main() -> ExitCode {
     }
     let outcome = match arguments.command {
         Some(Command::Recover { loss }) => carry_on(&config, &loss),
-        None => start(config),
+        // Manual and completions are done above, before a configuration was needed.
+        Some(Command::Man { .. } | Command::Completions { .. }) | None => start(config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -96,6 +115,26 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn written(outcome: std::io::Result<()>) -> ExitCode {
+    if let Err(error) = &outcome {
+        say(&format!("convoy-coordinator: cannot write: {error}"));
+    }
+    outcome.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+}
+
+fn manual(out: &std::path::Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(out)?;
+    let mut page = Vec::new();
+    clap_mangen::Man::new(Arguments::command()).section("8").render(&mut page)?;
+    std::fs::write(out.join("convoy-coordinator.8"), page)
+}
+
+fn completions(shell: clap_complete::Shell) -> std::io::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "convoy-coordinator", &mut script);
+    std::io::stdout().write_all(&script)
 }
 
 #[tokio::main]

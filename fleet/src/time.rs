@@ -30,6 +30,11 @@ impl Timestamp {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
+    /// How far the two readings are apart, whichever is earlier.
+    pub fn apart(self, other: Timestamp) -> Duration {
+        Duration::from_millis(self.0.abs_diff(other.0))
+    }
+
     /// This reading plus `duration`, rounded down to milliseconds.
     #[must_use]
     pub fn after(self, duration: Duration) -> Timestamp {

@@ -40,6 +40,17 @@ pub fn step(title: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a program of others, quietly unless it fails.
+pub fn run(title: &str, command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.stdin(Stdio::null()).status();
+    let status = status.with_context(|| format!("{title}: cannot run {program}"))?;
+    if !status.success() {
+        bail!("{title}: {program} failed ({status})");
+    }
+    Ok(())
+}
+
 /// Whether `cargo <name>` is there; nothing is installed for it.
 pub fn has(name: &str) -> bool {
     let status = cargo().args([name, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();

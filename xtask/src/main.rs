@@ -11,6 +11,8 @@ use clap::{Args, Parser, Subcommand};
 mod bench;
 mod cargo;
 mod demo;
+#[cfg(target_os = "linux")]
+mod dist;
 mod fixtures;
 #[cfg(target_os = "linux")]
 mod later;
@@ -18,6 +20,8 @@ mod later;
 mod macos;
 #[cfg(target_os = "linux")]
 mod packages;
+#[cfg(target_os = "linux")]
+mod proof;
 mod sim;
 mod verify;
 #[cfg(unix)]
@@ -45,6 +49,12 @@ enum Task {
     Fixtures,
     /// Measure a part, built for release.
     Bench(bench::Bench),
+    /// Packages of the programs: deb, rpm, tar.gz. Linux.
+    #[cfg(target_os = "linux")]
+    Dist(dist::Dist),
+    /// Longer proofs than tests are: the packages on hosts with a systemd of their own. Linux, as root.
+    #[cfg(target_os = "linux")]
+    Proof(proof::Proof),
     /// Type-check for macOS.
     #[cfg(unix)]
     #[command(name = "macos")]
@@ -95,6 +105,10 @@ fn run(typed: Typed) -> Result<ExitCode> {
         Task::Sim(asked) => sim::run(&asked),
         Task::Fixtures => fixtures::run(),
         Task::Bench(asked) => bench::run(&asked),
+        #[cfg(target_os = "linux")]
+        Task::Dist(asked) => dist::run_dist(&asked),
+        #[cfg(target_os = "linux")]
+        Task::Proof(asked) => proof::prove(&asked),
         #[cfg(unix)]
         Task::MacOs(asked) => macos::run(&asked),
         #[cfg(unix)]

@@ -51,6 +51,7 @@ pub async fn enroll(
     (address, network): (&str, Arc<dyn Network>),
     store: &Store,
 ) -> Result<(), EnrollError> {
+    store.prepare()?;
     let request = Request::new(token.node.as_str())?;
     let channel = dial(address, Arc::new(pinned(token.authority, store.clock())), network)
         .await

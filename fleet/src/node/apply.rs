@@ -534,7 +534,7 @@ impl Engine {
         if !self.is_attempting() {
             return;
         }
-        if self.wants_stopped() && matches!(self.service, Service::Stopped) {
+        if self.is_meant_to_stop() && matches!(self.service, Service::Stopped) {
             if let Some(attempt) = &mut self.memory.attempted {
                 attempt.done = true;
             }

@@ -129,6 +129,8 @@ pub struct LastOutput {
 /// Everything that an engine reacts to.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
+    /// The host is being shut down: its server has to end while network and disks are still there.
+    HostEnds,
     /// The stream to the coordinator is up.
     Connected,
     /// It is down.

@@ -161,6 +161,10 @@ impl Engine {
         self.tell_hook(clock, HookPoint::BeforeStop, &outcome);
         match (outcome, hook.on_failure) {
             (Ok(_), _) | (Err(_), HookFailure::Continue) => self.hooks.turn = Turn::Drained { process },
+            // It ends with its host anyway, and by itself it ends better.
+            (Err(_), HookFailure::Abort) if self.ends_with_host() => {
+                self.hooks.turn = Turn::Drained { process };
+            }
             (Err(detail), HookFailure::Abort) => self.refuse_stop(clock, &detail, out),
         }
     }

@@ -150,6 +150,8 @@ struct Facts {
     scanned: Option<Applied>,
     /// Content of the bundle in force that is being fetched again, by the key of the bundle.
     refetching: Option<Digest>,
+    /// The host is being shut down; the next one begins with a new agent.
+    host_ends: bool,
 }
 
 /// Actions in the making: those allowed now come first, then the journal write, then those that wait for it.
@@ -276,6 +278,7 @@ impl Engine {
 
     fn dispatch(&mut self, clock: Clock, event: Event, out: &mut Out) {
         match event {
+            Event::HostEnds => self.on_host_ends(clock),
             Event::Connected => self.on_connected(),
             Event::Disconnected => self.told.connected = false,
             Event::Assigned { epoch, assignment } => self.on_assigned(clock, epoch, assignment, out),
@@ -422,13 +425,42 @@ impl Engine {
 
     /// Whether a server should run. No assignment, or none whose files are in force, never means "stop".
     fn wants_server(&self) -> bool {
+        !self.facts.host_ends && self.is_meant_to_run()
+    }
+
+    /// Whether a server should run while the host does.
+    fn is_meant_to_run(&self) -> bool {
         self.memory.assignment.as_ref().is_some_and(|assignment| assignment.run == RunState::Running)
             && self.memory.written.is_some_and(|written| !written.is_original() || self.original_serves())
     }
 
-    /// Whether the server should be stopped: only an operator's word stops it.
+    /// Whether the server should be stopped: only an operator's word and the end of the host stop it.
     fn wants_stopped(&self) -> bool {
+        self.is_meant_to_stop() || (self.facts.host_ends && self.is_meant_to_run())
+    }
+
+    /// Whether an operator has stopped the server.
+    fn is_meant_to_stop(&self) -> bool {
         self.memory.assignment.as_ref().is_some_and(|assignment| assignment.run == RunState::Stopped)
+    }
+
+    /// Why it should be.
+    fn stop_reason(&self) -> &'static str {
+        if self.is_meant_to_stop() { "stopped as wanted" } else { "the host shuts down" }
+    }
+
+    /// Whether a server is being stopped, or is down for good, because its host ends.
+    pub fn ends_with_host(&self) -> bool {
+        self.facts.host_ends && self.is_meant_to_run()
+    }
+
+    fn on_host_ends(&mut self, clock: Clock) {
+        if std::mem::replace(&mut self.facts.host_ends, true) || !self.is_meant_to_run() {
+            return;
+        }
+        // Whatever refused a stop is over: without one the server is killed a little later.
+        self.hooks.forgive();
+        self.notice(clock, "host-shutdown", "the host shuts down, so its server is stopped", &[]);
     }
 
     fn settle_timers(&mut self, clock: Clock, out: &mut Out) {

@@ -23,6 +23,9 @@ const DUMP_TIME: Duration = Duration::from_secs(5);
 const KILL_TIME: Duration = Duration::from_secs(30);
 /// Between two looks at a home that others hold.
 const FOREIGN_AGAIN: Duration = Duration::from_secs(30);
+/// The start of a process is worked out from its age and the clock, so two looks differ by a moment. Its age must not go
+/// back because the agent was restarted; a clock that was set since is another matter.
+const START_JITTER: Duration = Duration::from_secs(1);
 /// Launches that may end early, for one set of files, before they count as bad. A port in TIME_WAIT or a database
 /// that was just restarted deserves a second try; an error in the configuration does not.
 const STARTS_MAX: u32 = 2;
@@ -46,13 +49,13 @@ impl Engine {
             }
             Service::BackingOff { until, .. } => {
                 if self.wants_stopped() {
-                    self.set_service(clock, Service::Stopped, "stopped as wanted");
+                    self.set_service(clock, Service::Stopped, self.stop_reason());
                 } else if until <= clock.now && self.may_start() {
                     self.launch_if_startable(clock, out);
                 }
             }
             Service::GaveUp { .. } if self.wants_stopped() => {
-                self.set_service(clock, Service::Stopped, "stopped as wanted");
+                self.set_service(clock, Service::Stopped, self.stop_reason());
             }
             Service::Foreign { again } if again <= clock.now => {
                 self.service = Service::Foreign { again: clock.now.after(FOREIGN_AGAIN) };
@@ -137,7 +140,7 @@ impl Engine {
     ) {
         let Some(process) = process else { return };
         if self.wants_stopped() {
-            return self.stop(clock, process, "stopped as wanted", out);
+            return self.stop(clock, process, self.stop_reason(), out);
         }
         if self.halts_start() {
             return self.stop(clock, process, "new files replace those that it is reading", out);
@@ -171,7 +174,7 @@ impl Engine {
 
     fn settle_running(&mut self, clock: Clock, process: ProcessIdentity, out: &mut Out) {
         if self.wants_stopped() {
-            return self.stop(clock, process, "stopped as wanted", out);
+            return self.stop(clock, process, self.stop_reason(), out);
         }
         if self.memory.restart.is_some() && self.may_restart(clock, out) {
             let why = self.memory.restart.clone().unwrap_or_default();
@@ -331,6 +334,10 @@ impl Engine {
     fn adopt(&mut self, clock: Clock, process: ProcessIdentity, out: &mut Out) {
         let Some(bundle) = self.settings() else { return };
         let known = self.memory.process.as_ref() == Some(&process);
+        let process = match &self.memory.process {
+            Some(before) if known && before.started.apart(process.started) < START_JITTER => before.clone(),
+            Some(_) | None => process,
+        };
         if !known {
             // Another server than the one that was to be restarted.
             self.memory.restart = None;
@@ -413,7 +420,7 @@ impl Engine {
         self.hooks.on_exit();
         if let Service::Stopping { .. } = self.service {
             let verdict = if self.wants_stopped() {
-                Verdict::Unknown("stopped as wanted".to_owned())
+                Verdict::Unknown(self.stop_reason().to_owned())
             } else {
                 Verdict::Unhealthy("the server is being restarted".to_owned())
             };
@@ -437,7 +444,7 @@ impl Engine {
         self.health.on_down(Verdict::Unhealthy(format!("the server is not running: {}", failure.detail)));
         self.notice(clock, "server-exit", &failure.detail, &[]);
         if self.wants_stopped() {
-            return self.set_service(clock, Service::Stopped, "stopped as wanted");
+            return self.set_service(clock, Service::Stopped, self.stop_reason());
         }
         if starting {
             // Perhaps a generated file is gone: the next launch would fail alike.

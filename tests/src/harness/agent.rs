@@ -92,6 +92,26 @@ impl Agent {
         Ok((output.status.code().unwrap_or(-1), said))
     }
 
+    /// `convoy-agent stop-server --for-shutdown`, as its unit calls it on a host whose systemd says that it is `state`:
+    /// exit code and what was said.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub async fn stop_server(&self, state: &str) -> Result<(i32, String)> {
+        let bin = self.dir.join("systemctl-says");
+        fs::create_dir_all(&bin)?;
+        let systemctl = bin.join("systemctl");
+        fs::write(&systemctl, format!("#!/bin/sh\n[ \"$*\" = is-system-running ] && echo {state}\n"))?;
+        fs::set_permissions(&systemctl, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+        let mut command = Command::new(&self.programs.agent);
+        command.args(["stop-server", "--for-shutdown", "--config"]).arg(self.config()).env("PATH", path);
+        let output = command.output().await?;
+        let said =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        Ok((output.status.code().unwrap_or(-1), said))
+    }
+
     /// Starts it.
     ///
     /// # Errors

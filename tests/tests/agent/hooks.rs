@@ -78,6 +78,41 @@ async fn no_request_reaches_a_server_that_an_apply_restarts() -> Result<()> {
     Ok(())
 }
 
+/// What convoy-server.service does when it is stopped: nothing by day, and a drained, orderly stop when the host goes down.
+/// The next start of the host starts the server again.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_host_that_shuts_down_has_its_server_drained_and_stopped_in_time() -> Result<()> {
+    let (mut rig, haproxy, wanted, _directory) = behind(Duration::ZERO).await?;
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    let before = rig.ready(generation).await?;
+    let (code, said) = rig.agent.stop_server("running").await?;
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("the host does not shut down"), "{said}");
+    assert_eq!(rig.observed().and_then(|observed| observed.process), before.process);
+    // A load balancer that refuses does not keep a server up below which everything goes away.
+    haproxy.refuse(Some("drain"));
+    let (code, said) = rig.agent.stop_server("stopping").await?;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(rig.alive(), Vec::<u32>::new(), "it has ended when the command has");
+    assert_eq!(haproxy.told(), ["is-1 ready"]);
+    haproxy.refuse(None);
+    let observed = rig.until("the stop to be told", |seen| seen.process.is_none()).await?;
+    assert_eq!(observed.health, Verdict::Unknown("the host shuts down".to_owned()));
+    rig.agent.kill().await?;
+    let (code, said) = rig.agent.stop_server("stopping").await?;
+    assert!(code == 1 && said.contains("is convoy-agent running?"), "{code}: {said}");
+    // The next day.
+    rig.agent.start()?;
+    let after = rig.ready(generation).await?;
+    assert_ne!(after.process, before.process);
+    assert_eq!(haproxy.told(), ["is-1 ready", "is-1 ready"], "and is put into service again");
+    let (code, said) = rig.agent.stop_server("stopping").await?;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(haproxy.told(), ["is-1 ready", "is-1 ready", "is-1 drain"]);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_load_balancer_that_refuses_keeps_the_server_as_it_is() -> Result<()> {
     let (mut rig, haproxy, wanted, _directory) = behind(Duration::ZERO).await?;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    EPOCH, assignment, bundle, process,
+    EPOCH, assignment, bundle, content_of, process,
     transcript::{Story, target_of},
 };
 use crate::{
@@ -275,4 +275,52 @@ fn a_hook_that_the_host_does_not_allow_is_refused_on_arrival() {
         failure.detail
     );
     assert!(!story.text.contains("stage"), "{}", story.text);
+}
+
+/// A host that goes down while its server is up: drained as for any stop, stopped, and not started again.
+#[test]
+fn a_host_that_shuts_down_has_its_server_drained_and_stopped() {
+    let first = hooked("a = 1", HookFailure::Abort);
+    let mut story = up(&first);
+    story.at(100, "the host shuts down", Event::HostEnds).at(101, "drained", over(2, Ok("done"))).at(
+        102,
+        "said twice",
+        Event::HostEnds,
+    );
+    assert_eq!(story.engine.observed().service, ServiceState::Stopping);
+    exited(&mut story, 110, 10, 3000);
+    story.at(200, "the timer", Event::Timer);
+    let observed = story.engine.observed();
+    assert_eq!(observed.service, ServiceState::Stopped);
+    assert_eq!(observed.health, Verdict::Unknown("the host shuts down".into()));
+    let told = |kind: &str| story.engine.memory().notices.iter().filter(|notice| notice.kind == kind).count();
+    assert_eq!(told("host-shutdown"), 1, "{:?}", story.engine.memory().notices);
+    assert!(!story.text.contains("launch"), "{}", story.text);
+}
+
+/// A drain that fails keeps a server up under `abort`, but not while everything below it is going away.
+#[test]
+fn a_drain_that_fails_does_not_keep_a_server_up_whose_host_shuts_down() {
+    let first = hooked("a = 1", HookFailure::Abort);
+    let mut story = up(&first);
+    story.at(100, "the host shuts down", Event::HostEnds).at(101, "the drain fails", over(2, Err("refused")));
+    assert_eq!(story.engine.observed().service, ServiceState::Stopping);
+}
+
+/// Otherwise a rollout would go on to the next node while this one is down.
+#[test]
+fn an_apply_is_not_done_because_the_host_shuts_down() {
+    let (first, second) = (bundle("a = 1", "x"), bundle("a = 2", "x"));
+    let mut story = Story::up(&first);
+    story
+        .assigned(100, 2, &second)
+        .at(101, "content is there", Event::Obtained { content: content_of(&second), bundle: second.clone() })
+        .at(102, "staged", Event::Staged { target: target_of(2, &second), facts: StagedFacts::default() })
+        .at(103, "switched", Event::Switched { target: target_of(2, &second) })
+        .at(104, "the host shuts down", Event::HostEnds);
+    exited(&mut story, 110, 10, 3000);
+    story.at(111, "the timer", Event::Timer);
+    let observed = story.engine.observed();
+    assert_eq!(observed.service, ServiceState::Stopped);
+    assert!(observed.attempted.is_some_and(|attempt| !attempt.done), "{}", story.text);
 }

@@ -89,3 +89,18 @@ fn what_an_earlier_staging_was_compared_with_does_not_count_for_the_next() {
         .at(113, "switched", Event::Switched { target: target_of(2, &second) });
     assert!(story.text.contains("switch 2") && !story.text.contains("TERM"), "{}", story.text);
 }
+
+/// Its start is worked out anew by each agent, from the process's age and the clock.
+#[test]
+fn the_age_of_a_server_does_not_go_back_because_the_agent_was_restarted() {
+    let first = bundle("a = 1", "x");
+    let memory = Story::up(&first).engine.memory().clone();
+    let seen_after = |seen: i64| {
+        let mut story = Story::begin(memory.clone(), &[&first]);
+        story.at(1, "one is there", Event::Found(vec![process(10, seen)]));
+        story.engine.observed().process.map(|process| process.started.0)
+    };
+    assert_eq!(seen_after(3007), Some(3000), "a moment later, by another look");
+    assert_eq!(seen_after(2991), Some(3000));
+    assert_eq!(seen_after(903_000), Some(903_000), "the clock was set");
+}

@@ -1,0 +1,137 @@
+//! The agent's door for its own host: a socket in the data directory that only root and the agent's user can open. The
+//! one thing that can be asked is to stop the server because the host shuts down; `convoy-agent stop-server` asks it,
+//! for `systemd/convoy-server.service`.
+//!
+//! What goes over it are lines: the word [`FOR_SHUTDOWN`], answered by [`STOPS`] or a sentence why nothing is stopped.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use fleet::node::Event;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tracing::{info, warn};
+
+use crate::{config::Config, process::servers, task};
+
+const FOR_SHUTDOWN: &str = "stop-server for-shutdown";
+const STOPS: &str = "stops";
+const NOTHING: &str = "nothing to stop: no server is meant to run here";
+/// Of a line; what asks is this program.
+const LINE_MAX: u64 = 256;
+/// For one line, either way. The engine answers at once; only a starting agent takes longer.
+const ANSWER_TIME: Duration = Duration::from_secs(10);
+/// Between two looks at the process table.
+const LOOK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Where the socket is.
+fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join("door")
+}
+
+/// What the engine made of the host's end: `None` before it was told, then whether it stops a server.
+pub type Ends = watch::Receiver<Option<bool>>;
+
+/// Opens the door. One that cannot be opened is logged: everything but an orderly stop at shutdown goes on without it.
+pub fn open(data_dir: &Path, events: mpsc::Sender<Event>, ends: Ends) {
+    let path = path(data_dir);
+    // Left by an agent that was killed; the lock of the data directory is ours.
+    let bound = match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => UnixListener::bind(&path),
+    };
+    let listener = match bound {
+        Ok(listener) => listener,
+        Err(error) => {
+            warn!(%error, path = %path.display(), "No door: at a shutdown of the host the server is not stopped in time");
+            return;
+        }
+    };
+    task::spawn("door", async move {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                // Out of descriptors, for example.
+                tokio::time::sleep(LOOK_PAUSE).await;
+                continue;
+            };
+            let (events, ends) = (events.clone(), ends.clone());
+            task::spawn("visitor", async move {
+                if let Err(error) = answer(stream, &events, ends).await {
+                    info!(%error, "Somebody at the door went away");
+                }
+            });
+        }
+    });
+}
+
+async fn answer(mut stream: UnixStream, events: &mpsc::Sender<Event>, mut ends: Ends) -> io::Result<()> {
+    let asked = timeout(ANSWER_TIME, line(&mut stream)).await??;
+    let told = if asked == FOR_SHUTDOWN {
+        info!("The host shuts down");
+        // Both fail only while the agent itself ends.
+        drop(events.send(Event::HostEnds).await);
+        let stops = ends.wait_for(Option::is_some).await.map(|stops| *stops);
+        if stops.is_ok_and(|stops| stops == Some(true)) { STOPS } else { NOTHING }
+    } else {
+        "nothing is known here but `stop-server for-shutdown`"
+    };
+    stream.write_all(format!("{told}\n").as_bytes()).await
+}
+
+async fn line(stream: &mut UnixStream) -> io::Result<String> {
+    let mut text = String::new();
+    BufReader::new(stream.take(LINE_MAX)).read_line(&mut text).await?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Whether a server of this home lives. A look that fails is no answer, so it is asked again.
+async fn lives(home: String) -> bool {
+    task::blocking(move || !servers(&home).is_empty()).await.unwrap_or(true)
+}
+
+/// Why the server was not stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// No agent.
+    #[error("no agent answers at {}: is convoy-agent running?", path.display())]
+    NoAgent {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The agent does not stop it.
+    #[error("the agent says: {0}")]
+    Refused(String),
+}
+
+/// Asks the agent of this configuration to stop its server because the host shuts down, and waits until no server of its
+/// homes lives. There is no limit but that of the stop itself, which the agent keeps: hooks, stop deadline, then KILL.
+///
+/// # Errors
+/// No agent answers, or it stops nothing.
+pub async fn stop_for_shutdown(config: &Config) -> Result<(), StopError> {
+    let path = path(&config.data_dir);
+    let asked = async {
+        let mut stream = UnixStream::connect(&path).await?;
+        stream.write_all(format!("{FOR_SHUTDOWN}\n").as_bytes()).await?;
+        timeout(ANSWER_TIME, line(&mut stream)).await?
+    };
+    let told = asked.await.map_err(|source| StopError::NoAgent { path: path.clone(), source })?;
+    if told != STOPS {
+        return Err(StopError::Refused(told));
+    }
+    for home in &config.homes {
+        while lives(home.clone()).await {
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
+    }
+    Ok(())
+}
