@@ -8,8 +8,8 @@ use futures::{Stream, StreamExt as _};
 use proto::wire::{
     agent::RunState,
     operator::{
-        self as wire, operator_client::OperatorClient, operators_client::OperatorsClient,
-        secrets_client::SecretsClient,
+        self as wire, audit_client::AuditClient, operator_client::OperatorClient,
+        operators_client::OperatorsClient, secrets_client::SecretsClient,
     },
 };
 use tonic::{
@@ -25,6 +25,7 @@ use crate::{
     view,
 };
 
+mod audit;
 mod convert;
 #[cfg(test)]
 pub mod fake;
@@ -32,6 +33,8 @@ mod found;
 pub mod join;
 mod operators;
 mod secrets;
+
+pub use audit::{AuditQuery, Heard, Linked};
 
 /// Content travels in parts of this size.
 const CHUNK_SIZE: usize = 16 * 1024;
@@ -51,6 +54,8 @@ pub struct Client {
     operator: OperatorClient<Channel>,
     secrets: SecretsClient<Channel>,
     operators: OperatorsClient<Channel>,
+    audit: AuditClient<Channel>,
+    heard: Heard,
     address: String,
 }
 
@@ -106,7 +111,9 @@ impl Client {
     pub fn over(channel: Channel, address: String) -> Self {
         let operator = OperatorClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
         let secrets = SecretsClient::new(channel.clone());
-        Self { operator, secrets, operators: OperatorsClient::new(channel), address }
+        let operators = OperatorsClient::new(channel.clone());
+        let audit = AuditClient::new(channel);
+        Self { operator, secrets, operators, audit, heard: Heard::default(), address }
     }
 
     /// What applying these files would change.
@@ -323,7 +330,15 @@ impl Client {
         Ok(Some(convert::differences(self.answer("drift show", reply)?)))
     }
 
+    /// The farthest that the coordinator's record was said to go, also by answers to come.
+    pub fn heard(&self) -> Heard {
+        self.heard.clone()
+    }
+
     fn answer<T>(&self, what: &str, reply: Result<tonic::Response<T>, Status>) -> Result<T, Failure> {
+        if let Ok(reply) = &reply {
+            self.heard.note(reply.metadata());
+        }
         reply.map(tonic::Response::into_inner).map_err(|status| failure(what, &self.address, status))
     }
 }

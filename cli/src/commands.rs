@@ -6,7 +6,7 @@ use fleet::time::Timestamp;
 use futures::StreamExt as _;
 
 use crate::{
-    Session, accept,
+    Session, accept, audit,
     client::{Change, EventQuery},
     directory,
     exit::{Exit, Failure},
@@ -78,6 +78,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Drift { node, act } => drift_act(session, node.as_str(), act).await,
         Remote::Events(request) => events(session, request).await,
         Remote::Secret(act) => secret(session, act).await,
+        Remote::Audit(act) => audit::execute(act, session).await,
         Remote::Operator(act) => operators::execute(act, session).await,
         Remote::Token { node, valid } => {
             let token = session.client.create_token(node.as_str(), valid).await?;

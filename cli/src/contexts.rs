@@ -64,6 +64,11 @@ impl Contexts {
         }
     }
 
+    /// What was seen of a coordinator.
+    pub fn seen(&self, file: &str) -> PathBuf {
+        self.dir.join("seen").join(file)
+    }
+
     /// Makes a context the one in use.
     pub fn make_current(&self, name: &ContextName) -> io::Result<()> {
         write_private(&self.dir.join("current"), format!("{name}\n").as_bytes())

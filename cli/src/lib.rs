@@ -3,6 +3,7 @@
 
 mod accept;
 pub mod args;
+mod audit;
 pub mod client;
 mod commands;
 pub mod context;
@@ -44,6 +45,8 @@ use view::When;
 pub struct Session {
     /// To the coordinator.
     pub client: Client,
+    /// How far the coordinator's audit record was seen to go before.
+    pub seen: Option<fleet::audit::Head>,
     /// Where output goes.
     pub screen: Screen,
     /// Ends what would go on for ever.
@@ -125,7 +128,8 @@ fn mistyped(error: &clap::Error) -> Failure {
 }
 
 async fn ask(remote: Remote, context: Option<PathBuf>, mut screen: Screen) -> Exit {
-    let path = Contexts::own().path(context.as_deref());
+    let contexts = Contexts::own();
+    let path = contexts.path(context.as_deref());
     if let Some(failure) = Context::exposed(&path) {
         return finish(Err(failure), &mut screen);
     }
@@ -139,14 +143,18 @@ async fn ask(remote: Remote, context: Option<PathBuf>, mut screen: Screen) -> Ex
         let context = read?;
         context.check_key()?;
         context.check_time(now())?;
-        Client::connect(&context).await
+        let witness = audit::Witness::of(&contexts, &context);
+        Ok::<_, Failure>((Client::connect(&context).await?, witness))
     };
-    let client = match connected.await {
-        Ok(client) => client,
+    let (client, witness) = match connected.await {
+        Ok(connected) => connected,
         Err(failure) => return finish(Err(failure), &mut screen),
     };
-    let mut session = Session { client, screen, interrupt: Interrupt::CtrlC, now };
-    execute(remote, &mut session).await
+    let (seen, heard) = (witness.seen(), client.heard());
+    let mut session = Session { client, seen, screen, interrupt: Interrupt::CtrlC, now };
+    let exit = execute(remote, &mut session).await;
+    audit::witness(&witness, heard.farthest(), &mut session.screen);
+    exit
 }
 
 /// Runs a command against a connected coordinator.

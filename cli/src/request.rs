@@ -1,5 +1,6 @@
 //! What is meant by what was typed: names parsed, durations read, defaults filled in, before anything is sent.
 
+mod audit;
 mod only;
 mod operators;
 
@@ -19,6 +20,7 @@ use crate::{
     import::Import,
     secrets,
 };
+pub use audit::{AuditAct, AuditFilter};
 pub use only::Only;
 pub use operators::{ContextAct, ContextName, Join, OperatorAct, parse_token};
 
@@ -134,6 +136,7 @@ pub enum Remote {
     },
     Secret(SecretAct),
     Operator(OperatorAct),
+    Audit(AuditAct),
 }
 
 /// `secret`.
@@ -378,6 +381,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             Remote::Token { node: node(&name)?, valid: duration("--valid", &valid)? }
         }
         Command::Secret(typed) => Remote::Secret(secret_request(typed)?),
+        Command::Audit(typed) => Remote::Audit(audit::audit(typed)?),
         Command::Operator(typed) => Remote::Operator(operators::operator(typed)?),
         Command::Lint { .. }
         | Command::Import(_)

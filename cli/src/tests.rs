@@ -93,7 +93,8 @@ impl Stage {
             panic!("{line} is not remote")
         };
         let now = || When(1_800_000_060_000);
-        let mut session = Session { client, screen, interrupt: Interrupt::Given(self.interrupt), now };
+        let mut session =
+            Session { client, seen: None, screen, interrupt: Interrupt::Given(self.interrupt), now };
         let exit = execute(remote, &mut session).await;
         let asked = script.lock().unwrap().asked.clone();
         Run { exit, out: out.text(), said: said.text(), asked }
@@ -561,7 +562,7 @@ async fn a_coordinator_that_goes_away_is_waited_for() {
     let input = Box::new(io::empty());
     let screen = Screen::over(Box::new(out.clone()), Box::new(io::sink()), input, NOBODY, Format::People);
     let interrupt = Interrupt::Given(watch::channel(false).1);
-    let mut session = Session { client, screen, interrupt, now: || When(1_800_000_060_000) };
+    let mut session = Session { client, seen: None, screen, interrupt, now: || When(1_800_000_060_000) };
     // By the second look the rollout has ended.
     let ending = tokio::spawn(async move {
         while shared.lock().unwrap().breaks {

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use fleet::{
     access::{Action, Denied, FIRST_OPERATOR, Grant, Permit, Principal, Target, Targets, may},
+    audit::{Act, Outcome},
     ids::{NodeName, OperatorName, RolloutId},
 };
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::{
+    audit::Note,
     coordinator::Coordinator,
     events::{Draft, Kind},
     identity::OperatorPeer,
     mirror::Records,
     rates::Source,
-    store::{CommitError, Key, StoreError, Transaction, Version, records::RolloutRecord},
+    rpc::chain,
+    store::{CommitError, Key, StoreError, Transaction, records::RolloutRecord},
     view::Snapshot,
     witness::Revocable,
 };
@@ -54,11 +57,13 @@ pub(crate) fn is_first(name: &OperatorName) -> bool {
 /// Everybody who may do something.
 pub(crate) fn principals(records: &Records) -> impl Iterator<Item = Principal> {
     let first = OperatorName::parse(FIRST_OPERATOR).ok();
-    let first = first.map(|name| Principal { name, grant: Grant::first(), version: 0 });
+    let first =
+        first.map(|name| Principal { name, grant: Grant::first(), version: 0, serial: String::new() });
     let others = records.operators.values().map(|operator| Principal {
         name: operator.record.name.clone(),
         grant: operator.record.grant.clone(),
         version: operator.version,
+        serial: String::new(),
     });
     first.into_iter().chain(others)
 }
@@ -69,17 +74,17 @@ impl Coordinator {
     /// # Errors
     /// They were removed, or have another certificate now.
     pub(crate) fn principal(&self, records: &Records, peer: &OperatorPeer) -> Result<Principal, Unwelcome> {
-        let name = peer.name.clone();
+        let (name, serial) = (peer.name.clone(), peer.serial.clone());
         let is_revoked = || self.witness.is_revoked(&Revocable::Certificate(peer.serial.clone()));
         if is_first(&name) {
-            return Ok(Principal { name, grant: Grant::first(), version: 0 });
+            return Ok(Principal { name, grant: Grant::first(), version: 0, serial });
         }
         let Some(known) = records.operators.get(&name) else { return Err(Unwelcome::Unknown { name }) };
         let is_theirs = known.record.certificate.as_ref().is_some_and(|own| own.serial == peer.serial);
         if !is_theirs || is_revoked() {
             return Err(Unwelcome::Replaced { name });
         }
-        Ok(Principal { name, grant: known.record.grant.clone(), version: known.version })
+        Ok(Principal { name, grant: known.record.grant.clone(), version: known.version, serial })
     }
 
     /// Returns once the certificate of an operator counts no longer, and why.
@@ -99,15 +104,16 @@ impl Coordinator {
     }
 
     /// Records that somebody was refused, as far as they have not been refused too often.
-    pub(crate) async fn note_refusal(&self, name: &OperatorName, action: Option<Action>, why: &str) {
-        warn!(operator = %name, action = action.map(Action::as_str), why, "Refused a call");
+    pub(crate) async fn note_refusal(&self, who: &Principal, act: Act, why: &str) {
+        let name = &who.name;
+        warn!(operator = %name, act = act.as_str(), why, "Refused a call");
         if self.rates.admit(&Source::Refused(name.clone()), Instant::now()) {
-            let event = Draft::new((self.clock)(), Kind::Denied, why).by(name.as_str());
-            let event = match action {
-                Some(action) => event.with("action", &action),
-                None => event,
-            };
-            self.events.record(event).await;
+            let event = Draft::new((self.clock)(), Kind::Denied, why).by(name.as_str()).with("action", &act);
+            let note = Note::of(who, act, &event).with(Outcome::Denied { why: why.to_owned() });
+            if let Err(error) = self.audit.record(&note, vec![event], Transaction::default()).await {
+                // Nothing was done, so nothing has to be taken back.
+                error!(error = chain(&error), operator = %name, "Cannot record a refusal");
+            }
         }
     }
 
@@ -127,13 +133,14 @@ impl Coordinator {
             Err(denied) => {
                 let others: Vec<Principal> = principals(records).collect();
                 let denied = denied.with_able(others.iter());
-                self.note_refusal(&who.name, Some(action), &denied.to_string()).await;
+                self.note_refusal(who, Act::Of(action), &denied.to_string()).await;
                 Err(denied)
             }
         }
     }
 
-    /// Stores what somebody does together with the event of it: both, or nothing if they may not do it any more.
+    /// Stores what somebody does together with the event and the record of it: everything, or nothing if they may not do
+    /// it any more. Answers with the number of the record's entry.
     ///
     /// # Errors
     /// As the store's commit. A conflict at the operator's own record means that their rights have changed.
@@ -142,10 +149,30 @@ impl Coordinator {
         permit: &Permit,
         event: Draft,
         with: Transaction,
-    ) -> Result<Version, CommitError> {
+    ) -> Result<u64, CommitError> {
+        self.act_with(permit, Outcome::Done, event, with).await
+    }
+
+    /// Stores that somebody orders what an agent will do; [`Coordinator::record_answer`] says what became of it.
+    ///
+    /// # Errors
+    /// As [`Coordinator::act`]; nothing may be ordered then.
+    pub(crate) async fn order(&self, permit: &Permit, event: Draft) -> Result<u64, CommitError> {
+        self.act_with(permit, Outcome::Ordered, event, Transaction::default()).await
+    }
+
+    async fn act_with(
+        &self,
+        permit: &Permit,
+        outcome: Outcome,
+        event: Draft,
+        with: Transaction,
+    ) -> Result<u64, CommitError> {
         let who = permit.principal();
         let with = with.check(Key::operator(&who.name), who.version);
-        self.events.append(vec![event.by(who.name.as_str())], with).await
+        let event = event.by(who.name.as_str());
+        let note = Note::of(who, Act::Of(permit.action()), &event).with(outcome);
+        self.audit.record(&note, vec![event], with).await
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fleet::{
     access::Permit,
+    audit::Answer,
     bundle::{HomePath, RunState},
     ids::{NodeName, RolloutId},
     node::Command,
@@ -39,6 +40,13 @@ pub(crate) const ACCEPT: &str = "accept";
 
 /// A command that was handed over, or why it was not.
 pub(crate) type Sent = Result<oneshot::Receiver<(bool, String)>, CommandRefused>;
+
+/// A command that was recorded, and whether it was handed over.
+pub(crate) struct Handed {
+    /// The entry of the record; `None`: it was not even tried.
+    order: Option<u64>,
+    sent: Sent,
+}
 
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +148,7 @@ impl Coordinator {
         let sent =
             self.hand_over(node, Command::Restart { why: why.to_owned() }, (event.clone(), permit)).await;
         drop(taking_down);
-        Ok(self.outcome(node, event, sent).await)
+        Ok(self.outcome(node, (event, permit), sent).await)
     }
 
     /// Hands a command to a node and waits for its answer.
@@ -148,35 +156,39 @@ impl Coordinator {
         self.answered(node, self.live.command(node, command)).await
     }
 
-    /// Stores who orders what, then hands it over: an order that no event names would be nobody's.
+    /// Records who orders what, then hands it over: an order that nobody can name would be nobody's.
     pub(crate) async fn hand_over(
         &self,
         node: &NodeName,
         command: Command,
         (event, permit): (Draft, &Permit),
-    ) -> Result<Sent, CommitError> {
+    ) -> Result<Handed, CommitError> {
         if self.live.node(node).is_none() {
-            return Ok(Err(CommandRefused::NotConnected));
+            return Ok(Handed { order: None, sent: Err(CommandRefused::NotConnected) });
         }
-        self.act(permit, event.clone(), Transaction::default()).await?;
+        let order = self.order(permit, event.clone()).await?;
         let sent = self.live.command(node, command);
         if let Err(refused) = &sent {
-            let text = format!("{}; it was not handed over: {refused}", event.text);
-            self.events.record(Draft { text, ..event }).await;
+            let why = format!("it was not handed over: {refused}");
+            self.record_answer(permit, order, &event, Answer::NotDone { why: why.clone() }).await;
+            self.events.record(Draft { text: format!("{}; {why}", event.text), ..event }).await;
         }
-        Ok(sent)
+        Ok(Handed { order: Some(order), sent })
     }
 
     /// What became of what `event` tells of. The event says what was ordered; if that was not done, another one says so.
     pub(crate) async fn outcome(
         &self,
         node: &NodeName,
-        event: Draft,
-        sent: Result<Sent, CommitError>,
+        (event, permit): (Draft, &Permit),
+        handed: Result<Handed, CommitError>,
     ) -> Outcome {
-        match sent {
-            Ok(Ok(answer)) => {
+        match handed {
+            Ok(Handed { order, sent: Ok(answer) }) => {
                 let heard = heard(node, answer).await;
+                if let Some(order) = order {
+                    self.record_answer(permit, order, &event, heard.to_answer()).await;
+                }
                 let text = match &heard {
                     Heard::Done(_) => None,
                     Heard::NotDone(why) => Some(format!("{}; it was not done: {why}", event.text)),
@@ -189,10 +201,10 @@ impl Coordinator {
                 }
                 heard.into()
             }
-            Ok(refused @ Err(_)) => self.answered(node, refused).await,
+            Ok(Handed { order: _, sent: refused @ Err(_) }) => self.answered(node, refused).await,
             Err(error) => {
                 let why = chain(&error);
-                Outcome::Failed(format!("nothing was done, because the event of it cannot be stored: {why}"))
+                Outcome::Failed(format!("nothing was done, because it cannot be recorded: {why}"))
             }
         }
     }
@@ -318,7 +330,7 @@ impl Coordinator {
             }
         };
         let sent = self.hand_over(node, command, (event.clone(), permit)).await;
-        self.outcome(node, event, sent).await
+        self.outcome(node, (event, permit), sent).await
     }
 
     /// Changes the course of a rollout.
@@ -384,6 +396,16 @@ enum Heard {
     NotDone(String),
     /// No answer came.
     Nothing(String),
+}
+
+impl Heard {
+    fn to_answer(&self) -> Answer {
+        match self {
+            Self::Done(_) => Answer::Done,
+            Self::NotDone(why) => Answer::NotDone { why: why.clone() },
+            Self::Nothing(why) => Answer::Unknown { why: why.clone() },
+        }
+    }
 }
 
 impl From<Heard> for Outcome {

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::Audit,
     authority::Authority,
     config::{Heartbeat, History, Limits},
     disk::{Disk, StoreTrouble},
@@ -61,6 +62,8 @@ pub struct Coordinator {
     pub turns: Turns,
     /// Questions about hosts that wait for their answers.
     pub hosts: Hosts,
+    /// Who did what.
+    pub audit: Audit,
     /// What happened.
     pub events: Events,
     /// Which events are about which node.

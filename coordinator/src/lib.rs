@@ -6,6 +6,7 @@
 mod absent;
 mod access;
 mod apply;
+mod audit;
 pub mod authority;
 mod commands;
 pub mod config;
@@ -62,6 +63,7 @@ use coordinator::open_meta;
 pub use coordinator::{Coordinator, OpenError};
 
 use crate::{
+    audit::Audit,
     authority::{Authority, AuthorityError},
     config::Config,
     events::Events,
@@ -199,6 +201,7 @@ pub async fn start(
     witness.check(epoch, commits).map_err(OpenError::Doubt)?;
     let mirror = Mirror::start(store.clone(), &tasks).await?;
     let events = Events::start(store.clone(), config.history.events, &tasks).await?;
+    let audit = Audit::start(store.clone(), epoch, events.clone()).await?;
     Ok(Arc::new(Coordinator {
         fleet: config.fleet.clone(),
         epoch,
@@ -213,6 +216,7 @@ pub async fn start(
         packs: packs::Packs::default(),
         turns: rpc::Turns::default(),
         hosts: hosts::Hosts::default(),
+        audit,
         events,
         event_index: events::index::NodeIndex::default(),
         witness,

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use fleet::{
-    access::{Grant, Permit, Targets},
+    access::{Grant, Permit, Principal, Targets},
+    audit::Act,
     ids::{Digest, OperatorName},
     time::Timestamp,
     token::{OperatorToken, SECRET_LEN, TokenSecret},
@@ -14,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::{
     access::is_first,
+    audit::Note,
     authority::Issued,
     coordinator::Coordinator,
     enrolment::{EnrolError, TOKEN_KEPT, TOKEN_VALID_MAX, check_token, secret_hash},
@@ -283,7 +285,10 @@ impl Coordinator {
         );
         let text = format!("{name}, {}, joined with a token of {}", record.grant, used.created_by);
         let event = Draft::new(now, Kind::OperatorJoined, text).by(name.as_str()).with("operator", name);
-        self.events.append(vec![event], commit).await.map_err(EnrolError::Commit)?;
+        let (grant, serial) = (record.grant, issued.serial.clone());
+        let who = Principal { name: name.clone(), grant, version: 0, serial };
+        let note = Note::of(&who, Act::Join, &event);
+        self.audit.record(&note, vec![event], commit).await.map_err(EnrolError::Commit)?;
         self.revoke(revocations).await;
         Ok(issued)
     }

@@ -49,7 +49,7 @@ impl Coordinator {
         let command = Command::RestoreOriginal { why: why.to_owned() };
         let sent = self.hand_over(node, command, (event.clone(), permit)).await;
         drop(taking_down);
-        Ok(match self.outcome(node, event, sent).await {
+        Ok(match self.outcome(node, (event, permit), sent).await {
             Outcome::Done(_) => self.returned(node).await,
             other @ (Outcome::Failed(_) | Outcome::Guarded(_)) => other,
         })

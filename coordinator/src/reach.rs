@@ -31,6 +31,7 @@ impl Coordinator {
         let name = begun.operator();
         let who: Option<Principal> = principals(snapshot).find(|who| who.name == *name);
         let who = who.ok_or_else(|| ApplyError::Removed { name: name.clone() })?;
+        let who = Principal { serial: begun.principal().serial.clone(), ..who };
         let records = self.secret_records().await?;
         let granted = records.into_iter().map(|record| (record.name, record.groups)).collect();
         let newest = snapshot.revision.as_ref().map(|revision| &revision.record);

@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 pub mod access;
+pub mod audit;
 pub mod bundle;
 pub mod call;
 pub mod drift;

@@ -16,6 +16,6 @@ pub mod standin;
 /// Never: the first operator may do everything.
 pub fn first_operators_permit(action: Action) -> anyhow::Result<Permit> {
     let name = OperatorName::parse(FIRST_OPERATOR)?;
-    let admin = Principal { name, grant: Grant::first(), version: 0 };
+    let admin = Principal { name, grant: Grant::first(), version: 0, serial: String::new() };
     Ok(may(&admin, action, &Targets::new())?)
 }

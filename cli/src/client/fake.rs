@@ -11,7 +11,7 @@ use std::{
 use futures::StreamExt as _;
 use proto::wire::{
     agent,
-    operator::{self as wire, operator_server, operators_server, secrets_server},
+    operator::{self as wire, audit_server, operator_server, operators_server, secrets_server},
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -40,6 +40,7 @@ pub struct Script {
     /// Without any, one that ann has set.
     pub secrets: Vec<wire::SecretInfo>,
     pub operators: Vec<wire::OperatorInfo>,
+    pub audit: Vec<wire::AuditEntry>,
     pub refusal: Option<Status>,
     /// One line per call that changes something.
     pub asked: Vec<String>,
@@ -58,6 +59,7 @@ pub async fn serve(script: Script) -> (Client, Arc<Mutex<Script>>) {
     let serving = tonic::transport::Server::builder()
         .add_service(service)
         .add_service(secrets)
+        .add_service(audit_server::AuditServer::new(Fake(script.clone())))
         .add_service(operators_server::OperatorsServer::new(Fake(script.clone())))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(serving);
@@ -365,5 +367,32 @@ impl operators_server::Operators for Fake {
     ) -> Result<Response<wire::CommandReply>, Status> {
         let asked = format!("remove operator {}", request.into_inner().name);
         self.answer(Some(asked), |script| script.command.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl audit_server::Audit for Fake {
+    type ListStream = std::pin::Pin<Box<dyn futures::Stream<Item = Result<wire::AuditEntry, Status>> + Send>>;
+
+    async fn list(
+        &self,
+        request: Request<wire::ListAuditRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let it = request.into_inner();
+        let asked = format!("audit most {} of {:?} {:?} {:?}", it.most, it.actor, it.act, it.node);
+        self.answer(Some(asked), |script| {
+            let entries = script.audit.clone().into_iter().map(Ok);
+            Box::pin(futures::stream::iter(entries)) as Self::ListStream
+        })
+    }
+    async fn head(&self, _: Request<wire::AuditHeadRequest>) -> Result<Response<wire::AuditHead>, Status> {
+        self.answer(None, |script| {
+            let last = script.audit.last();
+            wire::AuditHead {
+                seq: last.map_or(0, |last| last.seq),
+                link: last.map_or_else(|| vec![0; 32], |last| last.link.clone()),
+                fleet_epoch: vec![7; 16],
+            }
+        })
     }
 }

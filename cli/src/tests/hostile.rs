@@ -282,6 +282,7 @@ fn script() -> Script {
         events: vec![event],
         secrets: vec![secret()],
         operators: vec![operator()],
+        audit: vec![audit_entry()],
         ..Script::default()
     }
 }
@@ -304,6 +305,23 @@ fn operator() -> message::OperatorInfo {
     }
 }
 
+fn audit_entry() -> message::AuditEntry {
+    let text = || HOSTILE.to_owned();
+    message::AuditEntry {
+        seq: u64::MAX,
+        at_ms: i64::MAX,
+        actor: text(),
+        certificate_serial: text(),
+        act: "restart".to_owned(),
+        node: String::new(),
+        text: text(),
+        outcome: "denied".to_owned(),
+        order: 0,
+        why: text(),
+        link: vec![1; 32],
+    }
+}
+
 /// The output without what our own style may put into it.
 fn without_colours(text: &str) -> String {
     ["0", "1", "2", "31", "32", "33"]
@@ -311,7 +329,7 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
-const COMMANDS: [&str; 35] = [
+const COMMANDS: [&str; 38] = [
     "status",
     "node list",
     "node show is-1",
@@ -342,6 +360,9 @@ const COMMANDS: [&str; 35] = [
     "secret remove db --yes",
     "secret grant db --group km",
     "operator list",
+    "audit list",
+    "audit export",
+    "audit verify",
     "operator add bob --role viewer",
     "operator set bob --role viewer",
     "operator remove bob --yes",

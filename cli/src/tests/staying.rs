@@ -19,7 +19,7 @@ async fn a_closed_pipe_is_not_a_failure_and_a_full_disk_is() {
         let out = Box::new(Broken(kind));
         let screen = Screen::over(out, Box::new(io::sink()), Box::new(io::empty()), NOBODY, Format::People);
         let interrupt = Interrupt::Given(watch::channel(false).1);
-        let mut session = Session { client, screen, interrupt, now: || When(0) };
+        let mut session = Session { client, seen: None, screen, interrupt, now: || When(0) };
         assert_eq!(execute(Remote::Nodes, &mut session).await, exit);
     }
 }
@@ -82,7 +82,7 @@ pub(super) async fn stay(script: Script, remote: Remote, end: &'static str) -> R
     let screen = Screen::over(Box::new(out.clone()), Box::new(said.clone()), input, NOBODY, Format::People);
     let (sender, interrupt) = watch::channel(false);
     let interrupt = Interrupt::Given(interrupt);
-    let mut session = Session { client, screen, interrupt, now: || When(1_800_000_060_000) };
+    let mut session = Session { client, seen: None, screen, interrupt, now: || When(1_800_000_060_000) };
     let watched = out.clone();
     let ending = tokio::spawn(async move {
         while !watched.text().contains(end) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use fleet::{
-    access::{Action, Permit, Principal, Targets},
+    access::{Action, Grant, Permit, Principal, Role, Scope, Targets},
+    audit::Act,
     ids::NodeName,
 };
 use tonic::{Request, Status};
@@ -69,7 +70,10 @@ pub(super) async fn caller(coordinator: &Arc<Coordinator>, peer: Peer) -> Result
     match coordinator.principal(&records, &peer) {
         Ok(principal) => Ok(Caller { coordinator: coordinator.clone(), records, principal, peer }),
         Err(unwelcome) => {
-            coordinator.note_refusal(&peer.name, None, &unwelcome.to_string()).await;
+            let nobody = Grant { role: Role::Viewer, scope: Scope::Fleet };
+            let (name, serial) = (peer.name, peer.serial);
+            let who = Principal { name, grant: nobody, version: 0, serial };
+            coordinator.note_refusal(&who, Act::Call, &unwelcome.to_string()).await;
             Err(Status::unauthenticated(unwelcome.to_string()))
         }
     }

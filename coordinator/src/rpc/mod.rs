@@ -3,6 +3,7 @@
 //! Identity comes from the connection's certificate, put into every request by the listener; what a message says of
 //! its sender is never believed. Authorisation is checked per call.
 
+mod audit;
 mod caller;
 mod enrolment;
 mod follow;
@@ -23,7 +24,8 @@ use futures::Stream;
 use proto::wire::{
     agent::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer},
     operator::{
-        operator_server::OperatorServer, operators_server::OperatorsServer, secrets_server::SecretsServer,
+        audit_server::AuditServer, operator_server::OperatorServer, operators_server::OperatorsServer,
+        secrets_server::SecretsServer,
     },
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -84,8 +86,18 @@ where
         shown,
         coordinator: coordinator.clone(),
     };
+    let audit = AuditServer::new(audit::Reader::new(coordinator.clone()));
     let secrets = SecretsServer::new(secrets::Keeper::new(coordinator.clone()));
     let operators = OperatorsServer::new(operators::Registry::new(coordinator.clone()));
+    let operator = audit::WithHead { inner: operator, coordinator: coordinator.clone() };
+    let secrets = audit::WithHead {
+        inner: secrets.max_decoding_message_size(REQUEST_MAX),
+        coordinator: coordinator.clone(),
+    };
+    let operators = audit::WithHead {
+        inner: operators.max_decoding_message_size(REQUEST_MAX),
+        coordinator: coordinator.clone(),
+    };
     Server::builder()
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
@@ -94,8 +106,9 @@ where
         .add_service(InterceptedService::new(reflection, for_operators))
         .add_service(link.max_decoding_message_size(SESSION_MESSAGE_MAX))
         .add_service(operator)
-        .add_service(secrets.max_decoding_message_size(REQUEST_MAX))
-        .add_service(operators.max_decoding_message_size(REQUEST_MAX))
+        .add_service(secrets)
+        .add_service(operators)
+        .add_service(audit.max_decoding_message_size(REQUEST_MAX))
         .add_service(enrolment.max_decoding_message_size(REQUEST_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await?;

@@ -3,7 +3,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use fleet::{
-    access::{Action, Targets},
+    access::{Action, Permit, Targets},
     bundle::{HomePath, RunState},
     ids::{NodeName, Revision, RolloutId},
     spec::suggest,
@@ -75,6 +75,26 @@ impl Console {
             return Err(Status::not_found(format!("there is no node {name}; see `convoy node list`")));
         }
         Ok((name, snapshot))
+    }
+
+    /// What is answered to an act on a node; a refusal of a guard is recorded.
+    async fn concluded(
+        &self,
+        outcome: Outcome,
+        (permit, node): (&Permit, &NodeName),
+    ) -> Response<wire::CommandReply> {
+        if let Outcome::Guarded(why) = &outcome {
+            self.coordinator.record_refusal(permit, Some(node), why).await;
+        }
+        command_reply(outcome)
+    }
+
+    /// A revision that was refused is recorded, whatever the reason.
+    async fn applied(coordinator: &Coordinator, permit: &Permit, applied: &Applied) {
+        if let Applied::Refused { findings, why } = applied {
+            let why = if why.is_empty() { format!("{} findings", findings.len()) } else { why.clone() };
+            coordinator.record_refusal(permit, None, &why).await;
+        }
     }
 
     async fn rollout_reply(&self, record: &RolloutRecord) -> Result<Response<wire::Rollout>, Status> {
@@ -238,7 +258,11 @@ impl Operator for Console {
         let coordinator = self.coordinator.clone();
         let applying = self.coordinator.tasks.spawn("apply", async move {
             let _turn = turn;
-            coordinator.apply(sources, &packs, &intent).await
+            let applied = coordinator.apply(sources, &packs, &intent).await;
+            if let Ok(applied) = &applied {
+                Self::applied(&coordinator, &intent.permit, applied).await;
+            }
+            applied
         });
         let applied = applying.await.map_err(|_| Status::internal("the apply ended unexpectedly"))?;
         Ok(Response::new(apply_reply(applied.map_err(|error| apply_failed(&error))?)))
@@ -319,7 +343,7 @@ impl Operator for Console {
         let node = node_name(&request.node)?;
         let permit = caller.permit_for(Action::Restart, &node).await?;
         let outcome = self.coordinator.restart_node(&node, &request.why, request.now, &permit).await;
-        Ok(command_reply(outcome.map_err(|error| store_failed(&error))?))
+        Ok(self.concluded(outcome.map_err(|error| store_failed(&error))?, (&permit, &node)).await)
     }
 
     async fn return_to_original(
@@ -331,7 +355,7 @@ impl Operator for Console {
         let node = node_name(&request.node)?;
         let permit = caller.permit_for(Action::ReturnToOriginal, &node).await?;
         let outcome = self.coordinator.return_to_original(&node, &request.why, request.now, &permit).await;
-        Ok(command_reply(outcome.map_err(|error| store_failed(&error))?))
+        Ok(self.concluded(outcome.map_err(|error| store_failed(&error))?, (&permit, &node)).await)
     }
 
     async fn set_node_run(
@@ -345,7 +369,7 @@ impl Operator for Console {
         let run = run.map_err(|error| Status::invalid_argument(error.to_string()))?;
         let permit = caller.permit_for(Action::SetRun, &node).await?;
         let outcome = self.coordinator.set_run(&node, run, request.now, (&request.why, &permit)).await;
-        Ok(command_reply(outcome.map_err(|error| commit_failed(&error))?))
+        Ok(self.concluded(outcome.map_err(|error| commit_failed(&error))?, (&permit, &node)).await)
     }
 
     async fn forget_node(
@@ -356,7 +380,7 @@ impl Operator for Console {
         let node = node_name(&request.get_ref().node)?;
         let permit = caller.permit_for(Action::Forget, &node).await?;
         let outcome = self.coordinator.forget_node(&node, &permit).await;
-        Ok(command_reply(outcome.map_err(|error| commit_failed(&error))?))
+        Ok(self.concluded(outcome.map_err(|error| commit_failed(&error))?, (&permit, &node)).await)
     }
 
     async fn revoke_node(
@@ -368,7 +392,7 @@ impl Operator for Console {
         let permit = caller.permit_for(Action::RevokeNode, &node).await?;
         let (node, _) = self.known(node.as_str()).await?;
         let outcome = self.coordinator.revoke_node(&node, &permit).await;
-        Ok(command_reply(outcome.map_err(|error| commit_failed(&error))?))
+        Ok(self.concluded(outcome.map_err(|error| commit_failed(&error))?, (&permit, &node)).await)
     }
 
     async fn list_rollouts(
@@ -419,6 +443,9 @@ impl Operator for Console {
         let reached = self.coordinator.targets_of(id).await.map_err(|error| store_failed(&error))?;
         let permit = caller.permit(Action::ControlRollout, &reached).await?;
         let controlled = self.coordinator.control_rollout(id, *control, (&request.why, &permit)).await;
+        if let Err(ControlFailure::Refused(why)) = &controlled {
+            self.coordinator.record_refusal(&permit, None, &why.to_string()).await;
+        }
         let record = controlled.map_err(|error| match &error {
             ControlFailure::Unknown(_) => Status::not_found(error.to_string()),
             ControlFailure::Refused(_) => Status::failed_precondition(error.to_string()),
@@ -444,6 +471,7 @@ impl Operator for Console {
             only: Selection::default(),
         };
         let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
+        Self::applied(&self.coordinator, &intent.permit, &applied).await;
         Ok(Response::new(apply_reply(applied)))
     }
 
@@ -494,7 +522,8 @@ impl Operator for Console {
         let node = node_name(&request.node)?;
         let permit = caller.permit_for(Action::ControlDrift, &node).await?;
         let control = drift_control(request, (self.coordinator.clock)())?;
-        Ok(command_reply(self.coordinator.drift(&node, control, &permit).await))
+        let outcome = self.coordinator.drift(&node, control, &permit).await;
+        Ok(self.concluded(outcome, (&permit, &node)).await)
     }
 
     async fn show_drift(

@@ -28,6 +28,8 @@ impl Key {
     pub const SECRETS: &'static str = "secret/";
     /// Below this is who may do what.
     pub const OPERATORS: &'static str = "operator/";
+    /// Below this is who did what.
+    pub const AUDIT: &'static str = "audit/";
     /// Below this are events.
     pub const EVENTS: &'static str = "event/";
     /// Below this are packs of hosts whose content is kept, by digest.
@@ -90,6 +92,16 @@ impl Key {
     /// Whose record this is, if it is an operator's.
     pub fn operator_name(&self) -> Option<OperatorName> {
         OperatorName::parse(self.0.strip_prefix(Self::OPERATORS)?).ok()
+    }
+
+    /// An act.
+    pub fn audit(seq: u64) -> Self {
+        Self(format!("{}{seq:020}", Self::AUDIT))
+    }
+
+    /// The last act. Not below [`Key::AUDIT`], where only acts are.
+    pub fn audit_head() -> Self {
+        Self("audit-head".to_owned())
     }
 
     /// Something that happened.

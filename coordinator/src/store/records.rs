@@ -3,6 +3,7 @@
 //! A record that cannot be read is an error of the store, never an empty value: an unreadable desired state must not
 //! mean "nothing is desired".
 
+mod audit;
 mod event;
 mod operator;
 mod secret;
@@ -12,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+pub use audit::{AuditHeadRecord, AuditRecord};
 pub use event::{EventRecord, UntoldRecord};
 use fleet::{
     bundle::{Applied, Assignment, RunState},

@@ -13,8 +13,8 @@ use fleet::{
 use proto::wire::{
     agent::{EnrollReply, JoinOperatorRequest, RunState, enrolment_client::EnrolmentClient},
     operator::{
-        self as wire, operator_client::OperatorClient, operators_client::OperatorsClient,
-        secrets_client::SecretsClient, upload::Part,
+        self as wire, audit_client::AuditClient, operator_client::OperatorClient,
+        operators_client::OperatorsClient, secrets_client::SecretsClient, upload::Part,
     },
 };
 use tonic::{Code, Status, transport::Channel};
@@ -194,6 +194,7 @@ fn limited(files: &BTreeMap<String, String>, groups: &[&str]) -> Vec<wire::Uploa
 /// One call of each method, reaching the group km. Errors other than refusals are answers too.
 async fn call(channel: Channel, method: &str, round: usize) -> Result<(), Status> {
     match method.split('.').next() {
+        Some("Audit") => call_audit(AuditClient::new(channel), method).await,
         Some("Secrets") => call_secrets(SecretsClient::new(channel), method, round).await,
         Some("Operators") => call_operators(OperatorsClient::new(channel), method, round).await,
         _ if method.contains("Node") || NODE_CALLS.contains(&method) => {
@@ -276,6 +277,14 @@ async fn call_fleet(mut operator: OperatorClient<Channel>, method: &str, round: 
         "Operator.Rollback" => operator.rollback(rollback()).await.map(drop),
         "Operator.PlanRollback" => operator.plan_rollback(rollback()).await.map(drop),
         "Operator.Events" => operator.events(wire::EventsRequest::default()).await.map(drop),
+        other => panic!("nobody says how {other} is called"),
+    }
+}
+
+async fn call_audit(mut audit: AuditClient<Channel>, method: &str) -> Result<(), Status> {
+    match method {
+        "Audit.List" => audit.list(wire::ListAuditRequest::default()).await.map(drop),
+        "Audit.Head" => audit.head(wire::AuditHeadRequest {}).await.map(drop),
         other => panic!("nobody says how {other} is called"),
     }
 }

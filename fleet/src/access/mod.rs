@@ -150,6 +150,8 @@ pub struct Principal {
     pub grant: Grant,
     /// The version of the record that says so; 0 without a record. What they change is stored only if it is still this one.
     pub version: u64,
+    /// Of the certificate that they showed, hexadecimal; empty if none was shown.
+    pub serial: String,
 }
 
 /// Something that an act reaches.

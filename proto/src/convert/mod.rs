@@ -3,6 +3,7 @@
 //! What comes off the wire is bounded and checked here once; a domain value never needs checking again.
 
 mod access;
+pub mod audit;
 pub mod bundle;
 mod call;
 pub mod host;

@@ -37,6 +37,8 @@ impl Operator {
     pub fn command<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.convoy);
         command.arg("--context").arg(&self.context).args(words);
+        // What a command remembers of its coordinator is not to be left in the home of whoever runs the tests.
+        command.env("XDG_CONFIG_HOME", self.context.with_file_name("remembered"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
