@@ -10,6 +10,7 @@ mod enrolment;
 mod gates;
 mod history;
 mod keys;
+mod keystores;
 mod kills;
 mod operators;
 mod panics;

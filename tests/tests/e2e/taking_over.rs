@@ -5,12 +5,13 @@ use std::{fs, process::Stdio};
 
 use anyhow::{Result, ensure};
 use convoy_tests::{
-    harness::{FleetDir, LIMIT, Ran, Site, until},
+    harness::{FleetDir, LIMIT, Ran, Site, Standing, until},
     pack::Pack,
+    standin::Misbehaviour,
 };
 use tokio::process::{Child, Command};
 
-use crate::small::{CONFIG, Small, common, ensure_holds, pid};
+use crate::small::{CONFIG, Small, common, ensure_holds, is_alive, pid};
 
 /// A running Identity Server with a configuration of its own, an agent beside it, and a directory that declares less.
 struct Owned {
@@ -118,6 +119,38 @@ async fn a_running_server_that_means_the_same_is_adopted_and_the_plan_says_so() 
     let applied = owned.run(&["apply", "--yes", "--wait", "--timeout", "5m"]).await?;
     ensure_ended(&applied, 0, &["adopted, no restart", "is done"])?;
     ensure!(owned.starts()? == 1, "an adopted server was restarted");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_first_apply_that_fails_gives_the_server_its_own_files_back_and_says_so() -> Result<()> {
+    let owned = Owned::open("\n[user_store]\ntype = \"database_unique_id\"\n").await?;
+    let sick =
+        Misbehaviour { start_fails_if_toml_contains: Some("poison".to_owned()), ..Misbehaviour::default() };
+    owned.pack.misbehave(&sick)?;
+    let config = owned.pack.home.join(CONFIG);
+    let before = Standing::of(&config)?;
+    owned.fleet.write("config/common.toml", common("poison"))?;
+    let words = ["apply", "--yes", "--replace-unmanaged", "--wait", "--timeout", "5m"];
+    ensure_ended(&owned.run(&words).await?, 1, &["Rollout 1 ended as failed", "start-failed"])?;
+    let operator = owned.site.operator();
+    let back = until("its server to be up again", LIMIT, async || {
+        let node = operator.node("is-1").await?;
+        let is_back = Standing::of(&config)? == before && node["report"]["health"]["verdict"] == "healthy";
+        Ok(is_back.then_some(node))
+    })
+    .await?;
+    ensure!(is_alive(pid(&back)?), "{back:#}");
+    let events = operator.done(["events", "--node", "is-1", "--last", "100"]).await?;
+    ensure_holds(&events, &["going back to the original files, and its server is started again"])?;
+
+    // Repaired, it is applied; and what was there comes back whenever somebody wants it.
+    owned.fleet.write("config/common.toml", common("better"))?;
+    ensure_ended(&owned.run(&words).await?, 0, &["is done: 1 node ready"])?;
+    ensure!(!owned.config_text()?.contains("user_store"), "{}", owned.config_text()?);
+    let words = ["rollback", "--node", "is-1", "--to", "original", "--yes", "--reason", "as it was"];
+    ensure_holds(&operator.done(words).await?, &["are in force again"])?;
+    ensure!(Standing::of(&config)? == before, "{}", owned.config_text()?);
     Ok(())
 }
 
