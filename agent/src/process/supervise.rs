@@ -100,6 +100,11 @@ impl Processes {
         let follow_until = Instant::now();
         let mut watch =
             Watched { processes: self, bundle, holder, console, output_from, follower, follow_until };
+        if table::alive(&process).is_none() {
+            // What was asked of systemd meanwhile may be about the server after it, which would then look like a restart
+            // of this one from the console.
+            return watch.tell_end(process).await;
+        }
         watch.until_gone(process).await;
     }
 
@@ -214,15 +219,17 @@ impl Watched {
                     process = next;
                     self.follow_until = Instant::now() + FOLLOW_TIME;
                 }
-                None => {
-                    self.tell_output().await;
-                    let how =
-                        format!("java process {} ended{}", process.pid, self.holder.what_follows().await);
-                    self.processes.tell(Event::Exited { process, how }).await;
-                    return self.until_revived().await;
-                }
+                None => return self.tell_end(process).await,
             }
         }
+    }
+
+    /// Tells that `process` has ended, and whatever systemd starts after it.
+    async fn tell_end(&mut self, process: ProcessIdentity) {
+        self.tell_output().await;
+        let how = format!("java process {} ended{}", process.pid, self.holder.what_follows().await);
+        self.processes.tell(Event::Exited { process, how }).await;
+        self.until_revived().await;
     }
 
     async fn until_java_ends(&mut self, process: &ProcessIdentity) {

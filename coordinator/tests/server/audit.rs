@@ -77,14 +77,22 @@ async fn every_act_is_recorded_with_who_did_it_and_what_became_of_it() {
     let coordinator = TestCoordinator::start().await;
     let node = coordinator.join("is-1").await;
     let agent = ScriptedAgent::start(&coordinator, &node).await;
+    let second = coordinator.join("is-2").await;
+    let second = ScriptedAgent::start(&coordinator, &second).await;
     coordinator.apply(&small_fleet("one.example.org"), None).await;
-    coordinator.until("is-1 is connected", |status| status.nodes.iter().any(|node| node.connected)).await;
+    coordinator
+        .until("both are ready", |status| {
+            status.nodes.len() == 2 && status.nodes.iter().all(|node| node.state == "ready")
+        })
+        .await;
     let mut operator = coordinator.operator().await;
     let restart = |now| wire::RestartNodeRequest { node: "is-1".to_owned(), why: "disk".to_owned(), now };
     assert!(operator.restart_node(restart(true)).await.unwrap().into_inner().ok);
     agent.manner.send_replace(crate::support::Manner::Refuses);
     assert!(!operator.restart_node(restart(true)).await.unwrap().into_inner().ok);
     // A budget, and a stale parent.
+    second.kill().await;
+    coordinator.until("is-2 is gone", |status| status.nodes.iter().any(|node| !node.connected)).await;
     assert!(operator.restart_node(restart(false)).await.unwrap().into_inner().guard);
     assert!(coordinator.apply(&small_fleet("two.example.org"), Some(0)).await.refused);
     let found = entries(&coordinator).await.unwrap();
@@ -99,18 +107,19 @@ async fn every_act_is_recorded_with_who_did_it_and_what_became_of_it() {
         told,
         [
             "1 admin make-token is-1 done",
-            "2 admin apply - done",
-            "3 admin restart is-1 ordered",
-            "4 admin restart is-1 was-done",
-            "5 admin restart is-1 ordered",
-            "6 admin restart is-1 not-done",
-            "7 admin restart is-1 refused",
-            "8 admin apply - refused",
+            "2 admin make-token is-2 done",
+            "3 admin apply - done",
+            "4 admin restart is-1 ordered",
+            "5 admin restart is-1 was-done",
+            "6 admin restart is-1 ordered",
+            "7 admin restart is-1 not-done",
+            "8 admin restart is-1 refused",
+            "9 admin apply - refused",
         ]
     );
-    assert_eq!(found[3].0.outcome.order(), Some(3));
-    assert!(found[2].0.text.ends_with("restarts is-1, whatever else is down: disk"), "{:?}", found[2].0);
-    assert!(found[6].0.outcome.why().unwrap().contains("budget"), "{:?}", found[6].0);
+    assert_eq!(found[4].0.outcome.order(), Some(4));
+    assert!(found[3].0.text.ends_with("restarts is-1, whatever else is down: disk"), "{:?}", found[3].0);
+    assert!(found[7].0.outcome.why().unwrap().contains("budget"), "{:?}", found[7].0);
     assert!(found.iter().all(|(entry, _)| !entry.serial.is_empty()), "by which certificate");
     verify(&coordinator, head(&coordinator).await.0).await.unwrap();
 

@@ -8,6 +8,7 @@ mod canary;
 mod crash;
 mod enrolment;
 mod gates;
+mod going_back;
 mod history;
 mod keys;
 mod keystores;
