@@ -115,6 +115,8 @@ pub struct Outside {
     pub network: Arc<dyn Network>,
     /// What runs the server.
     pub machine: MakeMachine,
+    /// Whether this host can say that it shuts down ([`crate::door`]); a simulated one cannot.
+    pub has_door: bool,
 }
 
 impl Outside {
@@ -126,6 +128,7 @@ impl Outside {
             seed: rand::random(),
             network: Arc::new(Tcp),
             machine: Box::new(machine),
+            has_door: cfg!(unix),
         }
     }
 }

@@ -100,7 +100,9 @@ pub async fn run_in(
     #[cfg(unix)]
     let ends = watch::Sender::new(None);
     #[cfg(unix)]
-    crate::door::open(&data_dir, outcomes.clone(), ends.subscribe());
+    if outside.has_door {
+        crate::door::open(&data_dir, outcomes.clone(), ends.subscribe());
+    }
     let mut engine = Engine::new(config.limits(), memory, bundles, outside.seed, (outside.clock)());
     let (vital, mut deaths) = Vital::channel();
     let parts = Parts { journal, kept, events, vital };

@@ -257,8 +257,14 @@ impl Site {
         let machine = move |real: ThisMachine| -> Arc<dyn agent::outside::Machine> {
             Arc::new(Modelled { server, events: real.processes.events })
         };
-        let outside =
-            Outside { clock: wall_clock, seed, network: Arc::new(Simulated), machine: Box::new(machine) };
+        let outside = Outside {
+            clock: wall_clock,
+            seed,
+            network: Arc::new(Simulated),
+            machine: Box::new(machine),
+            // A simulated network has no sockets of this host.
+            has_door: false,
+        };
         Ok(agent::run_in(toml::from_str(&text)?, outside, std::future::pending()).await?)
     }
 
