@@ -1,5 +1,7 @@
 //! What end-to-end and simulation tests share; the only crate that may see both daemons.
 
+use std::str::FromStr;
+
 use fleet::{
     access::{Action, FIRST_OPERATOR, Grant, Permit, Principal, Targets, may},
     ids::OperatorName,
@@ -9,6 +11,12 @@ pub mod harness;
 pub mod pack;
 pub mod sim;
 pub mod standin;
+
+/// The number that the environment gives for `name`: how much to try, or a seed to try again. What is no number counts
+/// as not given.
+pub fn asked<T: FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
 
 /// What the first operator of a coordinator may do, for tests that call it without a connection.
 ///

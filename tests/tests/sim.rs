@@ -2,24 +2,36 @@
 
 use std::collections::BTreeMap;
 
-use convoy_tests::sim::{self, Bug};
+use convoy_tests::{
+    asked,
+    sim::{self, Bug},
+};
 
-/// Seeds in an ordinary run.
-const SEEDS: u64 = 20_000;
-
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
+/// Seeds in an ordinary run; `cargo xtask test --long` and `cargo xtask sim` take ten times as many.
+const SEEDS: u64 = 2_000;
+/// Seeds that are searched for a planted bug.
+const SEARCHED: u64 = 3_000;
+/// Where bugs that few seeds find were found last. When the model changes, they may be found elsewhere.
+const RARE: [(Bug, u64); 8] = [
+    (Bug::JournalIsSilent, 1178),
+    (Bug::LostAnswerPasses, 156),
+    (Bug::NoCompareAndSwap, 79),
+    (Bug::NoResend, 44),
+    (Bug::StartingCountsAsHealthy, 142),
+    (Bug::SwitchBeforeJournal, 87),
+    (Bug::UnknownIsFailed, 126),
+    (Bug::ZonesAreUnseen, 70),
+];
 
 #[test]
 fn no_seed_breaks_a_guarantee() {
-    if let Some(seed) = number("SIM_SEED") {
+    if let Some(seed) = asked("SIM_SEED") {
         let outcome = sim::replay(seed, None);
         println!("{}", outcome.transcript.join("\n"));
         assert_eq!(outcome.violation, None, "seed {seed}");
         return;
     }
-    let count = number("SIM_SEEDS").unwrap_or(SEEDS);
+    let count = asked("SIM_SEEDS").unwrap_or(SEEDS);
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
     let mut broken = BTreeMap::new();
     sim::sweep(0..count, None, |seed, outcome| {
@@ -81,8 +93,11 @@ fn a_node_that_vanishes_for_good_in_a_soak_ends_the_rollout() {
 #[test]
 fn every_planted_bug_is_found() {
     for bug in Bug::ALL {
-        let found = (0..3000).find_map(|seed| sim::run(seed, Some(bug)).violation.map(|what| (seed, what)));
-        let (seed, what) = found.unwrap_or_else(|| panic!("{bug:?} was not found in 3000 seeds"));
+        let last = RARE.iter().filter(|(rare, _)| *rare == bug).map(|(_, seed)| *seed);
+        let found = last
+            .chain(0..SEARCHED)
+            .find_map(|seed| sim::run(seed, Some(bug)).violation.map(|what| (seed, what)));
+        let (seed, what) = found.unwrap_or_else(|| panic!("{bug:?} was not found in {SEARCHED} seeds"));
         println!("{bug:?}: seed {seed}: {what}");
     }
 }

@@ -10,14 +10,29 @@ use crate::cargo::{cargo, has, step};
 /// Tells the end-to-end tests that the programs are fresh, so that they need not ask cargo themselves.
 const PROGRAMS_ARE_BUILT: (&str, &str) = ("CONVOY_TEST_PROGRAMS", "built");
 
-/// Everything that has to hold.
-pub fn test(words: &[String]) -> Result<ExitCode> {
+/// How much more of what is tried at random the long form tries. Each is read by the test of that name's area; the
+/// defaults beside them are what an ordinary run can afford.
+const THOROUGH: [(&str, &str); 6] = [
+    ("SIM_SEEDS", "20000"),
+    ("CONVOY_KILLS", "1000"),
+    ("CONVOY_ORIGINAL_KILLS", "1000"),
+    ("KILLS", "250"),
+    ("STORM_ORDERS", "800"),
+    ("FUZZ_SECONDS", "60"),
+];
+
+/// Everything that has to hold. `thorough`: ten times as much of what is tried at random.
+pub fn test(words: &[String], thorough: bool) -> Result<ExitCode> {
     #[cfg(target_os = "linux")]
     crate::packages::for_tests();
     lint()?;
     // All targets at once: the tests' programs and the tests themselves share every dependency's build.
     step("build", cargo().args(["build", "--workspace", "--all-targets", "--locked"]))?;
-    step("tests", &mut runner(words))?;
+    let mut runner = runner(words);
+    if thorough {
+        runner.envs(THOROUGH);
+    }
+    step("tests", &mut runner)?;
     if words.is_empty() {
         elsewhere()?;
     } else {

@@ -181,6 +181,38 @@ enum Entry {
     },
 }
 
+impl Entry {
+    /// The one host that it is about, if it is about one.
+    fn host(&self) -> Option<usize> {
+        match self {
+            Self::Timer { host, .. }
+            | Self::Node { host, .. }
+            | Self::Journaled { host, .. }
+            | Self::Switched { host, .. }
+            | Self::Ends { host, .. }
+            | Self::Dial { host, .. }
+            | Self::Lost { host, .. }
+            | Self::ToAgent { host, .. }
+            | Self::FromAgent { host, .. }
+            | Self::Doubt { host, .. }
+            | Self::Stored { host, .. }
+            | Self::Asked { host, .. }
+            | Self::HookEnds { host, .. }
+            | Self::AgentDies { host, .. }
+            | Self::AgentStarts { host }
+            | Self::HostStarts { host } => Some(*host),
+            Self::Tick
+            | Self::Fault
+            | Self::Operator
+            | Self::Heal
+            | Self::Committed { .. }
+            | Self::Answered { .. }
+            | Self::AnswerStored { .. }
+            | Self::CoordinatorStarts => None,
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -356,8 +388,9 @@ impl Sim {
             self.now = at;
             self.outcome.entries += 1;
             let is_tick = matches!(entry, Entry::Tick);
+            let touched = entry.host();
             self.handle(entry);
-            self.check_originals();
+            self.check_originals(touched);
             if let Some(healed) = self.healed.filter(|_| is_tick) {
                 let open = self.unsettled().or_else(|| self.not_given_back());
                 match open {

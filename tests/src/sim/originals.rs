@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use fleet::{
@@ -27,16 +27,22 @@ const EDITS_MAX: u64 = 1 << 20;
 pub(super) struct ByHand {
     index: u64,
     edits: u64,
+    /// Of the file's content. Asked for after every step of every run, so it is worked out once.
+    digest: Digest,
 }
 
 impl ByHand {
     pub(super) fn new(index: usize) -> Self {
-        Self { index: index as u64, edits: 0 }
+        Self::after(index as u64, 0)
+    }
+
+    fn after(index: u64, edits: u64) -> Self {
+        Self { index, edits, digest: Digest::of(format!("host {index} by hand {edits}").as_bytes()) }
     }
 
     /// Of the file's content.
     pub(super) fn digest(self) -> Digest {
-        Digest::of(format!("host {} by hand {}", self.index, self.edits).as_bytes())
+        self.digest
     }
 
     /// What a server reads from it: nothing that any bundle means.
@@ -45,9 +51,9 @@ impl ByHand {
     }
 }
 
-fn config() -> HomePath {
-    HomePath::parse("repository/conf/deployment.toml").expect("a fixed path below home")
-}
+/// The one file that a person has.
+static CONFIG: LazyLock<HomePath> =
+    LazyLock::new(|| HomePath::parse("repository/conf/deployment.toml").expect("a fixed path below home"));
 
 /// What an agent keeps of it before it stages `coming`.
 fn original(by_hand: ByHand, coming: &Bundle, before: Generation) -> Bundle {
@@ -64,11 +70,11 @@ fn original(by_hand: ByHand, coming: &Bundle, before: Generation) -> Bundle {
     let origin = Origin {
         taken: Timestamp(0),
         before,
-        standing: BTreeMap::from([(config(), Standing { mode: 0o640, owner: None })]),
+        standing: BTreeMap::from([(CONFIG.clone(), Standing { mode: 0o640, owner: None })]),
         absent: BTreeSet::new(),
     };
     let (service, hooks) = (coming.service.clone(), coming.hooks.clone());
-    let files = BTreeMap::from([(config(), file)]);
+    let files = BTreeMap::from([(CONFIG.clone(), file)]);
     Bundle { files, service, hooks, drift_keys: KeyRules::default(), origin: Some(origin) }
 }
 
@@ -93,7 +99,7 @@ impl Sim {
     /// What the journal leads to is what the person had written last.
     fn keeps_original(host: &Host) -> bool {
         let kept = host.journal.originals.get(HOME).and_then(|kept| host.cache.get(&kept.placed.content));
-        let file = kept.and_then(|bundle| bundle.files.get(&config()));
+        let file = kept.and_then(|bundle| bundle.files.get(&*CONFIG));
         file.is_some_and(|file| file.digest == host.by_hand.digest())
     }
 
@@ -159,9 +165,9 @@ impl Sim {
     }
 
     fn edit(&mut self, index: usize) {
-        let by_hand = &mut self.hosts[index].by_hand;
-        by_hand.edits += 1;
-        let by_hand = *by_hand;
+        let before = self.hosts[index].by_hand;
+        let by_hand = ByHand::after(before.index, before.edits + 1);
+        self.hosts[index].by_hand = by_hand;
         self.library.add_original(by_hand.digest(), by_hand.truth());
         self.trace(|| format!("host {index}: a person edits its file"));
     }
@@ -180,9 +186,14 @@ impl Sim {
         self.deliver(index, incarnation, Event::Commanded { id: COMMANDS + self.now, command });
     }
 
-    /// (16) At every instant: what a person had written is there, or the disk leads to it.
-    pub(super) fn check_originals(&mut self) {
-        let lost = self.hosts.iter().position(|host| !self.is_theirs(host) && !Self::keeps_original(host));
+    /// (16) At every instant: what a person had written is there, or the disk leads to it. After an entry that is about
+    /// one host only that one can have lost anything; after any other all are looked at.
+    pub(super) fn check_originals(&mut self, touched: Option<usize>) {
+        let lost = |host: &Host| !self.is_theirs(host) && !Self::keeps_original(host);
+        let lost = match touched {
+            Some(index) => lost(&self.hosts[index]).then_some(index),
+            None => self.hosts.iter().position(lost),
+        };
         if let Some(index) = lost {
             self.broken(&format!("(16) what a person had written on host {index} is lost"));
         }
@@ -191,7 +202,7 @@ impl Sim {
     /// (16) The original is in force.
     pub(super) fn check_returned(&mut self, index: usize, target: &Digest) {
         let host = &self.hosts[index];
-        let files = host.cache.get(target).and_then(|bundle| bundle.files.get(&config()));
+        let files = host.cache.get(target).and_then(|bundle| bundle.files.get(&*CONFIG));
         if files.map(|file| file.digest) != Some(host.by_hand.digest()) {
             self.broken(&format!("(16) host {index} puts back other files than a person had written"));
         }

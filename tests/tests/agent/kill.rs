@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
+use convoy_tests::asked;
 use fleet::{bundle::Applied, node::Memory};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::{Instant, sleep, timeout};
@@ -16,8 +17,8 @@ use crate::{
     rig::{CONFIG, LOGGING},
 };
 
-/// All kills together.
-const ROUNDS: u64 = 1_000;
+/// All kills together in the test command; `CONVOY_KILLS` asks for more.
+const ROUNDS: u64 = 200;
 /// A file that every second bundle has, in a directory of its own.
 const GUEST: &str = "repository/conf/convoy/guest/new.properties";
 const BINARY: &str = "repository/resources/security/test-store.p12";
@@ -47,8 +48,7 @@ struct Torture {
 
 #[tokio::test]
 async fn killed_at_every_step_and_at_random_instants_a_node_is_old_or_new() -> Result<()> {
-    let seed = std::env::var("CONVOY_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| rand::rng().random());
+    let seed = asked("CONVOY_SEED").unwrap_or_else(|| rand::rng().random());
     println!("CONVOY_SEED={seed}");
     let mut torture = Torture::begin(seed).await?;
     let begun = Instant::now();
@@ -66,7 +66,8 @@ async fn killed_at_every_step_and_at_random_instants_a_node_is_old_or_new() -> R
     }
     ensure!(steps.iter().all(|count| 40 < *count), "only {steps:?} steps: are they still announced?");
     let every = torture.round;
-    while torture.round < ROUNDS {
+    let rounds = asked("CONVOY_KILLS").unwrap_or(ROUNDS);
+    while torture.round < rounds {
         let most = steps[0];
         let kill = match torture.random.random_range(0..3) {
             0 => Kill::Steps(torture.random.random_range(1..most), torture.random.random_range(1..most)),

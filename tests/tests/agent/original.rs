@@ -12,6 +12,7 @@ use std::{
 
 use agent::{cache::Cache, journal::Journal};
 use anyhow::{Context as _, Result, bail, ensure};
+use convoy_tests::asked;
 use fleet::{
     bundle::{Applied, OwnerIds, RestartClass, RunState},
     ids::{Digest, Generation},
@@ -216,10 +217,8 @@ enum Kill {
 #[tokio::test]
 async fn killed_during_a_first_apply_and_on_the_way_back_what_a_person_had_written_is_recoverable()
 -> Result<()> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seed = number("CONVOY_SEED").unwrap_or_else(|| rand::rng().random());
-    let asked = number("CONVOY_ORIGINAL_KILLS");
-    let (kills, stride) = asked.map_or((KILLS, 2), |kills| (kills, 1));
+    let seed = asked("CONVOY_SEED").unwrap_or_else(|| rand::rng().random());
+    let (kills, stride) = asked("CONVOY_ORIGINAL_KILLS").map_or((KILLS, 2), |kills| (kills, 1));
     println!("CONVOY_SEED={seed}");
     let mut rounds = Rounds { disk: Disk::open().await?, random: StdRng::seed_from_u64(seed), done: 0 };
     let begun = Instant::now();

@@ -5,7 +5,7 @@
 use std::{fs, io::Write as _};
 
 use anyhow::{Context as _, Result, ensure};
-use convoy_tests::standin;
+use convoy_tests::{asked, standin};
 use fleet::{
     bundle::RunState,
     observed::{DriftAction, DriftKind},
@@ -38,8 +38,7 @@ async fn people_and_the_product_come_to_rest_together() -> Result<()> {
 }
 
 async fn play(people: bool) -> Result<()> {
-    let seed = std::env::var("CONVOY_SEED").ok().and_then(|text| text.parse().ok());
-    let seed: u64 = seed.unwrap_or_else(|| rand::rng().random());
+    let seed: u64 = asked("CONVOY_SEED").unwrap_or_else(|| rand::rng().random());
     println!("CONVOY_SEED={seed}");
     let rig = Rig::open("wso2is-7.2").await?;
     let wanted = rig.wanted();

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use convoy_tests::{
+    asked,
     harness::{FleetDir, LIMIT, Site, until},
     pack::Pack,
     sim::Chance,
@@ -190,9 +191,8 @@ fn instant(chance: &mut Chance) -> u64 {
 
 #[tokio::test]
 async fn fifty_kills_of_the_coordinator_neither_lose_nor_repeat_a_step() -> Result<()> {
-    let typed = std::env::var("KILL_SEED").ok().and_then(|text| text.parse().ok());
     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
-    let seed = typed.unwrap_or(clock.as_secs() % 1_000_000);
+    let seed = asked("KILL_SEED").unwrap_or(clock.as_secs() % 1_000_000);
     println!("KILL_SEED={seed}");
     let mut chance = Chance::new(seed);
 
@@ -205,7 +205,7 @@ async fn fifty_kills_of_the_coordinator_neither_lose_nor_repeat_a_step() -> Resu
     }
     ensure!(calm[WORDS[0]] != calm[WORDS[1]], "both words leave the same");
 
-    let most = std::env::var("KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let most = asked("KILLS").unwrap_or(KILLS);
     let mut kills = 0;
     while kills < most {
         let word = dozen.word();

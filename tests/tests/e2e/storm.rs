@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail, ensure};
 use convoy_tests::{
+    asked,
     harness::{LIMIT, until},
     sim::Chance,
 };
@@ -54,8 +55,7 @@ async fn give(small: &Small, words: Vec<&'static str>) -> Result<String> {
 
 #[tokio::test]
 async fn a_storm_of_orders_takes_down_no_more_than_the_budget_and_the_last_word_counts() -> Result<()> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let (orders, seed) = (number("STORM_ORDERS").unwrap_or(80), number("STORM_SEED").unwrap_or(4711));
+    let (orders, seed) = (asked("STORM_ORDERS").unwrap_or(80), asked("STORM_SEED").unwrap_or(4711));
     println!("STORM_SEED={seed}");
     let mut chance = Chance::new(seed);
     let small = Small::open().await?;

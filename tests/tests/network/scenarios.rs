@@ -1,6 +1,6 @@
 use std::{sync::Arc, time::Duration};
 
-use convoy_tests::sim::Chance;
+use convoy_tests::{asked, sim::Chance};
 
 use crate::{
     operator::{IN_FLIGHT, Operator, newest, nodes_in},
@@ -10,7 +10,7 @@ use crate::{
 const CALM: Weather = Weather { latency: Duration::from_millis(20), commit: Duration::ZERO };
 /// As typed, or the test's own.
 fn seed(own: u64) -> u64 {
-    std::env::var("NETWORK_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(own)
+    asked("NETWORK_SEED").unwrap_or(own)
 }
 
 /// Each server was launched once per rollout, and runs what the last one brought.
