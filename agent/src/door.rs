@@ -2,7 +2,8 @@
 //! one thing that can be asked is to stop the server because the host shuts down; `convoy-agent stop-server` asks it,
 //! for `systemd/convoy-server.service`.
 //!
-//! What goes over it are lines: the word [`FOR_SHUTDOWN`], answered by [`STOPS`] or a sentence why nothing is stopped.
+//! What goes over it are lines: the word [`FOR_SHUTDOWN`], answered by [`STOPS`] with the home whose server is stopped, or
+//! by a sentence why nothing is.
 
 use std::{
     io,
@@ -22,10 +23,10 @@ use tracing::{info, warn};
 use crate::{config::Config, process::servers, task};
 
 const FOR_SHUTDOWN: &str = "stop-server for-shutdown";
-const STOPS: &str = "stops";
+const STOPS: &str = "stops ";
 const NOTHING: &str = "nothing to stop: no server is meant to run here";
-/// Of a line; what asks is this program.
-const LINE_MAX: u64 = 256;
+/// Bytes of a line: a word and the longest path there is.
+const LINE_MAX: u64 = 8192;
 /// For one line, either way. The engine answers at once; only a starting agent takes longer.
 const ANSWER_TIME: Duration = Duration::from_secs(10);
 /// Between two looks at the process table.
@@ -36,8 +37,27 @@ fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("door")
 }
 
-/// What the engine made of the host's end: `None` before it was told, then whether it stops a server.
-pub type Ends = watch::Receiver<Option<bool>>;
+/// What the engine does because the host ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// No server is meant to run.
+    Nothing,
+    /// It stops the server of this home. Servers of other homes are not the agent's.
+    Stops {
+        /// CARBON_HOME.
+        home: String,
+    },
+}
+
+impl Ending {
+    /// What [`fleet::node::Engine::ends_with_host`] says.
+    pub fn of(home: Option<&str>) -> Self {
+        home.map_or(Self::Nothing, |home| Self::Stops { home: home.to_owned() })
+    }
+}
+
+/// `None` until the engine knows that the host ends.
+pub type Ends = watch::Receiver<Option<Ending>>;
 
 /// Opens the door. One that cannot be opened is logged: everything but an orderly stop at shutdown goes on without it.
 pub fn open(data_dir: &Path, events: mpsc::Sender<Event>, ends: Ends) {
@@ -77,10 +97,12 @@ async fn answer(mut stream: UnixStream, events: &mpsc::Sender<Event>, mut ends: 
         info!("The host shuts down");
         // Both fail only while the agent itself ends.
         drop(events.send(Event::HostEnds).await);
-        let stops = ends.wait_for(Option::is_some).await.map(|stops| *stops);
-        if stops.is_ok_and(|stops| stops == Some(true)) { STOPS } else { NOTHING }
+        match ends.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(Ending::Stops { home })) => format!("{STOPS}{home}"),
+            Ok(Some(Ending::Nothing) | None) | Err(_) => NOTHING.to_owned(),
+        }
     } else {
-        "nothing is known here but `stop-server for-shutdown`"
+        "nothing is known here but `stop-server for-shutdown`".to_owned()
     };
     stream.write_all(format!("{told}\n").as_bytes()).await
 }
@@ -112,8 +134,8 @@ pub enum StopError {
     Refused(String),
 }
 
-/// Asks the agent of this configuration to stop its server because the host shuts down, and waits until no server of its
-/// homes lives. There is no limit but that of the stop itself, which the agent keeps: hooks, stop deadline, then KILL.
+/// Asks the agent of this configuration to stop its server because the host shuts down, and waits until no server of that
+/// home lives. There is no limit but that of the stop itself, which the agent keeps: hooks, stop deadline, then KILL.
 ///
 /// # Errors
 /// No agent answers, or it stops nothing.
@@ -125,13 +147,9 @@ pub async fn stop_for_shutdown(config: &Config) -> Result<(), StopError> {
         timeout(ANSWER_TIME, line(&mut stream)).await?
     };
     let told = asked.await.map_err(|source| StopError::NoAgent { path: path.clone(), source })?;
-    if told != STOPS {
-        return Err(StopError::Refused(told));
-    }
-    for home in &config.homes {
-        while lives(home.clone()).await {
-            tokio::time::sleep(LOOK_PAUSE).await;
-        }
+    let Some(home) = told.strip_prefix(STOPS) else { return Err(StopError::Refused(told)) };
+    while lives(home.to_owned()).await {
+        tokio::time::sleep(LOOK_PAUSE).await;
     }
     Ok(())
 }

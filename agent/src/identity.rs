@@ -161,7 +161,7 @@ impl Store {
         self.prepare()?;
         let write = |name: &str, text: &str| {
             let path = self.dir.join(name);
-            private::write(&path, text.as_bytes()).map_err(Self::file_error(path))
+            private::write_for_owner(&path, text.as_bytes()).map_err(Self::file_error(path))
         };
         write("authority.pem", authority_pem)?;
         if let Some(address) = address {

@@ -1,5 +1,5 @@
-//! Files of the agent's own data directory: readable by its user only, replaced as a whole, durable on return. Whoever
-//! writes them, they belong to the owner of the directory: root, who enrols a host, is not the user that the agent runs as.
+//! Files of the agent's own data directory: readable by its user only, replaced as a whole, durable on return. What root
+//! writes when it enrols a host belongs to the owner of the directory, the user that the agent runs as.
 
 use std::{
     fs,
@@ -31,7 +31,7 @@ pub fn create_dir_in(data_dir: &Path, path: &Path) -> io::Result<()> {
     give_to_owner_of(data_dir, path)
 }
 
-/// Whether [`write`] will work in `dir`: found out before anything is spent on what cannot be kept.
+/// Whether [`write_for_owner`] will work in `dir`: found out before anything is spent on what cannot be kept.
 ///
 /// # Errors
 /// It will not.
@@ -40,11 +40,23 @@ pub fn probe(dir: &Path) -> io::Result<()> {
     give_to_owner_of(dir, staged.path())
 }
 
-/// Replaces the file at `path` with `content`, mode 0600.
+/// Replaces the file at `path` with `content`, mode 0600, for the user of this process.
 ///
 /// # Errors
 /// Whatever the file system says; the old file is still there then.
 pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, |_, _| Ok(()))
+}
+
+/// The same, for the owner of the directory, whoever this process is: the enrolment's, mostly root's.
+///
+/// # Errors
+/// Whatever the file system says; the old file is still there then.
+pub fn write_for_owner(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace(path, content, give_to_owner_of)
+}
+
+fn replace(path: &Path, content: &[u8], give: fn(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     step("own create")?;
     // A temporary file is born 0600, so the content is never readable by others, not even for a moment.
@@ -52,7 +64,7 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     step("own write")?;
     staged.write_all(content)?;
     // Before its name is there: a kill in between must not leave a file that the agent cannot read.
-    give_to_owner_of(dir, staged.path())?;
+    give(dir, staged.path())?;
     step("own sync file")?;
     staged.as_file().sync_all()?;
     step("own rename")?;
@@ -152,7 +164,7 @@ mod tests {
         }
         create_dir_in(data.path(), &dir).unwrap();
         probe(&dir).unwrap();
-        write(&dir.join("node.pem"), b"again").unwrap();
+        write_for_owner(&dir.join("node.pem"), b"again").unwrap();
         for path in [&dir, &dir.join("node.pem")] {
             let facts = fs::metadata(path).unwrap();
             assert_eq!((facts.uid(), facts.gid()), (OTHER, OTHER), "{}", path.display());

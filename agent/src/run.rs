@@ -135,10 +135,10 @@ pub async fn run_in(
         world.link.obeys(engine.memory().epoch);
         #[cfg(unix)]
         if is_host_end {
-            ends.send_replace(Some(engine.ends_with_host()));
+            ends.send_replace(Some(crate::door::Ending::of(engine.ends_with_host())));
         }
     }
-    if engine.ends_with_host() {
+    if engine.ends_with_host().is_some() {
         info!("The agent ends, as its server has, with the host");
     } else {
         info!("The agent ends; the server goes on");

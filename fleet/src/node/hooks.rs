@@ -162,7 +162,7 @@ impl Engine {
         match (outcome, hook.on_failure) {
             (Ok(_), _) | (Err(_), HookFailure::Continue) => self.hooks.turn = Turn::Drained { process },
             // It ends with its host anyway, and by itself it ends better.
-            (Err(_), HookFailure::Abort) if self.ends_with_host() => {
+            (Err(_), HookFailure::Abort) if self.ends_with_host().is_some() => {
                 self.hooks.turn = Turn::Drained { process };
             }
             (Err(detail), HookFailure::Abort) => self.refuse_stop(clock, &detail, out),

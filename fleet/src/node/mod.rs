@@ -449,9 +449,14 @@ impl Engine {
         if self.is_meant_to_stop() { "stopped as wanted" } else { "the host shuts down" }
     }
 
-    /// Whether a server is being stopped, or is down for good, because its host ends.
-    pub fn ends_with_host(&self) -> bool {
-        self.facts.host_ends && self.is_meant_to_run()
+    /// The home whose server is being stopped, or is down for good, because the host ends.
+    pub fn ends_with_host(&self) -> Option<&str> {
+        if !self.facts.host_ends || !self.is_meant_to_run() {
+            return None;
+        }
+        // A change that moves the server to another home may be under way; what stops is where it runs.
+        let stopping = self.service.process().and(self.memory.running).or(self.memory.written)?;
+        self.bundles.get(&stopping.content).map(|bundle| bundle.service.home.as_str())
     }
 
     fn on_host_ends(&mut self, clock: Clock) {

@@ -52,6 +52,15 @@ impl Agent {
         Ok(fs::write(self.config(), format!("{text}{line}\n"))?)
     }
 
+    /// One more home that it may manage.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn add_home(&self, home: &Path) -> Result<()> {
+        let text = fs::read_to_string(self.config())?;
+        Ok(fs::write(self.config(), text.replace("homes = [", &format!("homes = [{home:?}, ")))?)
+    }
+
     /// Gets a token from the operator and enrols with it.
     ///
     /// # Errors

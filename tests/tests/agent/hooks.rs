@@ -4,7 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
-use convoy_tests::harness::{Haproxy, LIMIT, haproxy::BACKEND, until};
+use convoy_tests::{
+    harness::{ByHand, Haproxy, LIMIT, Programs, haproxy::BACKEND, until},
+    pack::{self, OffsetLease, PackSpec},
+};
 use fleet::{
     bundle::RunState,
     call::{Call, HaproxyCall, HaproxyState, Hook, HookFailure, Hooks, Tries},
@@ -110,6 +113,30 @@ async fn a_host_that_shuts_down_has_its_server_drained_and_stopped_in_time() -> 
     let (code, said) = rig.agent.stop_server("stopping").await?;
     assert_eq!(code, 0, "{said}");
     assert_eq!(haproxy.told(), ["is-1 ready", "is-1 ready", "is-1 drain"]);
+    Ok(())
+}
+
+/// The other server is somebody's who started it by hand; the host's end would wait for it until systemd gives up.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_host_that_shuts_down_does_not_wait_for_a_server_that_is_not_the_agents() -> Result<()> {
+    let directory = tempfile::Builder::new().prefix("convoy-agent-").tempdir()?;
+    let programs = Programs::locate()?;
+    let lease = OffsetLease::take()?;
+    let mut spec = PackSpec::new("wso2is-7.2".parse()?, &programs.standin);
+    spec.offset = lease.offset(0);
+    let other = ByHand::of(&pack::generate(&directory.path().join("other"), &spec)?);
+    let mut rig =
+        Rig::open_in(directory, &programs, "wso2is-7.2", |_, agent| agent.add_home(&other.home)).await?;
+    let _script = other.start(LIMIT).await?;
+    let generation = rig.assign(&rig.wanted(), RunState::Running).await?;
+    let own = rig.ready(generation).await?.process.context("it runs")?;
+    let stopped = tokio::time::timeout(LIMIT, rig.agent.stop_server("stopping")).await;
+    let (code, said) = stopped.context("it waits for a server that nobody stops")??;
+    assert_eq!(code, 0, "{said}");
+    let alive = rig.alive();
+    assert!(!alive.contains(&own.pid), "the agent's own server has ended when the command has");
+    assert_eq!(alive.len(), 2, "the other one runs on, with its script");
     Ok(())
 }
 

@@ -282,11 +282,13 @@ fn a_hook_that_the_host_does_not_allow_is_refused_on_arrival() {
 fn a_host_that_shuts_down_has_its_server_drained_and_stopped() {
     let first = hooked("a = 1", HookFailure::Abort);
     let mut story = up(&first);
+    assert_eq!(story.engine.ends_with_host(), None);
     story.at(100, "the host shuts down", Event::HostEnds).at(101, "drained", over(2, Ok("done"))).at(
         102,
         "said twice",
         Event::HostEnds,
     );
+    assert_eq!(story.engine.ends_with_host(), Some(first.service.home.as_str()));
     assert_eq!(story.engine.observed().service, ServiceState::Stopping);
     exited(&mut story, 110, 10, 3000);
     story.at(200, "the timer", Event::Timer);
