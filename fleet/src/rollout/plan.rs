@@ -21,7 +21,7 @@ use super::{
 use crate::{
     bundle::RestartClass,
     ids::{Generation, GroupName, NodeName},
-    observed::ServiceState,
+    observed::{Observed, ServiceState},
     time::Timestamp,
 };
 
@@ -581,6 +581,46 @@ impl<'a> Planner<'a> {
         }
     }
 
+    /// After a way back: which nodes are not on what they ran before, for the end of a sentence; empty if all are.
+    fn not_returned(&self) -> String {
+        let (mut left, mut originals, mut returning, mut unseen) = (0, Vec::new(), Vec::new(), Vec::new());
+        for (name, record) in &self.next.steps {
+            let observed = self.node(name).and_then(|node| node.observed);
+            let keeps_original = observed.is_some_and(|observed| observed.original.is_some());
+            match &record.state {
+                // Its first apply: there is no bundle to go back to, and its agent puts back what lay there before.
+                StepState::Failed { .. } if observed.is_some_and(Observed::is_on_original) => {
+                    originals.push(name.clone());
+                }
+                StepState::Failed { .. } if keeps_original && record.way_back().is_none() => {
+                    returning.push(name.clone());
+                }
+                StepState::Failed { .. } | StepState::ReturnFailed { .. } | StepState::Ready { .. } => {
+                    left += 1;
+                }
+                StepState::ReturnUnseen { .. } => unseen.push(name.clone()),
+                StepState::Pending
+                | StepState::InFlight(_)
+                | StepState::RolledBack { .. }
+                | StepState::Skipped { .. } => {}
+            }
+        }
+        let mut rest = String::new();
+        if 0 < left {
+            rest = format!("; {left} could not be returned");
+        }
+        if !originals.is_empty() {
+            rest = format!("{rest}; its original files are in force again: {}", Names(&originals));
+        }
+        if !returning.is_empty() {
+            rest = format!("{rest}; its agent goes back to the original files: {}", Names(&returning));
+        }
+        if !unseen.is_empty() {
+            rest = format!("{rest}; not connected, so it is not known to be back: {}", Names(&unseen));
+        }
+        rest
+    }
+
     fn conclude(&mut self) {
         if 0 < self.count(|state| matches!(state, StepState::InFlight(_))) {
             return;
@@ -606,20 +646,7 @@ impl<'a> Planner<'a> {
                 if self.given.steps.keys().any(|name| self.owed(name).is_some()) {
                     return;
                 }
-                let kept = self.count(|state| matches!(state, StepState::Ready { .. }));
-                let mut rest = String::new();
-                if 0 < failed + kept {
-                    rest = format!("; {} could not be returned", failed + kept);
-                }
-                let unseen = |(name, record): (&'_ NodeName, &'_ StepRecord)| {
-                    matches!(record.state, StepState::ReturnUnseen { .. }).then(|| name.clone())
-                };
-                let unseen: Vec<NodeName> = self.next.steps.iter().filter_map(unseen).collect();
-                if !unseen.is_empty() {
-                    rest =
-                        format!("{rest}; not connected, so it is not known to be back: {}", Names(&unseen));
-                }
-                match rest.as_str() {
+                match self.not_returned().as_str() {
                     "" => Phase::RolledBack { why: why.clone() },
                     rest => Phase::Failed { why: format!("{why}{rest}") },
                 }

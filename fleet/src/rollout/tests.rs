@@ -9,6 +9,7 @@ use std::{
 use super::*;
 use crate::{
     bundle::{Applied, RestartClass},
+    host::Original,
     ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId, ZoneName},
     observed::{Attempt, Observed, Refusal, RefusalReason, ServiceState, Stage, Verdict, Vitals},
     time::Timestamp,
@@ -41,6 +42,8 @@ struct Node {
     unclear_until: Timestamp,
     /// Bundles that never become ready.
     bad: BTreeSet<Digest>,
+    /// What its agent kept from before the first apply, to go back to if nothing was ever good.
+    kept: Option<Applied>,
 }
 
 impl Node {
@@ -141,6 +144,7 @@ impl Bench {
                     away_until: Timestamp(0),
                     unclear_until: Timestamp(0),
                     bad: BTreeSet::new(),
+                    kept: None,
                 };
                 bench.nodes.insert(name(&format!("{group}-{index}")), node);
             }
@@ -216,7 +220,8 @@ impl Bench {
             };
             let failure = (bad && done).then_some(refusal);
             if failure.is_some() {
-                (seen.running, seen.written) = (seen.last_good, seen.last_good);
+                let back = seen.last_good.or(node.kept);
+                (seen.running, seen.written) = (back, back);
                 seen.health = Verdict::Healthy;
             } else {
                 seen.written = if Stage::Written <= stage { Some(desired) } else { seen.written };
@@ -479,6 +484,34 @@ fn nothing_is_returned_to_what_was_never_healthy() {
         "1s km-1 generation 2
          61s km-2 generation 2
          121s failed: km-2: start-deadline: not ready in time; 2 could not be returned",
+    );
+}
+
+#[test]
+fn a_first_apply_that_fails_says_what_becomes_of_the_original() {
+    let own = Applied { generation: Generation::ORIGINAL, bundle: target("own").bundle };
+    let kept =
+        Original { taken: Timestamp(0), digest: own.bundle, before: Generation(2), files: 1, bytes: 219 };
+    let failed = |is_back: bool| {
+        let mut bench = Bench::new(&[("km", 2, policy("max=1 soak=0s min=0s"), &[])]);
+        let node = bench.node("km-1");
+        node.observed.last_good = None;
+        node.observed.original = Some(kept.clone());
+        node.kept = is_back.then_some(own);
+        node.bad.insert(target("new").bundle);
+        bench.apply("new", RestartClass::Restart);
+        bench.run(600)
+    };
+    // The failure is told before its agent has gone back, or after.
+    check(
+        &failed(false),
+        "1s km-1 generation 2
+         61s failed: km-1: start-deadline: not ready in time; its agent goes back to the original files: km-1",
+    );
+    check(
+        &failed(true),
+        "1s km-1 generation 2
+         61s failed: km-1: start-deadline: not ready in time; its original files are in force again: km-1",
     );
 }
 

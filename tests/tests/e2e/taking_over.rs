@@ -132,7 +132,11 @@ async fn a_first_apply_that_fails_gives_the_server_its_own_files_back_and_says_s
     let before = Standing::of(&config)?;
     owned.fleet.write("config/common.toml", common("poison"))?;
     let words = ["apply", "--yes", "--replace-unmanaged", "--wait", "--timeout", "5m"];
-    ensure_ended(&owned.run(&words).await?, 1, &["Rollout 1 ended as failed", "start-failed"])?;
+    ensure_ended(
+        &owned.run(&words).await?,
+        1,
+        &["Rollout 1 ended as failed", "start-failed", "original files"],
+    )?;
     let operator = owned.site.operator();
     let back = until("its server to be up again", LIMIT, async || {
         let node = operator.node("is-1").await?;
