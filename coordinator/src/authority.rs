@@ -167,6 +167,12 @@ impl Authority {
         self.sign(params, &request.public_key).map(|(_, issued)| issued)
     }
 
+    /// When its own certificate ends.
+    pub fn ends(&self) -> Option<Timestamp> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(self.certificate()).ok()?;
+        Some(Timestamp(certificate.validity().not_after.timestamp() * 1000))
+    }
+
     /// Makes key and certificate of an operator.
     ///
     /// # Errors

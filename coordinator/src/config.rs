@@ -41,9 +41,29 @@ pub struct Config {
     /// How much of the past is kept.
     #[serde(default)]
     pub history: History,
+    /// What Prometheus reads; nothing if absent.
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
     /// What is written to standard error.
     #[serde(default)]
     pub log: Log,
+}
+
+/// A listener that needs no certificate, for Prometheus and for health checks.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Where it listens.
+    #[serde(deserialize_with = "listen")]
+    pub listen: SocketAddr,
+    /// Every node has series of its own.
+    pub node_labels: bool,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7844)), node_labels: false }
+    }
 }
 
 /// Bounds that keep one peer from hurting the others.

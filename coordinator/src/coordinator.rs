@@ -20,6 +20,7 @@ use crate::{
     events::{Events, index::NodeIndex},
     hosts::Hosts,
     in_force::OlderBundles,
+    metrics::Meters,
     mirror::Mirror,
     packs::Packs,
     rates::Rates,
@@ -72,6 +73,8 @@ pub struct Coordinator {
     pub witness: Arc<Witness>,
     /// How much of one source becomes events.
     pub rates: Rates,
+    /// What is counted for Prometheus.
+    pub meters: Arc<Meters>,
     /// The wall clock, for what people read and for certificates.
     pub clock: fn() -> Timestamp,
     /// Held while content is stored for a revision that is not committed yet, and while garbage is removed.

@@ -81,6 +81,11 @@ impl Disk {
         (free < reserve).then_some(StoreTrouble::LowRoom { free, reserve })
     }
 
+    /// Bytes that are free; `None` if that cannot be asked.
+    pub fn room(&self) -> Option<u64> {
+        self.free().ok()
+    }
+
     #[cfg(unix)]
     fn free(&self) -> io::Result<u64> {
         let stat = rustix::fs::statvfs(&self.dir)?;

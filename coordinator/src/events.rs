@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use crate::{
+    metrics::Meters,
     store::{
         CommitError, Key, Range, Store, StoreError, TRANSACTION_BYTES_MAX, TRANSACTION_WRITES_MAX,
         Transaction, VALUE_MAX, Version, Write,
@@ -110,6 +111,7 @@ impl Draft {
 #[derive(Clone)]
 pub struct Events {
     appends: mpsc::Sender<Append>,
+    meters: Option<Arc<Meters>>,
 }
 
 struct Append {
@@ -133,7 +135,13 @@ impl Events {
             appender.run(waiting).await;
             Ok(())
         });
-        Ok(Self { appends })
+        Ok(Self { appends, meters: None })
+    }
+
+    /// Counts what is stored from now on.
+    #[must_use]
+    pub fn counted_by(self, meters: Arc<Meters>) -> Self {
+        Self { meters: Some(meters), ..self }
     }
 
     /// Stores events together with `with`; all of it or nothing.
@@ -141,13 +149,18 @@ impl Events {
     /// # Errors
     /// As the store's commit; a conflict names a key of `with`.
     pub async fn append(&self, drafts: Vec<Draft>, with: Transaction) -> Result<Version, CommitError> {
+        let kinds: Vec<String> = drafts.iter().map(|draft| draft.kind.clone()).collect();
         let (answer, outcome) = oneshot::channel();
         let ended = || StoreError::ended("number an event");
         self.appends
             .send(Append { drafts, with, answer })
             .await
             .map_err(|_| CommitError::Refused(ended()))?;
-        outcome.await.map_err(|_| CommitError::Unknown(ended()))?
+        let stored = outcome.await.map_err(|_| CommitError::Unknown(ended()))?;
+        if let (Ok(_), Some(meters)) = (&stored, &self.meters) {
+            kinds.iter().for_each(|kind| meters.count_event(kind));
+        }
+        stored
     }
 
     /// Stores one event of which nothing else depends; a failure is only logged.

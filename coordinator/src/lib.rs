@@ -23,6 +23,7 @@ mod hosts;
 pub mod identity;
 mod in_force;
 pub mod listener;
+mod metrics;
 mod mirror;
 mod operators;
 mod original;
@@ -68,6 +69,7 @@ use crate::{
     config::Config,
     events::Events,
     listener::{Acceptor, Listen, TlsError, tls_config},
+    metrics::{Metered, Meters},
     mirror::Mirror,
     sessions::Live,
     store::{Sealed, Store, StoreError},
@@ -92,6 +94,16 @@ pub enum RunError {
     /// The port.
     #[error("cannot listen on {address}: {remedy}")]
     Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What to do about it.
+        remedy: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// The port of the metrics.
+    #[error("cannot listen for metrics on {address}: {remedy}")]
+    Metrics {
         /// Where.
         address: SocketAddr,
         /// What to do about it.
@@ -168,6 +180,17 @@ pub async fn run_on(
     context::ensure(&config.data_dir.join("operator"), &coordinator, config.certificates.operator)
         .map_err(data_error)?;
     let connections = accept(&coordinator, &config, listener)?;
+    if let Some(metrics) = &config.metrics {
+        let address = metrics.listen;
+        let failed =
+            |source: io::Error| RunError::Metrics { address, remedy: listen_remedy(source.kind()), source };
+        let listener = metrics::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        private::write(&config.data_dir.join("metrics-address"), bound.to_string().as_bytes())
+            .map_err(data_error)?;
+        let serving = metrics::run(coordinator.clone(), listener, metrics.node_labels);
+        coordinator.tasks.vital("metrics", serving);
+    }
     private::write(&address_file, bound.to_string().as_bytes()).map_err(data_error)?;
     info!(fleet = %config.fleet, address = %bound, epoch = %coordinator.epoch, "The coordinator is ready");
     notify(&[sd_notify::NotifyState::Ready]);
@@ -192,6 +215,8 @@ pub async fn start(
     let epoch =
         open_meta(&*store, &config.fleet, FleetEpoch(rand::random()), authority.fingerprint()).await?;
     recovery::bind_key(&*store, &vault).await?;
+    let meters = Arc::new(Meters::default());
+    let store = Arc::new(Metered { inner: store, meters: meters.clone() });
     let sealed = Arc::new(Sealed::new(store, vault.clone()));
     let store: Arc<dyn Store> = sealed.clone();
     tasks.spawn("sealing", seal_old(sealed));
@@ -201,6 +226,7 @@ pub async fn start(
     witness.check(epoch, commits).map_err(OpenError::Doubt)?;
     let mirror = Mirror::start(store.clone(), &tasks).await?;
     let events = Events::start(store.clone(), config.history.events, &tasks).await?;
+    let events = events.counted_by(meters.clone());
     let audit = Audit::start(store.clone(), epoch, events.clone()).await?;
     Ok(Arc::new(Coordinator {
         fleet: config.fleet.clone(),
@@ -221,6 +247,7 @@ pub async fn start(
         event_index: events::index::NodeIndex::default(),
         witness,
         rates: rates::Rates::default(),
+        meters,
         clock,
         applying: tokio::sync::Mutex::new(()),
         taking_down: tokio::sync::Mutex::new(()),

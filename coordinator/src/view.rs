@@ -250,6 +250,30 @@ pub enum NodeState {
 }
 
 impl NodeState {
+    /// Every word that [`NodeState::as_str`] can say.
+    pub const WORDS: [&'static str; 20] = [
+        "not-in-fleet",
+        "not-joined",
+        "never-connected",
+        "unreachable",
+        "other-epoch",
+        "store-older",
+        "unknown",
+        "idle",
+        "failed",
+        "updating",
+        "ready",
+        "original",
+        "unhealthy",
+        "stopped",
+        "starting",
+        "running",
+        "stopping",
+        "backing-off",
+        "gave-up",
+        "foreign",
+    ];
+
     fn on_original(observed: &Observed, why: OnOriginal) -> Self {
         match why {
             OnOriginal::AfterFailure(failure) => NodeState::Failed(format!(

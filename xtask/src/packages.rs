@@ -19,7 +19,11 @@ pub struct Needed {
 }
 
 /// What the tests run beside Convoy; those that need one of them say `NOT EXERCISED` where it is missing.
-pub const OF_TESTS: [Needed; 1] = [Needed { program: "haproxy", version: "-v", package: "haproxy" }];
+pub const OF_TESTS: [Needed; 2] = [
+    Needed { program: "haproxy", version: "-v", package: "haproxy" },
+    // Only its checker `promtool` is run.
+    Needed { program: "promtool", version: "--version", package: "prometheus" },
+];
 
 impl Needed {
     fn is_installed(self) -> bool {
@@ -57,7 +61,9 @@ pub fn install(needed: Needed) -> Result<()> {
     {
         println!("=== apt-get {}", words.join(" "));
         let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").args(words).stdin(Stdio::null());
+        // A test's program is run by its test, on loopback; as a service it would listen to everybody.
+        command.env("DEBIAN_FRONTEND", "noninteractive").env("SYSTEMD_OFFLINE", "1");
+        command.args(words).stdin(Stdio::null());
         let status = command.status().context("cannot run apt-get")?;
         if !status.success() {
             bail!("apt-get {} failed ({status}); install `{package}` by hand", words.join(" "));

@@ -26,8 +26,8 @@ pub fn test(words: &[String], thorough: bool) -> Result<ExitCode> {
     #[cfg(target_os = "linux")]
     crate::packages::for_tests();
     lint()?;
-    // All targets at once: the tests' programs and the tests themselves share every dependency's build.
-    step("build", cargo().args(["build", "--workspace", "--all-targets", "--locked"]))?;
+    // At once: the tests' programs and the tests themselves share every dependency's build. Benchmarks were type-checked.
+    step("build", cargo().args(["build", "--workspace", "--lib", "--bins", "--tests", "--locked"]))?;
     let mut runner = runner(words);
     if thorough {
         runner.envs(THOROUGH);

@@ -43,6 +43,7 @@ use crate::{
     coordinator::Coordinator,
     disk::StoreTrouble,
     identity::Peer,
+    metrics::CountCalls,
     store::{CommitError, Key, StoreError},
 };
 
@@ -64,7 +65,7 @@ where
     I: AsyncRead + AsyncWrite + Connected<ConnectInfo = Peer> + Unpin + Send + 'static,
     S: Stream<Item = io::Result<I>>,
 {
-    let stop = coordinator.stop.clone();
+    let (stop, counted) = (coordinator.stop.clone(), coordinator.meters.clone());
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -102,6 +103,7 @@ where
         .http2_keepalive_interval(Some(KEEPALIVE.0))
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .max_concurrent_streams(STREAMS_MAX)
+        .layer(CountCalls(counted))
         .add_service(health_service)
         .add_service(InterceptedService::new(reflection, for_operators))
         .add_service(link.max_decoding_message_size(SESSION_MESSAGE_MAX))

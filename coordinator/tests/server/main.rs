@@ -13,6 +13,7 @@ mod identity;
 mod introspection;
 mod looks;
 mod memory;
+mod metrics;
 mod operator;
 mod operators;
 mod original;
