@@ -143,6 +143,9 @@ pub enum Command {
     /// Join tokens for new nodes.
     #[command(subcommand)]
     Token(Token),
+    /// What is wrong now, and whom the coordinator has alerted.
+    #[command(subcommand)]
+    Alert(Alert),
     /// Values that layers name by secret().
     #[command(subcommand)]
     Secret(Secret),
@@ -505,6 +508,28 @@ pub enum Token {
         /// For how long.
         #[arg(long, value_name = "DURATION", default_value = "1h")]
         valid: String,
+    },
+}
+
+/// `alert`.
+#[derive(Debug, Subcommand)]
+pub enum Alert {
+    /// What is firing and what is hidden, one line each, and how channels do.
+    List {
+        /// Also what has not lasted for long enough, and what is over.
+        #[arg(long)]
+        all: bool,
+    },
+    /// Everything about the alerts of a node, or of a rule.
+    Show {
+        /// A node, a rule as in server-down, or a subject as `list` shows it.
+        #[arg(value_name = "NODE|RULE")]
+        what: String,
+    },
+    /// Send a message that says that nothing is wrong.
+    Test {
+        /// The channel, as in [alerts.channels.NAME] of the coordinator's configuration.
+        channel: String,
     },
 }
 

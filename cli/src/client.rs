@@ -8,8 +8,8 @@ use futures::{Stream, StreamExt as _};
 use proto::wire::{
     agent::RunState,
     operator::{
-        self as wire, audit_client::AuditClient, operator_client::OperatorClient,
-        operators_client::OperatorsClient, secrets_client::SecretsClient,
+        self as wire, alerts_client::AlertsClient, audit_client::AuditClient,
+        operator_client::OperatorClient, operators_client::OperatorsClient, secrets_client::SecretsClient,
     },
 };
 use tonic::{
@@ -25,6 +25,7 @@ use crate::{
     view,
 };
 
+mod alerts;
 mod audit;
 mod convert;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub struct Client {
     operators: OperatorsClient<Channel>,
     audit: AuditClient<Channel>,
     heard: Heard,
+    alerts: AlertsClient<Channel>,
     address: String,
 }
 
@@ -112,8 +114,9 @@ impl Client {
         let operator = OperatorClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
         let secrets = SecretsClient::new(channel.clone());
         let operators = OperatorsClient::new(channel.clone());
+        let alerts = AlertsClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
         let audit = AuditClient::new(channel);
-        Self { operator, secrets, operators, audit, heard: Heard::default(), address }
+        Self { operator, secrets, operators, audit, alerts, heard: Heard::default(), address }
     }
 
     /// What applying these files would change.

@@ -1,5 +1,7 @@
 //! Commands that ask the coordinator: what is asked, in which order, and what of the answer is shown.
 
+mod alerts;
+
 use std::path::Path;
 
 use fleet::time::Timestamp;
@@ -77,6 +79,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::DriftList { node } => drift_list(session, node.as_ref().map(|node| node.as_str())).await,
         Remote::Drift { node, act } => drift_act(session, node.as_str(), act).await,
         Remote::Events(request) => events(session, request).await,
+        Remote::Alert(act) => alerts::alerts(session, act).await,
         Remote::Secret(act) => secret(session, act).await,
         Remote::Audit(act) => audit::execute(act, session).await,
         Remote::Operator(act) => operators::execute(act, session).await,

@@ -5,6 +5,7 @@ use crate::{
     view::{Answer, Event, Finding, JoinToken, Lint, SecretName, When},
 };
 
+mod alert;
 mod effects;
 mod found;
 mod host;
@@ -15,6 +16,7 @@ mod rollout;
 mod siblings;
 mod status;
 
+pub use alert::{alert_detail, alert_list};
 pub use host::losing;
 pub use node::{drift_detail, drift_list, node_detail};
 pub use operators::{operator_token, operators};

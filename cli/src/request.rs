@@ -1,5 +1,6 @@
 //! What is meant by what was typed: names parsed, durations read, defaults filled in, before anything is sent.
 
+mod alert;
 mod audit;
 mod only;
 mod operators;
@@ -20,6 +21,7 @@ use crate::{
     import::Import,
     secrets,
 };
+pub use alert::AlertAct;
 pub use audit::{AuditAct, AuditFilter};
 pub use only::Only;
 pub use operators::{ContextAct, ContextName, Join, OperatorAct, parse_token};
@@ -134,6 +136,7 @@ pub enum Remote {
         node: NodeName,
         valid: Duration,
     },
+    Alert(AlertAct),
     Secret(SecretAct),
     Operator(OperatorAct),
     Audit(AuditAct),
@@ -380,6 +383,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         Command::Token(args::Token::Create { node: name, valid }) => {
             Remote::Token { node: node(&name)?, valid: duration("--valid", &valid)? }
         }
+        Command::Alert(typed) => Remote::Alert(typed.into()),
         Command::Secret(typed) => Remote::Secret(secret_request(typed)?),
         Command::Audit(typed) => Remote::Audit(audit::audit(typed)?),
         Command::Operator(typed) => Remote::Operator(operators::operator(typed)?),

@@ -1,6 +1,7 @@
 //! What every output shows, for people and, serialised, for programs. Fields are added, never renamed or removed:
 //! `docs/cli.md` documents them. Times are RFC 3339 in UTC, durations milliseconds, absent facts `null`.
 
+mod alert;
 mod found;
 mod plan;
 
@@ -10,6 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::text::bytes;
 
+pub use self::alert::{Alert, AlertChannel, AlertState, Alerts, Delivery};
 pub use self::found::{Found, FoundFile, FoundHost, FoundProduct};
 pub use self::plan::{
     DerivedKey, Effects, FileChange, KeyChange, NodePlan, Overwritten, Plan, PlanNote, PlanSource,
@@ -168,6 +170,8 @@ pub struct Status {
     pub store_older: bool,
     /// Why the coordinator cannot keep its records, or soon cannot; `null`: it can.
     pub store_trouble: Option<StoreTrouble>,
+    /// Alerts that nothing hides; `alert list` has them.
+    pub alerts_firing: u32,
     pub nodes: Vec<Node>,
     /// Unfinished ones, and the newest finished one.
     pub rollouts: Vec<Rollout>,

@@ -11,6 +11,8 @@ use std::{
 use fleet::{ids::FleetName, spec::meant_field, time::parse_duration};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::alerts::{AlertSettings, ChannelError};
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -44,6 +46,9 @@ pub struct Config {
     /// What Prometheus reads; nothing if absent.
     #[serde(default)]
     pub metrics: Option<Metrics>,
+    /// Where alerts go.
+    #[serde(default)]
+    pub alerts: AlertSettings,
     /// What is written to standard error.
     #[serde(default)]
     pub log: Log,
@@ -287,7 +292,7 @@ enum DurationText {
     Fraction(f64),
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let no_unit = |number: String| {
         D::Error::custom(format!(
             "{number} has no unit; write it in quotes with ms, s, m, h or d, for example \"{number}s\""
@@ -343,6 +348,14 @@ pub enum ConfigError {
         /// Line, key and remedy.
         refusal: Refusal,
     },
+    /// A channel of alerts cannot be used.
+    #[error("{}: this channel of alerts cannot be used", path.display())]
+    Channel {
+        /// Which file.
+        path: PathBuf,
+        /// Which channel, and why.
+        source: ChannelError,
+    },
 }
 
 /// Line, the line itself, what is wrong with it and what to do.
@@ -364,7 +377,13 @@ impl Config {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text =
             fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|refusal| ConfigError::Refused { path: path.to_owned(), refusal })
+        let config =
+            Self::parse(&text).map_err(|refusal| ConfigError::Refused { path: path.to_owned(), refusal })?;
+        // Opened again when the coordinator starts; here it is checked before anything is touched.
+        match config.alerts.open() {
+            Ok(_) => Ok(config),
+            Err(source) => Err(ConfigError::Channel { path: path.to_owned(), source }),
+        }
     }
 
     /// Checks the text of a file.

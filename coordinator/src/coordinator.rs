@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    alerts::Board,
     audit::Audit,
     authority::Authority,
     config::{Heartbeat, History, Limits},
@@ -75,6 +76,8 @@ pub struct Coordinator {
     pub rates: Rates,
     /// What is counted for Prometheus.
     pub meters: Arc<Meters>,
+    /// What is wrong, who was told, and where alerts go.
+    pub alerts: Board,
     /// The wall clock, for what people read and for certificates.
     pub clock: fn() -> Timestamp,
     /// Held while content is stored for a revision that is not committed yet, and while garbage is removed.

@@ -5,6 +5,7 @@
 
 mod absent;
 mod access;
+pub mod alerts;
 mod apply;
 mod audit;
 pub mod authority;
@@ -123,6 +124,9 @@ pub enum RunError {
     /// Something of the data directory is missing.
     #[error(transparent)]
     Recovery(#[from] recovery::Refusal),
+    /// A channel of alerts.
+    #[error(transparent)]
+    Channel(#[from] alerts::ChannelError),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -160,13 +164,26 @@ pub async fn run_on(
     stop: CancellationToken,
     layer: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
 ) -> Result<(), RunError> {
+    run_by(config, stop, wall_clock, layer).await
+}
+
+/// The same by a clock that a test sets.
+///
+/// # Errors
+/// What kept it from starting, or what ended it.
+pub async fn run_by(
+    config: Config,
+    stop: CancellationToken,
+    clock: Clock,
+    layer: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>,
+) -> Result<(), RunError> {
     let data_error = |source| RunError::DataDir { path: config.data_dir.clone(), source };
     private::create_dir(&config.data_dir).map_err(data_error)?;
     let address_file = config.data_dir.join("address");
     remove_if_there(&address_file).map_err(data_error)?;
     let tasks = Tasks::new(stop);
     let store = layer(recovery::open_store(&config.data_dir, &tasks)?);
-    let authority = Arc::new(recovery::open_authority(&*store, &config, wall_clock()).await?);
+    let authority = Arc::new(recovery::open_authority(&*store, &config, clock()).await?);
 
     let listen_error = |source: io::Error| RunError::Listen {
         address: config.listen,
@@ -175,7 +192,7 @@ pub async fn run_on(
     };
     let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
     let bound = listener.local_addr().map_err(listen_error)?;
-    let parts = (store, authority, wall_clock as Clock);
+    let parts = (store, authority, clock);
     let coordinator = start(&config, bound, parts, tasks).await?;
     context::ensure(&config.data_dir.join("operator"), &coordinator, config.certificates.operator)
         .map_err(data_error)?;
@@ -211,6 +228,7 @@ pub async fn start(
     (store, authority, clock): (Arc<dyn Store>, Arc<Authority>, Clock),
     tasks: Tasks,
 ) -> Result<Arc<Coordinator>, RunError> {
+    let channels = config.alerts.open()?;
     let vault = Arc::new(recovery::open_vault(&*store, config).await?);
     let epoch =
         open_meta(&*store, &config.fleet, FleetEpoch(rand::random()), authority.fingerprint()).await?;
@@ -248,6 +266,7 @@ pub async fn start(
         witness,
         rates: rates::Rates::default(),
         meters,
+        alerts: alerts::Board::new(channels),
         clock,
         applying: tokio::sync::Mutex::new(()),
         taking_down: tokio::sync::Mutex::new(()),
@@ -292,6 +311,7 @@ pub fn accept<L: Listen>(
     tasks.vital("rates", rates::run(coordinator.clone()));
     tasks.vital("absent agents", absent::run(coordinator.clone()));
     tasks.vital("witness", witness::run(coordinator.clone()));
+    tasks.vital("alerts", alerts::run(coordinator.clone()));
     tasks.vital("hosts", hosts::run(coordinator.clone()));
     tasks.vital("server certificate", rotate_tls(coordinator.clone(), config.clone(), tls.clone()));
     let (fleet, clock) = (config.fleet.clone(), coordinator.clock);

@@ -120,6 +120,11 @@ name!(
     ZoneName
 );
 
+name!(
+    /// The name of a channel that carries alerts to people or programs.
+    ChannelName
+);
+
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*

@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 pub mod access;
+pub mod alert;
 pub mod audit;
 pub mod bundle;
 pub mod call;

@@ -19,10 +19,11 @@ pub struct Needed {
 }
 
 /// What the tests run beside Convoy; those that need one of them say `NOT EXERCISED` where it is missing.
-pub const OF_TESTS: [Needed; 2] = [
+pub const OF_TESTS: [Needed; 3] = [
     Needed { program: "haproxy", version: "-v", package: "haproxy" },
     // Only its checker `promtool` is run.
     Needed { program: "promtool", version: "--version", package: "prometheus" },
+    Needed { program: "prometheus-alertmanager", version: "--version", package: "prometheus-alertmanager" },
 ];
 
 impl Needed {

@@ -203,6 +203,7 @@ pub(super) fn status(reply: wire::StatusReply) -> view::Status {
         content_of: Some(reply.content_of).filter(|revision| *revision != 0),
         store_older: reply.store_older,
         store_trouble: reply.store_trouble.map(store_trouble),
+        alerts_firing: reply.alerts_firing,
         nodes: reply.nodes.into_iter().map(node).collect(),
         rollouts: reply.rollouts.into_iter().map(rollout).collect(),
     }

@@ -11,7 +11,9 @@ use std::{
 use futures::StreamExt as _;
 use proto::wire::{
     agent,
-    operator::{self as wire, audit_server, operator_server, operators_server, secrets_server},
+    operator::{
+        self as wire, alerts_server, audit_server, operator_server, operators_server, secrets_server,
+    },
 };
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -41,6 +43,7 @@ pub struct Script {
     pub secrets: Vec<wire::SecretInfo>,
     pub operators: Vec<wire::OperatorInfo>,
     pub audit: Vec<wire::AuditEntry>,
+    pub alerts: wire::ListAlertsReply,
     pub refusal: Option<Status>,
     /// One line per call that changes something.
     pub asked: Vec<String>,
@@ -56,11 +59,13 @@ pub async fn serve(script: Script) -> (Client, Arc<Mutex<Script>>) {
     let address = listener.local_addr().unwrap();
     let service = operator_server::OperatorServer::new(Fake(script.clone()));
     let secrets = secrets_server::SecretsServer::new(Fake(script.clone()));
+    let alerts = alerts_server::AlertsServer::new(Fake(script.clone()));
     let serving = tonic::transport::Server::builder()
         .add_service(service)
         .add_service(secrets)
         .add_service(audit_server::AuditServer::new(Fake(script.clone())))
         .add_service(operators_server::OperatorsServer::new(Fake(script.clone())))
+        .add_service(alerts)
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(serving);
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -289,6 +294,23 @@ impl operator_server::Operator for Fake {
     ) -> Result<Response<wire::DriftReply>, Status> {
         let asked = format!("differences {}", request.into_inner().node);
         self.answer(Some(asked), |script| script.differences.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl alerts_server::Alerts for Fake {
+    async fn list(
+        &self,
+        _: Request<wire::ListAlertsRequest>,
+    ) -> Result<Response<wire::ListAlertsReply>, Status> {
+        self.answer(None, |script| script.alerts.clone())
+    }
+    async fn test(
+        &self,
+        request: Request<wire::TestChannelRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let asked = format!("test channel {}", request.into_inner().channel);
+        self.answer(Some(asked), |script| script.command.clone())
     }
 }
 

@@ -15,6 +15,14 @@ pub fn status(status: &Status, style: Style) -> String {
         out.push_str(&style.paint(Tone::Bad, &trouble.to_string()));
         out.push('\n');
     }
+    if status.alerts_firing != 0 {
+        let verb = if status.alerts_firing == 1 { "fires" } else { "fire" };
+        let alerts = count(status.alerts_firing as usize, "alert");
+        out.push_str(&format!(
+            "{}\n",
+            style.paint(Tone::Bad, &format!("{alerts} {verb}: convoy alert list"))
+        ));
+    }
     let unfinished = || status.rollouts.iter().filter(|rollout| !rollout.has_ended());
     for rollout in unfinished() {
         out.push('\n');

@@ -78,6 +78,7 @@ fn status_of(nodes: Vec<Node>) -> Status {
         content_of: None,
         store_older: false,
         store_trouble: None,
+        alerts_firing: 0,
         nodes,
         rollouts: Vec::new(),
     }

@@ -7,10 +7,16 @@ pub enum Kind {
     AgentLost,
     /// An agent that was lost is connected again.
     AgentReturned,
+    /// An alert is over.
+    AlertEnded,
+    /// An alert was raised.
+    AlertRaised,
     /// An operator applied a spec.
     Applied,
     /// A node refused what it was assigned.
     AssignmentRefused,
+    /// An operator has a test message sent to a channel of alerts.
+    ChannelTested,
     /// The clock of a host differs from the coordinator's.
     ClockSkew,
     /// Something on a node asks for an operator.
@@ -85,11 +91,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 42] = [
         Self::AgentLost,
         Self::AgentReturned,
+        Self::AlertEnded,
+        Self::AlertRaised,
         Self::Applied,
         Self::AssignmentRefused,
+        Self::ChannelTested,
         Self::ClockSkew,
         Self::ConcernBegan,
         Self::ConcernEnded,
@@ -132,8 +141,11 @@ impl Kind {
         match self {
             Self::AgentLost => "agent-lost",
             Self::AgentReturned => "agent-returned",
+            Self::AlertEnded => "alert-ended",
+            Self::AlertRaised => "alert-raised",
             Self::Applied => "applied",
             Self::AssignmentRefused => "assignment-refused",
+            Self::ChannelTested => "channel-tested",
             Self::ClockSkew => "clock-skew",
             Self::ConcernBegan => "concern-began",
             Self::ConcernEnded => "concern-ended",

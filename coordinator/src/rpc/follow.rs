@@ -51,7 +51,9 @@ pub(super) fn gone(why: &Unwelcome) -> Status {
 pub(super) async fn now(coordinator: &Coordinator) -> Result<wire::StatusReply, StoreError> {
     let snapshot = coordinator.snapshot().await?;
     let places = coordinator.places(&snapshot).await?;
-    Ok(status::status(&snapshot, &places, (coordinator.clock)()))
+    let now = (coordinator.clock)();
+    let alerts_firing = coordinator.alerts.picture().firing();
+    Ok(status::status(&snapshot, &places, status::Moment { now, alerts_firing }))
 }
 
 /// The newest status, encoded, for all who watch.

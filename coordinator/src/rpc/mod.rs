@@ -3,6 +3,7 @@
 //! Identity comes from the connection's certificate, put into every request by the listener; what a message says of
 //! its sender is never believed. Authorisation is checked per call.
 
+mod alerts;
 mod audit;
 mod caller;
 mod enrolment;
@@ -24,8 +25,8 @@ use futures::Stream;
 use proto::wire::{
     agent::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer},
     operator::{
-        audit_server::AuditServer, operator_server::OperatorServer, operators_server::OperatorsServer,
-        secrets_server::SecretsServer,
+        alerts_server::AlertsServer, audit_server::AuditServer, operator_server::OperatorServer,
+        operators_server::OperatorsServer, secrets_server::SecretsServer,
     },
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -88,6 +89,7 @@ where
         coordinator: coordinator.clone(),
     };
     let audit = AuditServer::new(audit::Reader::new(coordinator.clone()));
+    let alerts = AlertsServer::new(alerts::Desk::new(coordinator.clone()));
     let secrets = SecretsServer::new(secrets::Keeper::new(coordinator.clone()));
     let operators = OperatorsServer::new(operators::Registry::new(coordinator.clone()));
     let operator = audit::WithHead { inner: operator, coordinator: coordinator.clone() };
@@ -111,6 +113,7 @@ where
         .add_service(secrets)
         .add_service(operators)
         .add_service(audit.max_decoding_message_size(REQUEST_MAX))
+        .add_service(alerts.max_decoding_message_size(REQUEST_MAX))
         .add_service(enrolment.max_decoding_message_size(REQUEST_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())
         .await?;

@@ -17,8 +17,17 @@ use crate::{
     view::Snapshot,
 };
 
+/// What a status shows that is not of the snapshot.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    pub(super) now: Timestamp,
+    /// Alerts that nothing hides.
+    pub(super) alerts_firing: usize,
+}
+
 /// Everything at one moment.
-pub(super) fn status(snapshot: &Snapshot, places: &Places, now: Timestamp) -> wire::StatusReply {
+pub(super) fn status(snapshot: &Snapshot, places: &Places, at: Moment) -> wire::StatusReply {
+    let Moment { now, alerts_firing } = at;
     let view = snapshot.view();
     let shown = snapshot.rollouts.iter().enumerate().filter(|(index, rollout)| {
         // Those that have not ended, and the newest in any case.
@@ -34,6 +43,7 @@ pub(super) fn status(snapshot: &Snapshot, places: &Places, now: Timestamp) -> wi
         content_of: snapshot.revision.as_ref().and_then(|newest| newest.rolls_back_to).map_or(0, |it| it.0),
         store_older: places.is_store_older(),
         store_trouble: snapshot.trouble.clone().map(trouble),
+        alerts_firing: u32::try_from(alerts_firing).unwrap_or(u32::MAX),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use fleet::{
-    ids::{Digest, NodeName, OperatorName, Revision, RolloutId},
+    alert::Place,
+    ids::{Digest, GroupName, NodeName, OperatorName, Revision, RolloutId},
     spec::SecretName,
 };
 
@@ -36,6 +37,8 @@ impl Key {
     pub const PACKS: &'static str = "pack/";
     /// Below this is what each host last answered about its home.
     pub const HOSTS: &'static str = "host/";
+    /// Below this are alerts, by group.
+    pub const ALERTS: &'static str = "alert/";
     /// Below this is content, by digest.
     pub const BLOBS: &'static str = "blob/";
 
@@ -112,6 +115,27 @@ impl Key {
     /// Events that wait for their numbers. Not below [`Key::EVENTS`], whose last entry is the highest number.
     pub fn untold() -> Self {
         Self("untold".to_owned())
+    }
+
+    /// The alerts of one group, or of the fleet.
+    pub fn alerts(place: &Place) -> Self {
+        match place {
+            Place::Fleet => Self(format!("{}fleet", Self::ALERTS)),
+            Place::Group(group) => Self(format!("{}group/{group}", Self::ALERTS)),
+        }
+    }
+
+    /// Whose alerts these are, if they are alerts.
+    pub fn alert_place(&self) -> Option<Place> {
+        match self.0.strip_prefix(Self::ALERTS)? {
+            "fleet" => Some(Place::Fleet),
+            group => GroupName::parse(group.strip_prefix("group/")?).ok().map(Place::Group),
+        }
+    }
+
+    /// Up to where events were looked at for alerts.
+    pub fn alert_cursor() -> Self {
+        Self("alert-cursor".to_owned())
     }
 
     /// A pack whose content is kept.

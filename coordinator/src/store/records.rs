@@ -3,6 +3,7 @@
 //! A record that cannot be read is an error of the store, never an empty value: an unreadable desired state must not
 //! mean "nothing is desired".
 
+mod alert;
 mod audit;
 mod event;
 mod operator;
@@ -13,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+pub use alert::{CursorRecord, PlaceRecord};
 pub use audit::{AuditHeadRecord, AuditRecord};
 pub use event::{EventRecord, UntoldRecord};
 use fleet::{

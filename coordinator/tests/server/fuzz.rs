@@ -358,6 +358,11 @@ fn requests() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("/convoy.operator.v1.Operator/ShowDrift", vec![node.clone()]),
         ("/convoy.operator.v1.Operator/ForgetNode", vec![node]),
         ("/convoy.operator.v1.Secrets/List", vec![Vec::new()]),
+        ("/convoy.operator.v1.Alerts/List", vec![Vec::new()]),
+        (
+            "/convoy.operator.v1.Alerts/Test",
+            vec![operator::TestChannelRequest { channel: "a".repeat(20_000) }.encode_to_vec()],
+        ),
     ];
     let upload = upload(&small_fleet("c.example"), None);
     let upload: Vec<Vec<u8>> = upload.iter().map(prost::Message::encode_to_vec).collect();

@@ -3,6 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "a panic of a task fails the test that awaits it")]
 
 mod absent;
+mod alertmanager;
+mod alerts;
+mod alerts_over_time;
 mod audit;
 mod crash;
 mod ends;

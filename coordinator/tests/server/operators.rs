@@ -13,8 +13,9 @@ use fleet::{
 use proto::wire::{
     agent::{EnrollReply, JoinOperatorRequest, RunState, enrolment_client::EnrolmentClient},
     operator::{
-        self as wire, audit_client::AuditClient, operator_client::OperatorClient,
-        operators_client::OperatorsClient, secrets_client::SecretsClient, upload::Part,
+        self as wire, alerts_client::AlertsClient, audit_client::AuditClient,
+        operator_client::OperatorClient, operators_client::OperatorsClient, secrets_client::SecretsClient,
+        upload::Part,
     },
 };
 use tonic::{Code, Status, transport::Channel};
@@ -196,6 +197,7 @@ async fn call(channel: Channel, method: &str, round: usize) -> Result<(), Status
     match method.split('.').next() {
         Some("Audit") => call_audit(AuditClient::new(channel), method).await,
         Some("Secrets") => call_secrets(SecretsClient::new(channel), method, round).await,
+        Some("Alerts") => call_alerts(AlertsClient::new(channel), method).await,
         Some("Operators") => call_operators(OperatorsClient::new(channel), method, round).await,
         _ if method.contains("Node") || NODE_CALLS.contains(&method) => {
             call_node(OperatorClient::new(channel), method, round).await
@@ -304,6 +306,14 @@ async fn call_secrets(mut secrets: SecretsClient<Channel>, method: &str, round: 
                 wire::GrantSecretRequest { name: "of-km".to_owned(), groups: vec!["km".to_owned()] };
             secrets.grant(request).await.map(drop)
         }
+        other => panic!("nobody says how {other} is called"),
+    }
+}
+
+async fn call_alerts(mut alerts: AlertsClient<Channel>, method: &str) -> Result<(), Status> {
+    match method {
+        "Alerts.List" => alerts.list(wire::ListAlertsRequest {}).await.map(drop),
+        "Alerts.Test" => alerts.test(wire::TestChannelRequest { channel: "none".to_owned() }).await.map(drop),
         other => panic!("nobody says how {other} is called"),
     }
 }

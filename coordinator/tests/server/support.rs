@@ -79,9 +79,19 @@ impl TestCoordinator {
         more: &str,
         layer: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store> + Send + 'static,
     ) -> Self {
+        Self::start_by(dir, more, coordinator::wall_clock, layer).await
+    }
+
+    /// With another clock.
+    pub async fn start_by(
+        dir: Arc<TempDir>,
+        more: &str,
+        clock: coordinator::Clock,
+        layer: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store> + Send + 'static,
+    ) -> Self {
         let config = Config::parse(&config_text(&dir, more)).unwrap();
         let stop = CancellationToken::new();
-        let mut task = tokio::spawn(coordinator::run_on(config, stop.clone(), layer));
+        let mut task = tokio::spawn(coordinator::run_by(config, stop.clone(), clock, layer));
         let address = dir.path().join("data/address");
         let ready = async {
             while !address.exists() {
@@ -97,13 +107,27 @@ impl TestCoordinator {
 
     /// The real program, as a process of its own.
     pub async fn spawn_in(dir: Arc<TempDir>) -> Self {
-        Self::spawn(dir, env!("CARGO_BIN_EXE_convoy-coordinator").as_ref(), &[]).await
+        Self::spawn_with(dir, "").await
+    }
+
+    /// The same with more of a configuration.
+    pub async fn spawn_with(dir: Arc<TempDir>, more: &str) -> Self {
+        Self::spawn_file(dir, env!("CARGO_BIN_EXE_convoy-coordinator").as_ref(), &[], more).await
     }
 
     /// The same with another build of it. What it logs is in `coordinator.log`.
     pub async fn spawn(dir: Arc<TempDir>, program: &std::path::Path, variables: &[(String, String)]) -> Self {
+        Self::spawn_file(dir, program, variables, "").await
+    }
+
+    async fn spawn_file(
+        dir: Arc<TempDir>,
+        program: &std::path::Path,
+        variables: &[(String, String)],
+        more: &str,
+    ) -> Self {
         let config = dir.path().join("coordinator.toml");
-        std::fs::write(&config, config_text(&dir, "[log]\nlevel = \"warn\"\n")).unwrap();
+        std::fs::write(&config, config_text(&dir, &format!("[log]\nlevel = \"warn\"\n{more}"))).unwrap();
         // What a killed one left behind would name a port where nobody listens.
         drop(std::fs::remove_file(dir.path().join("data/address")));
         let mut log = std::fs::File::options();
@@ -428,6 +452,8 @@ impl TestCoordinator {
 pub enum Manner {
     /// It works.
     Obeys,
+    /// It works after the server was down for a while.
+    Restarts(Duration),
     /// It tries and refuses.
     Refuses,
 }
@@ -465,8 +491,13 @@ impl ScriptedAgent {
                     }
                     to_agent::Message::Assign(assign) => {
                         fetch_all(&mut client, &assign).await;
+                        let manner = *ways.borrow();
                         assignments.send_modify(|all: &mut Vec<u64>| all.push(assign.generation));
-                        let obeys = *ways.borrow() == Manner::Obeys;
+                        if let Manner::Restarts(down) = manner {
+                            session.say(from_agent::Message::Report(between(good.as_ref(), &assign))).await;
+                            tokio::time::sleep(down).await;
+                        }
+                        let obeys = manner != Manner::Refuses;
                         let failed = (!obeys).then(|| assign.clone());
                         good = if obeys { Some(assign) } else { good };
                         memory.lock().unwrap().clone_from(&good);
@@ -474,7 +505,7 @@ impl ScriptedAgent {
                         session.say(from_agent::Message::Report(report)).await;
                     }
                     to_agent::Message::Command(command) => {
-                        let ok = *ways.borrow() == Manner::Obeys;
+                        let ok = *ways.borrow() != Manner::Refuses;
                         let detail = if ok { "done" } else { "scripted refusal" }.into();
                         let result = CommandResult { id: command.id, ok, detail };
                         session.say(from_agent::Message::Result(result)).await;
@@ -521,6 +552,21 @@ async fn fetch_all(client: &mut AgentLinkClient<Channel>, assign: &Assign) {
     let digests: Vec<Vec<u8>> = bundle.files.values().map(|file| file.digest.0.to_vec()).collect();
     let files = fetch(client, digests.clone()).await;
     assert!(digests.iter().all(|digest| files.contains_key(digest)));
+}
+
+/// While the server is down for `new`.
+fn between(good: Option<&Assign>, new: &Assign) -> Report {
+    let target = Some(Applied { generation: new.generation, bundle: new.bundle.clone() });
+    let attempt = Attempt { target: target.clone(), stage: Stage::Written.into(), ..Attempt::default() };
+    Report {
+        desired: target.clone(),
+        attempted: Some(attempt),
+        written: target,
+        running: None,
+        service: Some(ServiceState { state: "stopped".into(), ..ServiceState::default() }),
+        health: Some(Verdict { verdict: "unknown".into(), ..Verdict::default() }),
+        ..report(good, None)
+    }
 }
 
 pub fn report(good: Option<&Assign>, failed: Option<&Assign>) -> Report {

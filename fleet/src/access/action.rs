@@ -33,6 +33,8 @@ pub enum Action {
     MakeToken,
     /// Set or remove the value of a secret.
     ChangeSecret,
+    /// Send a test message to a channel of alerts.
+    TestChannel,
     /// Say which groups may use a secret.
     GrantSecret,
     /// Add, change or remove operators.
@@ -41,7 +43,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Look,
         Self::ReadHost,
         Self::Apply,
@@ -55,6 +57,7 @@ impl Action {
         Self::ControlDrift,
         Self::MakeToken,
         Self::ChangeSecret,
+        Self::TestChannel,
         Self::GrantSecret,
         Self::ManageOperators,
     ];
@@ -75,6 +78,7 @@ impl Action {
             Self::ControlDrift => "control-drift",
             Self::MakeToken => "make-token",
             Self::ChangeSecret => "change-secret",
+            Self::TestChannel => "test-channel",
             Self::GrantSecret => "grant-secret",
             Self::ManageOperators => "manage-operators",
         }
@@ -96,6 +100,7 @@ impl Action {
             Self::ControlDrift => "deciding about drift",
             Self::MakeToken => "making a join token",
             Self::ChangeSecret => "changing a secret",
+            Self::TestChannel => "testing a channel of alerts",
             Self::GrantSecret => "granting a secret",
             Self::ManageOperators => "managing operators",
         }
@@ -116,7 +121,8 @@ impl Action {
             | Self::ControlRollout
             | Self::ControlDrift
             | Self::MakeToken
-            | Self::ChangeSecret => Role::Operator,
+            | Self::ChangeSecret
+            | Self::TestChannel => Role::Operator,
             Self::GrantSecret | Self::ManageOperators => Role::Admin,
         }
     }

@@ -293,6 +293,18 @@ pub struct Flight {
     pub blind: Blind,
 }
 
+impl Flight {
+    /// Until when the step explains that the server does not serve. The healthy deadline is the rollout's to notice, so
+    /// it gets a little longer.
+    pub fn explains_until(&self, healthy_deadline: Duration, now: Timestamp) -> Timestamp {
+        let begun = self.written.unwrap_or(self.since);
+        begun.after(self.blind.total(now)).after(healthy_deadline).after(NOTICED_WITHIN)
+    }
+}
+
+/// The rollout's own word about a step comes at most so long after its deadline.
+const NOTICED_WITHIN: Duration = Duration::from_secs(60);
+
 /// How long a node's state was unknown. The time is added up over all its absences, so that one that comes and goes
 /// cannot hold up a rollout for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,0 +1,193 @@
+//! What is told while hours pass: the coordinator's clock runs faster than the machine's.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use fleet::time::Timestamp;
+use proto::wire::{
+    agent::{FromAgent, Heartbeat, from_agent},
+    operator::{AlertState, ControlRolloutRequest, ListAlertsRequest, StatusReply},
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+use crate::{
+    alerts::{Arrived, Receiver, Reporting, alerts, channel, until_told},
+    support::{Manner, ScriptedAgent, TestCoordinator, small_fleet},
+};
+
+/// Seconds of the coordinator's clock in one of the machine's.
+const SPEED: u32 = 30;
+
+/// The coordinator's clock.
+fn swift() -> Timestamp {
+    static START: OnceLock<(Instant, Timestamp)> = OnceLock::new();
+    let (begun, at) = START.get_or_init(|| (Instant::now(), coordinator::wall_clock()));
+    at.after(begun.elapsed() * SPEED)
+}
+
+/// Lets this much time pass on the coordinator's clock.
+async fn pass(time: Duration) {
+    tokio::time::sleep(time / SPEED).await;
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Agents that beat are there, and whoever does not come back after a start is missed within a few seconds.
+const HASTY: &str = "[heartbeat]\ninterval = \"100ms\"\ninterval_max = \"100ms\"\nmissed_max = 40\n";
+
+async fn start(receiver: &Receiver) -> TestCoordinator {
+    start_in(Arc::new(tempfile::tempdir().unwrap()), receiver).await
+}
+
+async fn start_in(dir: Arc<tempfile::TempDir>, receiver: &Receiver) -> TestCoordinator {
+    let text = channel(receiver.address, HASTY);
+    TestCoordinator::start_by(dir, &text, swift, |store| store).await
+}
+
+/// Beats until the session ends.
+fn beating(sender: mpsc::Sender<FromAgent>) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        for seq in 1.. {
+            let beat = from_agent::Message::Heartbeat(Heartbeat { seq, ..Heartbeat::default() });
+            if sender.send(FromAgent { message: Some(beat) }).await.is_err() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+}
+
+/// Each incident of a message: its rule, what began and what ended.
+fn said(message: &Arrived) -> Vec<String> {
+    let message = message.json();
+    let names = |items: &serde_json::Value| {
+        let names = items.as_array().unwrap().iter().map(|item| item["subject"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>().join(" ")
+    };
+    let incidents = message["incidents"].as_array().unwrap().iter();
+    let said = incidents.map(|incident| {
+        let rule = incident["rule"].as_str().unwrap();
+        format!("{rule} began: {} over: {}", names(&incident["begun"]), names(&incident["over"]))
+    });
+    said.collect()
+}
+
+fn all_said(messages: &[Arrived]) -> Vec<String> {
+    messages.iter().flat_map(said).collect()
+}
+
+fn all_ready(status: &StatusReply) -> bool {
+    status.nodes.iter().all(|node| node.state == "ready")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_while_its_server_is_down_is_silent_once_and_over_when_it_returns() {
+    let mut receiver = Receiver::start();
+    let coordinator = start(&receiver).await;
+    let [first, second] = [coordinator.join("is-1").await, coordinator.join("is-2").await];
+    assert!(!coordinator.apply(&small_fleet("a.example.org"), None).await.refused);
+    let mut node = Reporting::start(&coordinator, &first).await;
+    let beats = beating(node.sender());
+    let other = Reporting::start(&coordinator, &second).await;
+    let other_beats = beating(other.sender());
+    coordinator.until("all ready", all_ready).await;
+
+    node.serves("stopped", "unknown").await;
+    assert_eq!(said(&receiver.next().await), ["server-down began: is-1 over: "]);
+    until_told(&coordinator, "server-down").await;
+    beats.abort();
+    let last_words = node.report.clone();
+    drop(node);
+    assert_eq!(said(&receiver.next().await), ["node-silent began: is-1 over: "]);
+    until_told(&coordinator, "node-silent").await;
+    pass(5 * MINUTE).await;
+    let shown = alerts(&coordinator).await.list(ListAlertsRequest {}).await.unwrap().into_inner();
+    let states: BTreeMap<&str, AlertState> =
+        shown.alerts.iter().map(|alert| (alert.rule.as_str(), alert.state())).collect();
+    let expected = [("server-down", AlertState::Hidden), ("node-silent", AlertState::Firing)];
+    assert_eq!(states, BTreeMap::from(expected), "{shown:?}");
+    assert_eq!(all_said(&receiver.rest()), [""; 0]);
+
+    let mut node = Reporting::resume(&coordinator, &first, last_words).await;
+    let beats = beating(node.sender());
+    node.serves("running", "healthy").await;
+    let mut over: Vec<String> = Vec::new();
+    while over.len() < 2 {
+        over.extend(said(&receiver.next().await));
+    }
+    over.sort();
+    assert_eq!(over, ["node-silent began:  over: is-1", "server-down began:  over: is-1"]);
+    pass(MINUTE).await;
+    assert_eq!(all_said(&receiver.rest()), [""; 0]);
+    beats.abort();
+    other_beats.abort();
+    coordinator.stop().await;
+}
+
+/// The machine's time for which a scripted server is down: two minutes of the coordinator's clock.
+const DOWN: Duration = Duration::from_secs(4);
+
+fn forty(hostname: &str, rollout: &str) -> BTreeMap<String, String> {
+    let mut fleet = format!(
+        "name = \"acme\"\n[groups.gw]\nproduct = \"wso2is-7.2\"\nlayers = [\"common\"]\n\
+         [groups.gw.rollout]\nsoak = \"1ms\"\nmin_healthy_time = \"1ms\"\nmax_unavailable = 10\n{rollout}"
+    );
+    for number in 0..40 {
+        let node =
+            format!("[nodes.gw-{number:02}]\ngroup = \"gw\"\nhost = \"h{number}\"\nhome = \"/opt/is\"\n");
+        fleet.push_str(&node);
+    }
+    let common = format!("[server]\nhostname = \"{hostname}\"\n");
+    [("fleet.toml", fleet), ("config/common.toml", common)].map(|(path, text)| (path.to_owned(), text)).into()
+}
+
+fn rollout_is(state: &'static str, id: u64) -> impl Fn(&StatusReply) -> bool {
+    move |status| status.rollouts.iter().any(|rollout| rollout.id == id && rollout.state == state)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_of_forty_nodes_is_silent_and_its_canary_or_its_failure_is_one_message() {
+    let mut receiver = Receiver::start();
+    let text = channel(receiver.address, "");
+    let dir = Arc::new(tempfile::tempdir().unwrap());
+    let coordinator = TestCoordinator::start_by(dir, &text, swift, |store| store).await;
+    let mut agents = Vec::new();
+    for number in 0..40 {
+        let node = coordinator.join(&format!("gw-{number:02}")).await;
+        agents.push(ScriptedAgent::start(&coordinator, &node).await);
+    }
+    coordinator.apply(&forty("one.example.org", ""), None).await;
+    coordinator.until("rollout 1 done", rollout_is("done", 1)).await;
+    for agent in &agents {
+        agent.manner.send_replace(Manner::Restarts(DOWN));
+    }
+    coordinator.apply(&forty("two.example.org", ""), None).await;
+    coordinator.until("rollout 2 done", rollout_is("done", 2)).await;
+    pass(2 * MINUTE).await;
+    assert_eq!(all_said(&receiver.rest()), [""; 0]);
+
+    let canary = "canary = 1\npromotion = \"manual\"\n";
+    coordinator.apply(&forty("three.example.org", canary), None).await;
+    assert_eq!(said(&receiver.next().await), ["awaiting-promotion began: rollout 3 over: "]);
+    pass(2 * MINUTE).await;
+    assert_eq!(all_said(&receiver.rest()), [""; 0]);
+    let promote = ControlRolloutRequest { rollout: 3, action: "promote".into(), why: String::new() };
+    coordinator.operator().await.control_rollout(promote).await.unwrap();
+    assert_eq!(said(&receiver.next().await), ["awaiting-promotion began:  over: rollout 3"]);
+    coordinator.until("rollout 3 done", rollout_is("done", 3)).await;
+
+    agents[3].manner.send_replace(Manner::Refuses);
+    let mut assigned = agents[3].assigned.clone();
+    let before = assigned.borrow_and_update().len();
+    coordinator.apply(&forty("four.example.org", ""), None).await;
+    assigned.wait_for(|all| before < all.len()).await.unwrap();
+    agents[3].manner.send_replace(Manner::Restarts(DOWN));
+    assert_eq!(said(&receiver.next().await), ["rolled-back began: rollout 4 over: "]);
+    coordinator.until("rollout 4 rolled back", rollout_is("rolled-back", 4)).await;
+    pass(2 * MINUTE).await;
+    assert_eq!(all_said(&receiver.rest()), [""; 0]);
+    coordinator.stop().await;
+}
