@@ -14,6 +14,7 @@ use fleet::{
     import::{ImportNode, Imported, Refused, import},
     spec::{Sources, TOML_SIZE_MAX},
 };
+use tempfile::TempDir;
 
 use crate::{
     Session, args,
@@ -264,10 +265,17 @@ fn finish(
         }
     };
     let secrets_out = secrets_place(request, &imported)?;
+    let written = write_aside(&request.out, &imported.sources)?;
     if let Some(path) = secrets_out {
         secrets::write(path, &imported.secrets)?;
     }
-    write(&request.out, &imported.sources)?;
+    if let Err(failure) = put_in_place(&written, &request.out) {
+        // All or nothing: the same command can be typed again.
+        if let Some(path) = secrets_out {
+            fs::remove_file(path).ok();
+        }
+        return Err(failure);
+    }
     let shown = shown(request, imported, secrets_out);
     screen.programs(&shown);
     let text = text(&shown, wait::style(screen));
@@ -358,18 +366,47 @@ fn secrets_place<'a>(request: &'a Import, imported: &Imported) -> Result<Option<
     Ok(Some(path))
 }
 
-fn write(out: &Path, sources: &Sources) -> Result<(), Failure> {
+/// A directory beside the new one, which is removed unless it is put in place; the fleet directory lies in it.
+struct Aside(TempDir);
+
+impl Aside {
+    fn fleet(&self) -> PathBuf {
+        self.0.path().join("fleet")
+    }
+}
+
+/// Writes everything where nobody looks, so that a full disk leaves nothing half done.
+fn write_aside(out: &Path, sources: &Sources) -> Result<Aside, Failure> {
     let failed = |path: &Path, error| {
-        Failure::failed(format!("cannot write {}", path.display()), "remove what was written and try again")
+        Failure::failed(format!("cannot write {}", path.display()), "nothing was written; try another --out")
             .because(error)
     };
+    let beside = out.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(beside).map_err(|error| failed(beside, error))?;
+    let aside = tempfile::Builder::new().prefix(".convoy-import-").tempdir_in(beside);
+    let aside = Aside(aside.map_err(|error| failed(beside, error))?);
+    let fleet = aside.fleet();
     for (below, content) in &sources.0 {
-        let path = out.join(below);
-        let parent = path.parent().unwrap_or(out);
-        fs::create_dir_all(parent).map_err(|error| failed(parent, error))?;
-        fs::write(&path, content).map_err(|error| failed(&path, error))?;
+        let path = fleet.join(below);
+        let parent = path.parent().unwrap_or(&fleet);
+        fs::create_dir_all(parent).map_err(|error| failed(&out.join(below), error))?;
+        fs::write(&path, content).map_err(|error| failed(&out.join(below), error))?;
     }
-    Ok(())
+    Ok(aside)
+}
+
+/// Gives the new directory its name; one that is there is empty.
+fn put_in_place(written: &Aside, out: &Path) -> Result<(), Failure> {
+    let removed = fs::remove_dir(out);
+    let absent = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    let placed = match removed {
+        Err(error) if !absent(&error) => Err(error),
+        Ok(()) | Err(_) => fs::rename(written.fleet(), out),
+    };
+    placed.map_err(|error| {
+        let what = format!("cannot write {}", out.display());
+        Failure::failed(what, "nothing was written; try another --out").because(error)
+    })
 }
 
 fn shown(request: &Import, imported: Imported, secrets_out: Option<&Path>) -> view::Import {

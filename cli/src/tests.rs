@@ -687,6 +687,26 @@ async fn a_rollback_that_leaves_a_server_down_is_not_done() {
 }
 
 #[tokio::test]
+async fn a_rollout_shows_times_what_is_left_and_what_it_ignores() {
+    let mut open = rollout("running", "pending", "");
+    open.windows_overridden = "outage".into();
+    let script = |open: message::Rollout| Script {
+        rollouts: [(3, open.clone())].into(),
+        status: status_with(open),
+        ..applying()
+    };
+    let run = Stage::new(script(open.clone())).run("rollout show 3").await;
+    for wanted in ["restarting 21s", "settling 10s", "left", "maintenance windows are ignored: outage"] {
+        assert!(run.out.contains(wanted), "{wanted}: {}", run.out);
+    }
+    let run = Stage::new(script(open.clone())).run("--json rollout show 3").await;
+    assert!(run.out.contains("\"soaking\"") && run.out.contains("21300"), "{}", run.out);
+    open.estimate = Some(message::Estimate { left_ms: None, unknown: 2 });
+    let run = Stage::new(script(open)).run("rollout show 3").await;
+    assert!(run.out.contains("how much longer is not known"), "{}", run.out);
+}
+
+#[tokio::test]
 async fn steering_without_a_number_means_the_one_under_way() {
     let script = Script { status: status_with(rollout("running", "pending", "")), ..applying() };
     assert_eq!(Stage::new(script).run("rollout pause").await.asked, ["pause rollout 3 \"\""]);

@@ -10,7 +10,9 @@ use fleet::{
 
 /// Groups in the order of execution with their waves, why they come in that order, and what follows each wave:
 /// `1. key-manager: is-1, then is-2`. Groups with one number do not wait for each other.
-pub fn waves(rollout: &Rollout, reasons: &[order::Reason]) -> Vec<String> {
+///
+/// `reasons` are those of a fleet directory; a rollback has none, since a revision keeps its order and not why.
+pub fn waves(rollout: &Rollout, reasons: Option<&[order::Reason]>) -> Vec<String> {
     let after = rollout.groups.iter().map(|(name, group)| (name, &group.after)).collect();
     let mut ranks: BTreeMap<&GroupName, usize> = BTreeMap::new();
     for name in order::sorted(&after) {
@@ -41,11 +43,14 @@ pub fn waves(rollout: &Rollout, reasons: &[order::Reason]) -> Vec<String> {
     order::sorted(&after).into_iter().flat_map(line).collect()
 }
 
-/// Why a group comes after others that take part: what was derived, or that it was typed.
-fn whys(rollout: &Rollout, name: &GroupName, reasons: &[order::Reason]) -> Vec<String> {
+/// Why a group comes after others that take part: what was derived, that it was typed, or that it is kept.
+fn whys(rollout: &Rollout, name: &GroupName, reasons: Option<&[order::Reason]>) -> Vec<String> {
     let before = rollout.groups.get(name).into_iter().flat_map(|group| &group.after);
     let before = before.filter(|before| rollout.groups.contains_key(*before));
     let why = |before: &GroupName| {
+        let Some(reasons) = reasons else {
+            return format!("   {name} after {before}: as that revision was applied");
+        };
         let derived = reasons.iter().find(|reason| reason.group == *name && reason.after == *before);
         match derived {
             Some(reason) => format!("   {reason}"),

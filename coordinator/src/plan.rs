@@ -158,7 +158,7 @@ impl Coordinator {
         let (fleet, mut weighed) = self.weigh(fleet, subjects, packs).await?;
         planned.findings.append(&mut weighed.findings);
         planned.take(&draft, weighed, &snapshot);
-        planned.waves = outlook::waves(&rollout, &fleet.order_reasons);
+        planned.waves = outlook::waves(&rollout, Some(&fleet.order_reasons));
         planned.conclude(&draft, &rollout, &snapshot);
         let places = self.places(&snapshot).await?;
         planned.notes = notes(&snapshot, &draft, &rollout, &places);
@@ -187,7 +187,7 @@ impl Coordinator {
         let plans = self.compare_stored(&snapshot, &draft, &rollout).await?;
         planned.take(&draft, Plans { findings: Vec::new(), plans, effects: BTreeMap::new() }, &snapshot);
         planned.unchanged += draft.nodes.len().saturating_sub(planned.nodes.len() + planned.unchanged);
-        planned.waves = outlook::waves(&rollout, &[]);
+        planned.waves = outlook::waves(&rollout, None);
         planned.conclude(&draft, &rollout, &snapshot);
         planned.notes = notes(&snapshot, &draft, &rollout, &self.places(&snapshot).await?);
         Ok((draft.rolls_back_to.unwrap_or(Revision(0)), planned))

@@ -117,3 +117,92 @@ fn wrong_words_and_files_are_told_with_a_remedy() {
     assert!(text.contains("broken.toml:2:"), "{text}");
     assert!(!Path::new(&out).exists());
 }
+
+#[test]
+fn what_was_said_stands_in_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    // One that is there and empty will do.
+    let out = dir.path().join("new");
+    fs::create_dir(&out).unwrap();
+    let file = dir.path().join("gw.toml");
+    fs::write(&file, "[server]\nserver_role = \"gateway-worker\"\n[oauth]\nclient_secret = \"own\"\n")
+        .unwrap();
+    let (one, two) = (format!("gw-1={}", file.display()), format!("gw-2={}", file.display()));
+    let place = |below: &str| dir.path().join(below).display().to_string();
+    let (inside, beside, new) = (place("new/secrets"), place("secrets"), place("new"));
+    let words = |secrets: &str| {
+        let words = format!(
+            "{one} {two} --out {new} --fleet acme-prod --product *=4.2 --host gw-1=h1 --host gw-2=h2 \
+             --home gw-1=/srv/a --home gw-2=/srv/b --secrets-out {secrets}"
+        );
+        run(&words.split_whitespace().collect::<Vec<_>>())
+    };
+    let refused = words(&inside).0.unwrap_err();
+    assert!(refused.what.contains("is in the fleet directory"), "{refused}");
+    let (outcome, text) = words(&beside);
+    assert_eq!(outcome.unwrap(), Exit::Done, "{text}");
+    let fleet = fs::read_to_string(out.join("fleet.toml")).unwrap();
+    for wanted in [
+        "\"acme-prod\"",
+        "wso2am-4.2-gateway-worker",
+        "host = \"h1\"\nhome = \"/srv/a\"",
+        "host = \"h2\"\nhome = \"/srv/b\"",
+    ] {
+        assert!(fleet.contains(wanted), "{wanted} is not in\n{fleet}");
+    }
+}
+
+#[test]
+fn other_files_of_a_home_are_left_there_and_unequal_values_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().join("wso2is-7.1.0");
+    fs::create_dir_all(home.join("repository/conf")).unwrap();
+    fs::create_dir_all(home.join("bin")).unwrap();
+    fs::write(home.join(CONFIG), "[server]\nhostname = \"iam.example.org\"\n[oauth]\na = 1\n").unwrap();
+    fs::write(home.join(VERSION), "WSO2 Identity Server v7.1.0\n").unwrap();
+    fs::write(home.join("repository/conf/log4j2.properties"), "rootLogger.level = INFO\n").unwrap();
+    let second = dir.path().join("second.toml");
+    fs::write(&second, "[server]\nhostname = \"iam.example.org\"\n[oauth]\na = 2\n").unwrap();
+    let out = dir.path().join("acme");
+    let words = format!(
+        "is-1={} is-2={} --product is-2=7.1 --out {}",
+        home.display(),
+        second.display(),
+        out.display()
+    );
+    let (outcome, text) = run(&words.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(outcome.unwrap(), Exit::Done, "{text}");
+    assert!(text.contains("oauth.a differs in"), "{text}");
+    assert!(!out.join("files").exists());
+    let fleet = fs::read_to_string(out.join("fleet.toml")).unwrap();
+    let told = fs::canonicalize(&home).unwrap();
+    assert!(fleet.contains(&format!("home = {:?}", told.display().to_string())), "{fleet}");
+}
+
+#[test]
+fn what_cannot_be_put_in_place_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("is.toml");
+    fs::write(&file, IS).unwrap();
+    let secrets_out = dir.path().join("secrets");
+    let files = |out: &Path| {
+        let words = format!(
+            "is-1={} --product is-1=wso2is-7.1 --out {} --secrets-out {}",
+            file.display(),
+            out.display(),
+            secrets_out.display()
+        );
+        run(&words.split_whitespace().collect::<Vec<_>>()).0
+    };
+    // A file where the directory's parent should be.
+    let refused = files(&file.join("below")).unwrap_err();
+    assert!(refused.remedy.contains("--out"), "{refused}");
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["is.toml"], "something was left");
+    // So the same command works elsewhere.
+    assert_eq!(files(&dir.path().join("acme")).unwrap(), Exit::Done);
+    let mut left: Vec<_> =
+        fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["acme", "is.toml", "secrets"]);
+}

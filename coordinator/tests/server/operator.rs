@@ -64,6 +64,46 @@ async fn groups_that_do_not_wait_for_each_other_have_one_number_and_a_typed_orde
 }
 
 #[tokio::test]
+async fn an_order_that_was_derived_says_from_which_key_and_a_rollback_that_it_is_kept() {
+    let coordinator = TestCoordinator::start().await;
+    let gateway = "[groups.gw]\nproduct = \"wso2am-4.5-gateway-worker\"\nlayers = [\"gw\"]\n\
+                   [groups.gw.rollout]\nsoak = \"1ms\"\nmin_healthy_time = \"1ms\"\n\
+                   [nodes.gw-1]\ngroup = \"gw\"\nhost = \"h-gw\"\nhome = \"/opt/am\"\n";
+    let files = |hostname: &str| {
+        let mut files = small_fleet(hostname);
+        files.get_mut("fleet.toml").unwrap().push_str(gateway);
+        let layer = format!(
+            "[server]\nhostname = \"{hostname}\"\n[apim.key_manager]\n\
+             service_url = \"https://{{{{ nodes('km')[0].host }}}}:9443/services/\"\n"
+        );
+        files.insert("config/gw.toml".to_owned(), layer);
+        files
+    };
+    for name in ["is-1", "is-2", "gw-1"] {
+        let node = coordinator.join(name).await;
+        crate::support::ScriptedAgent::start(&coordinator, &node).await;
+    }
+    let mut operator = coordinator.operator().await;
+    let plan = operator.plan(tokio_stream::iter(upload(&files("one.example.org"), None))).await.unwrap();
+    let derived = "   gw after km: apim.key_manager.service_url of gw-1 names is-1";
+    assert!(plan.get_ref().waves.iter().any(|line| line == derived), "{:#?}", plan.get_ref());
+    let done = |id: u64| {
+        move |status: &proto::wire::operator::StatusReply| {
+            status.rollouts.iter().any(|rollout| rollout.id == id && rollout.state == "done")
+        }
+    };
+    coordinator.apply(&files("one.example.org"), None).await;
+    coordinator.until("rollout 1 done", done(1)).await;
+    coordinator.apply(&files("two.example.org"), None).await;
+    coordinator.until("rollout 2 done", done(2)).await;
+    let back = proto::wire::operator::RollbackRequest { to_revision: 1, ..Default::default() };
+    let shown = operator.plan_rollback(back).await.unwrap().into_inner();
+    let kept = "   gw after km: as that revision was applied";
+    assert!(shown.waves.iter().any(|line| line == kept), "{shown:#?}");
+    coordinator.stop().await;
+}
+
+#[tokio::test]
 async fn what_does_not_compose_is_refused_and_changes_nothing() {
     let coordinator = TestCoordinator::start().await;
     let mut files = small_fleet("iam.example.org");
