@@ -272,6 +272,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_request_does_not_hold_the_key() {
+        let request = Request::new("is-1").unwrap();
+        assert!(request.key_pem.contains("PRIVATE KEY") && request.csr_pem.contains("CERTIFICATE REQUEST"));
+        assert!(!request.csr_pem.contains("PRIVATE KEY"));
+    }
+
+    #[test]
     fn a_certificate_that_has_ended_is_said_as_such() {
         let tls = client_config(RootCertStore::empty(), || Timestamp(0)).with_no_client_auth();
         let end = Timestamp(1_800_000_000_000);

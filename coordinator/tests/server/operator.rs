@@ -66,7 +66,7 @@ async fn groups_that_do_not_wait_for_each_other_have_one_number_and_a_typed_orde
 #[tokio::test]
 async fn an_order_that_was_derived_says_from_which_key_and_a_rollback_that_it_is_kept() {
     let coordinator = TestCoordinator::start().await;
-    let gateway = "[groups.gw]\nproduct = \"wso2am-4.5-gateway-worker\"\nlayers = [\"gw\"]\n\
+    let gateway = "[groups.gw]\nproduct = \"wso2am-4.2-gateway-worker\"\nlayers = [\"gw\"]\n\
                    [groups.gw.rollout]\nsoak = \"1ms\"\nmin_healthy_time = \"1ms\"\n\
                    [nodes.gw-1]\ngroup = \"gw\"\nhost = \"h-gw\"\nhome = \"/opt/am\"\n";
     let files = |hostname: &str| {

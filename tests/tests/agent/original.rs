@@ -26,6 +26,7 @@ use crate::{
     adoption::start_by_hand,
     disk::{Disk, Files},
     rig::{CONFIG, LOGGING, Rig, Wanted, node},
+    supervision,
 };
 
 /// Kills in the test command; `CONVOY_ORIGINAL_KILLS` asks for more.
@@ -161,6 +162,12 @@ async fn an_operator_gets_the_original_back_and_nothing_but_a_newer_apply_undoes
     rig.until("the original to be in force", back).await?;
     assert_eq!(standing(&rig.pack.home, &PATHS), before);
     assert_eq!(rig.read(late), "theirs = 1\n");
+    // Directories stay, and so does whoever looks after the server.
+    ensure!(rig.pack.home.join(NEW_DIR).parent().is_some_and(Path::is_dir), "a directory went");
+    let served = rig.until("the original to serve", back).await?.process.context("a process")?;
+    supervision::kill(served.pid);
+    let restarted = |it: &Observed| back(it) && it.process.as_ref().is_some_and(|it| *it != served);
+    rig.until("its server to be started again", restarted).await?;
 
     // Neither a reconnect nor an edit nor a restart of the agent brings the bundle back.
     write(&rig.pack.home, CONFIG, (rig.read(CONFIG) + "# and on\n").as_bytes(), 0o600)?;
@@ -179,6 +186,22 @@ async fn an_operator_gets_the_original_back_and_nothing_but_a_newer_apply_undoes
     let observed = rig.until("the original to be in force", back).await?;
     assert_eq!(standing(&rig.pack.home, &PATHS), edited);
     assert_eq!(observed.original.map(|original| original.before), Some(third));
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_not_replaced() -> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let wanted = apart(&rig);
+    write(&rig.pack.home, SCRIPT, &vec![b'x'; (8 << 20) + 1], 0o644)?;
+    let before = standing(&rig.pack.home, &PATHS);
+    rig.assign(&wanted, RunState::Running).await?;
+    let refused = |it: &Observed| it.attempted.as_ref().is_some_and(|it| it.failure.is_some());
+    let seen = rig.until("a refusal", refused).await?;
+    let failure = seen.attempted.and_then(|it| it.failure).context("a failure")?;
+    let says = failure.reason == RefusalReason::TargetUnsafe && failure.detail.contains("cannot be kept");
+    ensure!(says && failure.detail.contains(SCRIPT), "{failure:?}");
+    ensure!(standing(&rig.pack.home, &PATHS) == before, "something was replaced");
     Ok(())
 }
 

@@ -41,6 +41,21 @@ async fn a_token_is_for_one_use_and_for_a_while() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_host_that_cannot_keep_an_identity_leaves_its_token_unused() -> Result<()> {
+    let site = Site::open("joins").await?;
+    let (once, host) = (token(&site, "is-1", "1h").await?, agent(&site, "first")?);
+    let identity = host.data_dir().join("identity");
+    std::fs::create_dir_all(host.data_dir())?;
+    std::fs::write(&identity, "in the way")?;
+    let (code, said) = host.enrol_with(&once).await?;
+    ensure!(code == 1, "{said}");
+    std::fs::remove_file(identity)?;
+    let (code, said) = host.enrol_with(&once).await?;
+    ensure!(code == 0, "the token was used up: {said}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_token_nobody_made_or_of_another_fleet_is_refused() -> Result<()> {
     let (site, other) = (Site::open("one").await?, Site::open("other").await?);
 
