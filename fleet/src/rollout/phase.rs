@@ -108,10 +108,11 @@ mod tests {
     use super::*;
     use crate::spec::{Fleet, Sources, compose};
 
-    fn fleet(files: &[(&str, &str)]) -> Fleet {
+    fn fleet(rules: &str, files: &[(&str, &str)]) -> Fleet {
         let fleet = "name = \"f\"\n[groups.g]\nproduct = \"wso2is-7.2\"\n\
                      [nodes.a]\ngroup = \"g\"\nhost = \"h1\"\nhome = \"/opt/is\"\n\
                      [nodes.b]\ngroup = \"g\"\nhost = \"h2\"\nhome = \"/opt/is\"\n";
+        let fleet = format!("{fleet}{rules}");
         let security = "repository/resources/security";
         let mut sources = vec![("fleet.toml".to_owned(), fleet.as_bytes().to_vec())];
         for (path, content) in files {
@@ -124,7 +125,12 @@ mod tests {
     }
 
     fn check(old: &[(&str, &str)], new: &[(&str, &str)], expected: &[&str]) {
-        let (old, new) = (fleet(old), fleet(new));
+        assert_eq!(told("", old, new), expected);
+    }
+
+    /// What is said of a change under these rules for files.
+    fn told(rules: &str, old: &[(&str, &str)], new: &[(&str, &str)]) -> Vec<String> {
+        let (old, new) = (fleet(rules, old), fleet(rules, new));
         let pairs = new
             .nodes
             .iter()
@@ -135,9 +141,24 @@ mod tests {
             })
             .collect();
         let found: Vec<Finding> = phased_changes(&pairs).into_iter().map(Finding::from).collect();
-        let told: Vec<String> =
-            found.iter().map(|f| format!("{} {} {}", f.severity.as_str(), f.code, f.message)).collect();
-        assert_eq!(told, expected);
+        found.iter().map(|f| format!("{} {} {}", f.severity.as_str(), f.code, f.message)).collect()
+    }
+
+    #[test]
+    fn a_rule_may_say_that_a_key_need_not_be_phased() {
+        let before = [("g/wso2carbon.jks", "k1"), ("g/own.jks", "o1"), ("g/client-truststore.jks", "t1")];
+        let after = before.map(|(path, _)| (path, "new"));
+        let refused = |rules: &str| {
+            let told = told(rules, &before, &after);
+            let path = |text: &String| text.split('/').next_back()?.split(' ').next().map(str::to_owned);
+            told.iter().filter(|text| text.contains("CV552")).filter_map(path).collect::<Vec<_>>()
+        };
+        assert_eq!(refused(""), ["own.jks", "wso2carbon.jks"]);
+        let rule = |path: &str| {
+            format!("[[files]]\npath = \"repository/resources/security/{path}\"\nrestart = \"restart\"\n")
+        };
+        assert_eq!(refused(&rule("own.jks")), ["wso2carbon.jks"]);
+        assert_eq!(refused(&rule("*.jks")), Vec::<String>::new());
     }
 
     #[test]

@@ -15,11 +15,13 @@ use crate::{
     time::Timestamp,
 };
 
+mod budget;
 mod gates;
 mod guard;
 mod members;
 mod operators;
 mod standings;
+mod steps;
 mod times;
 mod unseen;
 mod words;
@@ -42,6 +44,8 @@ struct Node {
     unclear_until: Timestamp,
     /// Bundles that never become ready.
     bad: BTreeSet<Digest>,
+    /// It has heard of what it was given, and gets no further.
+    stuck: bool,
     /// What its agent kept from before the first apply, to go back to if nothing was ever good.
     kept: Option<Applied>,
 }
@@ -144,6 +148,7 @@ impl Bench {
                     away_until: Timestamp(0),
                     unclear_until: Timestamp(0),
                     bad: BTreeSet::new(),
+                    stuck: false,
                     kept: None,
                 };
                 bench.nodes.insert(name(&format!("{group}-{index}")), node);
@@ -198,10 +203,11 @@ impl Bench {
             {
                 continue;
             }
-            let elapsed = now.since(node.committed).as_secs();
-            let same = node.observed.running.is_some_and(|running| {
-                running.bundle == desired.bundle && running.generation != desired.generation
-            });
+            let elapsed = if node.stuck { 0 } else { now.since(node.committed).as_secs() };
+            let same = !node.stuck
+                && node.observed.running.is_some_and(|running| {
+                    running.bundle == desired.bundle && running.generation != desired.generation
+                });
             let bad = node.bad.contains(&desired.bundle);
             let (stage, done) = match elapsed {
                 _ if same => (Stage::Ready, true),
@@ -316,6 +322,12 @@ fn policy(text: &str) -> RolloutPolicy {
         }
     }
     policy
+}
+
+/// One that opens in that minute of every hour, for a minute.
+fn window(minute: u32, for_steps: WindowUse, overrun: Overrun) -> Window {
+    let cron = Cron::parse(&format!("{minute} * * * *")).unwrap();
+    Window::new(for_steps, cron, Duration::from_secs(60), "UTC", overrun).unwrap()
 }
 
 fn check(log: &str, expected: &str) {
@@ -623,13 +635,10 @@ fn the_healthy_deadline_counts_only_against_nodes_that_are_heard() {
 
 #[test]
 fn steps_begin_only_in_their_window_unless_overridden() {
-    let window = |cron: &str, for_steps, overrun| {
-        Window::new(for_steps, Cron::parse(cron).unwrap(), Duration::from_secs(60), "UTC", overrun).unwrap()
-    };
     let mut bench = Bench::new(&[("km", 1, policy("soak=0s min=0s"), &[])]);
     let group = GroupName::parse("km").unwrap();
     bench.groups.get_mut(&group).unwrap().policy.windows =
-        vec![window("2 * * * *", WindowUse::Restart, Overrun::Finish)];
+        vec![window(2, WindowUse::Restart, Overrun::Finish)];
     bench.apply("new", RestartClass::Restart);
     assert_eq!(bench.waiting(), ["km waits for its maintenance window, which opens at 1970-01-01 00:02 UTC"]);
     check(
@@ -640,8 +649,7 @@ fn steps_begin_only_in_their_window_unless_overridden() {
 
     // A write needs no window that is for restarts; a step that would not fit does not begin.
     let mut bench = Bench::new(&[("km", 1, policy("soak=0s min=0s"), &[])]);
-    bench.groups.get_mut(&group).unwrap().policy.windows =
-        vec![window("0 * * * *", WindowUse::Restart, Overrun::Fit)];
+    bench.groups.get_mut(&group).unwrap().policy.windows = vec![window(0, WindowUse::Restart, Overrun::Fit)];
     bench.apply("comments", RestartClass::None);
     check(&bench.run(1), "1s km-1 generation 2");
     bench.apply("new", RestartClass::Restart);

@@ -398,6 +398,10 @@ mod tests {
         let cron = Cron::parse("* * * * *").unwrap();
         let hour = Duration::from_secs(3600);
         assert!(Window::new(WindowUse::Any, cron.clone(), hour, "Mars/Olympus", Overrun::Fit).is_err());
-        assert!(Window::new(WindowUse::Any, cron, Duration::ZERO, "UTC", Overrun::Fit).is_err());
+        let lasting = |duration| Window::new(WindowUse::Any, cron.clone(), duration, "UTC", Overrun::Fit);
+        assert!(lasting(Duration::ZERO).is_err());
+        assert_eq!(WINDOW_MAX, Duration::from_secs(7 * 24 * 3600));
+        assert!(lasting(WINDOW_MAX).is_ok());
+        assert!(lasting(WINDOW_MAX + Duration::from_secs(1)).is_err());
     }
 }

@@ -456,3 +456,93 @@ fn secrets_stand_last_with_every_comment_before_them() {
     let text = &node(&inline, "is-2").config_text;
     assert!(text.ends_with("[server]\nhostname = \"a\"\n\n[secrets]\ndb = \"[x]\"\n"), "{text}");
 }
+
+/// The first two columns of the table of settings in docs/rollouts.md.
+#[test]
+fn settings_that_are_not_typed_are_as_the_manual_says() {
+    let manual = include_str!("../../../docs/rollouts.md");
+    let (_, table) = manual.split_once("| key | default | meaning |\n|---|---|---|\n").unwrap();
+    let rows: Vec<(&str, &str)> = table
+        .lines()
+        .map_while(|line| {
+            let mut cells = line.strip_prefix("| ")?.split(" | ");
+            // What a deadline is if the nodes may take longer has a test of its own.
+            Some((cells.next()?, cells.next()?.split(", or ").next()?))
+        })
+        .collect();
+    let fleet = composed(&[("fleet.toml", SMALL), ("config/common.toml", COMMON)]);
+    let Group { rollout: group, gates, .. } = &fleet.groups[&GroupName::parse("km").unwrap()];
+    let code = |text: &dyn std::fmt::Display| format!("`{text}`");
+    let time = |time| code(&crate::time::Human(time));
+    let share = |share: Option<crate::rollout::Share>, otherwise: &str| {
+        share.map_or_else(|| otherwise.to_owned(), |share| code(&share))
+    };
+    let promotion = crate::rollout::Promotion::ALL.iter().find(|(choice, _)| *choice == group.promotion);
+    let on_failure = OnFailure::ALL.iter().find(|(choice, _)| *choice == group.on_failure);
+    let per_zone = (group.max_unavailable_per_zone, fleet.rollout.max_unavailable_per_zone);
+    let expected = [
+        ("`max_unavailable`", code(&group.max_unavailable)),
+        ("`canary`", share(group.canary, "none")),
+        ("`promotion`", code(&format!("{:?}", promotion.unwrap().1))),
+        ("`wave`", share(group.wave, "`max_unavailable`")),
+        ("`soak`", time(group.soak)),
+        ("`min_healthy_time`", time(group.min_healthy_time)),
+        ("`healthy_deadline`", time(group.healthy_deadline)),
+        ("`progress_deadline`", time(group.progress_deadline)),
+        ("`on_failure`", code(&format!("{:?}", on_failure.unwrap().1))),
+        ("`windows`", if group.windows.is_empty() { "always".to_owned() } else { String::new() }),
+        ("`gates`", if gates.is_empty() { "none".to_owned() } else { String::new() }),
+        ("`[rollout] max_unavailable`", share(fleet.rollout.max_unavailable, "none")),
+        ("`[rollout] failures_max`", share(fleet.rollout.failures_max, "none")),
+        (
+            "`max_unavailable_per_zone`, `[rollout] max_unavailable_per_zone`",
+            share(per_zone.0.or(per_zone.1), "none"),
+        ),
+        ("`[rollout] parallel_zones`", code(&fleet.rollout.parallel_zones)),
+        ("`[rollout] spread_hosts`", code(&fleet.rollout.spread_hosts)),
+    ];
+    assert_eq!(rows, expected.each_ref().map(|(key, default)| (*key, default.as_str())));
+}
+
+#[test]
+fn a_deadline_that_is_not_typed_is_as_long_as_the_nodes_may_take() {
+    let deadlines = |service: &str, rollout: &str| {
+        let nodes = format!("{SMALL}[nodes.is-2.service]\n{service}\n[groups.km.rollout]\n{rollout}\n");
+        let fleet = composed(&[("fleet.toml", &nodes), ("config/common.toml", COMMON)]);
+        let policy = &fleet.groups[&GroupName::parse("km").unwrap()].rollout;
+        let minutes = |time: std::time::Duration| time.as_secs() / 60;
+        (minutes(policy.healthy_deadline), minutes(policy.progress_deadline))
+    };
+    let start = |minutes: u32| format!("start_deadline = \"{minutes}m\"\nstop_deadline = \"2m\"");
+    assert_eq!(deadlines(&start(5), ""), (10, 30));
+    assert_eq!(deadlines(&start(20), ""), (22, 30));
+    assert_eq!(deadlines(&start(40), ""), (42, 42));
+    assert_eq!(deadlines(&start(5), "healthy_deadline = \"45m\""), (45, 45));
+    assert_eq!(deadlines(&start(5), "healthy_deadline = \"7m\""), (7, 30));
+}
+
+#[test]
+fn the_time_limits_of_hooks_count_into_the_shortest_healthy_deadline() {
+    let told = |healthy: &str, hooks: &str| {
+        let deadlines = "[groups.km.service]\nstart_deadline = \"5m\"\nstop_deadline = \"2m\"\n";
+        let rollout = format!("[groups.km.rollout]\nhealthy_deadline = \"{healthy}\"\n");
+        let fleet = format!("{SMALL}{deadlines}{rollout}{hooks}");
+        let composition = compose(&sources(&[("fleet.toml", &fleet), ("config/common.toml", COMMON)]));
+        composition.findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let hook = |when: &str| {
+        let tries = "timeout = \"50s\"\ntries = 2\ninterval = \"10s\"\n";
+        format!("[groups.km.hooks.{when}]\nkind = \"http\"\nurl = \"http://localhost:1/\"\n{tries}")
+    };
+    let both = hook("before_stop") + &hook("after_ready");
+    assert_eq!(told("7m", ""), "");
+    assert_eq!(told("9m", &hook("before_stop")), "");
+    assert_eq!(told("11m", &both), "");
+    for (healthy, hooks, takes) in
+        [("6m59s", String::new(), "7m"), ("8m59s", hook("after_ready"), "9m"), ("10m59s", both, "11m")]
+    {
+        let told = told(healthy, &hooks);
+        let words = format!("hooks of is-2 allow a restart to take {takes}, so");
+        assert!(told.contains("CV012") && told.contains(&words), "{healthy}: {told}");
+    }
+}

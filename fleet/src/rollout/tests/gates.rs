@@ -176,3 +176,30 @@ fn an_answer_that_nobody_waits_for_changes_nothing() {
     let aborted = rollout.abort(Abort::Leave, "x").unwrap();
     assert_eq!(aborted.answer(&ask(0, "login"), None, Timestamp(1)), None, "it is over");
 }
+
+#[test]
+fn gates_come_before_a_manual_promotion_which_skips_none() {
+    let asked = || {
+        let how = "canary=1 promotion=manual soak=0s min=0s";
+        let mut bench = Bench::gated(2, how, &["? login km-1"]);
+        bench.seconds(70);
+        assert_eq!(bench.waiting(), ["km wave 1 is ready; gate login is being asked on km-1 for 9s"]);
+        bench
+    };
+    let mut bench = asked();
+    bench.failing.clear();
+    bench.seconds(2);
+    assert_eq!(bench.waiting(), ["km: the canary is ready; go on with `convoy rollout promote`"]);
+
+    let mut bench = asked();
+    bench.rollout = Some(bench.rollout().promote().unwrap());
+    bench.seconds(2);
+    assert_eq!(bench.waiting(), ["km wave 1 is ready; gate login is being asked on km-1 for 12s"]);
+    bench.failing.clear();
+    bench.log.clear();
+    check(
+        &bench.run(2),
+        "75s gate login km-1
+         76s km-2 generation 2",
+    );
+}

@@ -36,3 +36,24 @@ fn an_operator_waits_for_the_steps_in_flight() {
     assert_eq!(taking_down(&bench, "km-2"), "km has 1 down (km-1) and max_unavailable = 1 allows 1");
     assert_eq!(taking_down(&bench, "km-1"), "may", "its own step does not stand in its way");
 }
+
+#[test]
+fn a_stop_counts_from_its_commit_and_a_restart_from_its_order() {
+    let stopped = |node: &mut Node| node.wish = RunWish::Stopped;
+    let restarted = |node: &mut Node| {
+        let desired = node.desired.unwrap();
+        node.desired = Some(Applied { generation: desired.generation.next(), ..desired });
+        node.stuck = true;
+    };
+    for order in [stopped as fn(&mut Node), restarted as fn(&mut Node)] {
+        let mut bench = Bench::new(&[("km", 3, policy("max=1"), &[])]);
+        assert_eq!(taking_down(&bench, "km-1"), "may");
+        bench.apply("new", RestartClass::Restart);
+        // Its last report still says that it serves.
+        order(bench.node("km-3"));
+        let full = "km has 1 down (km-3) and max_unavailable = 1 allows 1";
+        assert_eq!(taking_down(&bench, "km-1"), full);
+        assert_eq!(bench.waiting(), [full]);
+        assert_eq!(bench.log, "");
+    }
+}

@@ -94,3 +94,71 @@ fn a_new_node_that_is_not_there_yet_holds_up_nobody_and_comes_last() {
          181s done",
     );
 }
+
+#[test]
+fn a_node_that_is_away_holds_up_whoever_follows_the_canary_or_comes_after_its_group() {
+    let bench = |rules: &str| {
+        let mut bench = Bench::new(&[
+            ("gw", 1, policy("soak=0s min=0s"), &["km"]),
+            ("km", 3, policy(&format!("{rules} soak=0s min=0s")), &[]),
+        ]);
+        bench.apply("new", RestartClass::Restart);
+        bench.node("km-1").connected = false;
+        bench
+    };
+    let mut canary = bench("canary=1 max=2 wave=2");
+    check(&canary.run(500), "");
+    let away = "km: not connected: km-1";
+    assert_eq!(canary.waiting(), ["gw comes after km, where 3 nodes are not ready yet", away]);
+
+    let mut waves = bench("max=2 wave=1");
+    check(
+        &waves.run(500),
+        "1s km-2 generation 2
+         61s km-3 generation 2",
+    );
+    assert_eq!(waves.waiting(), ["gw comes after km, where 1 node is not ready yet", away]);
+    waves.node("km-1").connected = true;
+    check(
+        &waves.run(500),
+        "502s km-1 generation 2
+         562s gw-1 generation 2
+         622s done",
+    );
+}
+
+#[test]
+fn a_late_node_joins_the_wave_under_way_and_its_soak_and_gates() {
+    let mut bench = Bench::new(&[("km", 4, policy("max=2 wave=1 soak=30s min=0s"), &[])]);
+    bench.gates("km", &[("login", GateOn::New, None)]);
+    bench.apply("new", RestartClass::Restart);
+    bench.node("km-1").connected = false;
+    bench.node("km-1").away_until = Timestamp(21_000);
+    check(
+        &bench.run(112),
+        "1s km-2 generation 2
+         21s km-1 generation 2
+         111s gate login km-1
+         111s gate login km-2
+         112s km-3 generation 2",
+    );
+}
+
+#[test]
+fn a_node_that_changes_its_group_counts_and_goes_with_the_new_one() {
+    let rules = || policy("max=1 soak=0s min=0s");
+    let mut bench = Bench::new(&[("a", 2, rules(), &[]), ("b", 2, rules(), &[])]);
+    let moved = bench.node("a-2");
+    (moved.group, moved.connected) = (GroupName::parse("b").unwrap(), false);
+    bench.apply("new", RestartClass::Restart);
+    assert_eq!(bench.waiting(), ["b has 1 down (a-2) and max_unavailable = 1 allows 1"]);
+    bench.node("a-2").connected = true;
+    check(
+        &bench.run(600),
+        "1s a-1 generation 2
+         2s b-1 generation 2
+         62s b-2 generation 2
+         122s a-2 generation 2
+         182s done",
+    );
+}

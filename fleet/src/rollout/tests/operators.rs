@@ -67,3 +67,37 @@ fn a_manual_canary_waits_for_its_promotion() {
     bench.rollout = Some(bench.rollout().promote().unwrap());
     check(&bench.run(1), "202s km-2 generation 2");
 }
+
+#[test]
+fn a_pause_holds_what_follows_from_a_failure_and_a_way_back() {
+    let mut bench = Bench::new(&[("km", 3, policy("max=1 soak=0s min=0s"), &[])]);
+    bench.node("km-2").bad.insert(target("new").bundle);
+    bench.apply("new", RestartClass::Restart);
+    bench.run(100);
+    bench.rollout = Some(bench.rollout().pause("lunch", bench.now).unwrap());
+    check(&bench.run(600), "");
+    assert_eq!(bench.rollout().steps[&name("km-2")].state.as_str(), "failed");
+    assert_eq!(bench.waiting(), ["paused: lunch; 1 failed, which is acted on when it is resumed"]);
+    bench.rollout = Some(bench.rollout().resume(bench.now).unwrap());
+    let why = "km-2: start-deadline: not ready in time";
+    check(&bench.run(1), &format!("702s km-2 back generation 3\n702s rolling-back: {why}"));
+    bench.rollout = Some(bench.rollout().pause("coffee", bench.now).unwrap());
+    check(&bench.run(600), "");
+    assert_eq!(bench.waiting(), ["paused: coffee"]);
+    bench.rollout = Some(bench.rollout().resume(bench.now).unwrap());
+    check(&bench.run(600), &format!("1304s km-1 back generation 3\n1364s rolled-back: {why}"));
+}
+
+#[test]
+fn a_promotion_cuts_short_a_soak_and_not_the_budget() {
+    let mut bench = Bench::new(&[("km", 3, policy("max=1 soak=1h min=0s"), &[])]);
+    bench.apply("new", RestartClass::Restart);
+    bench.run(70);
+    bench.node("km-3").connected = false;
+    bench.rollout = Some(bench.rollout().promote().unwrap());
+    for _ in 0..2 {
+        assert_eq!(bench.waiting(), ["km has 1 down (km-3) and max_unavailable = 1 allows 1"]);
+    }
+    bench.node("km-3").connected = true;
+    check(&bench.run(1), "73s km-2 generation 2");
+}

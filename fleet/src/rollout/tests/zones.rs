@@ -104,3 +104,46 @@ fn a_wait_for_another_zone_names_its_node_for_as_long_as_that_is_down() {
     bench.run(10);
     assert_eq!(bench.rollout().phase.as_str(), "aborted");
 }
+
+#[test]
+fn a_wait_for_another_zone_has_no_deadline() {
+    let mut bench = two_zones("soak=0s min=0s max=2 healthy=60s progress=60s");
+    bench.apply("new", RestartClass::Restart);
+    bench.node("km-3").connected = false;
+    check(
+        &bench.run(5000),
+        "1s gw-1 generation 2
+         61s gw-2 generation 2",
+    );
+    let words = "km-1 of zone dc1 waits for zone dc2, which has 1 down (km-3): zones go one after the other";
+    assert_eq!(bench.waiting(), [words]);
+    bench.node("km-3").connected = true;
+    assert!(bench.run(600).ends_with("done\n"));
+}
+
+/// The exceptions that docs/rollouts.md names: they restart one after the other all the same.
+#[test]
+fn a_canary_and_a_late_node_may_share_a_wave_with_another_zone_and_restart_alone() {
+    let mut bench = two_zones("soak=0s min=0s max=4 canary=3");
+    bench.apply("new", RestartClass::Restart);
+    let waves: Vec<u32> = bench.rollout().steps.values().skip(2).map(|step| step.wave).collect();
+    assert_eq!(waves, [0, 0, 0, 1], "the third of the canary is in the other zone");
+    let log = bench.run(100);
+    assert!(log.contains("1s km-2 generation 2") && log.contains("61s km-3 generation 2"), "{log}");
+
+    let mut bench = two_zones("soak=0s min=0s max=4");
+    bench.apply("new", RestartClass::Restart);
+    bench.node("km-1").connected = false;
+    bench.run(100);
+    // dc2, whose wave is under way by then, waits for the rest of dc1.
+    bench.node("km-1").away_until = Timestamp(130_000);
+    check(
+        &bench.run(600),
+        "130s km-1 generation 2
+         190s km-3 generation 2
+         190s km-4 generation 2
+         250s done",
+    );
+    let waves: Vec<u32> = bench.rollout().steps.values().skip(2).map(|step| step.wave).collect();
+    assert_eq!(waves, [1, 0, 1, 1]);
+}
