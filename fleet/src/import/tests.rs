@@ -3,6 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::spec::{Absent, Secrets, compose_with};
 
+mod groups;
+mod places;
+
 fn node(toml: &str) -> ImportNode {
     ImportNode {
         file: "deployment.toml".to_owned(),
