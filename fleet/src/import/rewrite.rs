@@ -262,6 +262,11 @@ impl<'a> Rewriter<'a> {
         if text.is_empty() || text.contains(['$', '{']) || is_own(text) {
             return None;
         }
+        // Tables come by name, so `clustering` is seen before the key that the value is called after.
+        let node_ip = work.server.text("server.node_ip");
+        if node_ip.is_some_and(|ip| ip != text) {
+            return None;
+        }
         let known = work.out.values.entry("node_ip").or_insert_with(|| text.to_owned());
         (known == text).then(|| Value::from("{{ values.node_ip }}"))
     }

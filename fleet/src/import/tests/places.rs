@@ -71,7 +71,11 @@ fn own_names_and_addresses_follow_the_node() {
         );
         ImportNode { host: Some(format!("is-{number}.acme")), ..node(&toml) }
     };
-    let same = imported(&[("is-1", of(1, "10.0.0.")), ("is-2", of(2, "10.0.0."))]);
+    let pair = |local| imported(&[("is-1", of(1, local)), ("is-2", of(2, local))]);
+    let own_layers = |imported: &Imported| {
+        imported.sources.0.keys().filter(|path| path.starts_with("config/nodes/")).count()
+    };
+    let same = pair("10.0.0.");
     let layer = file(&same, "config/common.toml");
     for line in [
         "hostname = \"{{ node.host }}\"",
@@ -81,7 +85,12 @@ fn own_names_and_addresses_follow_the_node() {
     ] {
         assert!(layer.contains(line), "{line}:\n{layer}");
     }
-    assert!(!same.sources.0.keys().any(|path| path.starts_with("config/nodes/")));
+    assert_eq!(own_layers(&same), 0);
     let fleet = file(&same, "fleet.toml");
     assert!(fleet.contains("values = { node_ip = \"10.0.0.2\" }"), "{fleet}");
+    // Another interface for the cluster: nothing that the fleet knows.
+    let other = pair("10.1.0.");
+    assert_eq!(own_layers(&other), 2);
+    assert!(file(&other, "config/nodes/is-2.toml").contains("local_member_host = '10.1.0.2'"));
+    assert_eq!(told(&other, "CV707"), Vec::<&str>::new(), "such a key has to differ");
 }
