@@ -2,14 +2,14 @@
 
 use super::*;
 
-fn in_windows(bench: &mut Bench, window: Window) {
+fn in_windows(bench: &mut Bench, window: &Window) {
     bench.groups.values_mut().for_each(|group| group.policy.windows = vec![window.clone()]);
 }
 
 #[test]
 fn a_step_that_has_begun_ends_and_returns_after_its_window_has_closed() {
     let mut bench = Bench::new(&[("km", 3, policy("max=2 soak=0s min=0s"), &[])]);
-    in_windows(&mut bench, window(1, WindowUse::Any, Overrun::Finish));
+    in_windows(&mut bench, &window(1, WindowUse::Any, Overrun::Finish));
     let first = bench.node("km-1");
     first.start = 90;
     first.bad.insert(target("new").bundle);
@@ -29,7 +29,7 @@ fn a_step_that_has_begun_ends_and_returns_after_its_window_has_closed() {
 fn a_window_for_writes_limits_only_writes() {
     let bench = |restart| {
         let mut bench = Bench::new(&[("km", 1, policy("soak=0s min=0s"), &[])]);
-        in_windows(&mut bench, window(2, WindowUse::Write, Overrun::Finish));
+        in_windows(&mut bench, &window(2, WindowUse::Write, Overrun::Finish));
         bench.node("km-1").start = 2;
         bench.apply("new", restart);
         bench
