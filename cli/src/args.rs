@@ -1,9 +1,13 @@
 //! What people type, exactly as they type it. Nothing here is interpreted: [`crate::request`] says what is meant.
 
+mod alert;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+
+pub use self::alert::{Alert, Silence};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -146,6 +150,21 @@ pub enum Command {
     /// What is wrong now, and whom the coordinator has alerted.
     #[command(subcommand)]
     Alert(Alert),
+    /// Alerts that are not reported for a while.
+    #[command(subcommand)]
+    Silence(Silence),
+    /// Silence every alert of a node or a group while somebody works on it.
+    Maintenance {
+        /// A node or a group.
+        #[arg(value_name = "NODE|GROUP")]
+        target: String,
+        /// How long; it ends by itself.
+        #[arg(long = "for", value_name = "TIME")]
+        lasts: String,
+        /// Why, for everybody who looks.
+        #[arg(long)]
+        reason: String,
+    },
     /// Values that layers name by secret().
     #[command(subcommand)]
     Secret(Secret),
@@ -508,28 +527,6 @@ pub enum Token {
         /// For how long.
         #[arg(long, value_name = "DURATION", default_value = "1h")]
         valid: String,
-    },
-}
-
-/// `alert`.
-#[derive(Debug, Subcommand)]
-pub enum Alert {
-    /// What is firing and what is hidden, one line each, and how channels do.
-    List {
-        /// Also what has not lasted for long enough, and what is over.
-        #[arg(long)]
-        all: bool,
-    },
-    /// Everything about the alerts of a node, or of a rule.
-    Show {
-        /// A node, a rule as in server-down, or a subject as `list` shows it.
-        #[arg(value_name = "NODE|RULE")]
-        what: String,
-    },
-    /// Send a message that says that nothing is wrong.
-    Test {
-        /// The channel, as in [alerts.channels.NAME] of the coordinator's configuration.
-        channel: String,
     },
 }
 

@@ -80,6 +80,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Drift { node, act } => drift_act(session, node.as_str(), act).await,
         Remote::Events(request) => events(session, request).await,
         Remote::Alert(act) => alerts::alerts(session, act).await,
+        Remote::Silence(act) => alerts::silences(session, act).await,
         Remote::Secret(act) => secret(session, act).await,
         Remote::Audit(act) => audit::execute(act, session).await,
         Remote::Operator(act) => operators::execute(act, session).await,

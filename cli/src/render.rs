@@ -16,7 +16,7 @@ mod rollout;
 mod siblings;
 mod status;
 
-pub use alert::{alert_detail, alert_list};
+pub use alert::{alert_detail, alert_list, silence, silence_list};
 pub use host::losing;
 pub use node::{drift_detail, drift_list, node_detail};
 pub use operators::{operator_token, operators};

@@ -21,7 +21,7 @@ use crate::{
     import::Import,
     secrets,
 };
-pub use alert::AlertAct;
+pub use alert::{AlertAct, SilenceAct};
 pub use audit::{AuditAct, AuditFilter};
 pub use only::Only;
 pub use operators::{ContextAct, ContextName, Join, OperatorAct, parse_token};
@@ -137,6 +137,7 @@ pub enum Remote {
         valid: Duration,
     },
     Alert(AlertAct),
+    Silence(SilenceAct),
     Secret(SecretAct),
     Operator(OperatorAct),
     Audit(AuditAct),
@@ -384,6 +385,10 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             Remote::Token { node: node(&name)?, valid: duration("--valid", &valid)? }
         }
         Command::Alert(typed) => Remote::Alert(typed.into()),
+        Command::Silence(typed) => Remote::Silence(alert::silence(typed)?),
+        Command::Maintenance { target, lasts, reason } => {
+            Remote::Silence(alert::maintenance(target, &lasts, reason)?)
+        }
         Command::Secret(typed) => Remote::Secret(secret_request(typed)?),
         Command::Audit(typed) => Remote::Audit(audit::audit(typed)?),
         Command::Operator(typed) => Remote::Operator(operators::operator(typed)?),

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 
 use crate::text::bytes;
 
-pub use self::alert::{Alert, AlertChannel, AlertState, Alerts, Delivery};
+pub use self::alert::{Alert, AlertChannel, AlertState, Alerts, Delivery, Silence};
 pub use self::found::{Found, FoundFile, FoundHost, FoundProduct};
 pub use self::plan::{
     DerivedKey, Effects, FileChange, KeyChange, NodePlan, Overwritten, Plan, PlanNote, PlanSource,
@@ -172,6 +172,8 @@ pub struct Status {
     pub store_trouble: Option<StoreTrouble>,
     /// Alerts that nothing hides; `alert list` has them.
     pub alerts_firing: u32,
+    /// Those that have not ended.
+    pub silences: Vec<Silence>,
     pub nodes: Vec<Node>,
     /// Unfinished ones, and the newest finished one.
     pub rollouts: Vec<Rollout>,

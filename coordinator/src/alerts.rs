@@ -9,6 +9,7 @@ mod board;
 mod channels;
 mod desk;
 mod looks;
+mod silences;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +24,7 @@ pub use self::{
 pub(crate) use self::{
     board::{Delivery, Picture, TestError},
     channels::Channel,
+    silences::{SILENCE_MAX, SILENCES_MAX, SilenceError, Wanted, targets},
 };
 use self::{
     channels::{Payload, Standing},

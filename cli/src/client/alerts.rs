@@ -1,5 +1,7 @@
 //! The coordinator's alerts.
 
+use std::time::Duration;
+
 use proto::wire::operator as wire;
 
 use super::{Client, convert, timed};
@@ -17,7 +19,27 @@ impl Client {
             at: When(reply.at_ms),
             alerts: reply.alerts.into_iter().map(alert).collect(),
             channels: reply.channels.into_iter().map(channel).collect(),
+            silences: reply.silences.into_iter().map(convert::silence).collect(),
         })
+    }
+
+    /// Silences alerts. An empty target is the whole fleet, an empty rule every rule.
+    pub async fn add_silence(
+        &mut self,
+        target: String,
+        rule: String,
+        lasts: Duration,
+        reason: String,
+    ) -> Result<view::Silence, Failure> {
+        let request = wire::AddSilenceRequest { target, rule, seconds: lasts.as_secs(), reason };
+        let reply = self.alerts.add_silence(timed(request)).await;
+        Ok(convert::silence(self.answer("silence add", reply)?))
+    }
+
+    /// Ends a silence.
+    pub async fn remove_silence(&mut self, id: u64) -> Result<view::Answer, Failure> {
+        let reply = self.alerts.remove_silence(timed(wire::RemoveSilenceRequest { id })).await;
+        convert::answer(self.answer("silence remove", reply)?)
     }
 
     /// Sends a message that says that nothing is wrong.

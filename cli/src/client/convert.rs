@@ -194,6 +194,20 @@ pub(super) fn applied(reply: wire::ApplyReply) -> Result<view::Applied, Failure>
     Ok(view::Applied { revision: reply.revision, rollout, findings })
 }
 
+pub(super) fn silence(wire: wire::Silence) -> view::Silence {
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    view::Silence {
+        id: wire.id,
+        node: given(wire.node),
+        group: given(wire.group),
+        rule: given(wire.rule),
+        from: When(wire.from_ms),
+        until: When(wire.until_ms),
+        reason: wire.reason,
+        by: wire.by,
+    }
+}
+
 pub(super) fn status(reply: wire::StatusReply) -> view::Status {
     view::Status {
         fleet: reply.fleet,
@@ -204,6 +218,7 @@ pub(super) fn status(reply: wire::StatusReply) -> view::Status {
         store_older: reply.store_older,
         store_trouble: reply.store_trouble.map(store_trouble),
         alerts_firing: reply.alerts_firing,
+        silences: reply.silences.into_iter().map(silence).collect(),
         nodes: reply.nodes.into_iter().map(node).collect(),
         rollouts: reply.rollouts.into_iter().map(rollout).collect(),
     }

@@ -305,6 +305,22 @@ impl alerts_server::Alerts for Fake {
     ) -> Result<Response<wire::ListAlertsReply>, Status> {
         self.answer(None, |script| script.alerts.clone())
     }
+    async fn add_silence(
+        &self,
+        request: Request<wire::AddSilenceRequest>,
+    ) -> Result<Response<wire::Silence>, Status> {
+        let wire::AddSilenceRequest { target, rule, seconds, reason } = request.into_inner();
+        let asked = format!("silence {target:?} {rule:?} {seconds}s {reason:?}");
+        let added = wire::Silence { id: 3, node: target, rule, reason, ..wire::Silence::default() };
+        self.answer(Some(asked), |_| added)
+    }
+    async fn remove_silence(
+        &self,
+        request: Request<wire::RemoveSilenceRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let asked = format!("end silence {}", request.into_inner().id);
+        self.answer(Some(asked), |script| script.command.clone())
+    }
     async fn test(
         &self,
         request: Request<wire::TestChannelRequest>,

@@ -5,7 +5,7 @@ use crate::{
     Session,
     exit::{Exit, Failure},
     render,
-    request::AlertAct,
+    request::{AlertAct, SilenceAct},
     view::{Alert, AlertState, Alerts},
 };
 
@@ -43,6 +43,27 @@ pub(super) async fn alerts(session: &mut Session, act: AlertAct) -> Result<Exit,
             Ok(if answer.ok { Exit::Done } else { Exit::Failed })
         }
     }
+}
+
+pub(super) async fn silences(session: &mut Session, act: SilenceAct) -> Result<Exit, Failure> {
+    match act {
+        SilenceAct::Add { target, rule, lasts, reason } => {
+            let added = session.client.add_silence(target, rule, lasts, reason).await?;
+            session.screen.programs(&added);
+            session.screen.people(&format!("{}\n", render::silence(&added)));
+        }
+        SilenceAct::List => {
+            let shown = session.client.alerts().await?;
+            session.screen.programs(&shown.silences);
+            session.screen.people(&render::silence_list(&shown.silences, style(session)));
+        }
+        SilenceAct::Remove { id } => {
+            let answer = session.client.remove_silence(id).await?;
+            session.screen.programs(&answer);
+            session.screen.people(&render::answer(&answer));
+        }
+    }
+    Ok(Exit::Done)
 }
 
 /// What is firing and urgent comes first.

@@ -1,8 +1,8 @@
 //! Alerts: what is firing first, then what is hidden, then how channels do.
 
 use crate::{
-    text::{Cell, Keep, Style, Table, Tone, ago, hanging},
-    view::{Alert, AlertChannel, AlertState, Alerts, Delivery, When},
+    text::{Cell, Keep, Style, Table, Tone, ago, hanging, local},
+    view::{Alert, AlertChannel, AlertState, Alerts, Delivery, Silence, When},
 };
 
 /// One line per alert, and what to know of channels.
@@ -34,7 +34,42 @@ pub fn alert_list(shown: &Alerts, style: Style) -> String {
         false => out.push_str(&table.render(style)),
     }
     out.push_str(&channels(&shown.channels, shown.at, style));
+    if !shown.silences.is_empty() {
+        out.push_str(&format!("\n{}", silence_list(&shown.silences, style)));
+    }
     out
+}
+
+/// One silence in a line.
+pub fn silence(silence: &Silence) -> String {
+    let of_rule = silence.rule.as_ref().map(|rule| format!(" for {rule}")).unwrap_or_default();
+    let until = local(silence.until);
+    format!(
+        "silence {} of {}{of_rule} until {until} ({}: {})",
+        silence.id,
+        silence.of(),
+        silence.by,
+        silence.reason
+    )
+}
+
+/// Every silence.
+pub fn silence_list(silences: &[Silence], style: Style) -> String {
+    if silences.is_empty() {
+        return "no silences\n".to_owned();
+    }
+    let mut table = Table::headed(["SILENCE", "OF", "RULE", "UNTIL", "BY", "WHY"]);
+    for silence in silences {
+        table.row([
+            Cell::plain(silence.id.to_string()),
+            Cell::plain(silence.of()),
+            Cell::plain(silence.rule.as_deref().unwrap_or("every rule")),
+            Cell::plain(local(silence.until)),
+            Cell::plain(&silence.by),
+            Cell::plain(&silence.reason),
+        ]);
+    }
+    table.render(style)
 }
 
 /// Everything about some alerts.

@@ -8,6 +8,9 @@ use crate::{
     view::{DriftEntry, Node, Standing, Status, When},
 };
 
+/// More silences than these are counted.
+const SILENCES_SHOWN: usize = 5;
+
 /// The whole screen.
 pub fn status(status: &Status, style: Style) -> String {
     let mut out = headline(status, style);
@@ -22,6 +25,13 @@ pub fn status(status: &Status, style: Style) -> String {
             "{}\n",
             style.paint(Tone::Bad, &format!("{alerts} {verb}: convoy alert list"))
         ));
+    }
+    for silence in status.silences.iter().take(SILENCES_SHOWN) {
+        out.push_str(&style.paint(Tone::Doubtful, &super::silence(silence)));
+        out.push('\n');
+    }
+    if let Some(more) = status.silences.len().checked_sub(SILENCES_SHOWN).filter(|more| *more != 0) {
+        out.push_str(&format!("and {}: convoy silence list\n", count(more, "more silence")));
     }
     let unfinished = || status.rollouts.iter().filter(|rollout| !rollout.has_ended());
     for rollout in unfinished() {

@@ -79,6 +79,7 @@ fn status_of(nodes: Vec<Node>) -> Status {
         store_older: false,
         store_trouble: None,
         alerts_firing: 0,
+        silences: Vec::new(),
         nodes,
         rollouts: Vec::new(),
     }

@@ -1,6 +1,9 @@
 //! `alert`, meant.
 
-use crate::args;
+use std::time::Duration;
+
+use super::duration;
+use crate::{args, exit::Failure};
 
 /// `alert`.
 #[derive(Debug)]
@@ -26,4 +29,39 @@ impl From<args::Alert> for AlertAct {
             args::Alert::Test { channel } => AlertAct::Test { channel },
         }
     }
+}
+
+/// `silence` and `maintenance`.
+#[derive(Debug)]
+pub enum SilenceAct {
+    Add {
+        /// A node or a group; empty: the whole fleet.
+        target: String,
+        /// Empty: every rule.
+        rule: String,
+        lasts: Duration,
+        reason: String,
+    },
+    List,
+    Remove {
+        id: u64,
+    },
+}
+
+pub(super) fn silence(typed: args::Silence) -> Result<SilenceAct, Failure> {
+    Ok(match typed {
+        // Without a target there is --fleet.
+        args::Silence::Add { target, fleet: _, rule, lasts, reason } => SilenceAct::Add {
+            target: target.unwrap_or_default(),
+            rule: rule.unwrap_or_default(),
+            lasts: duration("--for", &lasts)?,
+            reason,
+        },
+        args::Silence::List => SilenceAct::List,
+        args::Silence::Remove { id } => SilenceAct::Remove { id },
+    })
+}
+
+pub(super) fn maintenance(target: String, lasts: &str, reason: String) -> Result<SilenceAct, Failure> {
+    Ok(SilenceAct::Add { target, rule: String::new(), lasts: duration("--for", lasts)?, reason })
 }

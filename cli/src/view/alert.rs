@@ -10,6 +10,34 @@ pub struct Alerts {
     pub at: When,
     pub alerts: Vec<Alert>,
     pub channels: Vec<AlertChannel>,
+    pub silences: Vec<Silence>,
+}
+
+/// Alerts that are not reported for a while.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Silence {
+    pub id: u64,
+    /// `null`: a group's or all.
+    pub node: Option<String>,
+    /// `null`: one node's or all.
+    pub group: Option<String>,
+    /// `null`: every rule.
+    pub rule: Option<String>,
+    pub from: When,
+    pub until: When,
+    pub reason: String,
+    pub by: String,
+}
+
+impl Silence {
+    /// Whose alerts.
+    pub fn of(&self) -> String {
+        match (&self.node, &self.group) {
+            (Some(node), _) => node.clone(),
+            (None, Some(group)) => format!("group {group}"),
+            (None, None) => "the whole fleet".to_owned(),
+        }
+    }
 }
 
 /// What an alert does.

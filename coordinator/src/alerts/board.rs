@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fleet::{
     access::Permit,
-    alert::{Alert, AlertId, Place, Told, ToldKey},
+    alert::{Alert, AlertId, Place, Silence, Told, ToldKey},
     audit::Answer,
     ids::ChannelName,
     time::Timestamp,
@@ -25,6 +25,8 @@ pub(crate) struct Picture {
     pub(crate) alerts: Vec<(Place, AlertId, Alert)>,
     /// What channels were told.
     pub(crate) told: Vec<(Place, ToldKey, Told)>,
+    /// Silences that have not ended.
+    pub(crate) silences: Vec<Silence>,
 }
 
 impl Picture {

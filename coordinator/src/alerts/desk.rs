@@ -6,7 +6,7 @@ use std::{
 };
 
 use fleet::{
-    alert::{Alerts, Change, ChangeKind, ChannelRules, Message, Place},
+    alert::{Alerts, Change, ChangeKind, ChannelRules, Message, Place, Silence},
     ids::ChannelName,
     time::Timestamp,
 };
@@ -138,7 +138,8 @@ impl Desk {
         if let Some(last) = events.last() {
             self.kept.cursor.event = last.seq;
         }
-        let looked = self.kept.alerts.look(now, &looks, &[]);
+        let silences = self.coordinator.silences().await?;
+        let looked = self.kept.alerts.look(now, &looks, &silences);
         self.kept.unstored.extend(looked.places);
         self.kept.untold.extend(looked.changes);
         self.store(now).await?;
@@ -151,7 +152,7 @@ impl Desk {
                 changed
             });
         }
-        self.show();
+        self.show(silences);
         Ok(looked.next.into_iter().chain(outbox.next).min())
     }
 
@@ -212,13 +213,13 @@ impl Desk {
         Ok(())
     }
 
-    fn show(&self) {
+    fn show(&self, silences: Vec<Silence>) {
         let alerts = &self.kept.alerts;
         let all = alerts.all().map(|(place, id, alert)| (place.clone(), id.clone(), alert.clone()));
         let told = alerts.places.iter().flat_map(|(place, kept)| {
             kept.told.iter().map(|(key, told)| (place.clone(), key.clone(), told.clone()))
         });
-        self.coordinator.alerts.show(Picture { alerts: all.collect(), told: told.collect() });
+        self.coordinator.alerts.show(Picture { alerts: all.collect(), told: told.collect(), silences });
     }
 }
 

@@ -83,6 +83,10 @@ pub enum Kind {
     SecretRemoved,
     /// An operator set a secret.
     SecretSet,
+    /// An operator silences alerts for a while.
+    SilenceAdded,
+    /// An operator ended a silence before its time.
+    SilenceRemoved,
     /// A step of a rollout changed state.
     Step,
     /// An operator made a join token.
@@ -91,7 +95,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::AgentLost,
         Self::AgentReturned,
         Self::AlertEnded,
@@ -132,6 +136,8 @@ impl Kind {
         Self::SecretGranted,
         Self::SecretRemoved,
         Self::SecretSet,
+        Self::SilenceAdded,
+        Self::SilenceRemoved,
         Self::Step,
         Self::TokenCreated,
     ];
@@ -179,6 +185,8 @@ impl Kind {
             Self::SecretGranted => "secret-granted",
             Self::SecretRemoved => "secret-removed",
             Self::SecretSet => "secret-set",
+            Self::SilenceAdded => "silence-added",
+            Self::SilenceRemoved => "silence-removed",
             Self::Step => "step",
             Self::TokenCreated => "token-created",
         }

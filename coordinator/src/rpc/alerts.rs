@@ -1,25 +1,28 @@
 //! `Alerts`: what is wrong, who was alerted, and whether a channel works.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use fleet::{
     access::{Action, Targets},
-    alert::{Alert, AlertId, Hidden, Place, Watch},
-    ids::NodeName,
+    alert::{Alert, AlertId, Hidden, Place, Reach, Rule, Silence, Watch},
+    ids::{GroupName, NodeName},
     reason::Reason,
     spec::suggest,
-    time::Timestamp,
+    time::{Human, Timestamp},
 };
 use proto::wire::operator::{self as wire, alerts_server::Alerts};
 use tonic::{Request, Response, Status};
 
 use super::{
     caller::{caller, peer_of},
-    commit_failed,
+    commit_failed, store_failed,
 };
 use crate::{
-    alerts::{Channel, Delivery, Picture, TestError},
+    alerts::{
+        Channel, Delivery, Picture, SILENCE_MAX, SILENCES_MAX, SilenceError, TestError, Wanted, targets,
+    },
     coordinator::Coordinator,
+    view::Snapshot,
 };
 
 pub(super) struct Desk {
@@ -39,6 +42,7 @@ impl Alerts for Desk {
         request: Request<wire::ListAlertsRequest>,
     ) -> Result<Response<wire::ListAlertsReply>, Status> {
         caller(&self.coordinator, peer_of(&request)).await?.look().await?;
+        let silences = self.coordinator.silences().await.map_err(|error| store_failed(&error))?;
         let picture = self.coordinator.alerts.picture();
         let alerts = picture.alerts.iter().map(|(place, id, alert)| shown(&picture, place, id, alert));
         let channels = self.coordinator.alerts.channels().iter();
@@ -46,8 +50,40 @@ impl Alerts for Desk {
             at_ms: (self.coordinator.clock)().0,
             alerts: alerts.collect(),
             channels: channels.map(|channel| channel_shown(&self.coordinator, channel)).collect(),
+            silences: silences.iter().map(silence_shown).collect(),
         };
         Ok(Response::new(reply))
+    }
+
+    async fn add_silence(
+        &self,
+        request: Request<wire::AddSilenceRequest>,
+    ) -> Result<Response<wire::Silence>, Status> {
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
+        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
+        let wanted = wanted(&snapshot, request.into_inner());
+        let reached = wanted.as_ref().map(|wanted| targets(&wanted.reach, &snapshot)).unwrap_or_default();
+        // Whoever may not silence anything learns nothing about what is there.
+        let permit = caller.permit(Action::Silence, &reached).await?;
+        let added = self.coordinator.add_silence(wanted?, &permit).await;
+        Ok(Response::new(silence_shown(&added.map_err(|error| silence_failed(&error))?)))
+    }
+
+    async fn remove_silence(
+        &self,
+        request: Request<wire::RemoveSilenceRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let caller = caller(&self.coordinator, peer_of(&request)).await?;
+        let id = request.into_inner().id;
+        let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
+        let silences = self.coordinator.silences().await.map_err(|error| store_failed(&error))?;
+        let silence = silences.iter().find(|silence| silence.id == id);
+        let reached = silence.map(|silence| targets(&silence.reach, &snapshot)).unwrap_or_default();
+        let permit = caller.permit(Action::Silence, &reached).await?;
+        let removed = self.coordinator.remove_silence(id, &permit).await;
+        removed.map_err(|error| silence_failed(&error))?;
+        let detail = format!("silence {id} has ended");
+        Ok(Response::new(wire::CommandReply { ok: true, detail, guard: false }))
     }
 
     async fn test(
@@ -75,6 +111,92 @@ impl Alerts for Desk {
                 Err(Status::not_found(format!("there is no channel {channel:?}; {hint}")))
             }
         }
+    }
+}
+
+/// Of a reason, characters.
+const REASON_MAX: usize = 200;
+
+/// What an operator asks for, understood.
+fn wanted(snapshot: &Snapshot, typed: wire::AddSilenceRequest) -> Result<Wanted, Status> {
+    let wrong = |why: String| Err(Status::invalid_argument(why));
+    let rule = match typed.rule.as_str() {
+        "" => None,
+        word => {
+            let unknown = || {
+                let hint = suggest(word, Rule::ALL.into_iter().map(Rule::as_str));
+                Status::invalid_argument(format!("there is no rule {word:?}; {hint}"))
+            };
+            Some(Rule::parse(word).ok_or_else(unknown)?)
+        }
+    };
+    let lasts = Duration::from_secs(typed.seconds);
+    if lasts.is_zero() || SILENCE_MAX < lasts {
+        return wrong(format!(
+            "a silence lasts at least a second and at most {}",
+            Human(SILENCE_MAX).in_days()
+        ));
+    }
+    let reason = typed.reason.trim();
+    if reason.is_empty() || REASON_MAX < reason.chars().count() || reason.chars().any(char::is_control) {
+        return wrong(format!("a silence needs a reason, one line of at most {REASON_MAX} characters"));
+    }
+    let reason = reason.to_owned();
+    Ok(Wanted { reach: reach(snapshot, &typed.target)?, rule, lasts, reason })
+}
+
+/// A node or a group of the newest revision.
+fn reach(snapshot: &Snapshot, target: &str) -> Result<Reach, Status> {
+    if target.is_empty() {
+        return Ok(Reach::Fleet);
+    }
+    let wanted = |name| snapshot.wanted(name).map(|wanted| (name, &wanted.group));
+    let known: Vec<(&NodeName, &GroupName)> = snapshot.names().into_iter().filter_map(wanted).collect();
+    let node = known.iter().map(|(node, _)| *node).find(|node| node.as_str() == target);
+    let group = known.iter().map(|(_, group)| *group).find(|group| group.as_str() == target);
+    match (node, group) {
+        (Some(node), None) => Ok(Reach::Node(node.clone())),
+        (None, Some(group)) => Ok(Reach::Group(group.clone())),
+        (Some(_), Some(_)) => Err(Status::invalid_argument(format!(
+            "{target} is a node and a group; silence its nodes one by one"
+        ))),
+        (None, None) => {
+            let names = known.iter().flat_map(|(node, group)| [node.as_str(), group.as_str()]);
+            let hint = suggest(target, names);
+            Err(Status::not_found(format!("there is no node and no group {target:?}; {hint}")))
+        }
+    }
+}
+
+fn silence_failed(error: &SilenceError) -> Status {
+    match error {
+        SilenceError::Store(error) => store_failed(error),
+        SilenceError::Commit(error) => commit_failed(error),
+        SilenceError::TooMany => Status::resource_exhausted(format!(
+            "there are {SILENCES_MAX} silences; end some of them with `convoy silence remove`"
+        )),
+        SilenceError::NoSuch => {
+            Status::not_found("no silence has that number, or it has ended; `convoy silence list` has them")
+        }
+    }
+}
+
+/// A silence as clients see it.
+pub(super) fn silence_shown(silence: &Silence) -> wire::Silence {
+    let (node, group) = match &silence.reach {
+        Reach::Fleet => (String::new(), String::new()),
+        Reach::Group(group) => (String::new(), group.to_string()),
+        Reach::Node(node) => (node.to_string(), String::new()),
+    };
+    wire::Silence {
+        id: silence.id,
+        node,
+        group,
+        rule: silence.rule.map_or("", Rule::as_str).to_owned(),
+        from_ms: silence.from.0,
+        until_ms: silence.until.0,
+        reason: silence.reason.clone(),
+        by: silence.by.clone(),
     }
 }
 

@@ -52,8 +52,8 @@ pub(super) async fn now(coordinator: &Coordinator) -> Result<wire::StatusReply, 
     let snapshot = coordinator.snapshot().await?;
     let places = coordinator.places(&snapshot).await?;
     let now = (coordinator.clock)();
-    let alerts_firing = coordinator.alerts.picture().firing();
-    Ok(status::status(&snapshot, &places, status::Moment { now, alerts_firing }))
+    let alerts = coordinator.alerts.picture();
+    Ok(status::status(&snapshot, &places, status::Moment { now, alerts: &alerts }))
 }
 
 /// The newest status, encoded, for all who watch.

@@ -10,7 +10,9 @@ use proto::{
     wire::{agent, operator as wire},
 };
 
+use super::alerts::silence_shown;
 use crate::{
+    alerts::Picture,
     disk::StoreTrouble,
     in_force::Places,
     store::records::{EventRecord, RolloutRecord},
@@ -19,15 +21,15 @@ use crate::{
 
 /// What a status shows that is not of the snapshot.
 #[derive(Clone, Copy)]
-pub(super) struct Moment {
+pub(super) struct Moment<'a> {
     pub(super) now: Timestamp,
-    /// Alerts that nothing hides.
-    pub(super) alerts_firing: usize,
+    /// What is alerted.
+    pub(super) alerts: &'a Picture,
 }
 
 /// Everything at one moment.
-pub(super) fn status(snapshot: &Snapshot, places: &Places, at: Moment) -> wire::StatusReply {
-    let Moment { now, alerts_firing } = at;
+pub(super) fn status(snapshot: &Snapshot, places: &Places, at: Moment<'_>) -> wire::StatusReply {
+    let Moment { now, alerts } = at;
     let view = snapshot.view();
     let shown = snapshot.rollouts.iter().enumerate().filter(|(index, rollout)| {
         // Those that have not ended, and the newest in any case.
@@ -43,7 +45,8 @@ pub(super) fn status(snapshot: &Snapshot, places: &Places, at: Moment) -> wire::
         content_of: snapshot.revision.as_ref().and_then(|newest| newest.rolls_back_to).map_or(0, |it| it.0),
         store_older: places.is_store_older(),
         store_trouble: snapshot.trouble.clone().map(trouble),
-        alerts_firing: u32::try_from(alerts_firing).unwrap_or(u32::MAX),
+        alerts_firing: u32::try_from(alerts.firing()).unwrap_or(u32::MAX),
+        silences: alerts.silences.iter().filter(|silence| now < silence.until).map(silence_shown).collect(),
     }
 }
 

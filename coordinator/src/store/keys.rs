@@ -133,6 +133,11 @@ impl Key {
         }
     }
 
+    /// Silences of alerts.
+    pub fn silences() -> Self {
+        Self("silences".to_owned())
+    }
+
     /// Up to where events were looked at for alerts.
     pub fn alert_cursor() -> Self {
         Self("alert-cursor".to_owned())

@@ -8,6 +8,7 @@ mod audit;
 mod event;
 mod operator;
 mod secret;
+mod silence;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +30,7 @@ pub use operator::{Certificate, Holder, OperatorRecord, TokenRecord};
 use prost::Message;
 use proto::wire::{agent, store as wire};
 pub use secret::{SecretRecord, SecretUses};
+pub use silence::SilencesRecord;
 
 use super::{Entry, StoreError};
 

@@ -9,7 +9,10 @@ use std::{
 use fleet::time::Timestamp;
 use proto::wire::{
     agent::{FromAgent, Heartbeat, from_agent},
-    operator::{AlertState, ControlRolloutRequest, ListAlertsRequest, StatusReply},
+    operator::{
+        AddSilenceRequest, AlertState, ControlRolloutRequest, EventsRequest, ListAlertsRequest,
+        RemoveSilenceRequest, StatusReply,
+    },
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -122,6 +125,62 @@ async fn a_node_that_is_cut_off_while_its_server_is_down_is_silent_once_and_over
     assert_eq!(over, ["node-silent began:  over: is-1", "server-down began:  over: is-1"]);
     pass(MINUTE).await;
     assert_eq!(all_said(&receiver.rest()), [""; 0]);
+    beats.abort();
+    other_beats.abort();
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silence_hides_until_it_ends_by_itself_and_is_in_the_audit() {
+    let mut receiver = Receiver::start();
+    let coordinator = start(&receiver).await;
+    let [first, second] = [coordinator.join("is-1").await, coordinator.join("is-2").await];
+    assert!(!coordinator.apply(&small_fleet("a.example.org"), None).await.refused);
+    let mut node = Reporting::start(&coordinator, &first).await;
+    let beats = beating(node.sender());
+    let other = Reporting::start(&coordinator, &second).await;
+    let other_beats = beating(other.sender());
+    coordinator.until("all ready", all_ready).await;
+    let mut client = alerts(&coordinator).await;
+    let silence = |target: &str, reason: &str| AddSilenceRequest {
+        target: target.into(),
+        seconds: 600,
+        reason: reason.into(),
+        ..AddSilenceRequest::default()
+    };
+    let unknown = client.add_silence(silence("is-3", "disk swap")).await.unwrap_err();
+    assert!(unknown.message().contains("did you mean \"is-"), "{unknown}");
+    let unexplained = client.add_silence(silence("is-1", " ")).await.unwrap_err();
+    assert!(unexplained.message().contains("needs a reason"), "{unexplained}");
+    let added = client.add_silence(silence("is-1", "disk swap")).await.unwrap().into_inner();
+    assert_eq!((added.id, added.node.as_str(), added.by.as_str()), (1, "is-1", "admin"));
+    let shown = coordinator.until("shown", |status| !status.silences.is_empty()).await;
+    assert_eq!(shown.silences, [added]);
+
+    node.serves("stopped", "unknown").await;
+    pass(3 * MINUTE).await;
+    let shown = client.list(ListAlertsRequest {}).await.unwrap().into_inner();
+    let hidden = &shown.alerts[0];
+    assert_eq!((hidden.rule.as_str(), hidden.state()), ("server-down", AlertState::Hidden));
+    assert!(hidden.hidden.starts_with("silence 1 until "), "{}", hidden.hidden);
+    assert_eq!(all_said(&receiver.rest()), [""; 0]);
+    assert_eq!(said(&receiver.next().await), ["server-down began: is-1 over: "]);
+    let shown = client.list(ListAlertsRequest {}).await.unwrap().into_inner();
+    assert_eq!(shown.silences, [], "it ended by itself");
+
+    let again = client.add_silence(silence("km", "new switch")).await.unwrap().into_inner();
+    assert_eq!((again.id, again.group.as_str()), (2, "km"), "numbers are not given twice");
+    client.remove_silence(RemoveSilenceRequest { id: 2 }).await.unwrap();
+    client.remove_silence(RemoveSilenceRequest { id: 2 }).await.unwrap_err();
+    let events = coordinator.events(EventsRequest { most: 1000, ..EventsRequest::default() }).await;
+    let of_silences = events.iter().filter(|event| event.kind.starts_with("silence-"));
+    let told: Vec<&str> = of_silences.map(|event| event.text.as_str()).collect();
+    let expected = [
+        "silence 1 hides alerts of is-1 for 10m: disk swap",
+        "silence 2 hides alerts of group km for 10m: new switch",
+        "silence 2 of group km was ended: new switch",
+    ];
+    assert_eq!(told, expected);
     beats.abort();
     other_beats.abort();
     coordinator.stop().await;

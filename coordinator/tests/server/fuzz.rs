@@ -360,6 +360,11 @@ fn requests() -> Vec<(&'static str, Vec<Vec<u8>>)> {
         ("/convoy.operator.v1.Secrets/List", vec![Vec::new()]),
         ("/convoy.operator.v1.Alerts/List", vec![Vec::new()]),
         (
+            "/convoy.operator.v1.Alerts/AddSilence",
+            vec![operator::AddSilenceRequest { seconds: u64::MAX, ..Default::default() }.encode_to_vec()],
+        ),
+        ("/convoy.operator.v1.Alerts/RemoveSilence", vec![Vec::new()]),
+        (
             "/convoy.operator.v1.Alerts/Test",
             vec![operator::TestChannelRequest { channel: "a".repeat(20_000) }.encode_to_vec()],
         ),

@@ -7,6 +7,7 @@ mod alertmanager;
 mod alerts;
 mod alerts_over_time;
 mod audit;
+mod calls;
 mod crash;
 mod ends;
 mod fuzz;

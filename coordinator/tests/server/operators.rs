@@ -20,7 +20,10 @@ use proto::wire::{
 };
 use tonic::{Code, Status, transport::Channel};
 
-use crate::support::{PATIENCE, ScriptedAgent, TestCoordinator, upload};
+use crate::{
+    calls::{call_alerts, silence_of_km},
+    support::{PATIENCE, ScriptedAgent, TestCoordinator, upload},
+};
 
 const PAGE: &str = include_str!("../../../docs/operators.md");
 const PROTO: &str = include_str!("../../../proto/proto/operator.proto");
@@ -310,14 +313,6 @@ async fn call_secrets(mut secrets: SecretsClient<Channel>, method: &str, round: 
     }
 }
 
-async fn call_alerts(mut alerts: AlertsClient<Channel>, method: &str) -> Result<(), Status> {
-    match method {
-        "Alerts.List" => alerts.list(wire::ListAlertsRequest {}).await.map(drop),
-        "Alerts.Test" => alerts.test(wire::TestChannelRequest { channel: "none".to_owned() }).await.map(drop),
-        other => panic!("nobody says how {other} is called"),
-    }
-}
-
 async fn call_operators(
     mut operators: OperatorsClient<Channel>,
     method: &str,
@@ -357,6 +352,7 @@ const WHO: [(&str, Role, &[&str]); 7] = [
 async fn every_call_by_every_role_and_scope_is_as_documented() {
     let coordinator = rolled_out(&hostname("b.example.org")).await;
     let mut secrets = coordinator.secrets().await;
+    let mut alerts = crate::alerts::alerts(&coordinator).await;
     let secret = |name: String| wire::SetSecretRequest { name, value: "x".to_owned() };
     let to_km = |name: String| wire::GrantSecretRequest { name, groups: vec!["km".to_owned()] };
     secrets.set(secret("of-km".to_owned())).await.unwrap();
@@ -368,6 +364,7 @@ async fn every_call_by_every_role_and_scope_is_as_documented() {
         let spare = format!("spare-{round}");
         secrets.set(secret(spare.clone())).await.unwrap();
         secrets.grant(to_km(spare)).await.unwrap();
+        alerts.add_silence(silence_of_km()).await.unwrap();
         invite(&coordinator, &format!("leaves-{round}"), Some(grant(Role::Operator, &["km"]))).await;
     }
     // A rollout of km alone is under way, so that there is one to control.

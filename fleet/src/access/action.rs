@@ -35,6 +35,8 @@ pub enum Action {
     ChangeSecret,
     /// Send a test message to a channel of alerts.
     TestChannel,
+    /// Begin or end a silence of alerts.
+    Silence,
     /// Say which groups may use a secret.
     GrantSecret,
     /// Add, change or remove operators.
@@ -43,7 +45,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Look,
         Self::ReadHost,
         Self::Apply,
@@ -58,6 +60,7 @@ impl Action {
         Self::MakeToken,
         Self::ChangeSecret,
         Self::TestChannel,
+        Self::Silence,
         Self::GrantSecret,
         Self::ManageOperators,
     ];
@@ -79,6 +82,7 @@ impl Action {
             Self::MakeToken => "make-token",
             Self::ChangeSecret => "change-secret",
             Self::TestChannel => "test-channel",
+            Self::Silence => "silence",
             Self::GrantSecret => "grant-secret",
             Self::ManageOperators => "manage-operators",
         }
@@ -101,6 +105,7 @@ impl Action {
             Self::MakeToken => "making a join token",
             Self::ChangeSecret => "changing a secret",
             Self::TestChannel => "testing a channel of alerts",
+            Self::Silence => "silencing alerts",
             Self::GrantSecret => "granting a secret",
             Self::ManageOperators => "managing operators",
         }
@@ -122,7 +127,8 @@ impl Action {
             | Self::ControlDrift
             | Self::MakeToken
             | Self::ChangeSecret
-            | Self::TestChannel => Role::Operator,
+            | Self::TestChannel
+            | Self::Silence => Role::Operator,
             Self::GrantSecret | Self::ManageOperators => Role::Admin,
         }
     }

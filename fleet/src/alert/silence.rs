@@ -1,5 +1,7 @@
 //! Silences: alerts that operators do not want to hear of for a while. The alerts themselves go on.
 
+use std::fmt;
+
 use super::{
     rule::Rule,
     subject::{AlertId, Place},
@@ -37,6 +39,16 @@ pub struct Silence {
     pub reason: String,
     /// Who made it.
     pub by: String,
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reach::Fleet => f.pad("the whole fleet"),
+            Reach::Group(group) => write!(f, "group {group}"),
+            Reach::Node(node) => f.pad(node.as_str()),
+        }
+    }
 }
 
 impl Silence {

@@ -242,10 +242,13 @@ impl<'a> Incident<'a> {
             (Some(told), Some(_), _) | (Some(told), None, Some(_)) => {
                 Some(Due::Later(told.at.after(CHANGES_EVERY)))
             }
-            (Some(told), None, None) => (!self.lasting.is_empty()).then(|| match self.rule.severity() {
-                Severity::Critical => Due::Later(told.at.after(REPEAT_EVERY)),
-                // Listed, since a bundle has to know that it lasts; never due by itself.
-                Severity::Warning | Severity::Info => Due::Later(NEVER),
+            (Some(told), None, None) => (!self.lasting.is_empty()).then(|| {
+                let is_hidden = self.lasting.iter().all(|(_, alert)| alert.hidden.is_some());
+                match self.rule.severity() {
+                    Severity::Critical if !is_hidden => Due::Later(told.at.after(REPEAT_EVERY)),
+                    // Listed, since a bundle has to know that it lasts; never due by itself.
+                    Severity::Critical | Severity::Warning | Severity::Info => Due::Later(NEVER),
+                }
             }),
         }
     }

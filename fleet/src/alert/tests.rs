@@ -226,6 +226,23 @@ fn additions_wait_and_only_what_is_critical_is_repeated() {
 }
 
 #[test]
+fn what_is_silenced_or_explained_is_not_repeated() {
+    let mut bench = Bench::new();
+    bench.finds(|looks| looks.hold(of(Rule::ServerDown, "gw-1"), held("gateway", "exited")));
+    bench.until(60);
+    let reach = Reach::Node(node("gw-1"));
+    let (reason, by) = ("disk swap".to_owned(), "alice".to_owned());
+    bench.silences.push(Silence { id: 1, reach, rule: None, from: at(60), until: at(20_000), reason, by });
+    bench.until(19_999);
+    bench.heard(&["41s [critical] acme: Server down: gw-1 (gateway)"]);
+    bench.until(20_010);
+    bench.heard(&[
+        "41s [critical] acme: Server down: gw-1 (gateway)",
+        "20000s [critical] acme: still: Server down: gw-1 (gateway)",
+    ]);
+}
+
+#[test]
 fn many_at_once_are_one_message_and_one_end() {
     let mut bench = Bench::new();
     let names: Vec<String> = (0..100).map(|number| format!("n-{number}")).collect();
