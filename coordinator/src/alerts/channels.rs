@@ -3,6 +3,7 @@
 
 mod command;
 pub(crate) mod http;
+mod mail;
 mod payload;
 mod settings;
 
@@ -21,6 +22,7 @@ pub use self::settings::{AlertSettings, ChannelError};
 use self::{
     command::Program,
     http::{Endpoint, Header},
+    mail::Mail,
 };
 
 /// A receiver that takes longer has not taken it.
@@ -49,6 +51,8 @@ pub(crate) enum ChannelKind {
     Command(Program),
     /// Writes a line to the coordinator's own log.
     Log,
+    /// Sends a mail.
+    Mail(Box<Mail>),
     /// Posts text as Slack takes it.
     Slack { endpoint: Endpoint },
     /// Posts an Adaptive Card as Teams takes it.
@@ -62,6 +66,7 @@ impl ChannelKind {
             ChannelKind::Alertmanager { .. } => "alertmanager",
             ChannelKind::Command(_) => "command",
             ChannelKind::Log => "log",
+            ChannelKind::Mail(_) => "mail",
             ChannelKind::Slack { .. } => "slack",
             ChannelKind::Teams { .. } => "teams",
         }
@@ -98,6 +103,7 @@ impl Channel {
                     http::post(endpoint, &[], payload.alertmanager(now)).await
                 }
                 ChannelKind::Command(program) => program.run(payload).await,
+                ChannelKind::Mail(mail) => mail.send(payload).await,
                 ChannelKind::Log => {
                     log(payload);
                     Ok(())

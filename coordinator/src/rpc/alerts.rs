@@ -61,7 +61,7 @@ impl Alerts for Desk {
     ) -> Result<Response<wire::Silence>, Status> {
         let caller = caller(&self.coordinator, peer_of(&request)).await?;
         let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
-        let wanted = wanted(&snapshot, request.into_inner());
+        let wanted = wanted(&snapshot, &request.into_inner());
         let reached = wanted.as_ref().map(|wanted| targets(&wanted.reach, &snapshot)).unwrap_or_default();
         // Whoever may not silence anything learns nothing about what is there.
         let permit = caller.permit(Action::Silence, &reached).await?;
@@ -118,7 +118,7 @@ impl Alerts for Desk {
 const REASON_MAX: usize = 200;
 
 /// What an operator asks for, understood.
-fn wanted(snapshot: &Snapshot, typed: wire::AddSilenceRequest) -> Result<Wanted, Status> {
+fn wanted(snapshot: &Snapshot, typed: &wire::AddSilenceRequest) -> Result<Wanted, Status> {
     let wrong = |why: String| Err(Status::invalid_argument(why));
     let rule = match typed.rule.as_str() {
         "" => None,

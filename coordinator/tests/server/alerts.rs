@@ -94,7 +94,7 @@ fn read(mut stream: &TcpStream, answers: &mpsc::Receiver<u16>) -> Option<Arrived
     (status == 200).then_some(Arrived { headers, body })
 }
 
-fn private(dir: &TempDir, name: &str, text: &str) -> PathBuf {
+pub fn private(dir: &TempDir, name: &str, text: &str) -> PathBuf {
     let path = dir.path().join(name);
     std::fs::write(&path, text).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -391,12 +391,15 @@ async fn a_kill_loses_no_message_and_what_is_sent_twice_has_one_id() {
     drop(coordinator.kill().await);
 }
 
+const MAIL: &str = "kind = \"mail\"\nserver = \"mx.example\"\nfrom = \"a@b.c\"\nto = [\"ops@b.c\"]\n";
+
 #[test]
 fn a_channel_that_cannot_work_is_refused_with_what_to_write_instead() {
     let dir = tempfile::tempdir().unwrap();
     let open = private(&dir, "open", "x");
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
     let empty = private(&dir, "empty", "\n");
+    let kept = private(&dir, "kept", "s3cr3t");
     let table = [
         ("kind = \"webhok\"\nurl = \"http://x/\"".to_owned(), "expected one of `webhook`"),
         ("kind = \"webhook\"".to_owned(), "needs `url`"),
@@ -414,6 +417,13 @@ fn a_channel_that_cannot_work_is_refused_with_what_to_write_instead() {
         ("kind = \"log\"\nurl = \"http://x/\"".to_owned(), "a log has no `url`"),
         ("kind = \"command\"\nprogram = \"page\"".to_owned(), "an absolute path"),
         ("kind = \"log\"\nseverity = \"bad\"".to_owned(), "expected one of `info`"),
+        ("kind = \"mail\"\nserver = \"mx\"\nfrom = \"a@b.c\"".to_owned(), "a mail needs `to`"),
+        (format!("{MAIL}user = \"x\""), "`user` and `password_file` come together"),
+        (format!("{MAIL}tls = \"none\"\nuser = \"x\"\npassword_file = {kept:?}"), "a password needs `tls"),
+        (format!("{MAIL}user = \"x\"\npassword_file = {open:?}"), "chmod 600"),
+        (MAIL.replace("mx.example", "smtp://mx"), "is not a mail server"),
+        (MAIL.replace("ops@b.c", "ops"), "is not a mail address"),
+        (format!("{MAIL}authorities = {empty:?}"), "it has no certificate"),
         ("kind = \"webhook\"\nurl = \"http://x/\"\nurl_file = \"y\"".to_owned(), "keep one of them"),
     ];
     for (text, expected) in table {

@@ -16,6 +16,7 @@ mod hosts;
 mod identity;
 mod introspection;
 mod looks;
+mod mail;
 mod memory;
 mod metrics;
 mod operator;

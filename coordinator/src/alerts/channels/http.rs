@@ -70,15 +70,25 @@ impl Endpoint {
     }
 }
 
+/// The certificates of a PEM file, at least one.
+pub(super) fn authorities_of(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let unreadable = |error: &dyn fmt::Display| format!("cannot read {}: {error}", path.display());
+    let found = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
+    let found: Result<Vec<_>, _> = found.collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(unreadable(&"it has no certificate")),
+        Ok(found) => Ok(found),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
 fn trusting(authorities: Option<&Path>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     match authorities {
         Some(path) => {
-            let unreadable = |error: &dyn fmt::Display| format!("cannot read {}: {error}", path.display());
-            let found = CertificateDer::pem_file_iter(path).map_err(|error| unreadable(&error))?;
-            for certificate in found {
-                let certificate = certificate.map_err(|error| unreadable(&error))?;
-                roots.add(certificate).map_err(|error| unreadable(&error))?;
+            for certificate in authorities_of(path)? {
+                let added = roots.add(certificate);
+                added.map_err(|error| format!("cannot trust {}: {error}", path.display()))?;
             }
         }
         None => {

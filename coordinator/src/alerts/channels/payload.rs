@@ -81,6 +81,11 @@ impl Payload {
         }
     }
 
+    /// The names of what it is about.
+    pub(super) fn incidents(&self) -> impl Iterator<Item = String> {
+        self.parts().iter().map(Part::incident_name)
+    }
+
     fn parts(&self) -> &[Part] {
         match &self.body {
             Body::Message(message) => &message.parts,

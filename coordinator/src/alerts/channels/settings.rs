@@ -15,7 +15,10 @@ use fleet::{
 };
 use serde::Deserialize;
 
-use super::{Channel, ChannelKind, Endpoint, Program};
+use super::{
+    Channel, ChannelKind, Endpoint, Program,
+    mail::{Login, Mail, Protection, Relay},
+};
 
 /// A file that holds a secret has at most so many bytes.
 const SECRET_FILE_MAX: u64 = 16 * 1024;
@@ -54,6 +57,22 @@ pub struct ChannelText {
     authorities: Option<PathBuf>,
     program: Option<PathBuf>,
     args: Option<Vec<String>>,
+    /// The mail server.
+    server: Option<String>,
+    tls: Option<TlsText>,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
+    from: Option<String>,
+    to: Option<Vec<String>>,
+}
+
+/// How the connection to a mail server is protected, as typed.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum TlsText {
+    Starttls,
+    Tls,
+    None,
 }
 
 /// What a channel is.
@@ -64,6 +83,7 @@ enum KindText {
     Alertmanager,
     Command,
     Log,
+    Mail,
     Slack,
     Teams,
 }
@@ -75,6 +95,7 @@ impl KindText {
             KindText::Alertmanager => "alertmanager",
             KindText::Command => "command",
             KindText::Log => "log",
+            KindText::Mail => "mail",
             KindText::Slack => "slack",
             KindText::Teams => "teams",
         }
@@ -87,6 +108,7 @@ impl KindText {
             KindText::Alertmanager | KindText::Slack | KindText::Teams => &["url", "url_file", "authorities"],
             KindText::Command => &["program", "args"],
             KindText::Log => &[],
+            KindText::Mail => &["server", "tls", "user", "password_file", "authorities", "from", "to"],
         }
     }
 }
@@ -194,11 +216,35 @@ impl ChannelText {
                 ChannelKind::Command(Program { program, args: self.args.clone().unwrap_or_default() })
             }
             KindText::Log => ChannelKind::Log,
+            KindText::Mail => ChannelKind::Mail(Box::new(self.mail(name)?)),
         };
         Ok(Channel { name: channel, least, first_after, kind })
     }
 
-    fn given(&self) -> [(&'static str, bool); 7] {
+    fn mail(&self, name: &str) -> Result<Mail, ChannelError> {
+        let typed = |why: String| ChannelError::Typed { channel: name.to_owned(), why };
+        let needed = |key: &str, example: &str| typed(format!("a mail needs `{key}`, for example {example}"));
+        let server = self.server.as_deref();
+        let server = server.ok_or_else(|| needed("server", "\"smtp.example.org:587\""))?;
+        let from = self.from.as_deref().ok_or_else(|| needed("from", "\"convoy@example.org\""))?;
+        let to = self.to.as_deref().ok_or_else(|| needed("to", "[\"ops@example.org\"]"))?;
+        let login = match (&self.user, &self.password_file) {
+            (None, None) => None,
+            (Some(user), Some(path)) => Some(Login { user: user.clone(), password: secret(name, path)? }),
+            (Some(_), None) | (None, Some(_)) => {
+                return Err(typed("`user` and `password_file` come together or not at all".to_owned()));
+            }
+        };
+        let protection = match self.tls {
+            None | Some(TlsText::Starttls) => Protection::Starttls,
+            Some(TlsText::Tls) => Protection::Tls,
+            Some(TlsText::None) => Protection::Plain,
+        };
+        let relay = Relay { server, protection, authorities: self.authorities.as_deref(), login };
+        Mail::open(relay, from, to).map_err(typed)
+    }
+
+    fn given(&self) -> [(&'static str, bool); 13] {
         [
             ("url", self.url.is_some()),
             ("url_file", self.url_file.is_some()),
@@ -207,6 +253,12 @@ impl ChannelText {
             ("authorities", self.authorities.is_some()),
             ("program", self.program.is_some()),
             ("args", self.args.is_some()),
+            ("server", self.server.is_some()),
+            ("tls", self.tls.is_some()),
+            ("user", self.user.is_some()),
+            ("password_file", self.password_file.is_some()),
+            ("from", self.from.is_some()),
+            ("to", self.to.is_some()),
         ]
     }
 
