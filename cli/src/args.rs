@@ -519,11 +519,17 @@ pub enum Drift {
 /// `token`.
 #[derive(Debug, Subcommand)]
 pub enum Token {
-    /// Make a one-time join token for a node.
+    /// Make a one-time join token for a node, or files with one for each node of a fleet directory that has not joined.
     Create {
         /// The node that may use it.
-        #[arg(long, value_name = "NAME")]
-        node: String,
+        #[arg(long, value_name = "NAME", required_unless_present = "all_missing")]
+        node: Option<String>,
+        /// Of this fleet directory each node that has no certificate: it never joined, or was revoked since.
+        #[arg(long, value_name = "DIR", conflicts_with = "node", requires = "out")]
+        all_missing: Option<PathBuf>,
+        /// Where the files are written, each named as its node and readable by you only.
+        #[arg(long, value_name = "DIR", requires = "all_missing", conflicts_with = "node")]
+        out: Option<PathBuf>,
         /// For how long.
         #[arg(long, value_name = "DURATION", default_value = "1h")]
         valid: String,

@@ -34,6 +34,7 @@ mod found;
 pub mod join;
 mod operators;
 mod secrets;
+pub mod tokens;
 
 pub use audit::{AuditQuery, Heard, Linked};
 

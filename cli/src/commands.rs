@@ -20,7 +20,7 @@ use crate::{
     screen::Format,
     secrets,
     text::{Style, Tone},
-    view, wait,
+    tokens, view, wait,
 };
 
 /// How many events one answer may hold before it has to be asked again.
@@ -84,6 +84,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Secret(act) => secret(session, act).await,
         Remote::Audit(act) => audit::execute(act, session).await,
         Remote::Operator(act) => operators::execute(act, session).await,
+        Remote::Tokens(request) => tokens::execute(&request, session).await,
         Remote::Token { node, valid } => {
             let token = session.client.create_token(node.as_str(), valid).await?;
             session.screen.programs(&token);

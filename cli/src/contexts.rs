@@ -117,7 +117,11 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     written
 }
 
-fn create_private_dir(dir: &Path) -> io::Result<()> {
+/// Makes a directory that only its owner may enter, and those above it.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn create_private_dir(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -26,6 +26,7 @@ mod sarif;
 pub mod screen;
 mod secrets;
 mod text;
+mod tokens;
 pub mod view;
 mod wait;
 

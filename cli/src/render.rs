@@ -1,8 +1,10 @@
 //! Views as text for people. Pure: no stream, no clock; every function returns what to print.
 
+use std::path::Path;
+
 use crate::{
     text::{Cell, Style, Table, Tone, ago, count, local, wrap},
-    view::{Answer, Event, Finding, JoinToken, Lint, SecretName, When},
+    view::{Answer, Event, Finding, JoinToken, Lint, SecretName, TokenFiles, When},
 };
 
 mod alert;
@@ -150,6 +152,30 @@ pub fn token(token: &JoinToken) -> (String, String) {
         local(token.expires)
     );
     (hint, format!("{}\n", token.token))
+}
+
+/// Where join tokens lie, and how they are used.
+pub fn token_files(made: &TokenFiles, out: &Path) -> String {
+    let joined = made.nodes - made.files.len();
+    let Some(first) = made.files.first() else {
+        return format!(
+            "Nobody is missing: {} joined before, and no token was made.\n",
+            count(made.nodes, "node")
+        );
+    };
+    let mut text = format!(
+        "{} in {}, each for one use until {}. On its host, give each to `convoy-agent setup --token-file`.\n",
+        count(made.files.len(), "join token"),
+        out.display(),
+        local(first.expires)
+    );
+    if 0 < joined {
+        text.push_str(&format!(
+            "Of {} in the directory, {joined} joined before.\n",
+            count(made.nodes, "node")
+        ));
+    }
+    text
 }
 
 /// The names of secrets.

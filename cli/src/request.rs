@@ -138,9 +138,20 @@ pub enum Remote {
     },
     Alert(AlertAct),
     Silence(SilenceAct),
+    Tokens(MissingTokens),
     Secret(SecretAct),
     Operator(OperatorAct),
     Audit(AuditAct),
+}
+
+/// `token create --all-missing`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct MissingTokens {
+    /// The fleet directory.
+    pub dir: PathBuf,
+    /// Where the files go.
+    pub out: PathBuf,
+    pub valid: Duration,
 }
 
 /// `secret`.
@@ -381,14 +392,12 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             let until = until.as_deref().map(|text| moment("--until", text)).transpose()?;
             Remote::Events(Events { follow, node, group, kinds: kind, actor, since, until, last, after })
         }
-        Command::Token(args::Token::Create { node: name, valid }) => {
-            Remote::Token { node: node(&name)?, valid: duration("--valid", &valid)? }
-        }
         Command::Alert(typed) => Remote::Alert(typed.into()),
         Command::Silence(typed) => Remote::Silence(alert::silence(typed)?),
         Command::Maintenance { target, lasts, reason } => {
             Remote::Silence(alert::maintenance(target, &lasts, reason)?)
         }
+        Command::Token(typed) => token_request(typed)?,
         Command::Secret(typed) => Remote::Secret(secret_request(typed)?),
         Command::Audit(typed) => Remote::Audit(audit::audit(typed)?),
         Command::Operator(typed) => Remote::Operator(operators::operator(typed)?),
@@ -403,6 +412,19 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             return Err(Failure::usage("this command needs no coordinator", ""));
         }
     })
+}
+
+fn token_request(typed: args::Token) -> Result<Remote, Failure> {
+    let args::Token::Create { node: name, all_missing, out, valid } = typed;
+    let valid = duration("--valid", &valid)?;
+    match (name, all_missing.zip(out)) {
+        (Some(name), None) => Ok(Remote::Token { node: node(&name)?, valid }),
+        (None, Some((dir, out))) => Ok(Remote::Tokens(MissingTokens { dir, out, valid })),
+        // clap lets nobody get here.
+        (Some(_), Some(_)) | (None, None) => {
+            Err(Failure::usage("say either --node or --all-missing", "see `convoy token create --help`"))
+        }
+    }
 }
 
 fn apply(typed: args::Apply) -> Result<Apply, Failure> {

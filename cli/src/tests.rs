@@ -21,6 +21,7 @@ mod hostile;
 mod hosts;
 mod plan;
 mod staying;
+mod tokens;
 
 const NOBODY: Terminal = Terminal { can_ask: false, is_live: false, colour: false, width: None };
 const SOMEBODY: Terminal = Terminal { can_ask: true, ..NOBODY };

@@ -4,6 +4,7 @@
 mod alert;
 mod found;
 mod plan;
+mod tokens;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ pub use self::plan::{
     DerivedKey, Effects, FileChange, KeyChange, NodePlan, Overwritten, Plan, PlanNote, PlanSource,
     RenderedFile, Unmanaged, Unpacked,
 };
+pub use self::tokens::{JoinToken, TokenFile, TokenFiles};
 
 /// A wall-clock time, milliseconds since 1970; zero means never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -624,16 +626,6 @@ pub struct Joined {
     pub path: String,
     /// The context is in use.
     pub current: bool,
-}
-
-/// Output of `token create`.
-#[derive(Debug, Serialize)]
-pub struct JoinToken {
-    pub node: String,
-    pub token: String,
-    pub expires: When,
-    /// What is doubtful about it; it was made all the same.
-    pub warnings: Vec<String>,
 }
 
 /// One line of `drift list`.

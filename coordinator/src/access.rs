@@ -153,6 +153,23 @@ impl Coordinator {
         self.act_with(permit, Outcome::Done, event, with).await
     }
 
+    /// The same with an event for each of the nodes that it is about; `told` is what the record keeps.
+    ///
+    /// # Errors
+    /// As [`Coordinator::act`].
+    pub(crate) async fn act_on_many(
+        &self,
+        permit: &Permit,
+        told: Draft,
+        events: Vec<Draft>,
+        with: Transaction,
+    ) -> Result<u64, CommitError> {
+        let who = permit.principal();
+        let with = with.check(Key::operator(&who.name), who.version);
+        let events = events.into_iter().map(|event| event.by(who.name.as_str())).collect();
+        self.audit.record(&Note::of(who, Act::Of(permit.action()), &told), events, with).await
+    }
+
     /// Stores that somebody orders what an agent will do; [`Coordinator::record_answer`] says what became of it.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Who may have a certificate: join tokens made by operators, used once, and renewal of a name one already has.
 
+pub(crate) mod tokens;
+
 use std::time::Duration;
 
 use fleet::{

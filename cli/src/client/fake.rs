@@ -44,6 +44,8 @@ pub struct Script {
     pub operators: Vec<wire::OperatorInfo>,
     pub audit: Vec<wire::AuditEntry>,
     pub alerts: wire::ListAlertsReply,
+    /// Nodes with a certificate.
+    pub joined: Vec<String>,
     pub refusal: Option<Status>,
     /// One line per call that changes something.
     pub asked: Vec<String>,
@@ -277,6 +279,23 @@ impl operator_server::Operator for Fake {
             token: "convoy-join-x".to_owned(),
             expires_ms: 5,
             warnings: vec!["revision 7 has no node is-9".to_owned()],
+        })
+    }
+    async fn create_tokens(
+        &self,
+        request: Request<wire::CreateTokensRequest>,
+    ) -> Result<Response<wire::CreateTokensReply>, Status> {
+        let it = request.into_inner();
+        let what = if it.look_only { "look for" } else { "make" };
+        let asked =
+            format!("{what} tokens of {} for {} valid {} s", it.fleet, it.nodes.join(" "), it.valid_seconds);
+        self.answer(Some(asked), |script| {
+            let without = it.nodes.iter().filter(|node| !script.joined.contains(*node));
+            let token = |node: &String| {
+                let token = if it.look_only { String::new() } else { format!("convoy-join-of-{node}") };
+                wire::NodeToken { node: node.clone(), token }
+            };
+            wire::CreateTokensReply { tokens: without.map(token).collect(), expires_ms: 1_800_000_000_000 }
         })
     }
     async fn drift_control(

@@ -17,6 +17,7 @@ mod operators;
 mod pack;
 mod secrets;
 mod status;
+mod tokens;
 mod upload;
 
 use std::{error::Error, io, mem, sync::Arc, time::Duration};

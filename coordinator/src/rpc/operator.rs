@@ -27,7 +27,7 @@ use super::{
     found::{WithConfig, found},
     history::{self, Query},
     operators::validity,
-    status, store_failed,
+    status, store_failed, tokens,
     upload::{self, Uploaded},
 };
 use crate::{
@@ -511,6 +511,13 @@ impl Operator for Console {
         let created = self.coordinator.create_token(&node, valid, &permit).await;
         let (token, expires) = created.map_err(|error| super::enrolment::refused(&error))?;
         Ok(Response::new(wire::CreateTokenReply { token: token.to_text(), expires_ms: expires.0, warnings }))
+    }
+
+    async fn create_tokens(
+        &self,
+        request: Request<wire::CreateTokensRequest>,
+    ) -> Result<Response<wire::CreateTokensReply>, Status> {
+        tokens::create(&self.coordinator, request).await
     }
 
     async fn drift_control(

@@ -31,3 +31,4 @@ mod sizes;
 mod standings;
 mod strangers;
 mod support;
+mod tokens;

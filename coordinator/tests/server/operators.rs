@@ -210,10 +210,11 @@ async fn call(channel: Channel, method: &str, round: usize) -> Result<(), Status
 }
 
 /// Calls about one node whose names do not say so.
-const NODE_CALLS: [&str; 5] = [
+const NODE_CALLS: [&str; 6] = [
     "Operator.ShowHost",
     "Operator.ReturnToOriginal",
     "Operator.CreateToken",
+    "Operator.CreateTokens",
     "Operator.DriftControl",
     "Operator.ShowDrift",
 ];
@@ -246,6 +247,9 @@ async fn call_node(mut operator: OperatorClient<Channel>, method: &str, round: u
         "Operator.CreateToken" => {
             let request = wire::CreateTokenRequest { node: "km-1".to_owned(), valid_seconds: 60 };
             operator.create_token(request).await.map(drop)
+        }
+        "Operator.CreateTokens" => {
+            operator.create_tokens(crate::tokens::request(&["km-1".to_owned()])).await.map(drop)
         }
         "Operator.DriftControl" => {
             let action = "resume".to_owned();
