@@ -169,7 +169,11 @@ impl Config {
         Self::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// Checks the text of a file.
+    ///
+    /// # Errors
+    /// As [`Config::read`].
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let config: Self = toml::from_str(text).map_err(|source| {
             let hint = meant_field(source.message()).map(|hint| format!("; {hint}")).unwrap_or_default();
             ConfigError::Parse { path: path.to_owned(), hint, source: Box::new(source) }

@@ -30,6 +30,11 @@ use crate::{
 /// # Errors
 /// `out` cannot be written.
 pub async fn run(config: &Config, out: &mut dyn Write) -> io::Result<bool> {
+    print(&look(config).await, out)
+}
+
+/// Everything that can be looked at here now.
+pub(crate) async fn look(config: &Config) -> Vec<Check> {
     let mut checks = of_host(config);
     let (coordinator, clock) = of_coordinator(config).await;
     checks.extend(coordinator);
@@ -44,7 +49,7 @@ pub async fn run(config: &Config, out: &mut dyn Write) -> io::Result<bool> {
             checks.push(check("server", "", Outcome::Skipped(why)));
         }
     }
-    print(&checks, out)
+    checks
 }
 
 fn check(name: &'static str, subject: impl Into<String>, outcome: Outcome) -> Check {

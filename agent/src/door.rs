@@ -1,9 +1,9 @@
-//! The agent's door for its own host: a socket in the data directory that only root and the agent's user can open. The
-//! one thing that can be asked is to stop the server because the host shuts down; `convoy-agent stop-server` asks it,
-//! for `systemd/convoy-server.service`.
+//! The agent's door for its own host: a socket in the data directory that only root and the agent's user can open. Two
+//! things can be asked: to stop the server because the host shuts down (`convoy-agent stop-server` asks it, for
+//! `systemd/convoy-server.service`), and how the link is (`convoy-agent setup` waits for it).
 //!
-//! What goes over it are lines: the word [`FOR_SHUTDOWN`], answered by [`STOPS`] with the home whose server is stopped, or
-//! by a sentence why nothing is.
+//! What goes over it are lines: [`FOR_SHUTDOWN`], answered by [`STOPS`] with the home whose server is stopped or by a
+//! sentence why nothing is; [`LINK`], answered by [`CONNECTED`] with where and as whom, or by a sentence why not.
 
 use std::{
     io,
@@ -20,10 +20,12 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{config::Config, process::servers, task};
+use crate::{config::Config, link::LinkState, process::servers, task};
 
 const FOR_SHUTDOWN: &str = "stop-server for-shutdown";
 const STOPS: &str = "stops ";
+const LINK: &str = "link";
+const CONNECTED: &str = "connected ";
 const NOTHING: &str = "nothing to stop: no server is meant to run here";
 /// Bytes of a line: a word and the longest path there is.
 const LINE_MAX: u64 = 8192;
@@ -56,11 +58,19 @@ impl Ending {
     }
 }
 
-/// `None` until the engine knows that the host ends.
-pub type Ends = watch::Receiver<Option<Ending>>;
+/// What visitors reach of the agent.
+#[derive(Debug, Clone)]
+pub struct Inside {
+    /// The engine's.
+    pub events: mpsc::Sender<Event>,
+    /// `None` until the engine knows that the host ends.
+    pub ends: watch::Receiver<Option<Ending>>,
+    /// How the link is.
+    pub link: watch::Receiver<LinkState>,
+}
 
 /// Opens the door. One that cannot be opened is logged: everything but an orderly stop at shutdown goes on without it.
-pub fn open(data_dir: &Path, events: mpsc::Sender<Event>, ends: Ends) {
+pub fn open(data_dir: &Path, inside: Inside) {
     let path = path(data_dir);
     // Left by an agent that was killed; the lock of the data directory is ours.
     let bound = match std::fs::remove_file(&path) {
@@ -81,9 +91,9 @@ pub fn open(data_dir: &Path, events: mpsc::Sender<Event>, ends: Ends) {
                 tokio::time::sleep(LOOK_PAUSE).await;
                 continue;
             };
-            let (events, ends) = (events.clone(), ends.clone());
+            let inside = inside.clone();
             task::spawn("visitor", async move {
-                if let Err(error) = answer(stream, &events, ends).await {
+                if let Err(error) = answer(stream, inside).await {
                     info!(%error, "Somebody at the door went away");
                 }
             });
@@ -91,18 +101,24 @@ pub fn open(data_dir: &Path, events: mpsc::Sender<Event>, ends: Ends) {
     });
 }
 
-async fn answer(mut stream: UnixStream, events: &mpsc::Sender<Event>, mut ends: Ends) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, mut inside: Inside) -> io::Result<()> {
     let asked = timeout(ANSWER_TIME, line(&mut stream)).await??;
     let told = if asked == FOR_SHUTDOWN {
         info!("The host shuts down");
         // Both fail only while the agent itself ends.
-        drop(events.send(Event::HostEnds).await);
-        match ends.wait_for(Option::is_some).await.as_deref() {
+        drop(inside.events.send(Event::HostEnds).await);
+        match inside.ends.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ending::Stops { home })) => format!("{STOPS}{home}"),
             Ok(Some(Ending::Nothing) | None) | Err(_) => NOTHING.to_owned(),
         }
+    } else if asked == LINK {
+        match &*inside.link.borrow() {
+            LinkState::Connected { address, node } => format!("{CONNECTED}to {address} as {node}"),
+            LinkState::Dialling => "it dials for the first time".to_owned(),
+            LinkState::Lost { why } => why.replace('\n', " "),
+        }
     } else {
-        "nothing is known here but `stop-server for-shutdown`".to_owned()
+        format!("nothing is known here but `{FOR_SHUTDOWN}` and `{LINK}`")
     };
     stream.write_all(format!("{told}\n").as_bytes()).await
 }
@@ -118,17 +134,55 @@ async fn lives(home: String) -> bool {
     task::blocking(move || !servers(&home).is_empty()).await.unwrap_or(true)
 }
 
+/// No agent.
+#[derive(Debug, thiserror::Error)]
+#[error("no agent answers at {}: is convoy-agent running?", path.display())]
+pub struct NoAgent {
+    /// The socket.
+    path: PathBuf,
+    /// Why.
+    source: io::Error,
+}
+
+/// Asks the agent of this data directory; its answer.
+async fn ask(data_dir: &Path, word: &str) -> Result<String, NoAgent> {
+    let path = path(data_dir);
+    let asked = async {
+        let mut stream = UnixStream::connect(&path).await?;
+        stream.write_all(format!("{word}\n").as_bytes()).await?;
+        timeout(ANSWER_TIME, line(&mut stream)).await?
+    };
+    let told = asked.await;
+    told.map_err(|source| NoAgent { path, source })
+}
+
+/// How the link of an agent is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Linked {
+    /// Where and as whom.
+    Connected(String),
+    /// Why not.
+    Not(String),
+}
+
+/// Asks the agent of this configuration whether it is connected.
+///
+/// # Errors
+/// No agent answers.
+pub async fn link_state(config: &Config) -> Result<Linked, NoAgent> {
+    let told = ask(&config.data_dir, LINK).await?;
+    Ok(match told.strip_prefix(CONNECTED) {
+        Some(how) => Linked::Connected(format!("connected {how}")),
+        None => Linked::Not(told),
+    })
+}
+
 /// Why the server was not stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {
     /// No agent.
-    #[error("no agent answers at {}: is convoy-agent running?", path.display())]
-    NoAgent {
-        /// The socket.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    NoAgent(#[from] NoAgent),
     /// The agent does not stop it.
     #[error("the agent says: {0}")]
     Refused(String),
@@ -140,13 +194,7 @@ pub enum StopError {
 /// # Errors
 /// No agent answers, or it stops nothing.
 pub async fn stop_for_shutdown(config: &Config) -> Result<(), StopError> {
-    let path = path(&config.data_dir);
-    let asked = async {
-        let mut stream = UnixStream::connect(&path).await?;
-        stream.write_all(format!("{FOR_SHUTDOWN}\n").as_bytes()).await?;
-        timeout(ANSWER_TIME, line(&mut stream)).await?
-    };
-    let told = asked.await.map_err(|source| StopError::NoAgent { path: path.clone(), source })?;
+    let told = ask(&config.data_dir, FOR_SHUTDOWN).await?;
     let Some(home) = told.strip_prefix(STOPS) else { return Err(StopError::Refused(told)) };
     while lives(home.to_owned()).await {
         tokio::time::sleep(LOOK_PAUSE).await;

@@ -3,7 +3,7 @@
 //! [`run`] is everything but arguments; [`run_in`] is the same in any surroundings. Nothing here decides: no policy on
 //! restarts, drift, health or order of steps.
 //! It listens on no port; it dials the coordinator and its own server's ports on 127.0.0.1. On Unix it has a socket in its
-//! data directory, [`door`], for its own host's shutdown.
+//! data directory, [`door`], for its own host.
 
 pub mod cache;
 pub mod call;
@@ -24,6 +24,8 @@ pub mod probe;
 pub mod process;
 #[cfg(windows)]
 pub mod service;
+#[cfg(target_os = "linux")]
+pub mod setup;
 pub mod step;
 mod task;
 pub mod telemetry;

@@ -49,6 +49,10 @@ enum Command {
         #[arg(long)]
         coordinator: Option<String>,
     },
+    /// Set this host up: find the WSO2 home, write the configuration, join, start the units, wait until it is connected.
+    /// What is right already is kept; a second run repairs, or does nothing.
+    #[cfg(target_os = "linux")]
+    Setup(Setup),
     /// Look for what stands in the way.
     Doctor,
     /// Stop the server, with its hooks, and wait until it has ended; the unit convoy-server.service calls this.
@@ -85,6 +89,36 @@ enum Command {
     },
 }
 
+#[cfg(target_os = "linux")]
+#[derive(Debug, clap::Args)]
+struct Setup {
+    /// The CARBON_HOME that this agent is for; may be repeated. Without it: that of the server that runs, or the only one
+    /// in /opt/wso2/* and /opt/wso2*.
+    #[arg(long, value_name = "DIR")]
+    home: Vec<String>,
+    /// The JDK. Without it: the running server's, JAVA_HOME, or one in /usr/lib/jvm, /opt and /opt/wso2.
+    #[arg(long, value_name = "DIR")]
+    java_home: Option<PathBuf>,
+    /// A file with what `convoy token create --node NODE` printed; - is standard input. Not used by a host that has joined.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Where the coordinator is, if not where the token says: host:port.
+    #[arg(long)]
+    coordinator: Option<String>,
+    /// Where the agent keeps its state, in a configuration that is written; the unit needs the default.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/convoy-agent")]
+    data_dir: PathBuf,
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON object instead of lines.
+    #[arg(long)]
+    json: bool,
+    /// Where the files of the host begin.
+    #[arg(long, hide = true, default_value = "/")]
+    root: PathBuf,
+}
+
 #[cfg(windows)]
 #[derive(Debug, Subcommand)]
 enum Service {
@@ -111,6 +145,8 @@ fn main() -> ExitCode {
     match &arguments.command {
         Some(Command::Man { out }) => return written(manual(out)),
         Some(Command::Completions { shell }) => return written(completions(*shell)),
+        #[cfg(target_os = "linux")]
+        Some(Command::Setup(typed)) if !arguments.check_config => return set_up(typed, &arguments.config),
         _ => {}
     }
     let config = match Config::read(&arguments.config) {
@@ -143,6 +179,8 @@ fn main() -> ExitCode {
         Command::StopServer { for_shutdown: _ } => runtime.block_on(stop_server(&config)),
         // Done above, before a configuration was needed.
         Command::Man { .. } | Command::Completions { .. } => Ok(()),
+        #[cfg(target_os = "linux")]
+        Command::Setup(_) => Ok(()),
         #[cfg(windows)]
         Command::Service(_) | Command::InterruptConsole { .. } => Ok(()),
     };
@@ -220,8 +258,39 @@ fn refuse_shown(token: Option<&str>) -> Result<(), &'static str> {
     }
 }
 
+/// Set-up makes the configuration that everything else begins with.
+#[cfg(target_os = "linux")]
+fn set_up(typed: &Setup, config: &std::path::Path) -> ExitCode {
+    use agent::setup::{Asked, Form, Mode, run};
+    let token = match typed.token_file.clone().map(|file| read_token(Some(file))).transpose() {
+        Ok(token) => token,
+        Err(why) => return fail(1, &why),
+    };
+    let asked = Asked {
+        config: config.to_owned(),
+        data_dir: typed.data_dir.clone(),
+        homes: typed.home.clone(),
+        java_home: typed.java_home.clone(),
+        token,
+        coordinator: typed.coordinator.clone(),
+        root: typed.root.clone(),
+    };
+    let mode = if typed.dry_run { Mode::DryRun } else { Mode::Do };
+    let form = if typed.json { Form::Json } else { Form::Lines };
+    let runtime = match agent::runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &format!("cannot start: {error}")),
+    };
+    match runtime.block_on(run(&asked, mode, form, &mut io::stdout())) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => fail(1, "this host is not set up; mend what failed above, and type the same again"),
+        Err(error) => fail(1, &chain(&error)),
+    }
+}
+
+/// From standard input if there is no file, or it is `-`.
 fn read_token(file: Option<PathBuf>) -> Result<JoinToken, String> {
-    let text = match file {
+    let text = match file.filter(|file| file.as_os_str() != "-") {
         Some(file) => std::fs::read_to_string(file),
         None => io::read_to_string(io::stdin()),
     };

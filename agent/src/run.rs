@@ -13,7 +13,7 @@ use crate::{
     files::{Defaults, Files, Job, Kept},
     identity::{IdentityError, Store},
     journal::{Journal, JournalError, Switches},
-    link::{Link, LinkSettings, Sources},
+    link::{Link, LinkSettings, LinkState, Sources},
     look::Looker,
     outside::{Outside, ThisMachine},
     preflight::Checkpoint,
@@ -97,15 +97,17 @@ pub async fn run_in(
         interrupted: memory.switching.is_some(),
         events: outcomes.clone(),
     };
+    let state = watch::Sender::new(LinkState::Dialling);
     #[cfg(unix)]
     let ends = watch::Sender::new(None);
     #[cfg(unix)]
     if outside.has_door {
-        crate::door::open(&data_dir, outcomes.clone(), ends.subscribe());
+        let (events, ends, link) = (outcomes.clone(), ends.subscribe(), state.subscribe());
+        crate::door::open(&data_dir, crate::door::Inside { events, ends, link });
     }
     let mut engine = Engine::new(config.limits(), memory, bundles, outside.seed, (outside.clock)());
     let (vital, mut deaths) = Vital::channel();
-    let parts = Parts { journal, kept, events, vital };
+    let parts = Parts { journal, kept, events, vital, state };
     let mut world = build(&config, outside, parts).map_err(|error| match error {
         BuildError::DataDir(source) => failed(source),
         BuildError::Identity(error) => error.into(),
@@ -159,10 +161,12 @@ struct Parts {
     /// Outcomes, for the loop.
     events: mpsc::Receiver<Event>,
     vital: Vital,
+    /// Where the link says how it is.
+    state: watch::Sender<LinkState>,
 }
 
 fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, BuildError> {
-    let Parts { journal, kept, events, vital } = parts;
+    let Parts { journal, kept, events, vital, state } = parts;
     let (cache, outcomes) = (kept.cache.clone(), kept.events.clone());
     let packs = kept.pack.subscribe();
     let (watch, hints) = Watch::new();
@@ -177,6 +181,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         seed: outside.seed,
         wall_clock: outside.clock,
         network: outside.network,
+        state,
     };
     let units = config.units();
     let pins = Pins::open(&config.data_dir);

@@ -44,7 +44,7 @@ pub async fn execute(request: &MissingTokens, session: &mut Session) -> Result<E
     }
     for part in missing.chunks(CALL_NODES) {
         for token in session.client.create_tokens(&fleet, part, request.valid).await? {
-            made.files.push(write(&request.out, token, made.files.len())?);
+            made.files.push(write(&request.out, &token, made.files.len())?);
         }
     }
     session.screen.programs(&made);
@@ -83,7 +83,7 @@ fn refuse_existing(out: &Path, missing: &[NodeName]) -> Result<(), Failure> {
     }
 }
 
-fn write(out: &Path, token: MadeToken, written: usize) -> Result<TokenFile, Failure> {
+fn write(out: &Path, token: &MadeToken, written: usize) -> Result<TokenFile, Failure> {
     let path = path_of(out, &token.node);
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);

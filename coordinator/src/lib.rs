@@ -40,6 +40,7 @@ mod rollouts;
 pub mod rpc;
 mod secrets;
 mod sessions;
+pub mod setup;
 pub mod store;
 mod subjects;
 pub mod tasks;

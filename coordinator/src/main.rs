@@ -1,14 +1,14 @@
 //! `convoy-coordinator`: reads its configuration, then runs until it is told to stop.
 
-use std::{io::Write as _, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use coordinator::{
     config::{Config, ConfigError},
     recovery::{Recovery, recover},
     run, telemetry, wall_clock,
 };
-use fleet::ids::FleetEpoch;
+use fleet::ids::{FleetEpoch, FleetName};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Set this host up: write the configuration, start the unit, wait until the coordinator answers. What is right already
+    /// is kept; a second run repairs, or does nothing.
+    Setup(Setup),
     /// Go on after a loss, with the coordinator stopped; docs/coordinator.md has the steps.
     Recover {
         #[command(subcommand)]
@@ -52,6 +55,31 @@ enum Command {
     },
 }
 
+#[derive(Args)]
+struct Setup {
+    /// The fleet that it keeps, as fleet.toml names it. It cannot be changed later.
+    #[arg(long, value_name = "NAME", value_parser = fleet_name)]
+    fleet: Option<FleetName>,
+    /// A DNS name or address under which agents and operators reach it; may be repeated. Without it: this host's own name.
+    #[arg(long, value_name = "NAME")]
+    name: Vec<String>,
+    /// Where to listen, in a configuration that is written; 0.0.0.0:7843 if nothing is said.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Where it keeps its state, in a configuration that is written; the unit needs the default.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/convoy-coordinator")]
+    data_dir: PathBuf,
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON object instead of lines.
+    #[arg(long)]
+    json: bool,
+    /// Where the files of the host begin.
+    #[arg(long, hide = true, default_value = "/")]
+    root: PathBuf,
+}
+
 #[derive(Subcommand)]
 enum Loss {
     /// The store is lost and there is no copy: make an empty one that the agents obey.
@@ -66,6 +94,10 @@ enum Loss {
     NewKey,
     /// The store was restored from an older copy: accept it, void unused tokens, keep revocations.
     RestoredStore,
+}
+
+fn fleet_name(text: &str) -> Result<FleetName, String> {
+    FleetName::parse(text).map_err(|error| error.to_string())
 }
 
 fn epoch(text: &str) -> Result<FleetEpoch, &'static str> {
@@ -84,6 +116,7 @@ fn main() -> ExitCode {
     match &arguments.command {
         Some(Command::Man { out }) => return written(manual(out)),
         Some(Command::Completions { shell }) => return written(completions(*shell)),
+        Some(Command::Setup(typed)) => return set_up(typed, &arguments.config),
         Some(Command::Recover { .. }) | None => {}
     }
     let config = match Config::read(&arguments.config) {
@@ -105,8 +138,8 @@ fn main() -> ExitCode {
     }
     let outcome = match arguments.command {
         Some(Command::Recover { loss }) => carry_on(&config, &loss),
-        // Manual and completions are done above, before a configuration was needed.
-        Some(Command::Man { .. } | Command::Completions { .. }) | None => start(config),
+        // The others are done above, before a configuration was needed.
+        Some(Command::Setup(_) | Command::Man { .. } | Command::Completions { .. }) | None => start(config),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -135,6 +168,29 @@ fn completions(shell: clap_complete::Shell) -> std::io::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "convoy-coordinator", &mut script);
     std::io::stdout().write_all(&script)
+}
+
+/// Set-up makes the configuration that everything else begins with.
+#[tokio::main(flavor = "current_thread")]
+async fn set_up(typed: &Setup, config: &std::path::Path) -> ExitCode {
+    use coordinator::setup::{Asked, Form, Mode, run};
+    let asked = Asked {
+        config: config.to_owned(),
+        fleet: typed.fleet.clone(),
+        names: typed.name.clone(),
+        listen: typed.listen,
+        data_dir: typed.data_dir.clone(),
+        root: typed.root.clone(),
+    };
+    let mode = if typed.dry_run { Mode::DryRun } else { Mode::Do };
+    let form = if typed.json { Form::Json } else { Form::Lines };
+    match run(&asked, mode, form, &mut std::io::stdout()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("convoy-coordinator: {}", coordinator::error_chain(&error)));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 #[tokio::main]

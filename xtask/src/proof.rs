@@ -7,7 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -70,8 +70,56 @@ pub fn prove(asked: &Proof) -> Result<ExitCode> {
     fs::create_dir_all(&places)?;
     without_systemd(&places, &packages)?;
     with_systemd(&places, &packages, rounds)?;
+    two_commands(&places, &packages)?;
     println!("\nThe packages hold what docs/install.md says.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// From installed packages to a connected agent by the two commands of set-up, and from there to a server that is ready.
+fn two_commands(places: &Path, packages: &Path) -> Result<()> {
+    let made = Root::make(places, "host", SUITE, BOOTING)?;
+    for path in debs(packages, NEW)? {
+        made.bring(&path, "/root/debs")?;
+    }
+    standin(&made)?;
+    let host = made.boot()?;
+    write_fleet(&host)?;
+    host.sh("dpkg --install /root/debs/*.deb && chown -R wso2carbon:wso2 /opt/wso2")?;
+    let begun = Instant::now();
+    host.sh("convoy-coordinator setup --fleet acme --name 127.0.0.1")?;
+    host.sh("install -D -m 600 /var/lib/convoy-coordinator/operator/context.toml /root/.config/convoy/context.toml")?;
+    let told = host.sh("convoy token create --node is-1 | convoy-agent setup --token-file -")?;
+    ensure!(told.contains("as is-1"), "{told}");
+    let connected = begun.elapsed();
+    host.sh("convoy apply /root/fleet --wait --yes && convoy status | grep --quiet 'all 1 node ready'")?;
+    let ready = begun.elapsed();
+    for again in ["convoy-coordinator setup", "convoy-agent setup"] {
+        let told = host.sh(again)?;
+        ensure!(told.contains("nothing to do"), "a second `{again}`: {told}");
+    }
+    said(
+        "set-up",
+        &format!(
+            "connected after {:.1} s, ready after {:.1} s",
+            connected.as_secs_f64(),
+            ready.as_secs_f64()
+        ),
+    );
+    Ok(())
+}
+
+/// A stand-in for a product and its JDK, where people unpack them.
+fn standin(made: &Root) -> Result<()> {
+    let program = target().join("debug/convoy-standin");
+    let mut make = Command::new(program);
+    make.args(["pack", "--product", "wso2is-7.2", "--out"]).arg(made.path("opt/wso2"));
+    run("a stand-in server", &mut make)?;
+    Ok(())
+}
+
+fn write_fleet(host: &Host) -> Result<()> {
+    host.write("/root/fleet/fleet.toml", include_str!("proof/fleet.toml"))?;
+    host.write("/root/fleet/config/common.toml", include_str!("proof/common.toml"))
 }
 
 /// The packages of a version, the agent's first.
@@ -113,12 +161,7 @@ fn with_systemd(places: &Path, packages: &Path, rounds: u32) -> Result<()> {
             made.bring(&path, "/root/debs")?;
         }
     }
-    let standin = target().join("debug/convoy-standin");
-    let out = made.path("opt/wso2");
-    run(
-        "a stand-in server",
-        Command::new(standin).args(["pack", "--product", "wso2is-7.2", "--out"]).arg(&out),
-    )?;
+    standin(&made)?;
     let host = made.boot()?;
     as_shipped(&host)?;
     first_day(&host)?;
@@ -149,8 +192,7 @@ fn as_shipped(host: &Host) -> Result<()> {
 
 /// Coordinator, fleet, host enrolled twice (by root, the second time over files of the agent's user), applied.
 fn first_day(host: &Host) -> Result<()> {
-    host.write("/root/fleet/fleet.toml", include_str!("proof/fleet.toml"))?;
-    host.write("/root/fleet/config/common.toml", include_str!("proof/common.toml"))?;
+    write_fleet(host)?;
     host.sh(&format!(
         "sed -i 's/^# fleet = .*/fleet = \"acme\"/' /etc/convoy/coordinator.toml
          sed -i -e 's|^# homes = .*|homes = [\"{HOME}\"]|' -e 's|^# java_home = .*|java_home = \"/opt/wso2/jdk\"|' /etc/convoy/agent.toml

@@ -68,6 +68,27 @@ pub struct LinkSettings {
     pub wall_clock: fn() -> Timestamp,
     /// The way there.
     pub network: Arc<dyn Network>,
+    /// Where it is told how the link is.
+    pub state: watch::Sender<LinkState>,
+}
+
+/// How the link is, for whoever asks on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkState {
+    /// The first try.
+    Dialling,
+    /// A coordinator has welcomed this agent.
+    Connected {
+        /// Where.
+        address: String,
+        /// As whom.
+        node: String,
+    },
+    /// It is tried again.
+    Lost {
+        /// How the last try or connection ended.
+        why: String,
+    },
 }
 
 /// The agent's end of the link.
@@ -241,6 +262,7 @@ impl Task {
             if self.events.is_closed() {
                 return;
             }
+            self.settings.state.send_replace(LinkState::Lost { why: why.clone() });
             let wait = full_jitter(most, self.settings.seed, turn);
             match self.identity.check((self.settings.wall_clock)()) {
                 Ok(()) => {
@@ -269,6 +291,8 @@ impl Task {
         let session =
             session::open(self, channel.clone()).await.map_err(|why| format!("{address}: {why}"))?;
         info!(%address, node = self.identity.node, "Connected to the coordinator");
+        let node = self.identity.node.clone();
+        self.settings.state.send_replace(LinkState::Connected { address, node });
         self.channel.send_replace(Some(channel.clone()));
         Ok(session.run(self, channel).await)
     }

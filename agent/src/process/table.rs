@@ -38,6 +38,25 @@ fn same_home(text: &str, home: &str) -> bool {
     }
 }
 
+/// A home whose server runs.
+#[cfg(target_os = "linux")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunningHome {
+    /// As its command line says it.
+    pub path: String,
+    /// The server's.
+    pub pid: u32,
+}
+
+/// The home that a command line names, if it is a server's.
+#[cfg(target_os = "linux")]
+fn home_of<'a>(arguments: &[&'a str]) -> Option<&'a str> {
+    let home = arguments.iter().find_map(|argument| argument.strip_prefix("-Dcarbon.home="))?;
+    arguments.contains(&MAIN_CLASS).then_some(home)
+}
+
+#[cfg(target_os = "linux")]
+pub use linux::running_homes;
 #[cfg(target_os = "linux")]
 pub use linux::{alive, is_running, owns_port, servers, threads_and_files};
 
@@ -51,7 +70,7 @@ mod linux {
 
     use fleet::{observed::ProcessIdentity, time::Timestamp};
 
-    use super::{Server, is_server};
+    use super::{RunningHome, Server, home_of, is_server};
     use crate::platform::sockets::inodes_on;
 
     /// Clock ticks per second in /proc, the same on every platform that Linux runs on today.
@@ -104,21 +123,39 @@ mod linux {
         }
     }
 
+    fn pids() -> impl Iterator<Item = u32> {
+        let entries = fs::read_dir("/proc").into_iter().flatten();
+        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+    }
+
+    /// The homes of all live servers, whoever started them.
+    pub fn running_homes() -> Vec<RunningHome> {
+        pids()
+            .filter_map(|pid| {
+                let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+                let text = String::from_utf8_lossy(&bytes);
+                let arguments: Vec<&str> = text.split('\0').collect();
+                let path = home_of(&arguments)?.to_owned();
+                stat(pid).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+                Some(RunningHome { path, pid })
+            })
+            .collect()
+    }
+
     /// All live servers of a home.
     pub fn servers(home: &str) -> Vec<Server> {
-        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter_map(|pid| {
-            let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-            let text = String::from_utf8_lossy(&bytes);
-            let arguments: Vec<&str> = text.split('\0').collect();
-            if !is_server(&arguments, home) {
-                return None;
-            }
-            let stat = stat(pid).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
-            Some(Server { process: identity(pid, &stat), parent: stat.parent, group: stat.group })
-        })
-        .collect()
+        pids()
+            .filter_map(|pid| {
+                let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+                let text = String::from_utf8_lossy(&bytes);
+                let arguments: Vec<&str> = text.split('\0').collect();
+                if !is_server(&arguments, home) {
+                    return None;
+                }
+                let stat = stat(pid).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+                Some(Server { process: identity(pid, &stat), parent: stat.parent, group: stat.group })
+            })
+            .collect()
     }
 
     /// The server of this identity, if it lives.

@@ -19,6 +19,7 @@ mod path;
 mod quickstart;
 mod real_fleets;
 mod refusals;
+mod setting_up;
 mod small;
 mod storm;
 mod taking_over;
