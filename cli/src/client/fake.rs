@@ -331,7 +331,7 @@ impl alerts_server::Alerts for Fake {
         let wire::AddSilenceRequest { target, rule, seconds, reason } = request.into_inner();
         let asked = format!("silence {target:?} {rule:?} {seconds}s {reason:?}");
         let added = wire::Silence { id: 3, node: target, rule, reason, ..wire::Silence::default() };
-        self.answer(Some(asked), |_| added)
+        self.answer(Some(asked), |script| script.alerts.silences.first().cloned().unwrap_or(added))
     }
     async fn remove_silence(
         &self,

@@ -283,7 +283,53 @@ fn script() -> Script {
         secrets: vec![secret()],
         operators: vec![operator()],
         audit: vec![audit_entry()],
+        alerts: alerts(),
         ..Script::default()
+    }
+}
+
+fn alerts() -> message::ListAlertsReply {
+    let text = || HOSTILE.to_owned();
+    let alert = message::Alert {
+        rule: "server-down".into(),
+        severity: text(),
+        title: text(),
+        subject: text(),
+        node: text(),
+        group: text(),
+        state: message::AlertState::Firing.into(),
+        reason: text(),
+        since_ms: i64::MAX,
+        ended_ms: i64::MIN,
+        flapping: true,
+        hidden: text(),
+        next: text(),
+        sent_to: vec![text()],
+    };
+    let channel = message::AlertChannel {
+        name: text(),
+        kind: text(),
+        least: text(),
+        arrived_ms: i64::MAX,
+        failing_ms: i64::MIN,
+        tries: u32::MAX,
+        why: text(),
+    };
+    let silence = message::Silence {
+        id: u64::MAX,
+        node: text(),
+        group: text(),
+        rule: text(),
+        from_ms: i64::MIN,
+        until_ms: i64::MAX,
+        reason: text(),
+        by: text(),
+    };
+    message::ListAlertsReply {
+        at_ms: i64::MAX,
+        alerts: vec![alert],
+        channels: vec![channel],
+        silences: vec![silence],
     }
 }
 
@@ -329,7 +375,7 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
-const COMMANDS: [&str; 38] = [
+const COMMANDS: [&str; 46] = [
     "status",
     "node list",
     "node show is-1",
@@ -368,6 +414,14 @@ const COMMANDS: [&str; 38] = [
     "operator remove bob --yes",
     "node revoke is-1 --yes",
     "import is-1 --out DIR/new",
+    "alert list",
+    "alert list --all",
+    "alert show server-down",
+    "alert test ops",
+    "silence add is-1 --for 2h --reason x",
+    "silence list",
+    "silence remove 1",
+    "maintenance is-1 --for 2h --reason x",
 ];
 
 /// They ask no coordinator.
