@@ -33,6 +33,9 @@ use tokio_util::sync::CancellationToken;
 const APPLIED_MAX: u32 = 2_500;
 /// Time for some looks; an open rollout is looked at every second. A machine that is slower than this finds nothing wrong.
 const LOOKS: Duration = Duration::from_secs(3);
+/// What chores store by themselves, whatever the size of the fleet: which of it falls into the time of some looks depends
+/// on the machine. A look that reads the fleet reads several hundred times as much.
+const CHORES: usize = 2 * 1024;
 /// Bytes that a look may read when one node has changed.
 const READ_MAX: usize = 64 * 1024;
 
@@ -133,6 +136,17 @@ fn apply(nodes: u32) -> Transaction {
         .put(Key::rollout(RolloutId(1)), rollout.encode())
 }
 
+/// Waits until nothing was read for the time of some looks.
+async fn still(store: &Counting) {
+    loop {
+        let before = store.bytes.load(Ordering::SeqCst);
+        tokio::time::sleep(LOOKS).await;
+        if store.bytes.load(Ordering::SeqCst) == before {
+            return;
+        }
+    }
+}
+
 /// Bytes that are read because one of `nodes` nodes has reported something new.
 async fn read_for_one_change(nodes: u32) -> usize {
     let dir = tempfile::tempdir().unwrap();
@@ -159,11 +173,11 @@ async fn read_for_one_change(nodes: u32) -> usize {
     let meta = coordinator::store::records::Meta { newest_revision, newest_rollout, ..meta };
     store.commit(apply(nodes.min(APPLIED_MAX)).put(Key::meta(), meta.encode())).await.unwrap();
     let connections = coordinator::accept(&coordinator, &config, listener).unwrap();
-    tokio::time::sleep(LOOKS).await;
+    still(&store).await;
     store.bytes.store(0, Ordering::SeqCst);
     let seen = SeenRecord { last_seen: Timestamp(2), ..SeenRecord::default() };
     store.commit(Transaction::default().put(Key::seen(&node(7)), seen.encode())).await.unwrap();
-    tokio::time::sleep(LOOKS).await;
+    still(&store).await;
     let bytes = store.bytes.load(Ordering::SeqCst);
     tasks.stop().cancel();
     drop((coordinator, connections));
@@ -176,5 +190,5 @@ async fn a_look_reads_what_changed_and_not_the_fleet() {
     println!("read for one changed node: {small} bytes of 1,000 nodes, {large} bytes of 10,000");
     assert!(0 < small, "the change itself is counted, so a test that counts nothing fails");
     assert!(large <= READ_MAX, "{large} bytes");
-    assert!(large <= 3 * small, "{small} and {large} bytes");
+    assert!(large <= 3 * small + CHORES, "{small} and {large} bytes");
 }
