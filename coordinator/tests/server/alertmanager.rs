@@ -35,7 +35,7 @@ impl Drop for Alertmanager {
 impl Alertmanager {
     /// `None`: it is not installed.
     #[expect(clippy::print_stdout, reason = "a test that checks less says so")]
-    fn start() -> Option<Self> {
+    async fn start() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("am.yml");
         fs::write(&config, "route:\n  receiver: nobody\nreceivers:\n  - name: nobody\n").unwrap();
@@ -55,7 +55,7 @@ impl Alertmanager {
                 return None;
             }
         };
-        let address = address(&log);
+        let address = address(&log).await;
         Some(Self { child, address, _dir: dir })
     }
 
@@ -84,7 +84,7 @@ impl Alertmanager {
     }
 }
 
-fn address(log: &Path) -> String {
+async fn address(log: &Path) -> String {
     let begun = Instant::now();
     loop {
         let text = fs::read_to_string(log).unwrap();
@@ -93,7 +93,7 @@ fn address(log: &Path) -> String {
             return address.trim().to_owned();
         }
         assert!(begun.elapsed() < PATIENCE, "{text}");
-        std::thread::sleep(Duration::from_millis(20));
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -108,7 +108,7 @@ fn ends_in(alert: &Value) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_alertmanager_keeps_what_lasts_and_drops_what_is_over() {
-    let Some(alertmanager) = Alertmanager::start() else { return };
+    let Some(alertmanager) = Alertmanager::start().await else { return };
     let channel =
         format!("[alerts.channels.am]\nkind = \"alertmanager\"\nurl = \"http://{}\"\n", alertmanager.address);
     let coordinator = TestCoordinator::start_in(Arc::new(tempfile::tempdir().unwrap()), &channel).await;

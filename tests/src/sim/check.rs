@@ -239,7 +239,8 @@ impl Sim {
     /// (5) A node that serves is given something while others are known to be down.
     fn check_known_down(&mut self, index: usize) {
         let (now, host) = (self.now, &self.hosts[index]);
-        if !host.serves(now) || !host.known_healthy(now) || host.taken_down {
+        // Where an operator has the original put back, the server is being stopped, and its agent says so.
+        if !host.serves(now) || !host.known_healthy(now) || host.taken_down || host.asked_back {
             return;
         }
         // One that was never given anything is missed by nobody.

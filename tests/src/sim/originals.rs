@@ -221,8 +221,14 @@ impl Sim {
             // All of that takes time of its own.
             self.healed = Some(self.now);
             for index in &waiting {
-                self.ask_for_original(*index);
+                self.hosts[*index].asked_back = false;
             }
+        }
+        // A node whose session is over at that moment is asked once it is back, as people do.
+        for index in
+            waiting.iter().filter(|index| !self.hosts[**index].asked_back).copied().collect::<Vec<_>>()
+        {
+            self.ask_for_original(index);
         }
         waiting.first().map(|index| format!("host {index} does not have back what a person had written"))
     }
