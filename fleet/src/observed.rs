@@ -403,6 +403,11 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Whether its server runs and does its job. Unknown is not healthy.
+    pub fn serves(&self) -> bool {
+        self.service == ServiceState::Running && self.health == Verdict::Healthy
+    }
+
     /// Whether the files in force are those that lay there before the first generation.
     pub fn is_on_original(&self) -> bool {
         self.written.is_some_and(|written| written.generation == Generation::ORIGINAL)

@@ -88,9 +88,7 @@ impl NodeView<'_> {
 
     /// Its last report says that it serves. Unknown is not healthy.
     pub fn is_healthy(&self) -> bool {
-        self.observed.is_some_and(|observed| {
-            observed.service == ServiceState::Running && observed.health == Verdict::Healthy
-        })
+        self.observed.is_some_and(Observed::serves)
     }
 
     /// What can be said of its server now.

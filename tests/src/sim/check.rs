@@ -239,8 +239,9 @@ impl Sim {
     /// (5) A node that serves is given something while others are known to be down.
     fn check_known_down(&mut self, index: usize) {
         let (now, host) = (self.now, &self.hosts[index]);
-        // Where an operator has the original put back, the server is being stopped, and its agent says so.
-        if !host.serves(now) || !host.known_healthy(now) || host.taken_down || host.asked_back {
+        // One that is being stopped is down, and its agent says so: also where an operator has the original put back.
+        let says_it_serves = host.agent.as_ref().is_some_and(|agent| agent.engine.observed().serves());
+        if !host.serves(now) || !host.known_healthy(now) || !says_it_serves || host.taken_down {
             return;
         }
         // One that was never given anything is missed by nobody.
