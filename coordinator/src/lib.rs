@@ -181,7 +181,10 @@ pub async fn run_by(
     let data_error = |source| RunError::DataDir { path: config.data_dir.clone(), source };
     private::create_dir(&config.data_dir).map_err(data_error)?;
     let address_file = config.data_dir.join("address");
-    remove_if_there(&address_file).map_err(data_error)?;
+    let metrics_file = config.data_dir.join("metrics-address");
+    for stale in [&address_file, &metrics_file] {
+        remove_if_there(stale).map_err(data_error)?;
+    }
     let tasks = Tasks::new(stop);
     let store = layer(recovery::open_store(&config.data_dir, &tasks)?);
     let authority = Arc::new(recovery::open_authority(&*store, &config, clock()).await?);
@@ -193,20 +196,20 @@ pub async fn run_by(
     };
     let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
     let bound = listener.local_addr().map_err(listen_error)?;
+    // Before anything is served: a coordinator that cannot start must not have begun a rollout.
+    let scraped = match &config.metrics {
+        Some(metrics) => Some((bind_metrics(metrics.listen).await?, metrics.node_labels)),
+        None => None,
+    };
     let parts = (store, authority, clock);
     let coordinator = start(&config, bound, parts, tasks).await?;
     context::ensure(&config.data_dir.join("operator"), &coordinator, config.certificates.operator)
         .map_err(data_error)?;
     let connections = accept(&coordinator, &config, listener)?;
-    if let Some(metrics) = &config.metrics {
-        let address = metrics.listen;
-        let failed =
-            |source: io::Error| RunError::Metrics { address, remedy: listen_remedy(source.kind()), source };
-        let listener = metrics::bind(address).await.map_err(failed)?;
-        let bound = listener.local_addr().map_err(failed)?;
-        private::write(&config.data_dir.join("metrics-address"), bound.to_string().as_bytes())
-            .map_err(data_error)?;
-        let serving = metrics::run(coordinator.clone(), listener, metrics.node_labels);
+    if let Some(((listener, bound), node_labels)) = scraped {
+        private::write(&metrics_file, bound.to_string().as_bytes()).map_err(data_error)?;
+        info!(address = %bound, "Metrics can be read at /metrics");
+        let serving = metrics::run(coordinator.clone(), listener, node_labels);
         coordinator.tasks.vital("metrics", serving);
     }
     private::write(&address_file, bound.to_string().as_bytes()).map_err(data_error)?;
@@ -214,9 +217,20 @@ pub async fn run_by(
     notify(&[sd_notify::NotifyState::Ready]);
 
     serve(coordinator, connections).await?;
-    remove_if_there(&address_file).map_err(data_error)?;
+    for stale in [&address_file, &metrics_file] {
+        remove_if_there(stale).map_err(data_error)?;
+    }
     info!("The coordinator has stopped");
     Ok(())
+}
+
+/// Takes the port that metrics are read at.
+async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
+    let failed =
+        |source: io::Error| RunError::Metrics { address, remedy: listen_remedy(source.kind()), source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 /// Puts the shared parts together: records, authority and wall clock.

@@ -5,7 +5,7 @@ mod classic;
 mod figures;
 mod meters;
 
-use std::{convert::Infallible, fmt::Write as _, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -18,7 +18,7 @@ use tokio::{
     sync::Semaphore,
     time::timeout,
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 pub use meters::{CountCalls, Metered, Meters};
 
@@ -151,14 +151,4 @@ async fn exposition(coordinator: &Coordinator, node_labels: bool) -> Result<Stri
         text.write_str("# EOF\n").ok();
     }
     Ok(text)
-}
-
-/// Takes the port that metrics are read at.
-///
-/// # Errors
-/// It is taken or may not be used.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(address).await?;
-    info!(address = %listener.local_addr()?, "Metrics can be read at /metrics");
-    Ok(listener)
 }

@@ -17,7 +17,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{PATIENCE, ScriptedAgent, TestCoordinator, report, small_fleet};
+use crate::support::{PATIENCE, ScriptedAgent, TestCoordinator, config_text, report, small_fleet};
 
 const PAGE: &str = include_str!("../../../docs/metrics.md");
 const METRICS: &str = "[metrics]\nlisten = \"127.0.0.1:0\"\nnode_labels = true\n";
@@ -233,6 +233,24 @@ async fn prometheus_accepts_metrics_and_rules() {
     for words in [["check", "rules", "alerts.yml"], ["test", "rules", "alerts-test.yml"]] {
         let ended = Command::new("promtool").args(words).current_dir(&rules).output().unwrap();
         assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    }
+}
+
+#[tokio::test]
+async fn a_taken_port_is_told_before_anything_is_begun() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let dir = tempfile::tempdir().unwrap();
+    let text = config_text(&dir, &format!("[metrics]\nlisten = \"127.0.0.1:{port}\"\n"));
+    let config = coordinator::config::Config::parse(&text).unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let refused = coordinator::run_on(config, stop, |store| store).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("cannot listen for metrics") && refused.contains("another process"),
+        "{refused}"
+    );
+    for file in ["operator/context.toml", "address", "metrics-address"] {
+        assert!(!dir.path().join("data").join(file).exists(), "{file} was made");
     }
 }
 
