@@ -12,7 +12,7 @@ use std::{
     path::PathBuf,
 };
 
-use fleet::token::JoinToken;
+use fleet::{foreign::printable_lines, token::JoinToken};
 use serde::Serialize;
 
 use self::plan::{ConfigStep, DropInStep, EnrolmentStep, Plan, Refusal, UnitStep, Wanted};
@@ -111,7 +111,9 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     fn tell(&mut self, state: State, step: &'static str, detail: impl Into<String>) -> io::Result<()> {
-        let line = Line { state, step, detail: detail.into() };
+        // Paths come from command lines of other users' processes, reasons from the network.
+        let detail = printable_lines(&detail.into()).into_owned();
+        let line = Line { state, step, detail };
         if self.form == Form::Lines {
             writeln!(self.out, "{:<9}{:<11}{}", line.state.as_str(), line.step, line.detail)?;
         }
@@ -155,7 +157,7 @@ pub enum SetupError {
 
 impl From<Refusal> for SetupError {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused { why: refusal.to_string() }
+        Self::Refused { why: printable_lines(&refusal.to_string()).into_owned() }
     }
 }
 

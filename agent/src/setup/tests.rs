@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use fleet::ids::NodeName;
 
 use super::{
+    Form, SetupError, State, Teller,
     found::{Account, Found, FoundConfig, FoundHome, FoundIdentity, FoundServer, FoundUnit, Usable},
     plan::{ConfigStep, DropInStep, EnrolmentStep, Plan, Refusal, UnitStep, Wanted, plan},
 };
@@ -248,4 +249,17 @@ fn a_configuration_that_was_written_before_is_kept_and_differences_are_told() {
     let broken = FoundConfig::Broken { why: "agent.toml is no configuration".to_owned() };
     let refused = super::plan::plan(&wanted(), &Found { config: broken, ..fresh() }).unwrap_err();
     assert!(refused.to_string().starts_with("agent.toml is no configuration; correct"), "{refused}");
+}
+
+#[test]
+fn a_home_of_somebody_elses_process_does_nothing_to_a_terminal() {
+    let hostile = "/opt/\u{1b}]0;owned\u{7}is";
+    let mut out = Vec::new();
+    let mut teller = Teller { out: &mut out, form: Form::Lines, lines: Vec::new() };
+    teller.tell(State::Kept, "home", hostile).unwrap();
+    let refused = SetupError::from(Refusal::ManyHomes(vec![hostile.to_owned(), "/opt/b".to_owned()]));
+    for text in [String::from_utf8(out).unwrap(), refused.to_string()] {
+        assert!(text.contains("owned"), "{text:?}");
+        assert!(text.chars().all(|c| !c.is_control() || c == '\n'), "{text:?}");
+    }
 }

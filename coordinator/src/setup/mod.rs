@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use fleet::ids::FleetName;
+use fleet::{foreign::printable_lines, ids::FleetName};
 use serde::Serialize;
 use tokio::{net::TcpStream, time::Instant};
 
@@ -97,7 +97,9 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     fn tell(&mut self, state: &'static str, step: &'static str, detail: impl Into<String>) -> io::Result<()> {
-        let line = Line { state, step, detail: detail.into() };
+        // It may hold words of other programs.
+        let detail = printable_lines(&detail.into()).into_owned();
+        let line = Line { state, step, detail };
         if self.form == Form::Lines {
             writeln!(self.out, "{:<9}{:<11}{}", line.state, line.step, line.detail)?;
         }
@@ -254,7 +256,10 @@ fn start(step: UnitStep, teller: &mut Teller<'_>) -> Result<(), SetupError> {
         UnitStep::Start => {}
     }
     let hint = format!("journalctl --unit {UNIT} says more");
-    let failed = |why: &str| SetupError::Failed(format!("systemctl enable --now {UNIT}: {why}; {hint}"));
+    let failed = |why: &str| {
+        let why = printable_lines(why);
+        SetupError::Failed(format!("systemctl enable --now {UNIT}: {why}; {hint}"))
+    };
     let called = Command::new("systemctl").args(["enable", "--now", UNIT]).output();
     let called = called.map_err(|error| failed(&error.to_string()))?;
     if !called.status.success() {
