@@ -149,7 +149,9 @@ impl Events {
     /// # Errors
     /// As the store's commit; a conflict names a key of `with`.
     pub async fn append(&self, drafts: Vec<Draft>, with: Transaction) -> Result<Version, CommitError> {
-        let kinds: Vec<String> = drafts.iter().map(|draft| draft.kind.clone()).collect();
+        let meters = self.meters.iter();
+        let counters: Vec<_> =
+            meters.flat_map(|meters| drafts.iter().map(|draft| meters.event(&draft.kind))).collect();
         let (answer, outcome) = oneshot::channel();
         let ended = || StoreError::ended("number an event");
         self.appends
@@ -157,8 +159,10 @@ impl Events {
             .await
             .map_err(|_| CommitError::Refused(ended()))?;
         let stored = outcome.await.map_err(|_| CommitError::Unknown(ended()))?;
-        if let (Ok(_), Some(meters)) = (&stored, &self.meters) {
-            kinds.iter().for_each(|kind| meters.count_event(kind));
+        if stored.is_ok() {
+            for counter in counters {
+                counter.inc();
+            }
         }
         stored
     }

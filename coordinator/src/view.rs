@@ -341,3 +341,40 @@ impl NodeState {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_of_a_state_is_listed() {
+        let why = String::new;
+        let (theirs, ours) = (FleetEpoch([1; 16]), FleetEpoch([2; 16]));
+        let service = |state| NodeState::Service { state, why: why() };
+        let states = [
+            NodeState::NotInFleet,
+            NodeState::NotJoined,
+            NodeState::NeverConnected,
+            NodeState::Unreachable,
+            NodeState::OtherEpoch { theirs, ours },
+            NodeState::StoreOlder(why()),
+            NodeState::Unknown(why()),
+            NodeState::Idle,
+            NodeState::Failed(why()),
+            NodeState::Updating { to: Generation(1), why: why() },
+            NodeState::Ready,
+            NodeState::Original,
+            NodeState::Unhealthy(why()),
+            service(ServiceState::Stopped),
+            service(ServiceState::Starting),
+            service(ServiceState::Running),
+            service(ServiceState::Stopping),
+            service(ServiceState::BackingOff { until: fleet::time::Timestamp(0), exits: 1 }),
+            service(ServiceState::GaveUp { exits: 1 }),
+            service(ServiceState::Foreign),
+            service(ServiceState::Unknown),
+        ];
+        let words: BTreeSet<&str> = states.iter().map(NodeState::as_str).collect();
+        assert_eq!(words, BTreeSet::from(NodeState::WORDS));
+    }
+}

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, fs, sync::atomic::AtomicU64};
 
-use fleet::{
-    observed::{DriftAction, ServiceState, Verdict},
-    time::Timestamp,
-};
+use fleet::{observed::DriftAction, time::Timestamp};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
@@ -111,8 +108,7 @@ fn groups(registry: &mut Registry, snapshot: &Snapshot) {
         *group.states.entry(snapshot.state(name).as_str()).or_default() += 1;
         group.connected += i64::from(snapshot.live.contains_key(name));
         if let Some(observed) = snapshot.shown(name) {
-            let serves = observed.service == ServiceState::Running && observed.health == Verdict::Healthy;
-            group.healthy += i64::from(serves && snapshot.live.contains_key(name));
+            group.healthy += i64::from(observed.serves() && snapshot.live.contains_key(name));
             for difference in &observed.drift {
                 *group.differences.entry(difference.action.as_str()).or_default() += 1;
             }
@@ -162,9 +158,7 @@ fn nodes(registry: &mut Registry, snapshot: &Snapshot) {
         let is_connected = snapshot.live.contains_key(name);
         connected.get_or_create(&of).set(i64::from(is_connected));
         let observed = snapshot.shown(name);
-        let serves = observed.as_ref().is_some_and(|observed| {
-            observed.service == ServiceState::Running && observed.health == Verdict::Healthy
-        });
+        let serves = observed.as_ref().is_some_and(|observed| observed.serves());
         healthy.get_or_create(&of).set(i64::from(is_connected && serves));
         let open = observed.as_ref().map_or(0, |observed| {
             observed.drift.iter().filter(|it| it.action != DriftAction::Restored).count()

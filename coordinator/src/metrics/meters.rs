@@ -91,14 +91,10 @@ impl Meters {
         &self.registry
     }
 
-    fn event(&self, word: &str) -> Counter {
+    /// Counts events of this kind.
+    pub fn event(&self, word: &str) -> Counter {
         let kind = Kind::ALL.iter().map(|kind| kind.as_str()).find(|known| *known == word);
         self.events.get_or_create_owned(&EventLabels { kind: kind.unwrap_or("notice") })
-    }
-
-    /// An event of this kind was stored.
-    pub fn count_event(&self, word: &str) {
-        self.event(word).inc();
     }
 }
 

@@ -183,15 +183,10 @@ fn silence_failed(error: &SilenceError) -> Status {
 
 /// A silence as clients see it.
 pub(super) fn silence_shown(silence: &Silence) -> wire::Silence {
-    let (node, group) = match &silence.reach {
-        Reach::Fleet => (String::new(), String::new()),
-        Reach::Group(group) => (String::new(), group.to_string()),
-        Reach::Node(node) => (node.to_string(), String::new()),
-    };
     wire::Silence {
         id: silence.id,
-        node,
-        group,
+        node: silence.reach.node().map_or_else(String::new, ToString::to_string),
+        group: silence.reach.group().map_or_else(String::new, ToString::to_string),
         rule: silence.rule.map_or("", Rule::as_str).to_owned(),
         from_ms: silence.from.0,
         until_ms: silence.until.0,

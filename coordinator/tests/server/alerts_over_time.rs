@@ -18,7 +18,7 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use crate::{
     alerts::{Arrived, Receiver, Reporting, alerts, channel, until_told},
-    support::{Manner, ScriptedAgent, TestCoordinator, small_fleet},
+    support::{Manner, ScriptedAgent, TestCoordinator, TestNode, small_fleet},
 };
 
 /// Seconds of the coordinator's clock in one of the machine's.
@@ -86,17 +86,30 @@ fn all_ready(status: &StatusReply) -> bool {
     status.nodes.iter().all(|node| node.state == "ready")
 }
 
+/// Two nodes on what was applied, of which nothing is to be said; their agents beat.
+struct Calm {
+    first: TestNode,
+    node: Reporting,
+    beats: JoinHandle<()>,
+    other: (Reporting, JoinHandle<()>),
+}
+
+async fn calm(coordinator: &TestCoordinator) -> Calm {
+    let [first, second] = [coordinator.join("is-1").await, coordinator.join("is-2").await];
+    assert!(!coordinator.apply(&small_fleet("a.example.org"), None).await.refused);
+    let node = Reporting::start(coordinator, &first).await;
+    let beats = beating(node.sender());
+    let other = Reporting::start(coordinator, &second).await;
+    let other_beats = beating(other.sender());
+    coordinator.until("all ready", all_ready).await;
+    Calm { first, node, beats, other: (other, other_beats) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_cut_off_while_its_server_is_down_is_silent_once_and_over_when_it_returns() {
     let mut receiver = Receiver::start();
     let coordinator = start(&receiver).await;
-    let [first, second] = [coordinator.join("is-1").await, coordinator.join("is-2").await];
-    assert!(!coordinator.apply(&small_fleet("a.example.org"), None).await.refused);
-    let mut node = Reporting::start(&coordinator, &first).await;
-    let beats = beating(node.sender());
-    let other = Reporting::start(&coordinator, &second).await;
-    let other_beats = beating(other.sender());
-    coordinator.until("all ready", all_ready).await;
+    let Calm { first, mut node, beats, other } = calm(&coordinator).await;
 
     node.serves("stopped", "unknown").await;
     assert_eq!(said(&receiver.next().await), ["server-down began: is-1 over: "]);
@@ -126,7 +139,7 @@ async fn a_node_that_is_cut_off_while_its_server_is_down_is_silent_once_and_over
     pass(MINUTE).await;
     assert_eq!(all_said(&receiver.rest()), [""; 0]);
     beats.abort();
-    other_beats.abort();
+    other.1.abort();
     coordinator.stop().await;
 }
 
@@ -134,13 +147,7 @@ async fn a_node_that_is_cut_off_while_its_server_is_down_is_silent_once_and_over
 async fn a_silence_hides_until_it_ends_by_itself_and_is_in_the_audit() {
     let mut receiver = Receiver::start();
     let coordinator = start(&receiver).await;
-    let [first, second] = [coordinator.join("is-1").await, coordinator.join("is-2").await];
-    assert!(!coordinator.apply(&small_fleet("a.example.org"), None).await.refused);
-    let mut node = Reporting::start(&coordinator, &first).await;
-    let beats = beating(node.sender());
-    let other = Reporting::start(&coordinator, &second).await;
-    let other_beats = beating(other.sender());
-    coordinator.until("all ready", all_ready).await;
+    let Calm { first: _, mut node, beats, other } = calm(&coordinator).await;
     let mut client = alerts(&coordinator).await;
     let silence = |target: &str, reason: &str| AddSilenceRequest {
         target: target.into(),
@@ -182,7 +189,7 @@ async fn a_silence_hides_until_it_ends_by_itself_and_is_in_the_audit() {
     ];
     assert_eq!(told, expected);
     beats.abort();
-    other_beats.abort();
+    other.1.abort();
     coordinator.stop().await;
 }
 

@@ -41,6 +41,24 @@ pub struct Silence {
     pub by: String,
 }
 
+impl Reach {
+    /// The one node, if it is one.
+    pub fn node(&self) -> Option<&NodeName> {
+        match self {
+            Reach::Node(node) => Some(node),
+            Reach::Fleet | Reach::Group(_) => None,
+        }
+    }
+
+    /// The one group, if it is one.
+    pub fn group(&self) -> Option<&GroupName> {
+        match self {
+            Reach::Group(group) => Some(group),
+            Reach::Fleet | Reach::Node(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Reach {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -23,22 +23,15 @@ impl Record for SilencesRecord {
     const NAME: &'static str = "silences";
 
     fn to_wire(&self) -> wire::Silences {
-        let silence = |silence: &Silence| {
-            let (node, group) = match &silence.reach {
-                Reach::Fleet => (String::new(), String::new()),
-                Reach::Group(group) => (String::new(), group.to_string()),
-                Reach::Node(node) => (node.to_string(), String::new()),
-            };
-            wire::Silence {
-                id: silence.id,
-                node,
-                group,
-                rule: silence.rule.map_or("", Rule::as_str).to_owned(),
-                from_ms: silence.from.0,
-                until_ms: silence.until.0,
-                reason: silence.reason.clone(),
-                by: silence.by.clone(),
-            }
+        let silence = |silence: &Silence| wire::Silence {
+            id: silence.id,
+            node: silence.reach.node().map_or_else(String::new, ToString::to_string),
+            group: silence.reach.group().map_or_else(String::new, ToString::to_string),
+            rule: silence.rule.map_or("", Rule::as_str).to_owned(),
+            from_ms: silence.from.0,
+            until_ms: silence.until.0,
+            reason: silence.reason.clone(),
+            by: silence.by.clone(),
         };
         wire::Silences { last: self.last, silences: self.silences.iter().map(silence).collect() }
     }
