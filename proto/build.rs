@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("convoy.fds"), descriptors.encode_to_vec())?;
     // Ordered maps: equal values encode to equal bytes, which the store's compare-and-swap relies on.
-    // Values of secrets and contents of hosts have no form for logs.
+    // Values of secrets and contents and logs of hosts have no form for logs.
     tonic_prost_build::configure()
         .btree_map(".")
         .bytes(".convoy.agent.v1.Chunk")
@@ -22,6 +22,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             ".convoy.call.v1.Credential",
             ".convoy.agent.v1.HostAnswer",
             ".convoy.agent.v1.HostChunk",
+            ".convoy.agent.v1.LogAnswer",
+            ".convoy.operator.v1.LogLines",
         ])
         .compile_fds(descriptors)?;
     Ok(())

@@ -15,6 +15,7 @@ pub mod files;
 pub mod identity;
 pub mod journal;
 pub mod link;
+pub mod logs;
 pub mod look;
 pub mod outside;
 pub mod platform;

@@ -97,7 +97,8 @@ impl Looker {
         Ok(facts)
     }
 
-    fn home_of(&self, asked: Option<&str>) -> Result<String, String> {
+    /// The home that is meant, or why none can be told.
+    pub(crate) fn home_of(&self, asked: Option<&str>) -> Result<String, String> {
         let plain = |home: &str| home.trim_end_matches('/').to_owned();
         if let Some(asked) = asked {
             let own = self.homes.iter().find(|home| plain(home) == plain(asked));

@@ -14,6 +14,7 @@ use crate::{
     identity::{IdentityError, Store},
     journal::{Journal, JournalError, Switches},
     link::{Link, LinkSettings, LinkState, Sources},
+    logs,
     look::Looker,
     outside::{Outside, ThisMachine},
     preflight::Checkpoint,
@@ -204,7 +205,8 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         clock: outside.clock,
         turn: Arc::new(Semaphore::new(1)),
     };
-    let sources = Sources { cache: cache.clone(), packs, looker };
+    let logs = logs::Reader::new(&looker, &config.data_dir);
+    let sources = Sources { cache: cache.clone(), packs, looker, logs };
     let store = Store::of(&config.data_dir, outside.clock);
     let link = Link::start(settings, store, sources, outcomes.clone(), &vital);
     let link = link.map_err(BuildError::Identity)?;

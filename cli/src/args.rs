@@ -1,13 +1,17 @@
 //! What people type, exactly as they type it. Nothing here is interpreted: [`crate::request`] says what is meant.
 
 mod alert;
+mod logs;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use self::alert::{Alert, Silence};
+pub use self::{
+    alert::{Alert, Silence},
+    logs::Logs,
+};
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -144,6 +148,8 @@ pub enum Command {
         #[arg(long, value_name = "SEQ", conflicts_with = "last")]
         after: Option<u64>,
     },
+    /// Lines of a node's logs, read by its agent now, with secrets masked.
+    Logs(Logs),
     /// Join tokens for new nodes.
     #[command(subcommand)]
     Token(Token),

@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt as _};
 use proto::wire::{
     agent::RunState,
     operator::{
-        self as wire, alerts_client::AlertsClient, audit_client::AuditClient,
+        self as wire, alerts_client::AlertsClient, audit_client::AuditClient, logs_client::LogsClient,
         operator_client::OperatorClient, operators_client::OperatorsClient, secrets_client::SecretsClient,
     },
 };
@@ -32,11 +32,13 @@ mod convert;
 pub mod fake;
 mod found;
 pub mod join;
+mod logs;
 mod operators;
 mod secrets;
 pub mod tokens;
 
 pub use audit::{AuditQuery, Heard, Linked};
+pub use logs::LogQuery;
 
 /// Content travels in parts of this size.
 const CHUNK_SIZE: usize = 16 * 1024;
@@ -59,6 +61,7 @@ pub struct Client {
     audit: AuditClient<Channel>,
     heard: Heard,
     alerts: AlertsClient<Channel>,
+    logs: LogsClient<Channel>,
     address: String,
 }
 
@@ -116,8 +119,9 @@ impl Client {
         let secrets = SecretsClient::new(channel.clone());
         let operators = OperatorsClient::new(channel.clone());
         let alerts = AlertsClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
+        let logs = LogsClient::new(channel.clone());
         let audit = AuditClient::new(channel);
-        Self { operator, secrets, operators, audit, alerts, heard: Heard::default(), address }
+        Self { operator, secrets, operators, audit, alerts, logs, heard: Heard::default(), address }
     }
 
     /// What applying these files would change.

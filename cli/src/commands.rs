@@ -1,6 +1,7 @@
 //! Commands that ask the coordinator: what is asked, in which order, and what of the answer is shown.
 
 mod alerts;
+mod logs;
 
 use std::path::Path;
 
@@ -79,6 +80,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::DriftList { node } => drift_list(session, node.as_ref().map(|node| node.as_str())).await,
         Remote::Drift { node, act } => drift_act(session, node.as_str(), act).await,
         Remote::Events(request) => events(session, request).await,
+        Remote::Logs(request) => logs::logs(session, request).await,
         Remote::Alert(act) => alerts::alerts(session, act).await,
         Remote::Silence(act) => alerts::silences(session, act).await,
         Remote::Secret(act) => secret(session, act).await,

@@ -2,6 +2,7 @@
 
 mod alert;
 mod audit;
+mod logs;
 mod only;
 mod operators;
 
@@ -23,6 +24,7 @@ use crate::{
 };
 pub use alert::{AlertAct, SilenceAct};
 pub use audit::{AuditAct, AuditFilter};
+pub use logs::Logs;
 pub use only::Only;
 pub use operators::{ContextAct, ContextName, Join, OperatorAct, parse_token};
 
@@ -132,6 +134,7 @@ pub enum Remote {
         act: DriftAct,
     },
     Events(Events),
+    Logs(Logs),
     Token {
         node: NodeName,
         valid: Duration,
@@ -392,6 +395,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
             let until = until.as_deref().map(|text| moment("--until", text)).transpose()?;
             Remote::Events(Events { follow, node, group, kinds: kind, actor, since, until, last, after })
         }
+        Command::Logs(typed) => Remote::Logs(logs::logs(typed)?),
         Command::Alert(typed) => Remote::Alert(typed.into()),
         Command::Silence(typed) => Remote::Silence(alert::silence(typed)?),
         Command::Maintenance { target, lasts, reason } => {

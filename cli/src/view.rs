@@ -3,6 +3,7 @@
 
 mod alert;
 mod found;
+mod logs;
 mod plan;
 mod tokens;
 
@@ -14,6 +15,7 @@ use crate::text::bytes;
 
 pub use self::alert::{Alert, AlertChannel, AlertState, Alerts, Delivery, Silence};
 pub use self::found::{Found, FoundFile, FoundHost, FoundProduct};
+pub use self::logs::{LogLine, LogLines};
 pub use self::plan::{
     DerivedKey, Effects, FileChange, KeyChange, NodePlan, Overwritten, Plan, PlanNote, PlanSource,
     RenderedFile, Unmanaged, Unpacked,

@@ -21,6 +21,7 @@ use crate::{
     events::{Events, index::NodeIndex},
     hosts::Hosts,
     in_force::OlderBundles,
+    logs::Logs,
     metrics::Meters,
     mirror::Mirror,
     packs::Packs,
@@ -64,6 +65,8 @@ pub struct Coordinator {
     pub turns: Turns,
     /// Questions about hosts that wait for their answers.
     pub hosts: Hosts,
+    /// Questions about logs that wait for their answers, and who reads.
+    pub logs: Logs,
     /// Who did what.
     pub audit: Audit,
     /// What happened.

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use crate::{
     coordinator::Coordinator,
     rpc::chain,
-    sessions::{Asked, CommandRefused},
+    sessions::{Asked, CommandRefused, Question},
     store::{
         CommitError, Key, Store, StoreError, Transaction, blobs,
         records::{HostRecord, NodeRecord, Record as _},
@@ -149,11 +149,13 @@ impl Coordinator {
             live.observed.as_ref().and_then(|observed| observed.written).map(|written| written.generation);
         let kept = self.kept_contents(node, &mut question).await;
         let mut expected = self.hosts.expect(node);
-        self.live.ask(node, Asked { id: expected.id, question }).map_err(|refused| match refused {
-            CommandRefused::NotConnected => LookError::NotConnected,
-            // A question needs no journal, so the second never comes.
-            CommandRefused::Busy | CommandRefused::NoJournal => LookError::Busy,
-        })?;
+        self.live.ask(node, Asked { id: expected.id, question: Question::Host(question) }).map_err(
+            |refused| match refused {
+                CommandRefused::NotConnected => LookError::NotConnected,
+                // A question needs no journal, so the second never comes.
+                CommandRefused::Busy | CommandRefused::NoJournal => LookError::Busy,
+            },
+        )?;
         let answer = tokio::time::timeout(LOOK_TIME, &mut expected.arrives).await;
         let answer = answer.map_err(|_| LookError::TimedOut)?.map_err(|_| LookError::NotConnected)?;
         let mut facts = answer?;

@@ -24,6 +24,7 @@ mod hosts;
 pub mod identity;
 mod in_force;
 pub mod listener;
+mod logs;
 mod metrics;
 mod mirror;
 mod operators;
@@ -275,6 +276,7 @@ pub async fn start(
         packs: packs::Packs::default(),
         turns: rpc::Turns::default(),
         hosts: hosts::Hosts::default(),
+        logs: logs::Logs::default(),
         audit,
         events,
         event_index: events::index::NodeIndex::default(),

@@ -18,6 +18,7 @@ pub mod host;
 pub mod ids;
 pub mod import;
 pub mod lint;
+pub mod logs;
 mod mask;
 pub mod node;
 pub mod observed;

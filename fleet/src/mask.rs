@@ -166,6 +166,18 @@ impl Hidden {
     }
 }
 
+/// Adds the secret values of a TOML text, as far as it can be read.
+pub(crate) fn secrets_of(text: &str, hidden: &mut Hidden) {
+    let Ok(document) = Document::parse(text) else { return };
+    let mut spans = Vec::new();
+    collect_table(document.as_table(), "", &mut spans);
+    for value in spans.into_iter().filter_map(|span| text.get(span)) {
+        let read = value.parse::<Value>();
+        let value = read.as_ref().ok().and_then(Value::as_str).unwrap_or(value);
+        hidden.add(value);
+    }
+}
+
 /// A short secret is hidden only where it stands by itself: `1` is part of every port.
 fn hide_one(line: &str, secret: &str) -> String {
     const SHORT: usize = 4;

@@ -19,7 +19,7 @@ pub use self::{
     generated::config_unread,
     launch::{clear_launch_files, write_launch_files},
     pack::{PackAt, read as read_pack},
-    place::{Content, Facts, Home, LastPart, Owner, Place, PlaceError, open_named, read_named},
+    place::{Content, Facts, Home, LastPart, Owner, Place, PlaceError, facts_of, open_named, read_named},
     scan::Scanner,
     stage::{Over, carried, declared, means_the_same, read_bounded},
     worker::{Files, Job, Kept, Staging},

@@ -20,14 +20,14 @@ mod unix;
 #[cfg(unix)]
 use unix::open_without_waiting;
 #[cfg(unix)]
-pub use unix::{Home, Place};
+pub use unix::{Home, Place, facts_of};
 
 #[cfg(not(unix))]
 mod windows;
 #[cfg(not(unix))]
 use windows::open_without_waiting;
 #[cfg(not(unix))]
-pub use windows::{Home, Place};
+pub use windows::{Home, Place, facts_of};
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]

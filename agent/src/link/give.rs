@@ -1,11 +1,11 @@
-//! Giving the coordinator what is too large for the stream: the home's pack, when it lacks what this node reports, and
-//! answers about the home.
+//! Giving the coordinator what is too large for the stream: the home's pack, when it lacks what this node reports, answers
+//! about the home, and parts of logs.
 
 use std::time::Duration;
 
-use fleet::{host::HostQuestion, ids::Digest};
+use fleet::{host::HostQuestion, ids::Digest, logs::LogQuestion};
 use proto::{
-    convert::{host::encode_answer, pack::named_pack},
+    convert::{host::encode_answer, logs::answer_to_wire, pack::named_pack},
     wire::agent::{HostChunk, PackChunk, agent_link_client::AgentLinkClient},
 };
 use tonic::transport::Channel;
@@ -13,6 +13,7 @@ use tracing::{debug, info};
 
 use crate::{
     files::{PackAt, read_pack},
+    logs,
     look::Looker,
 };
 
@@ -55,6 +56,18 @@ pub(super) async fn give_host(id: u64, question: HostQuestion, looker: Looker, c
         Ok(Ok(_)) => debug!(bytes = size, "Told the coordinator what lies in the home"),
         Ok(Err(status)) => debug!(why = status.message(), "The answer about the home was not taken"),
         Err(_) => debug!("The answer about the home was not taken in time"),
+    }
+}
+
+/// Reads a part of a log and sends it as the answer to question `id`.
+pub(super) async fn give_log(id: u64, question: LogQuestion, logs: logs::Reader, channel: Channel) {
+    let log = question.log;
+    let answer = answer_to_wire(id, logs.read(question).await);
+    let giving = async { AgentLinkClient::new(channel).give_log(answer).await };
+    match tokio::time::timeout(GIVE_TIME, giving).await {
+        Ok(Ok(_)) => debug!(%log, "Gave the coordinator a part of a log"),
+        Ok(Err(status)) => debug!(%log, why = status.message(), "A part of a log was not taken"),
+        Err(_) => debug!(%log, "A part of a log was not taken in time"),
     }
 }
 

@@ -33,6 +33,7 @@ use crate::{
     cache::Cache,
     files::PackAt,
     identity::{Identity, IdentityError, Store},
+    logs,
     look::Looker,
     task::Vital,
 };
@@ -120,6 +121,8 @@ struct Task {
     /// Where the pack lies that was read last.
     packs: watch::Receiver<Option<PackAt>>,
     looker: Looker,
+    /// Reads logs for operators.
+    logs: logs::Reader,
     events: mpsc::Sender<Event>,
 }
 
@@ -132,6 +135,8 @@ pub struct Sources {
     pub packs: watch::Receiver<Option<PackAt>>,
     /// Answers questions about the home.
     pub looker: Looker,
+    /// Reads logs for operators.
+    pub logs: logs::Reader,
 }
 
 impl Link {
@@ -146,7 +151,7 @@ impl Link {
         events: mpsc::Sender<Event>,
         vital: &Vital,
     ) -> Result<Self, IdentityError> {
-        let Sources { cache, packs, looker } = sources;
+        let Sources { cache, packs, looker, logs } = sources;
         let identity = store.read(settings.seed)?;
         let (report, reports) = watch::channel(None);
         let (journal, journals) = watch::channel(None);
@@ -166,6 +171,7 @@ impl Link {
             clock,
             packs,
             looker,
+            logs,
             events: events.clone(),
         };
         vital.spawn("link", async move {

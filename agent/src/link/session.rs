@@ -5,6 +5,7 @@ use std::time::Duration;
 use fleet::{
     bundle::{Assignment, HomePath},
     ids::{Digest, FleetEpoch, Generation},
+    logs::LogQuestion,
     node::{Command, Event},
     observed::{Notice, Observed, Refusal, RefusalReason, Stage},
     preflight::facts::ClockSkew,
@@ -13,8 +14,9 @@ use fleet::{
 use prost::Message as _;
 use proto::{
     convert::{
-        host::{LOOK_PROTOCOL, LookPart},
+        host::LookPart,
         link::{ack_to_wire, epoch_from_wire},
+        logs::LOGS_PROTOCOL,
     },
     wire::agent::{
         self as wire, agent_link_client::AgentLinkClient, command::Action, enrolment_client::EnrolmentClient,
@@ -28,7 +30,7 @@ use tracing::{info, warn};
 
 use super::{
     Order, REDIAL_MAX, Task,
-    give::{give, give_host},
+    give::{give, give_host, give_log},
 };
 use crate::identity;
 
@@ -46,6 +48,8 @@ const NOTICES_MAX: usize = 16;
 const RENEW_AGAIN: Duration = Duration::from_secs(600);
 /// Answers about the home that are made at the same time; further questions wait in vain.
 const ANSWERS_MAX: usize = 8;
+/// Parts of logs that are read at the same time; further questions wait in vain.
+const LOGS_MAX: usize = 4;
 /// Heartbeats unanswered before the stream counts as dead.
 const MISSED_MAX: u32 = 4;
 
@@ -79,6 +83,8 @@ pub(super) struct Session {
     asked: Option<LookPart>,
     /// Answers about the home on their way.
     answering: JoinSet<()>,
+    /// Parts of logs on their way.
+    reading: JoinSet<()>,
     channel: Channel,
 }
 
@@ -103,7 +109,7 @@ pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, Strin
         boot_nonce: task.settings.seed,
         home: task.settings.home.clone(),
         wall_clock_ms: wall_clock().0,
-        protocol: LOOK_PROTOCOL,
+        protocol: LOGS_PROTOCOL,
     };
     let greeted_at = wall_clock();
     let first = wire::FromAgent { message: Some(From::Hello(hello)) };
@@ -141,6 +147,7 @@ pub(super) async fn open(task: &Task, channel: Channel) -> Result<Session, Strin
         giving: None,
         asked: None,
         answering: JoinSet::new(),
+        reading: JoinSet::new(),
         channel,
     })
 }
@@ -251,6 +258,10 @@ impl Session {
                 self.on_look(task, look);
                 return Ok(());
             }
+            Some(To::ReadLog(asked)) => {
+                self.on_read_log(task, asked);
+                return Ok(());
+            }
             Some(To::NoticesReceived(received)) => Event::NoticesReceived(received.up_to),
             Some(To::Assign(assign)) => match self.on_assign(assign).await? {
                 Some(event) => event,
@@ -294,15 +305,23 @@ impl Session {
             self.asked = Some(whole);
             return;
         }
-        while let Some(ended) = self.answering.try_join_next() {
-            // Where it panicked is in the log already.
-            if ended.is_err() {
-                tracing::error!("An answer about the home ended in a panic; this is a defect of Convoy");
-            }
-        }
+        clear(&mut self.answering);
         if self.answering.len() < ANSWERS_MAX {
             let (looker, channel) = (task.looker.clone(), self.channel.clone());
             self.answering.spawn(give_host(whole.id, whole.question, looker, channel));
+        }
+    }
+
+    /// Reads a part of a log beside everything else.
+    fn on_read_log(&mut self, task: &Task, asked: wire::ReadLog) {
+        let id = asked.id;
+        let question = match LogQuestion::try_from(asked) {
+            Ok(question) => question,
+            Err(error) => return warn!(error = %crate::chain(&error), "A question about a log does not read"),
+        };
+        clear(&mut self.reading);
+        if self.reading.len() < LOGS_MAX {
+            self.reading.spawn(give_log(id, question, task.logs.clone(), self.channel.clone()));
         }
     }
 
@@ -397,6 +416,16 @@ impl Session {
 fn renew_again(not_after: Timestamp, now: Timestamp) -> Duration {
     let left = identity::until(not_after, now);
     RENEW_AGAIN.min(left / 4).max(Duration::from_secs(1))
+}
+
+/// Takes out what has ended.
+fn clear(answering: &mut JoinSet<()>) {
+    while let Some(ended) = answering.try_join_next() {
+        // Where it panicked is in the log already.
+        if ended.is_err() {
+            tracing::error!("An answer to the coordinator ended in a panic; this is a defect of Convoy");
+        }
+    }
 }
 
 fn notices_to_wire(notices: &[Notice]) -> wire::Notices {

@@ -43,12 +43,17 @@ pub struct Console {
 }
 
 impl Console {
+    /// The directory of the logs of what servers print.
+    pub fn folder(data_dir: &Path) -> PathBuf {
+        data_dir.join("console")
+    }
+
     /// Opens or creates the log's directory.
     ///
     /// # Errors
     /// Whatever the file system says.
     pub fn open(data_dir: &Path, bytes_max: u64) -> io::Result<Self> {
-        let dir = data_dir.join("console");
+        let dir = Self::folder(data_dir);
         private::create_dir(&dir)?;
         Ok(Self { path: dir.join("server.log"), bytes_max })
     }

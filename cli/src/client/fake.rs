@@ -12,7 +12,8 @@ use futures::StreamExt as _;
 use proto::wire::{
     agent,
     operator::{
-        self as wire, alerts_server, audit_server, operator_server, operators_server, secrets_server,
+        self as wire, alerts_server, audit_server, logs_server, operator_server, operators_server,
+        secrets_server,
     },
 };
 use tokio::net::TcpListener;
@@ -44,6 +45,7 @@ pub struct Script {
     pub operators: Vec<wire::OperatorInfo>,
     pub audit: Vec<wire::AuditEntry>,
     pub alerts: wire::ListAlertsReply,
+    pub logs: Vec<wire::LogLines>,
     /// Nodes with a certificate.
     pub joined: Vec<String>,
     pub refusal: Option<Status>,
@@ -68,6 +70,7 @@ pub async fn serve(script: Script) -> (Client, Arc<Mutex<Script>>) {
         .add_service(audit_server::AuditServer::new(Fake(script.clone())))
         .add_service(operators_server::OperatorsServer::new(Fake(script.clone())))
         .add_service(alerts)
+        .add_service(logs_server::LogsServer::new(Fake(script.clone())))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(serving);
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -313,6 +316,22 @@ impl operator_server::Operator for Fake {
     ) -> Result<Response<wire::DriftReply>, Status> {
         let asked = format!("differences {}", request.into_inner().node);
         self.answer(Some(asked), |script| script.differences.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl logs_server::Logs for Fake {
+    type ReadStream = std::pin::Pin<Box<dyn futures::Stream<Item = Result<wire::LogLines, Status>> + Send>>;
+
+    async fn read(
+        &self,
+        request: Request<wire::ReadLogsRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let asked = format!("{:?}", request.into_inner());
+        self.answer(Some(asked), |script| {
+            let parts: Vec<_> = script.logs.iter().cloned().map(Ok).collect();
+            Box::pin(tokio_stream::iter(parts)) as Self::ReadStream
+        })
     }
 }
 

@@ -284,6 +284,7 @@ fn script() -> Script {
         operators: vec![operator()],
         audit: vec![audit_entry()],
         alerts: alerts(),
+        logs: vec![message::LogLines { lines: vec![text()], notes: vec![text()] }],
         ..Script::default()
     }
 }
@@ -375,7 +376,7 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
-const COMMANDS: [&str; 46] = [
+const COMMANDS: [&str; 48] = [
     "status",
     "node list",
     "node show is-1",
@@ -422,6 +423,8 @@ const COMMANDS: [&str; 46] = [
     "silence list",
     "silence remove 1",
     "maintenance is-1 --for 2h --reason x",
+    "logs is-1",
+    "logs is-1 --audit --since 2h --grep x",
 ];
 
 /// They ask no coordinator.

@@ -43,6 +43,8 @@ pub enum Kind {
     JournalUnwritable,
     /// An agent can write its journal again.
     JournalWritable,
+    /// An operator read a log of a node.
+    LogRead,
     /// A node used a kind that is the coordinator's.
     NodeClaimed,
     /// A node joined.
@@ -95,7 +97,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::AgentLost,
         Self::AgentReturned,
         Self::AlertEnded,
@@ -116,6 +118,7 @@ impl Kind {
         Self::HostRead,
         Self::JournalUnwritable,
         Self::JournalWritable,
+        Self::LogRead,
         Self::NodeClaimed,
         Self::NodeEnrolled,
         Self::NodeForgotten,
@@ -165,6 +168,7 @@ impl Kind {
             Self::HostRead => "host-read",
             Self::JournalUnwritable => "journal-unwritable",
             Self::JournalWritable => "journal-writable",
+            Self::LogRead => "log-read",
             Self::NodeClaimed => "node-claimed",
             Self::NodeEnrolled => "node-enrolled",
             Self::NodeForgotten => "node-forgotten",

@@ -17,6 +17,7 @@ use proto::{
         bundle::decode_bundle,
         host::look_to_wire,
         link::{ack_from_wire, assign_to_wire, digests_from_wire, epoch_from_wire, foreign},
+        logs::question_to_wire,
     },
     wire::agent::{
         self as wire, Chunk, FetchRequest, agent_link_server::AgentLink, command::Action,
@@ -122,6 +123,15 @@ impl AgentLink for Link {
         let peer = node_of(&self.coordinator, &request)?;
         accepted(&self.coordinator, &peer).await?;
         super::host::receive(&self.coordinator, &peer, request.into_inner()).await
+    }
+
+    async fn give_log(
+        &self,
+        request: Request<wire::LogAnswer>,
+    ) -> Result<Response<wire::LogReceived>, Status> {
+        let peer = node_of(&self.coordinator, &request)?;
+        accepted(&self.coordinator, &peer).await?;
+        super::logs::receive(&self.coordinator, &peer, request.into_inner())
     }
 }
 
@@ -262,6 +272,7 @@ fn to_wire(message: ToAgent) -> wire::ToAgent {
         }
         ToAgent::NoticesReceived(up_to) => To::NoticesReceived(wire::NoticesReceived { up_to }),
         ToAgent::Look { id, part, more } => To::Look(look_to_wire(id, &part, more)),
+        ToAgent::ReadLog { id, question } => To::ReadLog(question_to_wire(id, &question)),
         ToAgent::SendPack(digest) => To::SendPack(wire::SendPack { digest: digest.0.to_vec() }),
     };
     wire::ToAgent { message: Some(message) }

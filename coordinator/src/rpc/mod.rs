@@ -12,6 +12,7 @@ mod found;
 mod history;
 mod host;
 mod link;
+mod logs;
 mod operator;
 mod operators;
 mod pack;
@@ -26,8 +27,8 @@ use futures::Stream;
 use proto::wire::{
     agent::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer},
     operator::{
-        alerts_server::AlertsServer, audit_server::AuditServer, operator_server::OperatorServer,
-        operators_server::OperatorsServer, secrets_server::SecretsServer,
+        alerts_server::AlertsServer, audit_server::AuditServer, logs_server::LogsServer,
+        operator_server::OperatorServer, operators_server::OperatorsServer, secrets_server::SecretsServer,
     },
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -91,6 +92,7 @@ where
     };
     let audit = AuditServer::new(audit::Reader::new(coordinator.clone()));
     let alerts = AlertsServer::new(alerts::Desk::new(coordinator.clone()));
+    let logs = LogsServer::new(logs::Reader::new(coordinator.clone()));
     let secrets = SecretsServer::new(secrets::Keeper::new(coordinator.clone()));
     let operators = OperatorsServer::new(operators::Registry::new(coordinator.clone()));
     let operator = audit::WithHead { inner: operator, coordinator: coordinator.clone() };
@@ -114,6 +116,7 @@ where
         .add_service(secrets)
         .add_service(operators)
         .add_service(audit.max_decoding_message_size(REQUEST_MAX))
+        .add_service(logs.max_decoding_message_size(REQUEST_MAX))
         .add_service(alerts.max_decoding_message_size(REQUEST_MAX))
         .add_service(enrolment.max_decoding_message_size(REQUEST_MAX))
         .serve_with_incoming_shutdown(incoming, stop.cancelled_owned())

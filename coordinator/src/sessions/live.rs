@@ -9,6 +9,7 @@ use std::{
 use fleet::{
     host::HostQuestion,
     ids::{Digest, FleetEpoch, NodeName},
+    logs::LogQuestion,
     node::Command,
     observed::Observed,
     time::Timestamp,
@@ -19,16 +20,25 @@ use tokio_util::sync::CancellationToken;
 /// Commands that wait for one agent; more callers are told to try later.
 const COMMANDS_MAX: usize = 4;
 
-/// Questions about its host that wait for one agent's session to pass them on.
+/// Questions that wait for one agent's session to pass them on.
 const QUESTIONS_MAX: usize = 8;
 
-/// A question about a host; its answer comes by a call of its own.
+/// A question to an agent; its answer comes by a call of its own.
 #[derive(Debug)]
 pub struct Asked {
     /// Pairs the answer.
     pub id: u64,
     /// What is asked.
-    pub question: HostQuestion,
+    pub question: Question,
+}
+
+/// What an agent can be asked.
+#[derive(Debug)]
+pub enum Question {
+    /// What lies on its host.
+    Host(HostQuestion),
+    /// A part of a log.
+    Log(LogQuestion),
 }
 
 /// The answer to a command: whether it was done, and a sentence.
@@ -266,7 +276,7 @@ impl Live {
         Ok(outcome)
     }
 
-    /// Hands a question about its host to a node's session.
+    /// Hands a question to a node's session.
     ///
     /// # Errors
     /// The node is not connected, or has too many questions waiting.

@@ -17,12 +17,13 @@ use fleet::{
     bundle::Assignment,
     host::HostQuestion,
     ids::{Digest, FleetEpoch, FleetName, Generation, NodeName},
+    logs::LogQuestion,
     node::Command,
     observed::{Notice, Observed, Refusal, Stage},
     time::Timestamp,
 };
 
-pub use live::{Asked, CommandAnswer, CommandRefused, Live, LiveNode, LiveNodes};
+pub use live::{Asked, CommandAnswer, CommandRefused, Live, LiveNode, LiveNodes, Question};
 pub use session::Session;
 
 use crate::store::StoreError;
@@ -132,6 +133,13 @@ pub enum ToAgent {
         part: HostQuestion,
         /// Further parts of it follow.
         more: bool,
+    },
+    /// A question about a log.
+    ReadLog {
+        /// Pairs the answer.
+        id: u64,
+        /// What is asked.
+        question: LogQuestion,
     },
 }
 

@@ -27,7 +27,7 @@ impl Outbox {
             ToAgent::NoticesReceived(_) => self.notices = Some(message),
             ToAgent::SendPack(_) => self.pack = Some(message),
             ToAgent::Command { .. } => self.commands.push_back(message),
-            ToAgent::Look { .. } => self.looks.push_back(message),
+            ToAgent::Look { .. } | ToAgent::ReadLog { .. } => self.looks.push_back(message),
         }
     }
 

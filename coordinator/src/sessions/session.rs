@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use fleet::{host::HostQuestion, ids::NodeName, node::Command, time::Timestamp};
+use fleet::{ids::NodeName, node::Command, time::Timestamp};
 use futures::{Stream, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
     sync::{mpsc, watch},
@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::{
     Asked, CommandAnswer, FromAgent, Hello, LiveNode, SessionError, ToAgent,
     conversation::Conversation,
-    live::{JournalError, Seat},
+    live::{JournalError, Question, Seat},
     outbox::Outbox,
 };
 use crate::{
@@ -368,11 +368,16 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
         Ok(true)
     }
 
-    fn on_asked(&mut self, id: u64, question: HostQuestion) {
-        let parts = question.parts();
-        let last = parts.len().saturating_sub(1);
-        for (index, part) in parts.into_iter().enumerate() {
-            self.outbox.put(ToAgent::Look { id, part, more: index != last });
+    fn on_asked(&mut self, id: u64, question: Question) {
+        match question {
+            Question::Host(question) => {
+                let parts = question.parts();
+                let last = parts.len().saturating_sub(1);
+                for (index, part) in parts.into_iter().enumerate() {
+                    self.outbox.put(ToAgent::Look { id, part, more: index != last });
+                }
+            }
+            Question::Log(question) => self.outbox.put(ToAgent::ReadLog { id, question }),
         }
     }
 

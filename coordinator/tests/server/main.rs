@@ -15,6 +15,7 @@ mod hostile;
 mod hosts;
 mod identity;
 mod introspection;
+mod logs;
 mod looks;
 mod mail;
 mod memory;

@@ -201,6 +201,7 @@ async fn call(channel: Channel, method: &str, round: usize) -> Result<(), Status
         Some("Audit") => call_audit(AuditClient::new(channel), method).await,
         Some("Secrets") => call_secrets(SecretsClient::new(channel), method, round).await,
         Some("Alerts") => call_alerts(AlertsClient::new(channel), method).await,
+        Some("Logs") => crate::logs::call(channel).await,
         Some("Operators") => call_operators(OperatorsClient::new(channel), method, round).await,
         _ if method.contains("Node") || NODE_CALLS.contains(&method) => {
             call_node(OperatorClient::new(channel), method, round).await

@@ -11,6 +11,8 @@ pub enum Action {
     Look,
     /// Read the deployment.toml of a host as it is, passwords included.
     ReadHost,
+    /// Read the logs of a node, secrets masked.
+    ReadLogs,
     /// Apply a fleet directory. Judged by what it changes.
     Apply,
     /// Go back to an earlier revision. Judged by what it changes.
@@ -45,9 +47,10 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Look,
         Self::ReadHost,
+        Self::ReadLogs,
         Self::Apply,
         Self::RollBack,
         Self::Restart,
@@ -70,6 +73,7 @@ impl Action {
         match self {
             Self::Look => "look",
             Self::ReadHost => "read-host",
+            Self::ReadLogs => "read-logs",
             Self::Apply => "apply",
             Self::RollBack => "roll-back",
             Self::Restart => "restart",
@@ -93,6 +97,7 @@ impl Action {
         match self {
             Self::Look => "looking at the fleet",
             Self::ReadHost => "reading the files of a host",
+            Self::ReadLogs => "reading the logs of a node",
             Self::Apply => "applying this",
             Self::RollBack => "going back to this revision",
             Self::Restart => "restarting a server",
@@ -116,6 +121,7 @@ impl Action {
         match self {
             Self::Look => Role::Viewer,
             Self::ReadHost
+            | Self::ReadLogs
             | Self::Apply
             | Self::RollBack
             | Self::Restart

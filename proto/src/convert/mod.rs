@@ -9,6 +9,7 @@ mod call;
 pub mod host;
 pub mod journal;
 pub mod link;
+pub mod logs;
 pub mod operator;
 pub mod pack;
 pub mod store;

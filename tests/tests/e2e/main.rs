@@ -13,6 +13,7 @@ mod history;
 mod keys;
 mod keystores;
 mod kills;
+mod logs;
 mod operators;
 mod panics;
 mod path;

@@ -172,6 +172,14 @@ pub(super) fn open_without_waiting(path: &Path, last: LastPart) -> io::Result<Fi
     Ok(rustix::fs::open(path, flags, Mode::empty()).map(File::from)?)
 }
 
+/// What an open file is.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn facts_of(file: &File) -> io::Result<Facts> {
+    Ok(facts(&rustix::fs::fstat(file)?))
+}
+
 fn make_dir(dir: &OwnedFd, part: &str, owner: Option<Owner>, path: &HomePath) -> Result<OwnedFd, PlaceError> {
     let failed = |error| io_error("make the directory of", path.as_str(), error);
     match rustix::fs::mkdirat(dir, part, mode_of(0o755)) {
@@ -290,7 +298,7 @@ impl Place {
     ///
     /// # Errors
     /// It is no regular file, or the file system refuses.
-    pub(super) fn open(&self) -> Result<(File, Facts), PlaceError> {
+    pub fn open(&self) -> Result<(File, Facts), PlaceError> {
         self.open_name(&self.name)
     }
 

@@ -137,6 +137,14 @@ pub(super) fn open_without_waiting(path: &Path, _last: LastPart) -> io::Result<F
     File::open(path)
 }
 
+/// What an open file is.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn facts_of(file: &File) -> io::Result<Facts> {
+    Ok(facts(&file.metadata()?))
+}
+
 impl Place {
     /// The path below home.
     pub fn path(&self) -> &HomePath {
@@ -185,7 +193,7 @@ impl Place {
     ///
     /// # Errors
     /// It is no regular file, or the file system refuses.
-    pub(super) fn open(&self) -> Result<(File, Facts), PlaceError> {
+    pub fn open(&self) -> Result<(File, Facts), PlaceError> {
         let failed = |error| self.error("read", error);
         let named = fs::symlink_metadata(self.target()).map_err(failed)?;
         if !named.is_file() {
