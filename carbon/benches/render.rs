@@ -10,7 +10,7 @@
     reason = "a benchmark reads files and a clock; the library does neither"
 )]
 
-#[path = "../tests/common/mod.rs"]
+#[path = "../tests/carbon/common.rs"]
 mod common;
 mod timing;
 

@@ -1,7 +1,5 @@
 //! What end-to-end and simulation tests share; the only crate that may see both daemons.
 
-use std::str::FromStr;
-
 use fleet::{
     access::{Action, FIRST_OPERATOR, Grant, Permit, Principal, Targets, may},
     ids::OperatorName,
@@ -9,14 +7,9 @@ use fleet::{
 
 pub mod harness;
 pub mod pack;
-pub mod sim;
 pub mod standin;
 
-/// The number that the environment gives for `name`: how much to try, or a seed to try again. What is no number counts
-/// as not given.
-pub fn asked<T: FromStr>(name: &str) -> Option<T> {
-    std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
+pub use simulation::asked;
 
 /// What the first operator of a coordinator may do, for tests that call it without a connection.
 ///

@@ -62,7 +62,20 @@ fn fleet(agents: usize, applies: usize, coordinator: Option<&Path>) -> Result<Ex
 }
 
 fn rollout() -> Result<ExitCode> {
-    step("rollout", cargo().args(["run", "--quiet", "--locked", "-p", "convoy-tests", "--bin", "bench"]))?;
+    step(
+        "rollout",
+        cargo().args([
+            "run",
+            "--quiet",
+            "--locked",
+            "--profile",
+            "sim",
+            "-p",
+            "convoy-simulation",
+            "--bin",
+            "pace",
+        ]),
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,7 +22,7 @@ pub struct Sim {
     /// Plant a mistake (`all` for each in turn) and count the seeds that find it.
     #[arg(long)]
     bug: Option<String>,
-    /// Optimise: slow to build, several times as fast to run.
+    /// Optimise fully: slow to build, faster to run.
     #[arg(long)]
     release: bool,
 }
@@ -30,10 +30,8 @@ pub struct Sim {
 /// Builds and runs the simulation.
 pub fn run(asked: &Sim) -> Result<ExitCode> {
     let mut command = cargo::cargo();
-    command.args(["run", "--quiet", "-p", "convoy-tests", "--bin", "sim"]);
-    if asked.release {
-        command.arg("--release");
-    }
+    let profile = if asked.release { "release" } else { "sim" };
+    command.args(["run", "--quiet", "--profile", profile, "-p", "convoy-simulation", "--bin", "sim"]);
     command.args(["--", "--seeds", &asked.seeds.to_string(), "--first", &asked.first.to_string()]);
     if let Some(seed) = asked.replay {
         command.args(["--replay", &seed.to_string()]);

@@ -10,6 +10,9 @@ use crate::cargo::{cargo, has, step};
 /// Tells the end-to-end tests that the programs are fresh, so that they need not ask cargo themselves.
 const PROGRAMS_ARE_BUILT: (&str, &str) = ("CONVOY_TEST_PROGRAMS", "built");
 
+/// The model simulation, which is built with a profile of its own, `sim`.
+const SIMULATION: &str = "convoy-simulation";
+
 /// How much more of what is tried at random the long form tries. Each is read by the test of that name's area; the
 /// defaults beside them are what an ordinary run can afford.
 const THOROUGH: [(&str, &str); 6] = [
@@ -27,12 +30,25 @@ pub fn test(words: &[String], thorough: bool) -> Result<ExitCode> {
     crate::packages::for_tests();
     lint()?;
     // At once: the tests' programs and the tests themselves share every dependency's build. Benchmarks were type-checked.
-    step("build", cargo().args(["build", "--workspace", "--lib", "--bins", "--tests", "--locked"]))?;
-    let mut runner = runner(words);
-    if thorough {
-        runner.envs(THOROUGH);
+    step(
+        "build",
+        cargo().args([
+            "build",
+            "--workspace",
+            "--exclude",
+            SIMULATION,
+            "--lib",
+            "--bins",
+            "--tests",
+            "--locked",
+        ]),
+    )?;
+    for (name, mut runner) in [("tests", runner(words)), ("simulation", simulation(words))] {
+        if thorough {
+            runner.envs(THOROUGH);
+        }
+        step(name, &mut runner)?;
     }
-    step("tests", &mut runner)?;
     if words.is_empty() {
         elsewhere()?;
     } else {
@@ -42,16 +58,39 @@ pub fn test(words: &[String], thorough: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What runs the tests that were built.
+/// What runs the tests that were built: all but those of the simulation.
 fn runner(words: &[String]) -> Command {
+    let mut runner = with_runner("dev");
+    runner.args(["--workspace", "--exclude", SIMULATION]);
+    if !has("nextest") {
+        runner.args(["--lib", "--bins", "--tests"]);
+    }
+    runner.args(words);
+    runner
+}
+
+/// What builds the simulation with its own profile and runs its tests.
+fn simulation(words: &[String]) -> Command {
+    let mut runner = with_runner("sim");
+    runner.args(["--package", SIMULATION]);
+    if has("nextest") {
+        // Words that name other tests leave none here.
+        runner.args(["--no-tests", "pass"]);
+    }
+    runner.args(words);
+    runner
+}
+
+/// nextest, or what Rust brings where it is not installed.
+fn with_runner(profile: &str) -> Command {
     let mut runner = cargo();
     runner.env(PROGRAMS_ARE_BUILT.0, PROGRAMS_ARE_BUILT.1).env("INSTA_UPDATE", "no");
     if has("nextest") {
-        runner.args(["nextest", "run", "--workspace", "--locked", "--no-fail-fast"]);
+        runner.args(["nextest", "run", "--cargo-profile", profile]);
     } else {
-        runner.args(["test", "--workspace", "--locked", "--no-fail-fast", "--lib", "--bins", "--tests"]);
+        runner.args(["test", "--profile", profile]);
     }
-    runner.args(words);
+    runner.args(["--locked", "--no-fail-fast"]);
     runner
 }
 
@@ -83,7 +122,7 @@ fn elsewhere() -> Result<()> {
 /// What needs no test run.
 pub fn check() -> Result<ExitCode> {
     lint()?;
-    step("tidy", cargo().args(["test", "--locked", "-p", "convoy-tests", "--test", "tidy"]))?;
+    step("tidy", cargo().args(["test", "--locked", "-p", "convoy-cli", "--test", "tidy"]))?;
     if has("deny") {
         // Advisories need a database from the network; licences, bans and sources do not. They do need every crate of
         // every platform, and a build brings only this one's.

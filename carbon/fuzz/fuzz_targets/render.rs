@@ -1,8 +1,8 @@
-//! See `tests/common/anything.rs`, which the ordinary tests run as well.
+//! See `tests/carbon/anything.rs`, which the ordinary tests run as well.
 
 #![no_main]
 
-#[path = "../../tests/common/anything.rs"]
+#[path = "../../tests/carbon/anything.rs"]
 mod anything;
 
 use libfuzzer_sys::fuzz_target;

@@ -15,10 +15,10 @@ use convoy_tests::{
     asked,
     harness::{FleetDir, LIMIT, Site, until},
     pack::Pack,
-    sim::Chance,
     standin::Misbehaviour,
 };
 use serde_json::Value;
+use simulation::Chance;
 
 use crate::{
     history::{self, History},

@@ -9,8 +9,8 @@ use anyhow::{Result, bail, ensure};
 use convoy_tests::{
     asked,
     harness::{LIMIT, until},
-    sim::Chance,
 };
+use simulation::Chance;
 
 use crate::{
     history::{self, History},

@@ -12,7 +12,6 @@ use std::{
 };
 
 use agent::journal::Journal;
-use convoy_tests::sim::Chance;
 use coordinator::{
     config::Config,
     recovery::{Recovery, recover},
@@ -30,6 +29,7 @@ use fleet::{
 };
 use proto::{convert::journal::encode_memory, wire::operator::StatusReply};
 use serde::{Deserialize, Serialize};
+use simulation::Chance;
 use tokio_util::sync::CancellationToken;
 
 use crate::{

@@ -1,6 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
-use convoy_tests::{asked, sim::Chance};
+use convoy_tests::asked;
+use simulation::Chance;
 
 use crate::{
     operator::{IN_FLIGHT, Operator, newest, nodes_in},

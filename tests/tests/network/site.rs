@@ -14,7 +14,7 @@ use agent::{
     link,
     outside::{Outside, ThisMachine},
 };
-use convoy_tests::{first_operators_permit, sim::Chance};
+use convoy_tests::first_operators_permit;
 use coordinator::{
     authority::{Authority, IssuedPair},
     config::Config,
@@ -28,6 +28,7 @@ use fleet::{
     token::JoinToken,
 };
 use rustls::{ClientConfig, RootCertStore};
+use simulation::Chance;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

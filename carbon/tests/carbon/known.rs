@@ -7,7 +7,7 @@
     reason = "a test reads files and reports; the library does neither"
 )]
 
-mod common;
+use crate::common;
 
 use std::collections::BTreeSet;
 

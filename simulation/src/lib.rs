@@ -22,6 +22,7 @@ mod soaks;
 use std::{
     collections::{BTreeMap, BTreeSet},
     ops::Range,
+    str::FromStr,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -45,6 +46,12 @@ use host::Host;
 pub use pace::{Pace, pace};
 use soaks::Ambush;
 pub use soaks::{upgrade_all_agents, vanish_in_a_soak};
+
+/// The number that the environment gives for `name`: how much to try, or a seed to try again. What is no number counts
+/// as not given.
+pub fn asked<T: FromStr>(name: &str) -> Option<T> {
+    std::env::var(name).ok().and_then(|text| text.parse().ok())
+}
 
 /// The store that all agents obey.
 pub(crate) const EPOCH: FleetEpoch = FleetEpoch([7; 16]);

@@ -4,8 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may")]
 #![expect(clippy::disallowed_methods, reason = "the corpus is read from files; the library reads none")]
 
-#[path = "common/anything.rs"]
-mod anything;
+use crate::anything;
 
 use std::path::Path;
 

@@ -1,4 +1,10 @@
 //! What the tests on recordings share: where they are, and reading them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "helpers of tests fail and speak like tests, and read what the library does not"
+)]
 
 use std::path::{Path, PathBuf};
 

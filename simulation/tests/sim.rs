@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use convoy_tests::{
-    asked,
-    sim::{self, Bug},
-};
+use simulation::{Bug, asked};
 
 /// Seeds in an ordinary run; `cargo xtask test --long` and `cargo xtask sim` take ten times as many.
 const SEEDS: u64 = 2_000;
@@ -26,7 +23,7 @@ const RARE: [(Bug, u64); 8] = [
 #[test]
 fn no_seed_breaks_a_guarantee() {
     if let Some(seed) = asked("SIM_SEED") {
-        let outcome = sim::replay(seed, None);
+        let outcome = simulation::replay(seed, None);
         println!("{}", outcome.transcript.join("\n"));
         assert_eq!(outcome.violation, None, "seed {seed}");
         return;
@@ -34,7 +31,7 @@ fn no_seed_breaks_a_guarantee() {
     let count = asked("SIM_SEEDS").unwrap_or(SEEDS);
     let mut totals: BTreeMap<&str, u64> = BTreeMap::new();
     let mut broken = BTreeMap::new();
-    sim::sweep(0..count, None, |seed, outcome| {
+    simulation::sweep(0..count, None, |seed, outcome| {
         let counts = [
             ("entries", outcome.entries),
             ("steps", outcome.steps),
@@ -66,14 +63,14 @@ fn no_seed_breaks_a_guarantee() {
 #[test]
 fn a_seed_means_the_same_run_for_ever() {
     for seed in 0..20 {
-        assert_eq!(sim::replay(seed, None), sim::replay(seed, None), "seed {seed}");
+        assert_eq!(simulation::replay(seed, None), simulation::replay(seed, None), "seed {seed}");
     }
 }
 
 #[test]
 fn an_upgrade_of_all_agents_does_not_disturb_a_rollout() {
     for seed in 0..20 {
-        let ended = sim::upgrade_all_agents(seed);
+        let ended = simulation::upgrade_all_agents(seed);
         assert_eq!((ended.word.as_str(), ended.launches), ("done", ended.nodes), "seed {seed}: {ended:?}");
     }
 }
@@ -81,7 +78,7 @@ fn an_upgrade_of_all_agents_does_not_disturb_a_rollout() {
 #[test]
 fn a_node_that_vanishes_for_good_in_a_soak_ends_the_rollout() {
     for seed in 0..20 {
-        let ended = sim::vanish_in_a_soak(seed);
+        let ended = simulation::vanish_in_a_soak(seed);
         let word = ended.word.split(' ').next().unwrap_or_default();
         assert!(["failed", "rolled-back"].contains(&word), "seed {seed}: {ended:?}");
         // What it waits for silence, on the way there and on the way back, and the restarts themselves.
@@ -96,7 +93,7 @@ fn every_planted_bug_is_found() {
         let last = RARE.iter().filter(|(rare, _)| *rare == bug).map(|(_, seed)| *seed);
         let found = last
             .chain(0..SEARCHED)
-            .find_map(|seed| sim::run(seed, Some(bug)).violation.map(|what| (seed, what)));
+            .find_map(|seed| simulation::run(seed, Some(bug)).violation.map(|what| (seed, what)));
         let (seed, what) = found.unwrap_or_else(|| panic!("{bug:?} was not found in {SEARCHED} seeds"));
         println!("{bug:?}: seed {seed}: {what}");
     }

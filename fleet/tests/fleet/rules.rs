@@ -1,6 +1,6 @@
 //! Mistakes in rules of fleet.toml: gates, zones and drift of single keys.
 
-use super::{Case, Edit::Fleet};
+use crate::findings::{Case, Edit::Fleet};
 
 pub(super) const CASES: &[Case] = &[
     (

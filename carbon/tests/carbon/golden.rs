@@ -7,14 +7,14 @@
     reason = "a test reads files and reports; the library does neither"
 )]
 
-mod common;
+use crate::common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use crate::common::files;
 use carbon::reference::Inputs;
 use carbon::render;
-use common::files;
 
 fn inputs(golden: &Path) -> Inputs {
     let text = std::fs::read_to_string(golden.join("env.txt")).unwrap();

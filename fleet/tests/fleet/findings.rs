@@ -18,9 +18,6 @@ use fleet::{
 };
 use proptest::prelude::*;
 
-#[path = "findings/rules.rs"]
-mod rules;
-
 const FLEET: &str = r#"name = "acme"
 
 [groups.km]
@@ -52,7 +49,7 @@ fn base() -> BTreeMap<String, Vec<u8>> {
 }
 
 /// What is done to the sound fleet above.
-enum Edit {
+pub(crate) enum Edit {
     /// In fleet.toml, replace the first text by the second.
     Fleet(&'static str, &'static str),
     /// Add or replace a file.
@@ -97,7 +94,7 @@ impl Edit {
 }
 
 /// Code, edit, place as `file:line:column` (empty if it has none), and a part of the message or remedy.
-type Case = (&'static str, Edit, &'static str, &'static str);
+pub(crate) type Case = (&'static str, Edit, &'static str, &'static str);
 
 const DIRECTORY_CASES: &[Case] = &[
     ("CV001", Remove("fleet.toml"), "", "no fleet.toml"),
@@ -432,7 +429,7 @@ fn further(code: &str, files: &mut BTreeMap<String, Vec<u8>>) {
 fn each_mistake_is_named_at_its_place_with_a_remedy() {
     let mut wrong = Vec::new();
     for (code, edit, at, part) in
-        DIRECTORY_CASES.iter().chain(FLEET_CASES).chain(rules::CASES).chain(LAYER_CASES)
+        DIRECTORY_CASES.iter().chain(FLEET_CASES).chain(crate::rules::CASES).chain(LAYER_CASES)
     {
         let mut files = base();
         edit.apply(&mut files);
@@ -534,7 +531,7 @@ fn every_code_is_documented_and_has_a_case() {
     let mut cases: BTreeSet<String> = DIRECTORY_CASES
         .iter()
         .chain(FLEET_CASES)
-        .chain(rules::CASES)
+        .chain(crate::rules::CASES)
         .chain(LAYER_CASES)
         .map(|(code, ..)| (*code).to_owned())
         .collect();

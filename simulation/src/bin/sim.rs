@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::Parser;
-use convoy_tests::sim::{self, Bug};
+use simulation::Bug;
 
 #[derive(Debug, Parser)]
 struct Typed {
@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         .filter(|bug| typed.bug.as_deref().is_some_and(|name| name == "all" || format!("{bug:?}") == name))
         .collect();
     if let Some(seed) = typed.replay {
-        let outcome = sim::replay(seed, bugs.first().copied());
+        let outcome = simulation::replay(seed, bugs.first().copied());
         println!("{}", outcome.transcript.join("\n"));
         return if outcome.violation.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let mut broken = 0_u64;
-    sim::sweep(typed.first..typed.first + typed.seeds, None, |seed, outcome| {
+    simulation::sweep(typed.first..typed.first + typed.seeds, None, |seed, outcome| {
         if let Some(violation) = &outcome.violation {
             broken += 1;
             match broken {
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 
 fn count(typed: &Typed, bug: Bug) {
     let mut found: BTreeMap<u64, String> = BTreeMap::new();
-    sim::sweep(typed.first..typed.first + typed.seeds, Some(bug), |seed, outcome| {
+    simulation::sweep(typed.first..typed.first + typed.seeds, Some(bug), |seed, outcome| {
         found.extend(outcome.violation.map(|what| (seed, what)));
     });
     match found.first_key_value() {

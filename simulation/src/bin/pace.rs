@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use convoy_tests::sim::{Pace, pace};
+use simulation::{Pace, pace};
 
 #[derive(Debug, Parser)]
 struct Typed {
