@@ -212,6 +212,7 @@ impl Coordinator {
     pub(crate) async fn targets_of(&self, rollout: RolloutId) -> Result<Targets, StoreError> {
         use crate::store::records::Record as _;
         let entry = self.store.get(&Key::rollout(rollout)).await?;
+        // Its head names the groups.
         let record = entry.as_ref().map(RolloutRecord::read).transpose()?;
         Ok(record.as_ref().map(targets_of_rollout).unwrap_or_default())
     }

@@ -30,10 +30,11 @@ use crate::{
     plan::{against_hosts, compare_apart, lost_unasked},
     secrets::OpenError,
     store::{
-        CommitError, Key, StoreError, Transaction, blobs,
+        CommitError, Key, StoreError, Transaction, VALUE_MAX, blobs,
         records::{
             Assigned, ROLLOUT_STEPS_MAX, Record as _, RevisionRecord, RolloutRecord, SecretUses, Target,
         },
+        rollouts,
     },
     view::Snapshot,
 };
@@ -92,6 +93,16 @@ pub enum ApplyError {
     TooManyNodes {
         /// How many.
         nodes: usize,
+    },
+    /// The record of a revision would be larger than the store takes.
+    #[error(
+        "a revision of {nodes} nodes takes {bytes} bytes, and one record of the store holds {VALUE_MAX}: divide the fleet"
+    )]
+    FleetTooLarge {
+        /// How many.
+        nodes: usize,
+        /// Of the record.
+        bytes: usize,
     },
     /// The store, while writing. Nothing was applied unless it says that this is not known.
     #[error("the revision could not be stored")]
@@ -215,8 +226,12 @@ impl Coordinator {
             if same && rollout.steps.is_empty() {
                 return Ok(Ok((newest, None)));
             }
-            let commit = revision_commit(&snapshot, draft, intent, &rollout);
             let permit = self.permit_revision(&snapshot, &intent.permit, (draft, &rollout)).await?;
+            let commit = match self.revision_commit(&snapshot, draft, intent, &rollout).await {
+                Ok(commit) => commit,
+                Err(ApplyError::Commit(CommitError::Conflict { .. })) => continue,
+                Err(error) => return Err(error),
+            };
             let event = applied_event(draft, intent, &rollout);
             match self.act(&permit, event, commit).await {
                 Ok(_) => {
@@ -470,39 +485,45 @@ fn target_of(node: &ComposedNode) -> Target {
     }
 }
 
-/// Revision, rollout, counters, and the end of the rollout before, in one transaction.
-fn revision_commit(
-    snapshot: &Snapshot,
-    draft: &RevisionDraft,
-    intent: &Intent,
-    rollout: &Rollout,
-) -> Transaction {
-    let mut meta = snapshot.meta.record.clone();
-    let revision = RevisionRecord {
-        number: rollout.revision,
-        parent: meta.newest_revision,
-        author: intent.permit.operator().to_string(),
-        message: intent.message.clone(),
-        created: rollout.started,
-        sources: draft.sources.clone(),
-        nodes: draft.nodes.clone(),
-        rolls_back_to: draft.rolls_back_to,
-        rules: Some(draft.rules.clone()),
-        left_out: draft.left_out.clone(),
-        secrets: draft.secrets.clone(),
-    };
-    (meta.newest_revision, meta.newest_rollout) = (rollout.revision, rollout.id);
-    let record = RolloutRecord {
-        rollout: rollout.clone(),
-        author: intent.permit.operator().to_string(),
-        message: intent.message.clone(),
-        rolls_back_to: draft.rolls_back_to,
-    };
-    let commit = Transaction::default()
-        .replace(Key::meta(), snapshot.meta.version, meta.encode())
-        .replace(Key::revision(revision.number), 0, revision.encode())
-        .replace(Key::rollout(rollout.id), 0, record.encode());
-    supersede(commit, snapshot, rollout.id, rollout.started)
+impl Coordinator {
+    /// Revision, rollout, counters, and the end of the rollout before, in one transaction; what is too large for it is
+    /// stored already.
+    async fn revision_commit(
+        &self,
+        snapshot: &Snapshot,
+        draft: &RevisionDraft,
+        intent: &Intent,
+        rollout: &Rollout,
+    ) -> Result<Transaction, ApplyError> {
+        let mut meta = snapshot.meta.record.clone();
+        let author = intent.permit.operator().to_string();
+        let revision = RevisionRecord {
+            number: rollout.revision,
+            parent: meta.newest_revision,
+            author: author.clone(),
+            message: intent.message.clone(),
+            created: rollout.started,
+            sources: draft.sources.clone(),
+            nodes: draft.nodes.clone(),
+            rolls_back_to: draft.rolls_back_to,
+            rules: Some(draft.rules.clone()),
+            left_out: draft.left_out.clone(),
+            secrets: draft.secrets.clone(),
+        };
+        (meta.newest_revision, meta.newest_rollout) = (rollout.revision, rollout.id);
+        let record =
+            RolloutRecord::new(rollout.clone(), (author, intent.message.clone()), draft.rolls_back_to);
+        let encoded = revision.encode();
+        if VALUE_MAX < encoded.len() {
+            return Err(ApplyError::FleetTooLarge { nodes: revision.nodes.len(), bytes: encoded.len() });
+        }
+        let begin = rollouts::begin(&*self.store, &record).await.map_err(ApplyError::Commit)?;
+        let commit = Transaction::default()
+            .replace(Key::meta(), snapshot.meta.version, meta.encode())
+            .replace(Key::revision(revision.number), 0, encoded)
+            .and(begin);
+        Ok(supersede(commit, snapshot, rollout.id, rollout.started))
+    }
 }
 
 fn supersede(commit: Transaction, snapshot: &Snapshot, by: RolloutId, at: Timestamp) -> Transaction {
@@ -511,11 +532,7 @@ fn supersede(commit: Transaction, snapshot: &Snapshot, by: RolloutId, at: Timest
         // One that has ended is not superseded.
         next.ok().map(|next| (old, next))
     });
-    open.fold(commit, |commit, (old, next)| {
-        let key = Key::rollout(next.id);
-        let record = RolloutRecord { rollout: next, ..old.record.clone() };
-        commit.replace(key, old.version, record.encode())
-    })
+    open.fold(commit, |commit, (old, next)| commit.and(rollouts::replace(old, next).1))
 }
 
 fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> Draft {
@@ -536,3 +553,6 @@ fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> D
         None => event,
     }
 }
+
+#[cfg(test)]
+mod tests;

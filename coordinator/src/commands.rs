@@ -24,6 +24,7 @@ use crate::{
     store::{
         CommitError, Key, StoreError, Transaction,
         records::{NodeRecord, Record as _, RolloutRecord},
+        rollouts,
     },
     view::Snapshot,
 };
@@ -344,12 +345,10 @@ impl Coordinator {
         (why, permit): (&str, &Permit),
     ) -> Result<RolloutRecord, ControlFailure> {
         for _ in 0..TRIES_MAX {
-            let entry = self.store.get(&Key::rollout(id)).await?.ok_or(ControlFailure::Unknown(id))?;
-            let record = RolloutRecord::read(&entry)?;
+            let stored = rollouts::read(&*self.store, id).await?.ok_or(ControlFailure::Unknown(id))?;
             let now = (self.clock)();
-            let next = controlled(&record.rollout, control, why, now)?;
-            let record = RolloutRecord { rollout: next, ..record };
-            let commit = Transaction::default().replace(Key::rollout(id), entry.version, record.encode());
+            let next = controlled(&stored.rollout, control, why, now)?;
+            let (record, commit) = rollouts::replace(&stored, next);
             let text = format!("{}: {} rollout {id}{}", permit.operator(), control.as_str(), Reason(why));
             let event = Draft::new(now, Kind::RolloutControl, text).with("rollout", &id);
             let event = event.with("action", &control.as_str());

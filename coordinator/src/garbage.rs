@@ -1,8 +1,12 @@
 //! Bounds the past: old revisions and rollouts go, and with them the content that nothing names any more.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use fleet::ids::Digest;
+use fleet::ids::{Digest, RolloutId};
 use proto::convert::bundle::decode_bundle;
 use tracing::{info, warn};
 
@@ -11,7 +15,10 @@ use crate::{
     rpc::chain,
     store::{
         CommitError, Key, LeaseGrant, Range, StoreError, Transaction, blobs, for_each,
-        records::{Assigned, HostRecord, NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord},
+        records::{
+            Assigned, HostRecord, NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord,
+            ShardRecord,
+        },
     },
 };
 
@@ -65,6 +72,7 @@ impl Coordinator {
             RolloutRecord::read(entry).is_ok_and(|record| record.rollout.phase.is_end())
         };
         self.remove_old(Key::ROLLOUTS, self.history.rollouts, ended).await?;
+        self.remove_left_steps().await?;
         let mut keep = self.named_content().await.map_err(CommitError::Refused)?;
         keep.extend(self.remove_unused_packs().await?);
         blobs::remove_others(&*self.store, &keep).await
@@ -104,6 +112,30 @@ impl Coordinator {
         Ok(())
     }
 
+    /// Removes the steps of rollouts that were removed, and of those that were prepared and never began.
+    async fn remove_left_steps(&self) -> Result<(), CommitError> {
+        let mut shards: BTreeMap<RolloutId, u32> = BTreeMap::new();
+        let heads = for_each(&*self.store, Key::ROLLOUTS, LARGE_PAGE, |entry| {
+            let head = RolloutRecord::read(entry)?;
+            shards.insert(head.rollout.id, head.shards);
+            Ok(())
+        });
+        heads.await.map_err(CommitError::Refused)?;
+        let mut left: Vec<Key> = Vec::new();
+        let steps = for_each(&*self.store, Key::STEPS, LARGE_PAGE, |entry| {
+            let place = entry.key.shard();
+            let gone = place.filter(|(id, shard)| shards.get(id).is_none_or(|kept| kept <= shard));
+            left.extend(gone.map(|_| entry.key.clone()));
+            Ok(())
+        });
+        steps.await.map_err(CommitError::Refused)?;
+        for batch in left.chunks(64) {
+            let removal = batch.iter().cloned().fold(Transaction::default(), Transaction::delete);
+            self.store.commit(removal).await?;
+        }
+        Ok(())
+    }
+
     /// Everything that a revision, a node or a rollout can still ask for. An unreadable record keeps everything.
     async fn named_content(&self) -> Result<BTreeSet<Digest>, StoreError> {
         let (mut sources, mut bundles) = (BTreeSet::new(), BTreeSet::new());
@@ -134,6 +166,13 @@ impl Coordinator {
             bundles.extend(targets.map(|target| target.content));
             let gates = rollout.groups.values().filter_map(|group| group.gates.as_ref());
             sources.extend(gates.map(|gates| gates.content));
+            Ok(())
+        })
+        .await?;
+        for_each(&*self.store, Key::STEPS, LARGE_PAGE, |entry| {
+            let steps = ShardRecord::read(entry)?.0;
+            let targets = steps.values().flat_map(|step| step.last_good.iter().chain([&step.target]));
+            bundles.extend(targets.map(|target| target.content));
             Ok(())
         })
         .await?;

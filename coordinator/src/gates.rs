@@ -22,10 +22,7 @@ use crate::{
     coordinator::Coordinator,
     events::{Draft, Kind},
     rpc::chain,
-    store::{
-        CommitError, Key, Transaction, blobs,
-        records::{Record as _, RolloutRecord},
-    },
+    store::{CommitError, Key, blobs, rollouts},
 };
 
 /// Beyond what a node may take for an answer.
@@ -157,13 +154,11 @@ impl Coordinator {
 
     async fn commit_answer(&self, id: RolloutId, ask: &Ask, answer: Answer) -> Result<(), CommitError> {
         for _ in 0..TRIES_MAX {
-            let entry = self.store.get(&Key::rollout(id)).await.map_err(CommitError::Refused)?;
-            let Some(entry) = entry else { return Ok(()) };
-            let record = RolloutRecord::read(&entry).map_err(CommitError::Refused)?;
+            let stored = rollouts::read(&*self.store, id).await.map_err(CommitError::Refused)?;
+            let Some(stored) = stored else { return Ok(()) };
             let now = (self.clock)();
-            let Some(next) = record.rollout.answer(ask, answer.clone().err(), now) else { return Ok(()) };
-            let record = RolloutRecord { rollout: next, ..record };
-            let commit = Transaction::default().replace(Key::rollout(id), entry.version, record.encode());
+            let Some(next) = stored.rollout.answer(ask, answer.clone().err(), now) else { return Ok(()) };
+            let (_, commit) = rollouts::replace(&stored, next);
             let text = match &answer {
                 Ok(()) => format!("gate {} passed on {}", ask.gate, ask.node),
                 Err(why) => format!("gate {} failed on {}: {why}", ask.gate, ask.node),

@@ -258,6 +258,7 @@ pub async fn start(
     let witness = Arc::new(Witness::open(&config.data_dir).map_err(data_error)?);
     let commits = witness::commits(&*store).await.map_err(StoreError::not_committed)?;
     witness.check(epoch, commits).map_err(OpenError::Doubt)?;
+    store::rollouts::carry_over(&*store).await?;
     let mirror = Mirror::start(store.clone(), &tasks).await?;
     let events = Events::start(store.clone(), config.history.events, &tasks).await?;
     let events = events.counted_by(meters.clone());

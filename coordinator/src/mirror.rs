@@ -20,7 +20,8 @@ use crate::{
 };
 
 /// What is copied.
-const PREFIXES: &[&str] = &[Key::META, Key::REVISIONS, Key::NODES, Key::SEEN, Key::ROLLOUTS, Key::OPERATORS];
+const PREFIXES: &[&str] =
+    &[Key::META, Key::REVISIONS, Key::NODES, Key::SEEN, Key::ROLLOUTS, Key::STEPS, Key::OPERATORS];
 /// Records that are read together when everything is read.
 const PAGE: usize = 500;
 /// After a failed read.

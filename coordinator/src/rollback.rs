@@ -9,7 +9,7 @@ use fleet::{
     bundle::Bundle,
     finding::names_at_most,
     ids::{Digest, NodeName, Revision},
-    rollout::{RolloutRules, StepState},
+    rollout::{RolloutRules, StepRecord, StepState},
     spec::{Absent, Sources, canonical},
 };
 
@@ -18,8 +18,8 @@ use crate::{
     coordinator::Coordinator,
     plan::lost_unasked,
     store::{
-        Key, Range, StoreError, blobs,
-        records::{Record as _, RevisionRecord, RolloutRecord, Target},
+        Key, StoreError, blobs, for_each,
+        records::{Record as _, RevisionRecord, RolloutRecord, ShardRecord, Target},
     },
     view::Snapshot,
 };
@@ -27,6 +27,8 @@ use crate::{
 const NOTHING_APPLIED: &str = "nothing was applied yet, so there is nothing to go back to";
 /// Revisions that a refusal of a stale parent lists.
 const LISTED_MAX: usize = 5;
+/// Records of rollouts that are in memory at once.
+const PAGE: usize = 16;
 /// Nodes that such a line names and compares.
 const NODES_MAX: usize = 5;
 /// Keys and files that such a line names.
@@ -191,13 +193,23 @@ impl Coordinator {
     /// What was healthy where, as far as is known.
     async fn proven(&self, snapshot: &Snapshot) -> Result<Proven, StoreError> {
         let mut proven = BTreeSet::new();
-        for entry in self.store.range(Range::first(Key::ROLLOUTS, usize::MAX)).await? {
-            for (name, step) in RolloutRecord::read(&entry)?.rollout.steps {
-                let ready = matches!(step.state, StepState::Ready { .. }).then_some(step.target);
-                let good = ready.into_iter().chain(step.last_good);
+        let mut take = |steps: &BTreeMap<NodeName, StepRecord>| {
+            for (name, step) in steps {
+                let ready = matches!(step.state, StepState::Ready { .. }).then_some(&step.target);
+                let good = ready.into_iter().chain(&step.last_good);
                 proven.extend(good.map(|target| (name.clone(), target.bundle)));
             }
-        }
+        };
+        for_each(&*self.store, Key::ROLLOUTS, PAGE, |entry| {
+            take(&RolloutRecord::read(entry)?.rollout.steps);
+            Ok(())
+        })
+        .await?;
+        for_each(&*self.store, Key::STEPS, PAGE, |entry| {
+            take(&ShardRecord::read(entry)?.0);
+            Ok(())
+        })
+        .await?;
         for (name, seen) in &snapshot.seen {
             proven.extend(seen.last_good.as_ref().map(|good| (name.clone(), good.target.bundle)));
         }

@@ -4,10 +4,10 @@
 //! new generation and the rollout that sent it are committed together, on the condition that neither had changed; so
 //! a crash at any instant neither loses a step nor repeats one, and several coordinators may do this at once.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use fleet::{
-    ids::{Digest, Revision},
+    ids::{Digest, NodeName, Revision},
     reason::Reason,
     rollout::{Phase, Plan, Rollout, Step, StepKind, StepState, plan},
 };
@@ -23,6 +23,7 @@ use crate::{
     store::{
         CommitError, Key, StoreError, TRANSACTION_WRITES_MAX, Transaction,
         records::{Assigned, NodeRecord, Record as _, RolloutRecord},
+        rollouts::{self, SHARDS_MAX},
     },
     view::Snapshot,
 };
@@ -123,11 +124,12 @@ async fn look(coordinator: &Arc<Coordinator>, asking: &mut Asking) -> Result<Loo
     let snapshot = coordinator.snapshot().await?;
     let Some(open) = snapshot.running_rollout() else { return Ok(Look::Idle) };
     let now = (coordinator.clock)();
-    let decided = within_one_commit(&open.record.rollout, plan(&open.record.rollout, &snapshot.view(), now));
+    let decided = plan(&open.record.rollout, &snapshot.view(), now);
     if !decided.changed {
         asking.ask(coordinator, &decided.rollout, decided.asks);
         return Ok(Look::Open);
     }
+    let decided = within_one_commit(&open.record, decided);
     let events = tell(&open.record.rollout, &decided.rollout, now);
     let Some(commit) = commit_of(&snapshot, open, &decided.rollout, &decided.steps) else {
         return Ok(Look::Open);
@@ -145,15 +147,44 @@ async fn look(coordinator: &Arc<Coordinator>, asking: &mut Asking) -> Result<Loo
     }
 }
 
-/// Leaves steps that one transaction cannot take for the next look: their nodes are as they were before this one.
-fn within_one_commit(before: &Rollout, mut decided: Plan) -> Plan {
-    for left in decided.steps.drain(STEPS_MAX.min(decided.steps.len())..) {
-        let was = before.steps.get(&left.node).cloned();
-        if let Some((step, was)) = decided.rollout.steps.get_mut(&left.node).zip(was) {
+/// Leaves what one transaction cannot take for the next look, which decides the same again. What nodes have come to goes
+/// first: if not even that fits, it is all that is committed, for as many shards as fit, and the rest of the rollout stays
+/// as it was.
+fn within_one_commit(before: &RolloutRecord, mut decided: Plan) -> Plan {
+    let places = before.places();
+    let sent: BTreeSet<&NodeName> = decided.steps.iter().map(|step| &step.node).collect();
+    let is_observed = |name: &NodeName| {
+        !sent.contains(name) && before.rollout.steps.get(name) != decided.rollout.steps.get(name)
+    };
+    let mut shards: BTreeSet<u32> =
+        places.iter().filter(|(name, _)| is_observed(name)).map(|(_, place)| *place).collect();
+    if SHARDS_MAX < shards.len() {
+        let first: BTreeSet<u32> = shards.into_iter().take(SHARDS_MAX).collect();
+        let mut rollout = before.rollout.clone();
+        for (name, step) in &mut rollout.steps {
+            let now = decided.rollout.steps.get(name).filter(|_| !sent.contains(name));
+            if let Some(now) = now.filter(|_| places.get(name).is_some_and(|place| first.contains(place))) {
+                step.clone_from(now);
+            }
+        }
+        return Plan { rollout, steps: Vec::new(), ..decided };
+    }
+    let mut kept = Vec::new();
+    for step in std::mem::take(&mut decided.steps) {
+        let place = places.get(&step.node).copied();
+        let fits = |place: &u32| shards.contains(place) || shards.len() < SHARDS_MAX;
+        if let Some(place) = place.filter(|place| kept.len() < STEPS_MAX && fits(place)) {
+            shards.insert(place);
+            kept.push(step);
+            continue;
+        }
+        // Its node is as it was before this look.
+        let was = before.rollout.steps.get(&step.node).cloned();
+        if let Some((step, was)) = decided.rollout.steps.get_mut(&step.node).zip(was) {
             *step = was;
         }
     }
-    decided
+    Plan { steps: kept, ..decided }
 }
 
 /// The rollout as it is now, with the nodes' new desired state. `None` if a step names a node that is not there.
@@ -163,8 +194,7 @@ fn commit_of(
     next: &Rollout,
     steps: &[Step],
 ) -> Option<Transaction> {
-    let record = RolloutRecord { rollout: next.clone(), ..open.record.clone() };
-    let mut commit = Transaction::default().replace(Key::rollout(next.id), open.version, record.encode());
+    let (_, mut commit) = rollouts::replace(open, next.clone());
     for step in steps {
         let known = snapshot.nodes.get(&step.node);
         let version = known.map_or(0, |known| known.version);
@@ -240,3 +270,6 @@ fn log(before: &Rollout, after: &Rollout) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,15 @@ use fleet::ids::{NodeName, OperatorName, RolloutId};
 use super::PAGE;
 use crate::store::{
     Commit, Entry, Key, Range, Store, StoreError, Version, for_each,
-    records::{Meta, NodeRecord, OperatorRecord, Record, RevisionRecord, RolloutRecord, SeenRecord},
+    records::{
+        Meta, NodeRecord, OperatorRecord, Record, RevisionRecord, RolloutRecord, SeenRecord, ShardRecord,
+    },
 };
 
 /// Rollouts that have ended and are copied; older ones are read when somebody asks.
 const ROLLOUTS_KEPT: usize = 10;
+/// Shards of steps that are read together.
+const STEPS_PAGE: usize = 32;
 
 /// A record and the version it was read at.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,10 +57,20 @@ pub struct Records {
     pub seen: BTreeMap<NodeName, Copied<SeenRecord>>,
     /// The newest rollouts, newest first, and every older one that has not ended.
     pub rollouts: Vec<Copied<RolloutRecord>>,
+    /// The versions of the shards of these rollouts, and what is in those whose rollout has not begun.
+    pub(super) shards: BTreeMap<(RolloutId, u32), Shard>,
     /// Who may do what.
     pub operators: BTreeMap<OperatorName, Copied<OperatorRecord>>,
     /// Records that cannot be read, and why.
     unreadable: BTreeMap<Key, String>,
+}
+
+/// Steps as they are held.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Shard {
+    version: Version,
+    /// `None`: they are in the rollout.
+    waiting: Option<Copied<ShardRecord>>,
 }
 
 /// A commit with its records decoded.
@@ -77,6 +91,7 @@ enum Copy {
     Node(NodeName, Copied<NodeRecord>),
     Seen(NodeName, Copied<SeenRecord>),
     Rollout(Copied<RolloutRecord>),
+    Steps((RolloutId, u32), Copied<ShardRecord>),
     Operator(OperatorName, Copied<OperatorRecord>),
 }
 
@@ -108,6 +123,10 @@ impl Copy {
             Ok(Self::Operator(name, Versioned::read(entry)?))
         } else if text.starts_with(Key::ROLLOUTS) {
             Ok(Self::Rollout(Versioned::read(entry)?))
+        } else if text.starts_with(Key::STEPS) {
+            let shard = entry.key.shard();
+            let shard = shard.ok_or_else(|| StoreError::missing("read which steps these are"))?;
+            Ok(Self::Steps(shard, Versioned::read(entry)?))
         } else if text.starts_with(Key::REVISIONS) {
             Ok(Self::Revision(Versioned::read(entry)?))
         } else {
@@ -131,6 +150,7 @@ impl Records {
             nodes: BTreeMap::new(),
             seen: BTreeMap::new(),
             rollouts: Vec::new(),
+            shards: BTreeMap::new(),
             operators: BTreeMap::new(),
             unreadable: BTreeMap::new(),
         };
@@ -140,7 +160,15 @@ impl Records {
             records.take_in_change(change, entry.version);
         };
         revision.iter().for_each(&mut put);
-        store.range(Range::last(Key::ROLLOUTS, ROLLOUTS_KEPT)).await?.iter().for_each(&mut put);
+        let heads = store.range(Range::last(Key::ROLLOUTS, ROLLOUTS_KEPT)).await?;
+        heads.iter().for_each(&mut put);
+        for id in heads.iter().filter_map(|head| head.key.rollout_id()) {
+            let put = |entry: &Entry| {
+                put(entry);
+                Ok(())
+            };
+            for_each(store, &Key::steps_prefix(id), STEPS_PAGE, put).await?;
+        }
         for prefix in [Key::NODES, Key::SEEN, Key::OPERATORS] {
             let put = |entry: &Entry| {
                 put(entry);
@@ -195,7 +223,9 @@ impl Records {
                     self.revision = Some(revision);
                 }
             }
-            Copy::Rollout(rollout) => {
+            Copy::Steps(place, shard) => self.put_steps(place, shard),
+            Copy::Rollout(head) => {
+                let rollout = self.with_steps(head);
                 match self.place_of(rollout.rollout.id) {
                     Ok(known) => self.rollouts[known] = rollout,
                     Err(place) => self.rollouts.insert(place, rollout),
@@ -205,8 +235,55 @@ impl Records {
                 {
                     self.rollouts.pop();
                 }
+                let oldest = self.rollouts.last().map_or(RolloutId(0), |oldest| oldest.rollout.id);
+                self.shards.retain(|(id, _), _| oldest <= *id);
             }
         }
+    }
+
+    /// A head with the steps of its rollout, as far as they are held. Those that it changed come after it in its commit.
+    fn with_steps(&mut self, mut head: Copied<RolloutRecord>) -> Copied<RolloutRecord> {
+        if head.shards == 0 {
+            return head;
+        }
+        let id = head.rollout.id;
+        let whole = &mut Arc::make_mut(&mut head).record.rollout;
+        if let Some(known) = self.place_of(id).ok().and_then(|place| self.rollouts.get(place)) {
+            whole.steps.clone_from(&known.rollout.steps);
+        }
+        for (_, shard) in self.shards.range_mut((id, 0)..=(id, u32::MAX)) {
+            if let Some(waiting) = shard.waiting.take() {
+                whole.steps.extend(waiting.0.clone());
+            }
+        }
+        whole.leave_open_steps();
+        head
+    }
+
+    fn put_steps(&mut self, (id, number): (RolloutId, u32), steps: Copied<ShardRecord>) {
+        let version = steps.version;
+        let known = self.place_of(id).ok().and_then(|place| self.rollouts.get_mut(place));
+        let waiting = match known {
+            Some(known) if number < known.shards => {
+                let rollout = &mut Arc::make_mut(known).record.rollout;
+                rollout.steps.extend(steps.0.clone());
+                rollout.leave_open_steps();
+                None
+            }
+            Some(_) => None,
+            None => Some(steps),
+        };
+        self.shards.insert((id, number), Shard { version, waiting });
+    }
+
+    /// A rollout some of whose steps are not held.
+    fn torn(&self) -> Option<RolloutId> {
+        let is_torn = |rollout: &&Copied<RolloutRecord>| {
+            let id = rollout.rollout.id;
+            let held = self.shards.range((id, 0)..(id, rollout.shards)).count();
+            held < rollout.shards as usize
+        };
+        self.rollouts.iter().find(is_torn).map(|rollout| rollout.rollout.id)
     }
 
     fn remove(&mut self, key: &Key) {
@@ -216,6 +293,9 @@ impl Records {
             self.seen.remove(&name);
         } else if let Some(name) = key.operator_name() {
             self.operators.remove(&name);
+        }
+        if let Some(shard) = key.shard() {
+            self.shards.remove(&shard);
         }
         self.rollouts.retain(|rollout| Key::rollout(rollout.rollout.id) != *key);
         self.revision.take_if(|revision| Key::revision(revision.number) == *key);
@@ -236,6 +316,9 @@ impl Records {
         if let Some(name) = key.operator_name() {
             return self.operators.get(&name).map_or(0, |operator| operator.version);
         }
+        if let Some(shard) = key.shard() {
+            return self.shards.get(&shard).map_or(0, |shard| shard.version);
+        }
         let rollout = self.rollouts.iter().find(|rollout| Key::rollout(rollout.rollout.id) == *key);
         let revision = self.revision.iter().find(|revision| Key::revision(revision.number) == *key);
         let meta = Some(self.meta.version).filter(|_| *key == Key::meta());
@@ -253,8 +336,11 @@ impl Records {
 
     /// These, unless one of them cannot be read: an unreadable desired state must not mean that nothing is desired.
     pub(super) fn all_readable(self: Arc<Self>) -> Result<Arc<Self>, StoreError> {
-        match self.unreadable.values().next() {
-            Some(why) => Err(StoreError::unreadable(why.clone())),
+        if let Some(why) = self.unreadable.values().next() {
+            return Err(StoreError::unreadable(why.clone()));
+        }
+        match self.torn() {
+            Some(id) => Err(StoreError::unreadable(format!("some steps of rollout {id} are missing"))),
             None => Ok(self),
         }
     }

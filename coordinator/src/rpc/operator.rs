@@ -39,8 +39,9 @@ use crate::{
     plan::{Planned, PlannedChange},
     secrets::OpenError,
     store::{
-        Key, Range, Transaction,
+        Key, Transaction,
         records::{EventRecord, Record as _, RolloutRecord},
+        rollouts,
     },
     view::Snapshot,
 };
@@ -141,9 +142,9 @@ fn apply_failed(error: &ApplyError) -> Status {
         ApplyError::Secrets(OpenError::Store(error)) => store_failed(error),
         ApplyError::Denied(denied) => Status::permission_denied(denied.to_string()),
         ApplyError::Removed { .. } => Status::unauthenticated(error.to_string()),
-        ApplyError::TooManyNodes { .. } | ApplyError::Secrets(OpenError::Sealed { .. }) => {
-            Status::failed_precondition(error.to_string())
-        }
+        ApplyError::TooManyNodes { .. }
+        | ApplyError::FleetTooLarge { .. }
+        | ApplyError::Secrets(OpenError::Sealed { .. }) => Status::failed_precondition(error.to_string()),
         ApplyError::Compose(_) => {
             tracing::error!(error = chain(error), "Composition failed");
             Status::internal(error.to_string())
@@ -406,11 +407,9 @@ impl Operator for Console {
         };
         let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
         let (view, now) = (snapshot.view(), (self.coordinator.clock)());
-        let found = self.coordinator.store.range(Range::last(Key::ROLLOUTS, most)).await;
+        let found = rollouts::newest(&*self.coordinator.store, most).await;
         let found = found.map_err(|error| store_failed(&error))?;
-        let records = found.iter().map(RolloutRecord::read).collect::<Result<Vec<_>, _>>();
-        let records = records.map_err(|error| store_failed(&error))?;
-        let rollouts = records.iter().map(|record| status::rollout(record, &view, now)).collect();
+        let rollouts = found.iter().map(|found| status::rollout(&found.record, &view, now)).collect();
         Ok(Response::new(wire::ListRolloutsReply { rollouts }))
     }
 
@@ -420,12 +419,10 @@ impl Operator for Console {
     ) -> Result<Response<wire::Rollout>, Status> {
         caller(&self.coordinator, peer_of(&request)).await?.look().await?;
         let id = RolloutId(request.get_ref().rollout);
-        let entry =
-            self.coordinator.store.get(&Key::rollout(id)).await.map_err(|error| store_failed(&error))?;
+        let stored = rollouts::read(&*self.coordinator.store, id).await;
+        let stored = stored.map_err(|error| store_failed(&error))?;
         let unknown = || Status::not_found(ControlFailure::Unknown(id).to_string());
-        let record =
-            RolloutRecord::read(&entry.ok_or_else(unknown)?).map_err(|error| store_failed(&error))?;
-        self.rollout_reply(&record).await
+        self.rollout_reply(&stored.ok_or_else(unknown)?.record).await
     }
 
     async fn control_rollout(

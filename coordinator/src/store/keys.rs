@@ -23,6 +23,8 @@ impl Key {
     pub const SEEN: &'static str = "seen/";
     /// Below this are rollouts.
     pub const ROLLOUTS: &'static str = "rollout/";
+    /// Below this are the steps of rollouts, in shards.
+    pub const STEPS: &'static str = "rollout-steps/";
     /// Below this are join tokens, by the hash of their secret.
     pub const TOKENS: &'static str = "token/";
     /// Below this are the sealed values of secrets, by name.
@@ -70,6 +72,27 @@ impl Key {
     /// One execution of a revision.
     pub fn rollout(id: RolloutId) -> Self {
         Self(format!("{}{:020}", Self::ROLLOUTS, id.0))
+    }
+
+    /// Whose record this is, if it is a rollout's.
+    pub fn rollout_id(&self) -> Option<RolloutId> {
+        self.0.strip_prefix(Self::ROLLOUTS)?.parse().ok().map(RolloutId)
+    }
+
+    /// Some steps of a rollout.
+    pub fn steps(id: RolloutId, shard: u32) -> Self {
+        Self(format!("{}{shard:06}", Self::steps_prefix(id)))
+    }
+
+    /// All steps of a rollout are below this.
+    pub fn steps_prefix(id: RolloutId) -> String {
+        format!("{}{:020}/", Self::STEPS, id.0)
+    }
+
+    /// Whose steps these are, and which shard of them, if they are steps.
+    pub fn shard(&self) -> Option<(RolloutId, u32)> {
+        let (id, shard) = self.0.strip_prefix(Self::STEPS)?.split_once('/')?;
+        Some((RolloutId(id.parse().ok()?), shard.parse().ok()?))
     }
 
     /// A join token.

@@ -7,6 +7,7 @@ mod alert;
 mod audit;
 mod event;
 mod operator;
+mod rollout;
 mod secret;
 mod silence;
 
@@ -23,25 +24,22 @@ use fleet::{
     host::HostFacts,
     ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId, ZoneName},
     observed::Observed,
-    rollout::{self, Rollout, RolloutRules},
+    rollout::{self as fleet_rollout, RolloutRules},
     time::Timestamp,
 };
 pub use operator::{Certificate, Holder, OperatorRecord, TokenRecord};
 use prost::Message;
 use proto::wire::{agent, store as wire};
+pub use rollout::{ROLLOUT_STEPS_MAX, RolloutRecord, ShardRecord};
 pub use secret::{SecretRecord, SecretUses};
 pub use silence::SilencesRecord;
 
 use super::{Entry, StoreError};
 
 /// The format of the store that this version writes. One that is newer is not opened.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// Past assignments that a node's record keeps.
 pub const ASSIGNMENTS_KEPT: usize = 8;
-/// Steps of one rollout at most. Its record grows while it goes on: what fits at its begin must fit at its end, with some
-/// 70 kB left for why steps failed.
-pub const ROLLOUT_STEPS_MAX: usize = 2500;
-
 /// A record and its encoding.
 pub trait Record: Sized {
     /// The message that is stored.
@@ -152,14 +150,14 @@ fn digest(bytes: &[u8], what: &str) -> Result<Digest, String> {
 
 impl Target {
     /// As rollouts name it.
-    pub fn for_rollout(&self) -> rollout::Target {
-        rollout::Target { bundle: self.bundle, content: self.content, size: self.content_size }
+    pub fn for_rollout(&self) -> fleet_rollout::Target {
+        fleet_rollout::Target { bundle: self.bundle, content: self.content, size: self.content_size }
     }
 
     /// Another bundle for the same node.
     #[must_use]
-    pub fn with(&self, target: &rollout::Target) -> Self {
-        let rollout::Target { bundle, content, size } = *target;
+    pub fn with(&self, target: &fleet_rollout::Target) -> Self {
+        let fleet_rollout::Target { bundle, content, size } = *target;
         Self { bundle, content, content_size: size, ..self.clone() }
     }
 
@@ -573,40 +571,6 @@ impl Record for HostRecord {
             received: Timestamp(wire.received_ms),
             written: wire.written.map(Generation),
         })
-    }
-}
-
-/// One execution of a revision, and who asked for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RolloutRecord {
-    /// What the planner keeps.
-    pub rollout: Rollout,
-    /// Who applied its revision.
-    pub author: String,
-    /// Why, in their words.
-    pub message: String,
-    /// Set when its revision repeats an older one.
-    pub rolls_back_to: Option<Revision>,
-}
-
-impl Record for RolloutRecord {
-    type Wire = wire::Rollout;
-    const NAME: &'static str = "a rollout";
-
-    fn to_wire(&self) -> wire::Rollout {
-        wire::Rollout {
-            author: self.author.clone(),
-            message: self.message.clone(),
-            rolls_back_to: self.rolls_back_to.map_or(0, |revision| revision.0),
-            ..wire::Rollout::from(&self.rollout)
-        }
-    }
-
-    fn from_wire(wire: wire::Rollout) -> Result<Self, String> {
-        let (author, message) = (wire.author.clone(), wire.message.clone());
-        let rolls_back_to = Some(Revision(wire.rolls_back_to)).filter(|revision| revision.0 != 0);
-        let rollout = Rollout::try_from(wire).map_err(|error| error.to_string())?;
-        Ok(Self { rollout, author, message, rolls_back_to })
     }
 }
 

@@ -14,7 +14,7 @@ use coordinator::{
     config::Config,
     store::{
         CommitError, Entry, Key, Memory, Range, Read, Store, Transaction, Version, Write,
-        records::{NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord, Target},
+        records::{NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord, ShardRecord, Target},
     },
     tasks::Tasks,
     wall_clock,
@@ -125,15 +125,15 @@ fn apply(nodes: u32) -> Transaction {
         nodes: (0..nodes).map(|number| (node(number), goal.clone())).collect(),
         windows_overridden: None,
     };
-    let rollout = RolloutRecord {
-        rollout: rollout.create(&FleetView::default()),
-        author: "ops@acme.example".to_owned(),
-        message: "A larger pool".to_owned(),
-        rolls_back_to: None,
-    };
-    Transaction::default()
+    let rollout = rollout.create(&FleetView::default());
+    let rollout =
+        RolloutRecord::new(rollout, ("ops@acme.example".to_owned(), "A larger pool".to_owned()), None);
+    let shards = rollout.shards();
+    let shards = (0..).zip(&shards).map(|(number, shard)| (number, ShardRecord::encoded(shard)));
+    let commit = Transaction::default()
         .put(Key::revision(Revision(1)), revision.encode())
-        .put(Key::rollout(RolloutId(1)), rollout.encode())
+        .put(Key::rollout(RolloutId(1)), rollout.encode());
+    shards.fold(commit, |all, (number, steps)| all.put(Key::steps(RolloutId(1), number), steps))
 }
 
 /// Waits until nothing was read for the time of some looks.

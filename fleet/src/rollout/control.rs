@@ -158,11 +158,18 @@ impl Rollout {
         self.open()?;
         let mut next =
             Rollout { phase: Phase::Superseded { by }, paused: None, ended: Some(at), ..self.clone() };
-        for record in next.steps.values_mut() {
+        next.leave_open_steps();
+        Ok(next)
+    }
+
+    /// Skips the steps that were open when a newer rollout took over; nothing changes in any other phase. Follows from
+    /// the phase alone, so a store need not write the steps again.
+    pub fn leave_open_steps(&mut self) {
+        let Phase::Superseded { by } = self.phase else { return };
+        for record in self.steps.values_mut() {
             if matches!(record.state, StepState::Pending | StepState::InFlight(_)) {
                 record.state = StepState::Skipped { why: format!("rollout {by} took over") };
             }
         }
-        Ok(next)
     }
 }

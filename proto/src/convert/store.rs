@@ -68,11 +68,11 @@ fn name<T>(parsed: Result<T, fleet::ids::NameError>, message: &'static str) -> R
     parsed.map_err(|error| invalid(message, "name", error.to_string()))
 }
 
-/// The rollout, without who asked for it: the caller fills in `author`, `message` and `rolls_back_to`.
+/// The rollout without its steps ([`steps_to_wire`]) and without who asked for it: the caller fills in `author`, `message`
+/// and `rolls_back_to`.
 impl From<&Rollout> for wire::Rollout {
     fn from(rollout: &Rollout) -> Self {
         let group = |(name, group): (&GroupName, &GroupRollout)| (name.to_string(), group_to_wire(group));
-        let step = |(name, step): (&NodeName, &StepRecord)| (name.to_string(), step_to_wire(step));
         Self {
             id: rollout.id.0,
             revision: rollout.revision.0,
@@ -88,10 +88,27 @@ impl From<&Rollout> for wire::Rollout {
             windows_overridden: rollout.windows_overridden.clone(),
             policy: Some(fleet_policy_to_wire(&rollout.policy)),
             groups: rollout.groups.iter().map(group).collect(),
-            steps: rollout.steps.iter().map(step).collect(),
+            steps: BTreeMap::new(),
             rolls_back_to: 0,
+            shards: 0,
         }
     }
+}
+
+/// Some steps of a rollout.
+pub fn steps_to_wire<'a>(steps: impl Iterator<Item = (&'a NodeName, &'a StepRecord)>) -> wire::RolloutSteps {
+    wire::RolloutSteps { steps: steps.map(|(name, step)| (name.to_string(), step_to_wire(step))).collect() }
+}
+
+/// The steps that [`steps_to_wire`] encoded.
+///
+/// # Errors
+/// A name or a step is not one.
+pub fn steps_from_wire(steps: wire::RolloutSteps) -> Result<BTreeMap<NodeName, StepRecord>, ConvertError> {
+    let step = |(text, step): (String, wire::Step)| {
+        Ok::<_, ConvertError>((name(NodeName::parse(&text), "Rollout")?, step_from_wire(step)?))
+    };
+    steps.steps.into_iter().map(step).collect()
 }
 
 impl TryFrom<wire::Rollout> for Rollout {
@@ -101,9 +118,6 @@ impl TryFrom<wire::Rollout> for Rollout {
         let policy = required(rollout.policy, "Rollout", "policy")?;
         let group = |(text, group): (String, wire::GroupRollout)| {
             Ok::<_, ConvertError>((name(GroupName::parse(&text), "Rollout")?, group_from_wire(group)?))
-        };
-        let step = |(text, step): (String, wire::Step)| {
-            Ok::<_, ConvertError>((name(NodeName::parse(&text), "Rollout")?, step_from_wire(step)?))
         };
         Ok(Self {
             id: RolloutId(rollout.id),
@@ -115,7 +129,7 @@ impl TryFrom<wire::Rollout> for Rollout {
             windows_overridden: rollout.windows_overridden,
             policy: fleet_policy_from_wire(&policy)?,
             groups: rollout.groups.into_iter().map(group).collect::<Result<BTreeMap<_, _>, _>>()?,
-            steps: rollout.steps.into_iter().map(step).collect::<Result<BTreeMap<_, _>, _>>()?,
+            steps: steps_from_wire(wire::RolloutSteps { steps: rollout.steps })?,
         })
     }
 }

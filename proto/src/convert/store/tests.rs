@@ -172,7 +172,8 @@ fn a_rollout_reads_back_from_its_bytes_in_every_phase_and_step_state() {
     ];
     for phase in phases {
         let rollout = rollout(phase);
-        let bytes = wire::Rollout::from(&rollout).encode_to_vec();
+        let steps = super::steps_to_wire(rollout.steps.iter()).steps;
+        let bytes = wire::Rollout { steps, ..wire::Rollout::from(&rollout) }.encode_to_vec();
         let read = wire::Rollout::decode(bytes.as_slice()).unwrap();
         assert_eq!(Rollout::try_from(read).unwrap(), rollout);
     }
@@ -180,7 +181,9 @@ fn a_rollout_reads_back_from_its_bytes_in_every_phase_and_step_state() {
 
 #[test]
 fn a_damaged_rollout_is_an_error_and_never_an_empty_one() {
-    let good = wire::Rollout::from(&rollout(Phase::Running));
+    let whole = rollout(Phase::Running);
+    let steps = super::steps_to_wire(whole.steps.iter()).steps;
+    let good = wire::Rollout { steps, ..wire::Rollout::from(&whole) };
     let mut unknown_state = good.clone();
     unknown_state.steps.values_mut().for_each(|step| step.state = "sideways".to_owned());
     let mut no_target = good.clone();

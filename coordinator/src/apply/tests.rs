@@ -1,0 +1,124 @@
+//! An apply over an open rollout, with many nodes and no agents.
+
+use fleet::access::{Action, FIRST_OPERATOR, Grant, Principal, Targets, may};
+
+use super::*;
+use crate::{
+    authority::Authority,
+    config::Config,
+    store::{
+        Memory, Store,
+        rollouts::tests::{ENTRY_MAX, node},
+    },
+    tasks::Tasks,
+    wall_clock,
+};
+
+fn draft(nodes: u32, content: &str) -> RevisionDraft {
+    let group = GroupName::parse("gateway-frankfurt").unwrap();
+    let target = |number: u32| Target {
+        bundle: Digest::of(content.as_bytes()),
+        content: Digest::of(content.as_bytes()),
+        content_size: 40_000,
+        group: group.clone(),
+        host: format!("gateway-{number:05}.frankfurt.acme.internal"),
+        zone: None,
+        product: "wso2am-4.5".to_owned(),
+    };
+    RevisionDraft {
+        sources: BTreeMap::new(),
+        nodes: (0..nodes).map(|number| (node(number), target(number))).collect(),
+        rules: RolloutRules {
+            groups: [(group.clone(), GroupGoal::default())].into(),
+            ..RolloutRules::default()
+        },
+        rolls_back_to: None,
+        stays: BTreeSet::new(),
+        left_out: BTreeSet::new(),
+        secrets: None,
+    }
+}
+
+fn intent() -> Intent {
+    let name = OperatorName::parse(FIRST_OPERATOR).unwrap();
+    let who = Principal { name, grant: Grant::first(), version: 0, serial: String::new() };
+    Intent {
+        permit: may(&who, Action::Apply, &Targets::new()).unwrap(),
+        message: "A larger pool".to_owned(),
+        parent: None,
+        windows_overridden: None,
+        replace_unmanaged: None,
+        only: Selection::default(),
+    }
+}
+
+struct Started {
+    coordinator: Arc<Coordinator>,
+    store: Arc<dyn Store>,
+    tasks: Tasks,
+    _dir: tempfile::TempDir,
+}
+
+async fn started() -> Started {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!("fleet = \"acme\"\ndata_dir = {:?}\nlisten = \"127.0.0.1:0\"\n", dir.path());
+    let config = Config::parse(&text).unwrap();
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let authority = Arc::new(Authority::open(&dir.path().join("ca"), &config.fleet, wall_clock()).unwrap());
+    let tasks = Tasks::new(tokio_util::sync::CancellationToken::new());
+    let parts = (store.clone(), authority, wall_clock as crate::Clock);
+    let bound = "127.0.0.1:9".parse().unwrap();
+    let coordinator = crate::start(&config, bound, parts, tasks.clone()).await.unwrap();
+    Started { coordinator, store, tasks, _dir: dir }
+}
+
+async fn applies_over_an_open_rollout(nodes: u32) {
+    let Started { coordinator, store, tasks, _dir } = started().await;
+    for (number, content) in (1..).zip(["first", "second", "third"]) {
+        let outcome = coordinator.commit_revision(&draft(nodes, content), None, &intent()).await.unwrap();
+        assert_eq!(outcome.unwrap(), (Revision(number), Some(RolloutId(number))));
+    }
+    let snapshot = coordinator.snapshot().await.unwrap();
+    let steps = |rollout: &Rollout| (rollout.phase.as_str(), rollout.steps.len());
+    let found: Vec<_> = snapshot.rollouts.iter().map(|record| steps(&record.rollout)).collect();
+    let (nodes, superseded) = (nodes as usize, "superseded");
+    assert_eq!(found, [("running", nodes), (superseded, nodes), (superseded, nodes)]);
+    for held in &snapshot.rollouts {
+        let stored = rollouts::read(&*coordinator.store, held.rollout.id).await.unwrap().unwrap();
+        assert_eq!(*held, stored, "the mirror holds what the store does");
+    }
+    let entries = store.range(crate::store::Range::first("", usize::MAX)).await.unwrap();
+    // A revision is one record, whatever its size.
+    let others = entries.iter().filter(|entry| !entry.key.as_str().starts_with(Key::REVISIONS));
+    let largest = others.max_by_key(|entry| entry.value.len()).unwrap();
+    println!("{nodes} nodes: the largest value is {} with {} bytes", largest.key, largest.value.len());
+    assert!(largest.value.len() <= ENTRY_MAX, "{} is {} bytes", largest.key, largest.value.len());
+    tasks.stop().cancel();
+}
+
+#[tokio::test]
+async fn fifteen_hundred_nodes_are_applied_over_an_open_rollout() {
+    applies_over_an_open_rollout(1_500).await;
+}
+
+#[tokio::test]
+async fn a_fleet_whose_revision_is_too_large_is_refused_in_words_and_nothing_is_stored() {
+    let Started { coordinator, store, tasks, _dir } = started().await;
+    let outcome = coordinator.commit_revision(&draft(5_000, "first"), None, &intent()).await;
+    let Err(error) = outcome else { panic!("a record of 865 kB was stored") };
+    assert!(error.to_string().contains("a revision of 5000 nodes takes 86"), "{error}");
+    for prefix in [Key::REVISIONS, Key::ROLLOUTS, Key::STEPS] {
+        assert!(store.range(crate::store::Range::first(prefix, 1)).await.unwrap().is_empty(), "{prefix}");
+    }
+    tasks.stop().cancel();
+}
+
+#[tokio::test]
+async fn four_thousand_nodes_are_applied_over_an_open_rollout() {
+    applies_over_an_open_rollout(4_000).await;
+}
+
+#[tokio::test]
+async fn twenty_five_hundred_nodes_are_applied_over_an_open_rollout() {
+    applies_over_an_open_rollout(2_500).await;
+}
