@@ -6,7 +6,7 @@ use proto::wire::{
 };
 use tonic::{Code, Status, Streaming, transport::Channel};
 
-use crate::support::{TestCoordinator, TestNode, TestSession, small_fleet};
+use crate::support::{PATIENCE, TestCoordinator, TestNode, TestSession, small_fleet};
 
 /// One call, for the table of who may do what.
 pub async fn call(channel: Channel) -> Result<(), Status> {
@@ -100,8 +100,11 @@ async fn five_cannot_read_one_node_and_a_place_is_free_again_when_a_reader_has_g
         "{refused:?}"
     );
     readers.pop();
-    while read(&coordinator, request(false)).await.is_err() {
-        tokio::task::yield_now().await;
-    }
+    let free = async {
+        while read(&coordinator, request(false)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, free).await.expect("the place of the reader that has gone");
     coordinator.stop().await;
 }
