@@ -303,7 +303,7 @@ fn a_store_of_a_newer_version_is_refused_and_left_as_it_is() {
     let config = Config::parse(&text).unwrap();
     let refused = alone(coordinator::run(config, CancellationToken::new())).unwrap_err();
     let said = coordinator::error_chain(&refused);
-    for part in ["format 99", "newer version", "knows 1", "install"] {
+    for part in ["format 99", "newer version", "knows 2", "install"] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert_eq!(entries(), before);
