@@ -360,12 +360,28 @@ pub enum ConfigError {
 
 /// Line, the line itself, what is wrong with it and what to do.
 #[derive(Debug)]
-pub struct Refusal(String);
+pub struct Refusal {
+    what: String,
+    page: &'static str,
+}
+
+/// Where most keys are documented.
+const PAGE: &str = "docs/coordinator.md";
+
+/// Where the keys are documented of the table that is open at `place`, in bytes from the beginning of `text`.
+fn page_of(text: &str, place: usize) -> &'static str {
+    let end = text[place.min(text.len())..].find('\n').map_or(text.len(), |rest| place + rest);
+    let table = text[..end].lines().rev().find(|line| line.trim_start().starts_with('['));
+    match table.map(|line| line.trim_start_matches([' ', '\t', '['])) {
+        Some(name) if name.starts_with("alerts") => "docs/alerts.md",
+        Some(name) if name.starts_with("metrics") => "docs/metrics.md",
+        Some(_) | None => PAGE,
+    }
+}
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.trim_end())?;
-        f.write_str("\n  help: every key with its default and unit is in docs/coordinator.md")
+        write!(f, "{}\n  help: every key with its default and unit is in {}", self.what.trim_end(), self.page)
     }
 }
 
@@ -393,14 +409,16 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let config: Self = toml::from_str(text).map_err(|error| {
             let hint = meant_field(error.message()).map(|hint| format!("\n  {hint}")).unwrap_or_default();
-            Refusal(format!("{}{hint}", error.to_string().trim_end()))
+            let page = error.span().map_or(PAGE, |place| page_of(text, place.start));
+            Refusal { what: format!("{}{hint}", error.to_string().trim_end()), page }
         })?;
         if config.listen.ip().is_unspecified() && config.names.is_empty() {
-            return Err(Refusal(format!(
+            let what = format!(
                 "listen = \"{}\" takes connections on every address, but `names` lists none of them, so no agent \
                  could check who answers; add names = [\"convoy.example.com\"]",
                 config.listen
-            )));
+            );
+            return Err(Refusal { what, page: PAGE });
         }
         Ok(config)
     }
@@ -458,6 +476,10 @@ mod tests {
             ("listen = \"0.0.0.0:7843\"\n", "add names"),
             ("address = \"x\"\n", "host:port"),
             ("[log]\nformat = \"xml\"\n", "expected `text` or `json`"),
+            ("[log]\nformat = \"xml\"\n", "is in docs/coordinator.md"),
+            ("[alerts.channels.ops]\nkind = \"pager\"\n", "is in docs/alerts.md"),
+            ("[alerts]\nfirst_afer = \"5s\"\n", "is in docs/alerts.md"),
+            ("[metrics]\nlisten = 9100\n", "is in docs/metrics.md"),
         ];
         for (text, expected) in table {
             let whole = match text.starts_with("fleet") || text.is_empty() {
