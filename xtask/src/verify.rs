@@ -60,7 +60,7 @@ pub fn test(words: &[String], thorough: bool) -> Result<ExitCode> {
 
 /// What runs the tests that were built: all but those of the simulation.
 fn runner(words: &[String]) -> Command {
-    let mut runner = with_runner("dev");
+    let mut runner = with_runner("dev", words);
     runner.args(["--workspace", "--exclude", SIMULATION]);
     if !has("nextest") {
         runner.args(["--lib", "--bins", "--tests"]);
@@ -71,22 +71,22 @@ fn runner(words: &[String]) -> Command {
 
 /// What builds the simulation with its own profile and runs its tests.
 fn simulation(words: &[String]) -> Command {
-    let mut runner = with_runner("sim");
+    let mut runner = with_runner("sim", words);
     runner.args(["--package", SIMULATION]);
-    if has("nextest") {
-        // Words that name other tests leave none here.
-        runner.args(["--no-tests", "pass"]);
-    }
     runner.args(words);
     runner
 }
 
 /// nextest, or what Rust brings where it is not installed.
-fn with_runner(profile: &str) -> Command {
+fn with_runner(profile: &str, words: &[String]) -> Command {
     let mut runner = cargo();
     runner.env(PROGRAMS_ARE_BUILT.0, PROGRAMS_ARE_BUILT.1).env("INSTA_UPDATE", "no");
     if has("nextest") {
         runner.args(["nextest", "run", "--cargo-profile", profile]);
+        if !words.is_empty() {
+            // They may name tests of the other profile alone.
+            runner.args(["--no-tests", "pass"]);
+        }
     } else {
         runner.args(["test", "--profile", profile]);
     }
