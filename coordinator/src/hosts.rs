@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,13 +14,14 @@ use fleet::{
     ids::{Digest, NodeName},
 };
 use proto::convert::host::LOOK_PROTOCOL;
-use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tracing::{debug, info, warn};
 
 use crate::{
     coordinator::Coordinator,
+    questions::{NoAnswer, Questions},
     rpc::chain,
-    sessions::{Asked, CommandRefused, Question},
+    sessions::Question,
     store::{
         CommitError, Key, Store, StoreError, Transaction, blobs,
         records::{HostRecord, NodeRecord, Record as _},
@@ -40,13 +41,8 @@ const EVERY: Duration = Duration::from_millis(500);
 
 /// Questions that wait for their answers.
 pub struct Hosts {
-    waiting: Mutex<BTreeMap<u64, Waiting>>,
+    pub(crate) questions: Questions<Result<HostFacts, LookError>>,
     room: Semaphore,
-}
-
-struct Waiting {
-    node: NodeName,
-    answer: oneshot::Sender<Result<HostFacts, LookError>>,
 }
 
 /// Why there are no facts.
@@ -75,58 +71,28 @@ pub enum LookError {
     Unusable(String),
 }
 
+impl From<NoAnswer> for LookError {
+    fn from(none: NoAnswer) -> Self {
+        match none {
+            NoAnswer::NotConnected => Self::NotConnected,
+            NoAnswer::Busy => Self::Busy,
+            NoAnswer::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
 impl Default for Hosts {
     fn default() -> Self {
-        Self { waiting: Mutex::default(), room: Semaphore::new(ROOM) }
+        Self { questions: Questions::default(), room: Semaphore::new(ROOM) }
     }
 }
 
 impl Hosts {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether somebody waits for `node`'s answer to question `id`.
-    pub(crate) fn waits(&self, id: u64, node: &NodeName) -> bool {
-        self.lock().get(&id).is_some_and(|waiting| waiting.node == *node)
-    }
-
-    /// Hands over the answer; whether somebody was there to take it.
-    pub(crate) fn answer(&self, id: u64, node: &NodeName, answer: Result<HostFacts, LookError>) -> bool {
-        let mut all = self.lock();
-        if all.get(&id).is_none_or(|waiting| waiting.node != *node) {
-            return false;
-        }
-        let waiting = all.remove(&id);
-        drop(all);
-        waiting.is_some_and(|waiting| waiting.answer.send(answer).is_ok())
-    }
-
     /// Held while an answer of so many bytes arrives.
     pub(crate) async fn room(&self, bytes: usize) -> Option<SemaphorePermit<'_>> {
         let share = u32::try_from(bytes.div_ceil(1 << 20).clamp(1, ROOM)).ok()?;
         // The semaphore is never closed.
         self.room.acquire_many(share).await.ok()
-    }
-
-    /// A place for an answer, given up when dropped.
-    fn expect(&self, node: &NodeName) -> Expected<'_> {
-        let id = rand::random();
-        let (answer, arrives) = oneshot::channel();
-        self.lock().insert(id, Waiting { node: node.clone(), answer });
-        Expected { hosts: self, id, arrives }
-    }
-}
-
-struct Expected<'a> {
-    hosts: &'a Hosts,
-    id: u64,
-    arrives: oneshot::Receiver<Result<HostFacts, LookError>>,
-}
-
-impl Drop for Expected<'_> {
-    fn drop(&mut self) {
-        self.hosts.lock().remove(&self.id);
     }
 }
 
@@ -148,17 +114,8 @@ impl Coordinator {
         let written =
             live.observed.as_ref().and_then(|observed| observed.written).map(|written| written.generation);
         let kept = self.kept_contents(node, &mut question).await;
-        let mut expected = self.hosts.expect(node);
-        self.live.ask(node, Asked { id: expected.id, question: Question::Host(question) }).map_err(
-            |refused| match refused {
-                CommandRefused::NotConnected => LookError::NotConnected,
-                // A question needs no journal, so the second never comes.
-                CommandRefused::Busy | CommandRefused::NoJournal => LookError::Busy,
-            },
-        )?;
-        let answer = tokio::time::timeout(LOOK_TIME, &mut expected.arrives).await;
-        let answer = answer.map_err(|_| LookError::TimedOut)?.map_err(|_| LookError::NotConnected)?;
-        let mut facts = answer?;
+        let question = Question::Host(question);
+        let mut facts = self.hosts.questions.ask(&self.live, node, question, LOOK_TIME).await??;
         self.keep_host_later(node, HostRecord { facts: facts.clone(), received: (self.clock)(), written });
         let named: BTreeSet<Digest> = facts.digests().collect();
         facts.contents.extend(kept.into_iter().filter(|(digest, _)| named.contains(digest)));

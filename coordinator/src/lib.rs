@@ -33,6 +33,7 @@ mod outlook;
 mod packs;
 mod plan;
 mod private;
+mod questions;
 mod rates;
 mod reach;
 pub mod recovery;

@@ -14,11 +14,11 @@ use fleet::{
     logs::{LogPart, LogQuestion},
 };
 use proto::convert::logs::LOGS_PROTOCOL;
-use tokio::sync::oneshot;
 
 use crate::{
     coordinator::Coordinator,
-    sessions::{Asked, CommandRefused, Question},
+    questions::{NoAnswer, Questions},
+    sessions::Question,
 };
 
 /// For one part; the agent gives up before.
@@ -31,13 +31,8 @@ const READERS_OF_NODE_MAX: usize = 4;
 /// Questions that wait for their answers, and how many read what.
 #[derive(Default)]
 pub struct Logs {
-    waiting: Mutex<BTreeMap<u64, Waiting>>,
+    pub(crate) questions: Questions<Result<LogPart, LogError>>,
     readers: Arc<Mutex<BTreeMap<NodeName, usize>>>,
-}
-
-struct Waiting {
-    node: NodeName,
-    answer: oneshot::Sender<Result<LogPart, LogError>>,
 }
 
 /// Why there is no part of a log.
@@ -64,6 +59,16 @@ pub enum LogError {
     /// The agent's answer was refused.
     #[error("the answer of its agent cannot be used: {0}")]
     Unusable(String),
+}
+
+impl From<NoAnswer> for LogError {
+    fn from(none: NoAnswer) -> Self {
+        match none {
+            NoAnswer::NotConnected => Self::NotConnected,
+            NoAnswer::Busy => Self::Busy,
+            NoAnswer::TimedOut => Self::TimedOut,
+        }
+    }
 }
 
 /// Too many read at once.
@@ -114,37 +119,6 @@ impl Logs {
         *count += 1;
         Ok(Place { readers: self.readers.clone(), node: node.clone() })
     }
-
-    /// Hands over the answer; whether somebody was there to take it.
-    pub(crate) fn answer(&self, id: u64, node: &NodeName, answer: Result<LogPart, LogError>) -> bool {
-        let mut all = lock(&self.waiting);
-        if all.get(&id).is_none_or(|waiting| waiting.node != *node) {
-            return false;
-        }
-        let waiting = all.remove(&id);
-        drop(all);
-        waiting.is_some_and(|waiting| waiting.answer.send(answer).is_ok())
-    }
-
-    fn expect(&self, node: &NodeName) -> Expected<'_> {
-        let id = rand::random();
-        let (answer, arrives) = oneshot::channel();
-        lock(&self.waiting).insert(id, Waiting { node: node.clone(), answer });
-        Expected { logs: self, id, arrives }
-    }
-}
-
-/// A place for an answer, given up when dropped.
-struct Expected<'a> {
-    logs: &'a Logs,
-    id: u64,
-    arrives: oneshot::Receiver<Result<LogPart, LogError>>,
-}
-
-impl Drop for Expected<'_> {
-    fn drop(&mut self) {
-        lock(&self.logs.waiting).remove(&self.id);
-    }
 }
 
 impl Coordinator {
@@ -157,15 +131,7 @@ impl Coordinator {
         if live.protocol < LOGS_PROTOCOL {
             return Err(LogError::TooOld { version: live.agent_version.clone() });
         }
-        let mut expected = self.logs.expect(node);
-        let asked = Asked { id: expected.id, question: Question::Log(question) };
-        self.live.ask(node, asked).map_err(|refused| match refused {
-            CommandRefused::NotConnected => LogError::NotConnected,
-            // A question needs no journal, so the second never comes.
-            CommandRefused::Busy | CommandRefused::NoJournal => LogError::Busy,
-        })?;
-        let answer = tokio::time::timeout(PART_TIME, &mut expected.arrives).await;
-        answer.map_err(|_| LogError::TimedOut)?.map_err(|_| LogError::NotConnected)?
+        self.logs.questions.ask(&self.live, node, Question::Log(question), PART_TIME).await?
     }
 }
 
@@ -186,18 +152,5 @@ mod tests {
         assert!(logs.enter(&node(99)).is_ok() && logs.enter(&node(0)).is_err());
         drop(places);
         assert!(logs.enter(&node(0)).is_ok() && lock(&logs.readers).is_empty());
-    }
-
-    #[test]
-    fn an_answer_is_taken_once_and_from_the_node_that_was_asked() {
-        let logs = Logs::default();
-        let [node, other] = ["is-1", "is-2"].map(|name| NodeName::parse(name).unwrap());
-        let mut expected = logs.expect(&node);
-        assert!(!logs.answer(expected.id, &other, Ok(LogPart::default())));
-        assert!(logs.answer(expected.id, &node, Ok(LogPart::default())));
-        assert!(!logs.answer(expected.id, &node, Ok(LogPart::default())));
-        assert_eq!(expected.arrives.try_recv().unwrap(), Ok(LogPart::default()));
-        drop(expected);
-        assert!(lock(&logs.waiting).is_empty());
     }
 }

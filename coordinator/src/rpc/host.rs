@@ -33,18 +33,18 @@ pub(super) async fn receive(
     let first = first.ok_or_else(|| Status::invalid_argument("an answer has at least one part"))?;
     let id = first.id;
     let unasked = || Status::not_found("nobody waits for this answer any more");
-    if !coordinator.hosts.waits(id, &peer.name) {
+    if !coordinator.hosts.questions.waits(id, &peer.name) {
         return Err(unasked());
     }
     let answer = match take(coordinator, first, &mut stream).await {
         Ok(answer) => answer.map_err(LookError::Refused),
         Err(status) => {
             let why = LookError::Unusable(printable(status.message()).into_owned());
-            coordinator.hosts.answer(id, &peer.name, Err(why));
+            coordinator.hosts.questions.answer(id, &peer.name, Err(why));
             return Err(status);
         }
     };
-    if coordinator.hosts.answer(id, &peer.name, answer) {
+    if coordinator.hosts.questions.answer(id, &peer.name, answer) {
         Ok(Response::new(HostReceived {}))
     } else {
         Err(unasked())

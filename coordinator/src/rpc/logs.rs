@@ -65,7 +65,7 @@ pub(super) fn receive(
         Ok(answer) => answer.map_err(LogError::Refused),
         Err(error) => Err(LogError::Unusable(chain(&error))),
     };
-    if coordinator.logs.answer(id, &peer.name, answer) {
+    if coordinator.logs.questions.answer(id, &peer.name, answer) {
         Ok(Response::new(LogReceived {}))
     } else {
         Err(Status::not_found("nobody waits for this answer any more"))
