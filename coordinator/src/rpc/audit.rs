@@ -27,7 +27,7 @@ use tower::Service;
 
 use super::{
     caller::{caller, peer_of},
-    follow::gone,
+    follow::while_welcome,
     store_failed,
 };
 use crate::{
@@ -158,12 +158,8 @@ impl Audit for Reader {
         let (sender, receiver) = mpsc::channel(WAITING);
         let coordinator = self.coordinator.clone();
         self.coordinator.tasks.spawn("audit stream", async move {
-            tokio::select! {
-                () = send_all(coordinator.clone(), (query, most), sender.clone()) => {}
-                why = coordinator.unwelcome(&caller.peer) => drop(sender.try_send(Err(gone(&why)))),
-                () = sender.closed() => {}
-                () = coordinator.stop.cancelled() => {}
-            }
+            let sending = send_all(coordinator.clone(), (query, most), sender.clone());
+            while_welcome(&coordinator, &caller.peer, &sender, sending).await;
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }

@@ -47,6 +47,22 @@ pub(super) fn gone(why: &Unwelcome) -> Status {
     Status::unauthenticated(why.to_string())
 }
 
+/// Fills a stream by `work` until it ends for another reason: the operator counts no longer, nobody listens, or the
+/// coordinator stops.
+pub(super) async fn while_welcome<T>(
+    coordinator: &Coordinator,
+    operator: &OperatorPeer,
+    sender: &mpsc::Sender<Result<T, Status>>,
+    work: impl Future<Output = ()>,
+) {
+    tokio::select! {
+        () = work => {}
+        why = coordinator.unwelcome(operator) => drop(sender.try_send(Err(gone(&why)))),
+        () = sender.closed() => {}
+        () = coordinator.stop.cancelled() => {}
+    }
+}
+
 /// The status at this moment.
 pub(super) async fn now(coordinator: &Coordinator) -> Result<wire::StatusReply, StoreError> {
     let snapshot = coordinator.snapshot().await?;

@@ -23,7 +23,7 @@ use tonic::{Request, Response, Status};
 use super::{
     caller::{caller, peer_of},
     chain, commit_failed,
-    follow::{expiry, gone},
+    follow::{expiry, gone, while_welcome},
     store_failed,
 };
 use crate::{
@@ -145,17 +145,11 @@ struct Reading {
 
 impl Reading {
     async fn run(self, sender: mpsc::Sender<Result<wire::LogLines, Status>>) {
-        let coordinator = self.coordinator.clone();
-        let peer = self.peer.clone();
+        let (coordinator, peer) = (self.coordinator.clone(), self.peer.clone());
         let expires = expiry(&coordinator, &peer);
-        let closed = sender.clone();
-        tokio::select! {
-            () = self.send(sender.clone()) => {}
-            why = coordinator.unwelcome(&peer) => drop(sender.try_send(Err(gone(&why)))),
-            () = tokio::time::sleep_until(expires) => {}
-            () = closed.closed() => {}
-            () = coordinator.stop.cancelled() => {}
-        }
+        let sending = self.send(sender.clone());
+        let in_time = async { drop(tokio::time::timeout_at(expires, sending).await) };
+        while_welcome(&coordinator, &peer, &sender, in_time).await;
     }
 
     async fn send(mut self, sender: mpsc::Sender<Result<wire::LogLines, Status>>) {
