@@ -12,11 +12,10 @@ use tracing::warn;
 use crate::{
     coordinator::Coordinator,
     events::{Draft, Kind},
-    mirror::Versioned,
     rpc::chain,
     store::{
         CommitError, Key, StoreError, Transaction,
-        records::{Record as _, SeenRecord},
+        records::{Record as _, SeenRecord, Versioned},
     },
 };
 

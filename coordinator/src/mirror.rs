@@ -9,7 +9,7 @@ mod records;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-pub use records::{Records, Versioned};
+pub use records::Records;
 use tokio::{sync::watch, time::Instant};
 use tracing::{error, warn};
 

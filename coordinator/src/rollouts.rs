@@ -18,11 +18,10 @@ use crate::{
     coordinator::Coordinator,
     events::{APPEND_MAX, Draft, Kind},
     gates::Asking,
-    mirror::Versioned,
     rpc::chain,
     store::{
         CommitError, Key, StoreError, TRANSACTION_WRITES_MAX, Transaction,
-        records::{Assigned, NodeRecord, Record as _, RolloutRecord},
+        records::{Assigned, NodeRecord, Record as _, RolloutRecord, Versioned},
         rollouts::{self, SHARDS_MAX},
     },
     view::Snapshot,

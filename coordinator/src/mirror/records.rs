@@ -1,6 +1,6 @@
 //! What the mirror holds, and how commits change it.
 
-use std::{collections::BTreeMap, ops::Deref, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use fleet::ids::{NodeName, OperatorName, RolloutId};
 
@@ -8,7 +8,7 @@ use super::PAGE;
 use crate::store::{
     Commit, Entry, Key, Range, Store, StoreError, Version, for_each,
     records::{
-        Meta, NodeRecord, OperatorRecord, Record, RevisionRecord, RolloutRecord, SeenRecord, ShardRecord,
+        Meta, NodeRecord, OperatorRecord, RevisionRecord, RolloutRecord, SeenRecord, ShardRecord, Versioned,
     },
 };
 
@@ -16,29 +16,6 @@ use crate::store::{
 const ROLLOUTS_KEPT: usize = 10;
 /// Shards of steps that are read together.
 const STEPS_PAGE: usize = 32;
-
-/// A record and the version it was read at.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Versioned<T> {
-    /// Of the store; 0: absent.
-    pub version: Version,
-    /// The record.
-    pub record: T,
-}
-
-impl<T: Record> Versioned<T> {
-    fn read(entry: &Entry) -> Result<Arc<Self>, StoreError> {
-        Ok(Arc::new(Self { version: entry.version, record: T::read(entry)? }))
-    }
-}
-
-impl<T> Deref for Versioned<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.record
-    }
-}
 
 type Copied<T> = Arc<Versioned<T>>;
 

@@ -13,6 +13,8 @@ mod silence;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Deref,
+    sync::Arc,
     time::Duration,
 };
 
@@ -34,12 +36,13 @@ pub use rollout::{ROLLOUT_STEPS_MAX, RolloutRecord, ShardRecord};
 pub use secret::{SecretRecord, SecretUses};
 pub use silence::SilencesRecord;
 
-use super::{Entry, StoreError};
+use super::{Entry, StoreError, Version};
 
 /// The format of the store that this version writes. One that is newer is not opened.
 pub const FORMAT: u32 = 2;
 /// Past assignments that a node's record keeps.
 pub const ASSIGNMENTS_KEPT: usize = 8;
+
 /// A record and its encoding.
 pub trait Record: Sized {
     /// The message that is stored.
@@ -67,6 +70,33 @@ pub trait Record: Sized {
             |why: String| StoreError::new("read a record", format!("{} at {}: {why}", Self::NAME, entry.key));
         let wire = Self::Wire::decode(entry.value.clone()).map_err(|error| damaged(error.to_string()))?;
         Self::from_wire(wire).map_err(damaged)
+    }
+}
+
+/// A record and the version it was read at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned<T> {
+    /// Of the store; 0: absent.
+    pub version: Version,
+    /// The record.
+    pub record: T,
+}
+
+impl<T: Record> Versioned<T> {
+    /// Reads a stored entry.
+    ///
+    /// # Errors
+    /// As [`Record::read`].
+    pub fn read(entry: &Entry) -> Result<Arc<Self>, StoreError> {
+        Ok(Arc::new(Self { version: entry.version, record: T::read(entry)? }))
+    }
+}
+
+impl<T> Deref for Versioned<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.record
     }
 }
 

@@ -11,9 +11,8 @@ use fleet::{
 use super::{
     Check, CommitError, Entry, Key, Range, Store, StoreError, TRANSACTION_BYTES_MAX, Transaction, Version,
     for_each,
-    records::{Meta, Record as _, RolloutRecord, ShardRecord},
+    records::{Meta, Record as _, RolloutRecord, ShardRecord, Versioned},
 };
-use crate::mirror::Versioned;
 
 /// Shards that one transaction changes, besides nodes and events.
 pub const SHARDS_MAX: usize = 12;
