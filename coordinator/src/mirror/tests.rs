@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::store::{
     Memory, Range, Transaction,
-    records::{Meta, NodeRecord, Record as _, RevisionRecord, SeenRecord},
+    records::{Meta, NodeRecord, Record as _, RevisionRecord, SeenRecord, Versioned},
     rollouts,
 };
 
@@ -109,7 +109,7 @@ async fn any_commit(store: &dyn Store, random: &mut StdRng, revisions: &mut u64)
 
 #[tokio::test]
 async fn after_every_commit_it_holds_what_the_store_holds() {
-    for seed in 0..12 {
+    for seed in 0..20 {
         let (store, mut random, mut revisions) = (new_store().await, StdRng::seed_from_u64(seed), 0);
         let (mirror, _tasks) = mirror_of(&store).await;
         for step in 0..120 {
