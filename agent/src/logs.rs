@@ -282,7 +282,8 @@ fn part(place: &Place<'_>, question: &LogQuestion) -> Result<LogPart, String> {
     let (index, offset, reached) = parts.begin(question, &mut notes)?;
     let mut reading = Reading {
         question,
-        shown: Shown::knowing(&config_of(place.home)),
+        home: place.home,
+        shown: None,
         until: Instant::now() + READ_TIME,
         left: READ_MAX,
         room: PART_MAX,
@@ -320,7 +321,9 @@ fn config_of(home: &str) -> String {
 /// One part of an answer as it is read.
 struct Reading<'a> {
     question: &'a LogQuestion,
-    shown: Shown,
+    home: &'a str,
+    /// Made with the first lines: whoever follows a log looks every second, mostly at nothing new.
+    shown: Option<Shown>,
     until: Instant,
     /// Bytes that may still be read.
     left: u64,
@@ -383,7 +386,8 @@ impl Reading<'_> {
     /// line of a part always fits: the longest one is shorter than a part.
     fn take(&mut self, batch: &mut Batch, start: u64) -> Option<u64> {
         let Batch { lines, ends } = std::mem::take(batch);
-        let shown = self.shown.lines(&lines);
+        let home = self.home;
+        let shown = self.shown.get_or_insert_with(|| Shown::knowing(&config_of(home))).lines(&lines);
         let mut taken = start;
         for ((line, shown), end) in lines.iter().zip(shown).zip(ends) {
             let reached = self.reached;
