@@ -43,12 +43,12 @@ pub fn test(words: &[String], thorough: bool) -> Result<ExitCode> {
             "--locked",
         ]),
     )?;
-    for (name, mut runner) in [("tests", runner(words)), ("simulation", simulation(words))] {
+    run(words, "", |runner| {
         if thorough {
             runner.envs(THOROUGH);
         }
-        step(name, &mut runner)?;
-    }
+        Ok(())
+    })?;
     if words.is_empty() {
         elsewhere()?;
     } else {
@@ -58,27 +58,21 @@ pub fn test(words: &[String], thorough: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What runs the tests that were built: all but those of the simulation.
-fn runner(words: &[String]) -> Command {
-    let mut runner = with_runner("dev", words);
-    runner.args(["--workspace", "--exclude", SIMULATION]);
-    if !has("nextest") {
-        runner.args(["--lib", "--bins", "--tests"]);
-    }
-    runner.args(words);
-    runner
-}
-
-/// What builds the simulation with its own profile and runs its tests.
-fn simulation(words: &[String]) -> Command {
-    let mut runner = with_runner("sim", words);
-    runner.args(["--package", SIMULATION]);
-    runner.args(words);
-    runner
+/// Runs the tests: those of the simulation, which are built now with a profile of their own, and all others, which are
+/// built. Both run, whatever comes of the first. `when` completes their titles.
+fn run(words: &[String], when: &str, prepare: impl Fn(&mut Command) -> Result<()>) -> Result<()> {
+    let simulation = runner("sim", &["--package", SIMULATION], words);
+    let others = runner("dev", &["--workspace", "--exclude", SIMULATION], words);
+    let run = |(name, mut runner): (&str, Command)| {
+        prepare(&mut runner)?;
+        step(&format!("{name}{when}"), &mut runner)
+    };
+    let ended = [("simulation", simulation), ("tests", others)].map(run);
+    ended.into_iter().collect()
 }
 
 /// nextest, or what Rust brings where it is not installed.
-fn with_runner(profile: &str, words: &[String]) -> Command {
+fn runner(profile: &str, packages: &[&str], words: &[String]) -> Command {
     let mut runner = cargo();
     runner.env(PROGRAMS_ARE_BUILT.0, PROGRAMS_ARE_BUILT.1).env("INSTA_UPDATE", "no");
     if has("nextest") {
@@ -88,9 +82,9 @@ fn with_runner(profile: &str, words: &[String]) -> Command {
             runner.args(["--no-tests", "pass"]);
         }
     } else {
-        runner.args(["test", "--profile", profile]);
+        runner.args(["test", "--profile", profile, "--lib", "--bins", "--tests"]);
     }
-    runner.args(["--locked", "--no-fail-fast"]);
+    runner.args(["--locked", "--no-fail-fast"]).args(packages).args(words);
     runner
 }
 
@@ -100,9 +94,7 @@ fn with_runner(profile: &str, words: &[String]) -> Command {
 /// One of them depends on the day, or the clock cannot be moved here.
 #[cfg(target_os = "linux")]
 pub fn test_later(words: &[String]) -> Result<ExitCode> {
-    let mut runner = runner(words);
-    crate::later::move_ahead(&mut runner)?;
-    step("tests, 400 days ahead", &mut runner)?;
+    run(words, ", 400 days ahead", crate::later::move_ahead)?;
     println!("\nNo test depends on the day.");
     Ok(ExitCode::SUCCESS)
 }
