@@ -7,6 +7,7 @@ mod absent;
 mod access;
 pub mod alerts;
 mod apply;
+pub mod arguments;
 mod audit;
 pub mod authority;
 mod commands;
@@ -66,6 +67,7 @@ use tracing::{info, warn};
 
 use coordinator::open_meta;
 pub use coordinator::{Coordinator, OpenError};
+pub use view::NodeState;
 
 use crate::{
     audit::Audit,

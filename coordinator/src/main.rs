@@ -1,108 +1,20 @@
 //! `convoy-coordinator`: reads its configuration, then runs until it is told to stop.
 
-use std::{io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io::Write as _, process::ExitCode};
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser as _};
 use coordinator::{
+    arguments::{Arguments, Command, Loss, Setup},
     config::{Config, ConfigError},
     recovery::{Recovery, recover},
     run, telemetry, wall_clock,
 };
-use fleet::ids::{FleetEpoch, FleetName};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// The configuration is not usable (EX_USAGE); the unit file keeps systemd from trying again.
 const EXIT_CONFIG: u8 = 64;
-
-/// Keeps the desired state of a fleet of WSO2 servers and tells it to their agents.
-#[derive(Parser)]
-#[command(name = "convoy-coordinator", version)]
-struct Arguments {
-    /// The configuration file; docs/coordinator.md explains every key.
-    #[arg(long, value_name = "FILE", default_value = "/etc/convoy/coordinator.toml")]
-    config: PathBuf,
-    /// Check the configuration and exit: 0 if it is usable, 64 if not.
-    #[arg(long)]
-    check_config: bool,
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Set this host up: write the configuration, start the unit, wait until the coordinator answers. What is right already
-    /// is kept; a second run repairs, or does nothing.
-    Setup(Setup),
-    /// Go on after a loss, with the coordinator stopped; docs/coordinator.md has the steps.
-    Recover {
-        #[command(subcommand)]
-        loss: Loss,
-    },
-    /// Write the manual page into a directory.
-    #[command(hide = true)]
-    Man {
-        /// It is made if it is not there.
-        #[arg(long, default_value = "man")]
-        out: PathBuf,
-    },
-    /// Print a completion script for a shell.
-    #[command(hide = true)]
-    Completions {
-        /// Which.
-        shell: clap_complete::Shell,
-    },
-}
-
-#[derive(Args)]
-struct Setup {
-    /// The fleet that it keeps, as fleet.toml names it. It cannot be changed later.
-    #[arg(long, value_name = "NAME", value_parser = fleet_name)]
-    fleet: Option<FleetName>,
-    /// A DNS name or address under which agents and operators reach it; may be repeated. Without it: this host's own name.
-    #[arg(long, value_name = "NAME")]
-    name: Vec<String>,
-    /// Where to listen, in a configuration that is written; 0.0.0.0:7843 if nothing is said.
-    #[arg(long, value_name = "ADDRESS:PORT")]
-    listen: Option<SocketAddr>,
-    /// Where it keeps its state, in a configuration that is written; the unit needs the default.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/convoy-coordinator")]
-    data_dir: PathBuf,
-    /// Say what would be done, and change nothing.
-    #[arg(long)]
-    dry_run: bool,
-    /// One JSON object instead of lines.
-    #[arg(long)]
-    json: bool,
-    /// Where the files of the host begin.
-    #[arg(long, hide = true, default_value = "/")]
-    root: PathBuf,
-}
-
-#[derive(Subcommand)]
-enum Loss {
-    /// The store is lost and there is no copy: make an empty one that the agents obey.
-    NewStore {
-        /// Epoch that the agents obey, 32 hexadecimal digits; without it the one in witness.toml.
-        #[arg(long, value_parser = epoch)]
-        epoch: Option<FleetEpoch>,
-    },
-    /// The authority's key is lost and there is no copy: make another one, and void every certificate and token.
-    NewAuthority,
-    /// The key of content and secrets is lost and there is no copy: go on without them.
-    NewKey,
-    /// The store was restored from an older copy: accept it, void unused tokens, keep revocations.
-    RestoredStore,
-}
-
-fn fleet_name(text: &str) -> Result<FleetName, String> {
-    FleetName::parse(text).map_err(|error| error.to_string())
-}
-
-fn epoch(text: &str) -> Result<FleetEpoch, &'static str> {
-    FleetEpoch::from_hex(text).ok_or("an epoch has 32 hexadecimal digits")
-}
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 mod bench;
+mod book;
 mod cargo;
 mod demo;
 #[cfg(target_os = "linux")]
@@ -49,6 +50,8 @@ enum Task {
     Fixtures,
     /// Measure a part, built for release.
     Bench(bench::Bench),
+    /// The handbook in `docs/` as a site.
+    Book,
     /// Packages of the programs: deb, rpm, tar.gz. Linux.
     #[cfg(target_os = "linux")]
     Dist(dist::Dist),
@@ -105,6 +108,7 @@ fn run(typed: Typed) -> Result<ExitCode> {
         Task::Sim(asked) => sim::run(&asked),
         Task::Fixtures => fixtures::run(),
         Task::Bench(asked) => bench::run(&asked),
+        Task::Book => book::build(),
         #[cfg(target_os = "linux")]
         Task::Dist(asked) => dist::run_dist(&asked),
         #[cfg(target_os = "linux")]

@@ -1,10 +1,12 @@
 //! Rules of the project that no compiler checks. A rule that fails says what to do; nothing here is a matter of taste.
 
+mod handbook;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use clap::CommandFactory as _;
@@ -426,20 +428,4 @@ fn leaves(command: &clap::Command, above: &str, names: &mut Vec<String>) {
     for child in children {
         leaves(child, &name, names);
     }
-}
-
-#[test]
-fn links_between_documents_lead_somewhere() {
-    let mut complaints = Vec::new();
-    for (path, text) in files(&[".md"]) {
-        let from = root().join(&path).parent().map(PathBuf::from).expect("a file lies in a directory");
-        for part in text.split("](").skip(1) {
-            let target = part.split(')').next().unwrap_or("").split('#').next().unwrap_or("");
-            let is_elsewhere = target.is_empty() || target.contains("://") || target.contains(' ');
-            if !is_elsewhere && !from.join(target).exists() {
-                complaints.push(format!("{path} links to {target}"));
-            }
-        }
-    }
-    verdict("every link leads to a file", &complaints);
 }

@@ -1,0 +1,126 @@
+//! What people and units type after `convoy-agent`, exactly as they type it. The program is in `main.rs`; tests read the
+//! documentation with these definitions.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[cfg(not(windows))]
+const CONFIG_PATH: &str = "/etc/convoy/agent.toml";
+#[cfg(windows)]
+const CONFIG_PATH: &str = r"C:\ProgramData\Convoy\agent.toml";
+
+/// Keeps one host's WSO2 server as its fleet declares it.
+#[derive(Debug, Parser)]
+#[command(name = "convoy-agent", version)]
+pub struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, default_value = CONFIG_PATH)]
+    pub config: PathBuf,
+    /// Read and check the configuration, and do nothing else.
+    #[arg(long, global = true)]
+    pub check_config: bool,
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run until stopped; the default. The server goes on when the agent ends.
+    Run,
+    /// Join a fleet: make a key here and have it certified.
+    Enroll {
+        /// `-` reads what `convoy token create --node NODE` printed from standard input. The token itself is refused
+        /// here: every user of the host can read a command line.
+        #[arg(long, required_unless_present = "token_file")]
+        token: Option<String>,
+        /// A file that holds the token.
+        #[arg(long, conflicts_with = "token")]
+        token_file: Option<PathBuf>,
+        /// Where the coordinator is, if not where the token says: host:port.
+        #[arg(long)]
+        coordinator: Option<String>,
+    },
+    /// Set this host up: find the WSO2 home, write the configuration, join, start the units, wait until it is connected.
+    /// What is right already is kept; a second run repairs, or does nothing.
+    #[cfg(target_os = "linux")]
+    Setup(Setup),
+    /// Look for what stands in the way.
+    Doctor,
+    /// Stop the server, with its hooks, and wait until it has ended; the unit convoy-server.service calls this.
+    #[cfg(unix)]
+    StopServer {
+        /// Only while systemd shuts the host down; at any other time nothing happens. `convoy node stop` stops a server
+        /// for good.
+        #[arg(long, required = true)]
+        for_shutdown: bool,
+    },
+    /// Write the manual page into a directory.
+    #[command(hide = true)]
+    Man {
+        /// It is made if it is not there.
+        #[arg(long, default_value = "man")]
+        out: PathBuf,
+    },
+    /// Print a completion script for a shell.
+    #[command(hide = true)]
+    Completions {
+        /// Which.
+        shell: clap_complete::Shell,
+    },
+    /// The agent as a service of Windows.
+    #[cfg(windows)]
+    #[command(subcommand)]
+    Service(Service),
+    /// Send Ctrl-C to everything in a process's console; the agent calls this to stop its server.
+    #[cfg(windows)]
+    #[command(name = crate::process::INTERRUPT_COMMAND, hide = true)]
+    InterruptConsole {
+        #[arg(long)]
+        pid: u32,
+    },
+}
+
+/// How to set a host up.
+#[cfg(target_os = "linux")]
+#[derive(Debug, clap::Args)]
+pub struct Setup {
+    /// The CARBON_HOME that this agent is for; may be repeated. Without it: that of the server that runs, or the only one
+    /// in /opt/wso2/* and /opt/wso2*.
+    #[arg(long, value_name = "DIR")]
+    pub home: Vec<String>,
+    /// The JDK. Without it: the running server's, JAVA_HOME, or one in /usr/lib/jvm, /opt and /opt/wso2.
+    #[arg(long, value_name = "DIR")]
+    pub java_home: Option<PathBuf>,
+    /// A file with what `convoy token create --node NODE` printed; - is standard input. Not used by a host that has joined.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Where the coordinator is, if not where the token says: host:port.
+    #[arg(long)]
+    pub coordinator: Option<String>,
+    /// Where the agent keeps its state, in a configuration that is written; the unit needs the default.
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/convoy-agent")]
+    pub data_dir: PathBuf,
+    /// Say what would be done, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// One JSON object instead of lines.
+    #[arg(long)]
+    pub json: bool,
+    /// Where the files of the host begin.
+    #[arg(long, hide = true, default_value = "/")]
+    pub root: PathBuf,
+}
+
+/// What becomes of the service.
+#[cfg(windows)]
+#[derive(Debug, Subcommand)]
+pub enum Service {
+    /// Register it, to start with the machine; needs an administrator. Start it with `sc start convoy-agent`.
+    Install,
+    /// Stop it and take the registration back. The server goes on.
+    Uninstall,
+    /// What the service control manager runs.
+    Run,
+}
