@@ -261,6 +261,7 @@ impl<'a> Composer<'a> {
         Some(Fleet {
             name: self.manifest.name.clone(),
             default_credentials: self.manifest.default_credentials,
+            databases: self.manifest.databases.clone(),
             rollout: self.manifest.rollout.clone(),
             groups,
             order_reasons: order.reasons,

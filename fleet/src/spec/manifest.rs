@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     DefaultCredentials,
     call_text::HooksText,
+    databases_text::{self, DatabaseServer},
     drift_text,
     gate_text::GateText,
     reader::{Reader, Typed},
@@ -26,6 +27,7 @@ pub const OFFSET_MAX: u16 = 54_424;
 pub(super) struct Manifest<'a> {
     pub(super) name: FleetName,
     pub(super) default_credentials: DefaultCredentials,
+    pub(super) databases: Vec<DatabaseServer>,
     pub(super) rollout: FleetPolicy,
     pub(super) values: Option<&'a Table>,
     pub(super) service: ServiceText,
@@ -142,6 +144,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
     let name = name.and_then(|name| parse_name(&name.value, &name.at, FleetName::parse, report));
     let choices = [(DefaultCredentials::Told, "told"), (DefaultCredentials::Accepted, "accepted")];
     let default_credentials = reader.choice("default_credentials", &choices, report).unwrap_or_default();
+    let databases = databases_text::read(&mut reader, report);
     let values = read_values(&mut reader, report);
     let service = read_service(&mut reader, report);
     let rollout = match reader.table("rollout", report) {
@@ -170,6 +173,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
     Some(Manifest {
         name: name?,
         default_credentials,
+        databases,
         rollout,
         values,
         service,

@@ -9,6 +9,7 @@ pub mod canonical;
 mod check;
 mod compose;
 mod config;
+mod databases_text;
 mod drift_text;
 mod expression;
 mod files;
@@ -38,6 +39,7 @@ use crate::{
 };
 
 pub use compose::{compose, compose_with};
+pub use databases_text::DatabaseServer;
 pub use manifest::OFFSET_MAX;
 pub use report::{FINDINGS_MAX, meant_field, suggest, suggest_product};
 pub use secret::{Absent, SECRET_NAME_MAX, SECRET_SIZE_MAX, Secret, SecretName, SecretNameError, Secrets};
@@ -88,6 +90,8 @@ pub struct Fleet {
     pub name: FleetName,
     /// `default_credentials`.
     pub default_credentials: DefaultCredentials,
+    /// `[databases]`.
+    pub databases: Vec<DatabaseServer>,
     /// `[rollout]`.
     pub rollout: FleetPolicy,
     /// By name.

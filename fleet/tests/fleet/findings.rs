@@ -39,6 +39,9 @@ host = "h2"
 home = "/opt/gw"
 "#;
 
+const DATABASE_WITH_USER: &str =
+    "[databases.main]\nhost = \"db\"\nport = 3306\nmax_connections = 500\nuser = \"x\"\n[groups.km]";
+
 const COMMON: &str = "[server]\nhostname = \"{{ node.host }}\"\n";
 
 fn base() -> BTreeMap<String, Vec<u8>> {
@@ -193,6 +196,42 @@ const FLEET_CASES: &[Case] = &[
         Fleet("home = \"/opt/is\"", "home = \"/opt/is\"\nports = { https = 0 }"),
         "fleet.toml:15:19",
         "1 to 65535",
+    ),
+    (
+        "CV005",
+        Fleet("[groups.km]", DATABASE_WITH_USER),
+        "fleet.toml:7:1",
+        "use one of: host, max_connections, port",
+    ),
+    (
+        "CV006",
+        Fleet("[groups.km]", "[databases]\nmain = 500\n[groups.km]"),
+        "fleet.toml:4:1",
+        "[databases.NAME]",
+    ),
+    (
+        "CV008",
+        Fleet("[groups.km]", "[databases.main]\nhost = \"db\"\nport = 3306\n[groups.km]"),
+        "fleet.toml:3:1",
+        "`max_connections` is missing",
+    ),
+    (
+        "CV010",
+        Fleet(
+            "[groups.km]",
+            "[databases.main]\nhost = \"db:3306\"\nport = 3306\nmax_connections = 5\n[groups.km]",
+        ),
+        "fleet.toml:4:8",
+        "its port goes to `port`",
+    ),
+    (
+        "CV013",
+        Fleet(
+            "[groups.km]",
+            "[databases.main]\nhost = \"db\"\nport = 3306\nmax_connections = 0\n[groups.km]",
+        ),
+        "fleet.toml:6:19",
+        "1 to 1000000",
     ),
     ("CV101", Fleet("group = \"km\"", "group = \"kn\""), "fleet.toml:12:9", "did you mean \"km\""),
     (

@@ -13,6 +13,7 @@ mod events;
 mod gateways;
 mod keys;
 mod listeners;
+mod pools;
 mod ports;
 mod published;
 mod server;
@@ -33,6 +34,7 @@ pub(super) fn check<'f>(fleet: &'f Fleet, pack_of: &PackOf<'_, 'f>, report: &mut
     keys::check(&servers, report);
     credentials::check(&servers, report);
     databases::check(&servers, report);
+    pools::check(&servers, &fleet.databases, report);
     events::check(&servers, report);
     gateways::check(&servers, report);
     clusters::check(&servers, report);

@@ -191,6 +191,11 @@ impl<'f> Server<'f> {
         documented::default_of(key).map_or(Setting::Absent, |default| self.resolve(default, 0))
     }
 
+    /// What was typed.
+    pub(super) fn typed_text(&self, key: &str) -> Setting {
+        self.typed.data.find(key).map_or(Setting::Absent, |value| self.resolve(&value.to_java_string(), 0))
+    }
+
     /// What the key is set to: as typed, else by the pack's default, else by the documented one.
     pub(super) fn text(&self, key: &str) -> Setting {
         self.text_at(key, 0)

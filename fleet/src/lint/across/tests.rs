@@ -1,5 +1,7 @@
 //! Each finding with a fleet that has the mistake and with one that has not.
 
+mod pools;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
