@@ -273,7 +273,7 @@ fn product(text: &str, config: &str) -> Option<FoundProduct> {
 
 /// Keystores and truststores below home.
 fn keystores(config: &str) -> Vec<HomePath> {
-    let Ok(needs) = needs::read(config, &BTreeMap::new()) else { return Vec::new() };
+    let Ok(needs) = needs::read(config, "", &BTreeMap::new()) else { return Vec::new() };
     let files = needs.keystores.iter().map(|store| store.file.trim_start_matches("${carbon.home}/"));
     let paths: BTreeSet<HomePath> = files.filter_map(|file| HomePath::parse(file).ok()).collect();
     paths.into_iter().take(KEYSTORES_MAX).collect()

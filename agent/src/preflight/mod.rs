@@ -5,6 +5,7 @@
 //! what is on disk now. Every look has a time limit, so that a silent database delays an apply by seconds only.
 
 mod checkpoint;
+mod components;
 mod endpoints;
 mod host;
 pub(crate) mod java;
@@ -22,6 +23,7 @@ use fleet::{
     bundle::{FILE_SIZE_MAX, HomePath, ServiceSettings},
     preflight::{
         Check, Keystore, Needs, PreflightFacts,
+        components::{Component, ComponentFact},
         facts::{ClockSkew, ConfigFact, HomeFact, HostFact, KeystoreFact, Seen, StoreContent},
         needs::{self, Target},
         unit::UnitFact,
@@ -137,11 +139,22 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
     let (java, endpoints, local) = tokio::join!(
         java::look(java_home, settings.run_user.as_deref()),
         endpoints::try_all(endpoints),
-        look_locally(subject.clone(), needs.keystores),
+        look_locally(subject.clone(), needs.keystores, needs.components),
     );
-    let Local { home, host, keystores, stores } = local;
+    let Local { home, host, keystores, stores, components } = local;
     let has_launch_files = subject.has_launch_files;
-    PreflightFacts { java, home, host, endpoints, keystores, stores, config, unit, has_launch_files }
+    PreflightFacts {
+        java,
+        home,
+        host,
+        endpoints,
+        components,
+        keystores,
+        stores,
+        config,
+        unit,
+        has_launch_files,
+    }
 }
 
 async fn look_at_unit(subject: &Subject) -> Option<Seen<UnitFact>> {
@@ -162,7 +175,7 @@ fn read_needs(subject: &Subject) -> (Needs, ConfigFact) {
     if let Some(why) = needs::refused(&text) {
         return (Needs::default(), ConfigFact::Refused(format!("{path}, {why}")));
     }
-    match needs::read(&text, &subject.settings.env) {
+    match needs::read(&text, &subject.settings.product, &subject.settings.env) {
         Ok(needs) => (needs, ConfigFact::Read),
         Err(error) => (Needs::default(), ConfigFact::Unread(format!("{path} is {error}"))),
     }
@@ -174,13 +187,15 @@ struct Local {
     host: HostFact,
     keystores: Vec<(Keystore, KeystoreFact)>,
     stores: Vec<StoreContent>,
+    components: Vec<(Component, ComponentFact)>,
 }
 
 /// What only needs this host's files and tables. Blocking, hence on a thread of its own.
-async fn look_locally(subject: Subject, stores: Vec<Keystore>) -> Local {
+async fn look_locally(subject: Subject, stores: Vec<Keystore>, wanted: Vec<Component>) -> Local {
     let look = move || {
         let names_truststore = stores.iter().any(|store| store.key == "truststore");
         let mut local = Local { home: host::home(&subject), host: host::host(&subject), ..Local::default() };
+        local.components = components::look(&subject, wanted);
         for store in stores {
             let (fact, content) = look_at_keystore(&subject, &store);
             local.stores.extend(content);

@@ -35,7 +35,7 @@ impl Host {
     }
 }
 
-fn settings(home: &Path) -> ServiceSettings {
+pub(super) fn settings(home: &Path) -> ServiceSettings {
     let path = |text| HomePath::parse(text).unwrap();
     let secs = Duration::from_secs;
     ServiceSettings {

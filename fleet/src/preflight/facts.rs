@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{
+    components::{Component, ComponentFact},
     needs::{Endpoint, Keystore},
     unit::UnitFact,
 };
@@ -23,6 +24,8 @@ pub struct PreflightFacts {
     pub host: HostFact,
     /// Each endpoint of the configuration with the outcome of a TCP connection to it.
     pub endpoints: Vec<(Endpoint, EndpointFact)>,
+    /// Each jar and web application that the configuration asks for, with what was found of it.
+    pub components: Vec<(Component, ComponentFact)>,
     /// Each keystore of the configuration with the outcome of opening it.
     pub keystores: Vec<(Keystore, KeystoreFact)>,
     /// What is in those that opened, the truststore among them.

@@ -5,6 +5,7 @@
 //! holds a password: needs carry them to the agent as [`Password`], outcomes only name keys and files.
 
 mod checks;
+pub mod components;
 pub mod facts;
 pub mod jdk;
 pub mod needs;
@@ -95,7 +96,7 @@ pub enum Intent {
 impl Check {
     /// Whether it only matters when the server is started.
     fn is_about_start(&self) -> bool {
-        ["jdk", "unit", "port", "endpoint", "keystore", "clock"].contains(&self.name)
+        ["jdk", "unit", "port", "endpoint", "driver", "keystore", "clock"].contains(&self.name)
     }
 }
 

@@ -13,6 +13,7 @@ use std::{
 use carbon::MapperError;
 use toml_edit::Value;
 
+use super::components::{self, Component};
 use crate::{
     lint::refusal::explain,
     spec::canonical::{Flat, Unusable, flatten},
@@ -33,6 +34,8 @@ pub struct Needs {
     pub endpoints: Vec<Endpoint>,
     /// Primary, internal, TLS, truststore, as far as configured.
     pub keystores: Vec<Keystore>,
+    /// Jars and web applications that the product does not ship.
+    pub components: Vec<Component>,
 }
 
 /// Something that the server will connect to before it serves anybody.
@@ -109,14 +112,18 @@ fn shipped() -> Given {
     Given::Plain(Password::new("wso2carbon".to_owned()))
 }
 
-/// Reads the needs of a deployment.toml. `env` is the environment that the server gets.
+/// Reads the needs of a deployment.toml of this product (catalogue id). `env` is the environment that the server gets.
 ///
 /// # Errors
 /// Says why the text configures no server.
-pub fn read(text: &str, env: &BTreeMap<String, String>) -> Result<Needs, Unusable> {
+pub fn read(text: &str, product: &str, env: &BTreeMap<String, String>) -> Result<Needs, Unusable> {
     let flat = flatten(text)?;
     let typed = Typed { flat: &flat, env };
-    Ok(Needs { endpoints: endpoints(&typed), keystores: keystores(&typed) })
+    Ok(Needs {
+        endpoints: endpoints(&typed),
+        keystores: keystores(&typed),
+        components: components::wanted(&typed, product),
+    })
 }
 
 /// Why the server's own reader (TOML 0.5, with its quirks) would not take a deployment.toml; `None` if it would. What the
@@ -140,18 +147,27 @@ pub fn refused(text: &str) -> Option<String> {
 }
 
 /// The typed values with references followed.
-struct Typed<'a> {
+pub(super) struct Typed<'a> {
     flat: &'a Flat,
     env: &'a BTreeMap<String, String>,
 }
 
 impl Typed<'_> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.flat.keys().map(String::as_str)
+    }
+
+    /// Whether `key` is known to be `value`.
+    pub(super) fn is(&self, key: &str, value: &str) -> bool {
+        matches!(self.text(key), Some(Ok(text)) if text == value)
+    }
+
     /// The text at `key` with `$ref{}` and `$env{}` replaced as the mapper does; `Err` says what stays open.
-    fn text(&self, key: &str) -> Option<Result<String, String>> {
+    pub(super) fn text(&self, key: &str) -> Option<Result<String, String>> {
         Some(self.resolve(&self.raw(key)?, REFERENCES_MAX))
     }
 
-    fn raw(&self, key: &str) -> Option<String> {
+    pub(super) fn raw(&self, key: &str) -> Option<String> {
         let value: Value = self.flat.get(key)?.parse().ok()?;
         Some(value.as_str().map_or_else(|| value.to_string().trim().to_owned(), str::to_owned))
     }

@@ -256,7 +256,7 @@ password = "$ref{keystore.primary.password}"
 "#;
 
 fn needs() -> Needs {
-    read(CONFIG, &BTreeMap::from([("DB_HOST".to_owned(), "pg.acme".to_owned())])).unwrap()
+    read(CONFIG, "wso2am-4.5", &BTreeMap::from([("DB_HOST".to_owned(), "pg.acme".to_owned())])).unwrap()
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn keystores_inherit_from_the_primary() {
 #[test]
 fn a_circle_of_references_ends() {
     let text = "[database.a]\nurl = \"jdbc:mysql://$ref{database.b.url}\"\n[database.b]\nurl = \"jdbc:$ref{database.a.url}\"\n";
-    let needs = read(text, &BTreeMap::new()).unwrap();
+    let needs = read(text, "wso2am-4.5", &BTreeMap::new()).unwrap();
     assert!(needs.endpoints.iter().all(|it| matches!(it.target, Target::Unknown(_))), "{needs:?}");
 }
 
