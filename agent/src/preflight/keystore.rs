@@ -3,13 +3,11 @@
 mod jks;
 mod pkcs12;
 
-use fleet::{
-    ids::Digest,
-    preflight::{
-        Keystore, Password,
-        facts::{CertificateFact, Held, KeystoreFact, StoreContent},
-        needs::Given,
-    },
+use fleet::preflight::{
+    Keystore, Password,
+    certificate::CertificateFact,
+    facts::{Held, KeystoreFact, Seen, StoreContent},
+    needs::Given,
 };
 use p12_keystore::Certificate;
 
@@ -49,7 +47,7 @@ pub(super) fn look(content: &[u8], store: &Keystore) -> (KeystoreFact, Option<St
         }
         [0x30, ..] => {
             let archive = pkcs12::read(content, password);
-            let held = archive.as_ref().ok().map(pkcs12::held);
+            let held = archive.as_ref().ok().and_then(pkcs12::held);
             let opened = archive.map(|archive| pkcs12::opened(&archive));
             // Keys of a PKCS #12 store are read with the store's password only.
             let fact = judge(opened, store, |_, key_password| Ok(key_password == password));
@@ -76,12 +74,50 @@ fn told(entries: Vec<Held>, store: &Keystore) -> StoreContent {
     StoreContent { key: store.key.clone(), file: store.file.clone(), entries: entries.collect() }
 }
 
-fn fact(certificate: &Certificate) -> CertificateFact {
-    CertificateFact {
-        digest: Digest::of(certificate.as_der()),
-        subject: certificate.subject().to_owned(),
-        issuer: certificate.issuer().to_owned(),
+fn fact(certificate: &Certificate) -> Option<CertificateFact> {
+    super::peers::fact(certificate.as_der())
+}
+
+/// What a server trusts.
+pub(super) struct Truststore {
+    /// Below home, or absolute.
+    pub(super) file: String,
+    /// What is in it, or why that is not known.
+    pub(super) anchors: Seen<Vec<Anchor>>,
+}
+
+impl Default for Truststore {
+    fn default() -> Self {
+        Self { file: "truststore".to_owned(), anchors: Err("nobody looked".to_owned()) }
     }
+}
+
+/// A certificate of a truststore.
+#[derive(Debug, Clone)]
+pub(super) struct Anchor {
+    /// Its alias.
+    pub(super) alias: String,
+    /// The certificate.
+    pub(super) der: Vec<u8>,
+    /// Whether Java trusts it: in PKCS #12, certificates without a mark of Oracle's are only there.
+    pub(super) is_trusted: bool,
+}
+
+/// What Java takes from a truststore: lone certificates, and the first of each key's.
+pub(super) fn truststore(content: &[u8], store: &Keystore) -> Truststore {
+    let read = |password: &Password| match content {
+        [0xFE, 0xED, 0xFE, 0xED, ..] => jks::read(content, password).map(|entries| jks::anchors(&entries)),
+        [0x30, ..] => pkcs12::read(content, password).map(|archive| pkcs12::anchors(&archive)),
+        _ => Err(NotOpened::Broken("it is neither JKS nor PKCS #12".to_owned())),
+    };
+    let anchors = match &store.password {
+        Given::Plain(password) => read(password).map_err(|why| match why {
+            NotOpened::WrongPassword => "its password is wrong, or it is damaged".to_owned(),
+            NotOpened::Broken(why) => why,
+        }),
+        Given::Unknown(why) => Err(format!("its password: {why}")),
+    };
+    Truststore { file: store.file.clone(), anchors }
 }
 
 fn judge(

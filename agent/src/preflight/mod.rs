@@ -10,6 +10,7 @@ mod endpoints;
 mod host;
 pub(crate) mod java;
 mod keystore;
+mod peers;
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +31,7 @@ use fleet::{
     },
 };
 
+use self::keystore::Truststore;
 use crate::{
     files::{Home, read_named},
     unit::Unit,
@@ -126,7 +128,9 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
         Err(why) => (Needs::default(), ConfigFact::Unread(why)),
     };
     let mut endpoints = needs.endpoints;
+    let mut wanted_peers = needs.peers;
     if !subject.site.check_endpoints {
+        wanted_peers.clear();
         for endpoint in &mut endpoints {
             endpoint.target =
                 Target::Unknown("`check_endpoints` is off in the agent's configuration".to_owned());
@@ -136,12 +140,15 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
     // The server gets the unit's, whatever else is configured.
     let of_unit = unit.as_ref().and_then(|unit| unit.as_ref().ok()?.variable("JAVA_HOME"));
     let java_home = of_unit.map(str::to_owned).or_else(|| settings.java_home.clone());
-    let (java, endpoints, local) = tokio::join!(
+    let (java, endpoints, tried, local) = tokio::join!(
         java::look(java_home, settings.run_user.as_deref()),
         endpoints::try_all(endpoints),
+        peers::try_all(wanted_peers),
         look_locally(subject.clone(), needs.keystores, needs.components),
     );
-    let Local { home, host, keystores, stores, components } = local;
+    let Local { home, host, keystores, stores, components, truststore } = local;
+    let now = crate::wall_clock();
+    let peers = peers::judge(tried, &truststore, now);
     let has_launch_files = subject.has_launch_files;
     PreflightFacts {
         java,
@@ -151,9 +158,11 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
         components,
         keystores,
         stores,
+        peers,
         config,
         unit,
         has_launch_files,
+        now,
     }
 }
 
@@ -188,24 +197,24 @@ struct Local {
     keystores: Vec<(Keystore, KeystoreFact)>,
     stores: Vec<StoreContent>,
     components: Vec<(Component, ComponentFact)>,
+    truststore: Truststore,
 }
 
 /// What only needs this host's files and tables. Blocking, hence on a thread of its own.
 async fn look_locally(subject: Subject, stores: Vec<Keystore>, wanted: Vec<Component>) -> Local {
     let look = move || {
-        let names_truststore = stores.iter().any(|store| store.key == "truststore");
         let mut local = Local { home: host::home(&subject), host: host::host(&subject), ..Local::default() };
         local.components = components::look(&subject, wanted);
+        // Where none is named, the one that came with the product counts.
+        let named = stores.iter().find(|store| store.key == "truststore").cloned();
+        let shipped = if named.is_some() { Vec::new() } else { Vec::from(needs::shipped_truststores()) };
         for store in stores {
             let (fact, content) = look_at_keystore(&subject, &store);
             local.stores.extend(content);
             local.keystores.push((store, fact));
         }
-        if !names_truststore {
-            // Then the one that came with the product counts.
-            let shipped = needs::shipped_truststores();
-            local.stores.extend(shipped.iter().filter_map(|store| look_at_keystore(&subject, store).1));
-        }
+        local.stores.extend(shipped.iter().filter_map(|store| look_at_keystore(&subject, store).1));
+        local.truststore = truststore(&subject, &named.map_or(shipped, |named| vec![named]));
         local
     };
     match blocking(look).await {
@@ -235,6 +244,20 @@ fn read_store(subject: &Subject, store: &Keystore) -> Seen<Option<Vec<u8>>> {
             Err(error) => Err(error.to_string()),
         },
     }
+}
+
+/// The first of these that is there.
+fn truststore(subject: &Subject, stores: &[Keystore]) -> Truststore {
+    let mut missing = Truststore::default();
+    for store in stores {
+        let file = store.file.clone();
+        match read_store(subject, store) {
+            Ok(Some(content)) => return keystore::truststore(&content, store),
+            Ok(None) => missing = Truststore { file, anchors: Err("it is not there".to_owned()) },
+            Err(why) => return Truststore { file, anchors: Err(why) },
+        }
+    }
+    missing
 }
 
 fn look_at_keystore(subject: &Subject, store: &Keystore) -> (KeystoreFact, Option<StoreContent>) {

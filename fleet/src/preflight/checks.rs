@@ -10,7 +10,7 @@ use super::{
     },
     jdk,
     needs::{Endpoint, Keystore, Target},
-    trust,
+    peers, trust,
     unit::{self, UnitFact},
 };
 use crate::{
@@ -62,6 +62,8 @@ pub fn check(facts: &PreflightFacts, settings: &ServiceSettings) -> Vec<Check> {
         outcome: keystore_outcome(store, fact),
     }));
     checks.extend(trust::check(&facts.stores, settings));
+    checks.extend(trust::ends(&facts.stores, facts.now));
+    checks.extend(peers::check(&facts.peers, &settings.args, facts.now));
     checks.push(one("clock", clock(&facts.host.clock_ahead)));
     checks.push(one("open files", limit(&facts.host.open_files, OPEN_FILES_MIN, "LimitNOFILE=65535")));
     checks.push(one("processes", limit(&facts.host.processes, PROCESSES_MIN, "LimitNPROC=20000")));

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use super::{
+    certificate::CertificateFact,
     components::{Component, ComponentFact},
     needs::{Endpoint, Keystore},
+    peers::{Peer, PeerFact},
     unit::UnitFact,
 };
-use crate::{ids::Digest, time::Timestamp};
+use crate::time::Timestamp;
 
 /// Something that could be looked at, or why not.
 pub type Seen<T> = Result<T, String>;
@@ -30,12 +32,16 @@ pub struct PreflightFacts {
     pub keystores: Vec<(Keystore, KeystoreFact)>,
     /// What is in those that opened, the truststore among them.
     pub stores: Vec<StoreContent>,
+    /// Each TLS connection of the configuration with what was shown at its other end.
+    pub peers: Vec<(Peer, PeerFact)>,
     /// The server's deployment.toml.
     pub config: ConfigFact,
     /// The systemd unit that runs the server, if one does.
     pub unit: Option<Seen<UnitFact>>,
     /// Whether the server needs files that are there only while it starts.
     pub has_launch_files: bool,
+    /// When the look was, for the ends of certificates.
+    pub now: Timestamp,
 }
 
 /// The deployment.toml that the server would read.
@@ -214,17 +220,6 @@ pub struct Held {
     pub has_key: bool,
     /// Its certificate, then those that signed it, as far as they are there.
     pub chain: Vec<CertificateFact>,
-}
-
-/// A certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateFact {
-    /// Of its DER form.
-    pub digest: Digest,
-    /// Whose it is.
-    pub subject: String,
-    /// Who signed it.
-    pub issuer: String,
 }
 
 /// How opening a keystore went.

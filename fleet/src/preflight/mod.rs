@@ -4,11 +4,13 @@
 //! the old one is still in force and its server still runs. Nothing here repairs anything, and nothing here ever
 //! holds a password: needs carry them to the agent as [`Password`], outcomes only name keys and files.
 
+pub mod certificate;
 mod checks;
 pub mod components;
 pub mod facts;
 pub mod jdk;
 pub mod needs;
+pub mod peers;
 mod trust;
 pub mod unit;
 

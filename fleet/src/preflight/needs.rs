@@ -13,7 +13,10 @@ use std::{
 use carbon::MapperError;
 use toml_edit::Value;
 
-use super::components::{self, Component};
+use super::{
+    components::{self, Component},
+    peers::{self, Peer},
+};
 use crate::{
     lint::refusal::explain,
     spec::canonical::{Flat, Unusable, flatten},
@@ -36,6 +39,8 @@ pub struct Needs {
     pub keystores: Vec<Keystore>,
     /// Jars and web applications that the product does not ship.
     pub components: Vec<Component>,
+    /// TLS connections that the server opens.
+    pub peers: Vec<Peer>,
 }
 
 /// Something that the server will connect to before it serves anybody.
@@ -123,6 +128,7 @@ pub fn read(text: &str, product: &str, env: &BTreeMap<String, String>) -> Result
         endpoints: endpoints(&typed),
         keystores: keystores(&typed),
         components: components::wanted(&typed, product),
+        peers: peers::wanted(&typed),
     })
 }
 

@@ -348,11 +348,10 @@ fn a_change_without_a_restart_does_not_wait_for_the_database() {
 
 fn held(alias: &str, has_key: bool, names: [&str; 2]) -> facts::Held {
     let [subject, issuer] = names.map(str::to_owned);
-    let digest = crate::ids::Digest::of(format!("{subject} by {issuer}").as_bytes());
     facts::Held {
         alias: alias.to_owned(),
         has_key,
-        chain: vec![facts::CertificateFact { digest, subject, issuer }],
+        chain: vec![super::certificate::tests::certificate(&subject, &issuer)],
     }
 }
 

@@ -5,7 +5,7 @@ use super::{
     Check, Outcome,
     facts::{Held, StoreContent},
 };
-use crate::bundle::ServiceSettings;
+use crate::{bundle::ServiceSettings, time::Timestamp};
 
 /// Where API Manager looks for the certificate that tokens are signed with, unless it is told another alias.
 const GATEWAY_ALIAS: &str = "gateway_certificate_alias";
@@ -28,6 +28,20 @@ pub(super) fn check(stores: &[StoreContent], settings: &ServiceSettings) -> Vec<
 
 fn named(subject: &str, outcome: Outcome) -> Check {
     Check { name: "trust", subject: subject.to_owned(), outcome }
+}
+
+/// When the certificates of the server's own keys end.
+pub(super) fn ends(stores: &[StoreContent], now: Timestamp) -> Vec<Check> {
+    let told = |key: &&str| {
+        let own = own(stores, key)?;
+        let said = own.chain.first()?.complaint(now)?;
+        let outcome = Outcome::Warn {
+            why: format!("the certificate of {:?} {said}", own.alias),
+            remedy: "renew it; let the servers that call this one trust the new one first".to_owned(),
+        };
+        Some(Check { name: "certificate", subject: (*key).to_owned(), outcome })
+    };
+    ["keystore.tls", PRIMARY, "keystore.internal"].iter().filter_map(told).collect()
 }
 
 /// The entry with the key of a store.

@@ -5,7 +5,7 @@ use fleet::preflight::{Password, facts::Held};
 use p12_keystore::Certificate;
 use sha1::{Digest as _, Sha1};
 
-use super::{NotOpened, Opened};
+use super::{Anchor, NotOpened, Opened};
 
 const DIGEST_SIZE: usize = 20;
 /// Sun's word in the integrity check.
@@ -44,7 +44,7 @@ pub(super) fn opened(entries: &[Entry<'_>]) -> Opened {
 pub(super) fn held(entries: &[Entry<'_>]) -> Option<Vec<Held>> {
     let chain = |ders: &[&[u8]]| {
         let certificates = ders.iter().map(|der| Certificate::from_der(der));
-        certificates.map(|read| read.ok().map(|it| super::fact(&it))).collect::<Option<Vec<_>>>()
+        certificates.map(|read| super::fact(&read.ok()?)).collect::<Option<Vec<_>>>()
     };
     let held = entries.iter().map(|entry| {
         Some(Held {
@@ -54,6 +54,15 @@ pub(super) fn held(entries: &[Entry<'_>]) -> Option<Vec<Held>> {
         })
     });
     held.collect()
+}
+
+/// Lone certificates, and the first of each key's.
+pub(super) fn anchors(entries: &[Entry<'_>]) -> Vec<Anchor> {
+    let anchor = |entry: &Entry<'_>| {
+        let der = (*entry.certificates.first()?).to_vec();
+        Some(Anchor { alias: entry.alias.clone(), der, is_trusted: true })
+    };
+    entries.iter().filter_map(anchor).collect()
 }
 
 /// Whether the key of that alias opens with this password.

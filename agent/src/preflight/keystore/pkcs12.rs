@@ -1,9 +1,9 @@
 //! PKCS #12, of any JDK: the reader is a library; here is only what Java makes of it.
 
 use fleet::preflight::{Password, facts::Held};
-use p12_keystore::{Certificate, Pkcs12Archive, error::Error};
+use p12_keystore::{Certificate, CertificateBag, Pkcs12Archive, error::Error};
 
-use super::{NotOpened, Opened};
+use super::{Anchor, NotOpened, Opened};
 
 pub(super) fn read(content: &[u8], password: &Password) -> Result<Pkcs12Archive, NotOpened> {
     Pkcs12Archive::from_pkcs12(content, password.expose()).map_err(|error| match error {
@@ -29,20 +29,36 @@ pub(super) fn opened(archive: &Pkcs12Archive) -> Opened {
 /// A certificate is signed by another at most this many times.
 const CHAIN_MAX: usize = 8;
 
-/// Every entry with its certificates.
-pub(super) fn held(archive: &Pkcs12Archive) -> Vec<Held> {
+/// Every entry with its certificates; `None` if one of those cannot be read.
+pub(super) fn held(archive: &Pkcs12Archive) -> Option<Vec<Held>> {
     let certificates: Vec<&Certificate> = archive.certs.iter().map(|bag| &bag.cert).collect();
+    let facts = |chain: Vec<&Certificate>| chain.into_iter().map(super::fact).collect::<Option<Vec<_>>>();
     let of_keys = archive.keys.iter().filter_map(|key| {
         let id = key.local_key_id.as_ref()?;
         let own = archive.certs.iter().find(|bag| bag.local_key_id.as_ref() == Some(&id.0))?;
-        let chain = chain(&own.cert, &certificates).into_iter().map(super::fact).collect();
-        Some(Held { alias: key.friendly_name.clone()?, has_key: true, chain })
+        let chain = chain(&own.cert, &certificates);
+        Some((key.friendly_name.clone()?, true, chain))
     });
-    let lone = archive.certs.iter().filter(|bag| bag.local_key_id.is_none()).filter_map(|bag| {
-        let chain = vec![super::fact(&bag.cert)];
-        Some(Held { alias: bag.friendly_name.clone()?, has_key: false, chain })
-    });
-    of_keys.chain(lone).collect()
+    let lone = archive.certs.iter().filter(|bag| bag.local_key_id.is_none());
+    let lone = lone.filter_map(|bag| Some((bag.friendly_name.clone()?, false, vec![&bag.cert])));
+    let held = |(alias, has_key, chain)| Some(Held { alias, has_key, chain: facts(chain)? });
+    of_keys.chain(lone).map(held).collect()
+}
+
+/// Certificates with Oracle's mark, and those of keys. Others Java sees only as a part of some key's path.
+pub(super) fn anchors(archive: &Pkcs12Archive) -> Vec<Anchor> {
+    let is_of_key = |bag: &CertificateBag| {
+        let id = bag.local_key_id.as_ref();
+        id.is_some_and(|id| {
+            archive.keys.iter().any(|key| key.local_key_id.as_ref().is_some_and(|of| of.0 == *id))
+        })
+    };
+    let anchor = |bag: &CertificateBag| Anchor {
+        alias: bag.friendly_name.clone().unwrap_or_default(),
+        der: bag.cert.as_der().to_vec(),
+        is_trusted: bag.trusted || is_of_key(bag),
+    };
+    archive.certs.iter().map(anchor).collect()
 }
 
 /// A certificate and those that signed it, one after another.
