@@ -47,7 +47,13 @@ pub enum Command {
     #[cfg(target_os = "linux")]
     Setup(Setup),
     /// Look for what stands in the way.
-    Doctor,
+    Doctor {
+        /// Also look whether the agent that runs is this program, is connected (it has a minute), and has not restarted
+        /// the server.
+        #[cfg(target_os = "linux")]
+        #[arg(long)]
+        after_upgrade: bool,
+    },
     /// Stop the server, with its hooks, and wait until it has ended; the unit convoy-server.service calls this.
     #[cfg(unix)]
     StopServer {

@@ -33,6 +33,15 @@ pub async fn run(config: &Config, out: &mut dyn Write) -> io::Result<bool> {
     print(&look(config).await, out)
 }
 
+/// The same, after what was looked at already.
+///
+/// # Errors
+/// `out` cannot be written.
+pub async fn run_after(mut checks: Vec<Check>, config: &Config, out: &mut dyn Write) -> io::Result<bool> {
+    checks.extend(look(config).await);
+    print(&checks, out)
+}
+
 /// Everything that can be looked at here now.
 pub(crate) async fn look(config: &Config) -> Vec<Check> {
     let mut checks = of_host(config);
@@ -166,7 +175,17 @@ fn server(config: &Config) -> Result<Subject, String> {
     subject.site = config.site();
     subject.unit = config.units().of(&bundle.service.home).cloned();
     subject.has_launch_files = bundle.has_launch_files();
-    Ok(subject.with_defaults(java_home.as_deref(), config.run_user.as_deref()))
+    Ok(subject.with_defaults(java_home.as_deref(), run_user(config).as_deref()))
+}
+
+/// Who runs the server: whom the configuration names, or else the agent's own user. The doctor is often called by root,
+/// who is not the agent; the data directory belongs to it.
+fn run_user(config: &Config) -> Option<String> {
+    let of_agent = || {
+        let (caller, agent) = (platform::user(None).ok()?.owner, platform::owner(&config.data_dir).ok()?);
+        (agent.id != caller.id).then_some(agent.name)
+    };
+    config.run_user.clone().or_else(of_agent)
 }
 
 /// One line for each check, and its remedy below it; then whether none fails.
@@ -203,5 +222,25 @@ mod tests {
         let checks = of_defaults(&Config::read(&path).unwrap()).await;
         let said: Vec<_> = checks.iter().map(|check| (check.name, check.outcome.as_str())).collect();
         assert_eq!(said, [("run_user", "fail"), ("jdk", "fail")], "{checks:?}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn root_is_not_taken_for_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let data_dir = dir.path().join("state");
+        std::fs::create_dir(&data_dir).unwrap();
+        let text = format!("data_dir = {data_dir:?}\nhomes = ['/opt/is']\n");
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(run_user(&Config::read(&path).unwrap()), None, "the caller's own");
+        let nobody = platform::user(Some("nobody")).unwrap().owner;
+        if std::os::unix::fs::chown(&data_dir, Some(nobody.id), None).is_err() {
+            println!("NOT EXERCISED: only root can give a directory away");
+            return;
+        }
+        assert_eq!(run_user(&Config::read(&path).unwrap()), Some(nobody.name));
+        std::fs::write(&path, text + "run_user = 'wso2carbon'\n").unwrap();
+        assert_eq!(run_user(&Config::read(&path).unwrap()), Some("wso2carbon".to_owned()));
     }
 }

@@ -177,6 +177,22 @@ pub async fn link_state(config: &Config) -> Result<Linked, NoAgent> {
     })
 }
 
+/// The process of the agent of this configuration, as the system knows it.
+///
+/// # Errors
+/// No agent answers, or the system does not say.
+#[cfg(target_os = "linux")]
+pub async fn agent_pid(config: &Config) -> Result<u32, NoAgent> {
+    let path = path(&config.data_dir);
+    let seen = async {
+        let peer = UnixStream::connect(&path).await?.peer_cred()?;
+        let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
+        pid.ok_or_else(|| io::Error::other("the system does not say whose socket it is"))
+    };
+    let told = seen.await;
+    told.map_err(|source| NoAgent { path, source })
+}
+
 /// Why the server was not stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum StopError {

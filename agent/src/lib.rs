@@ -33,6 +33,8 @@ mod task;
 pub mod telemetry;
 pub mod tls;
 pub mod unit;
+#[cfg(target_os = "linux")]
+pub mod upgraded;
 pub mod vitals;
 pub mod watch;
 pub mod world;

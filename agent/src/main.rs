@@ -64,7 +64,9 @@ fn main() -> ExitCode {
         }
         Command::Enroll { token: _, token_file, coordinator } => read_token(token_file)
             .and_then(|token| runtime.block_on(enroll(&config, &token, coordinator.as_deref()))),
-        Command::Doctor => runtime.block_on(examine(&config)),
+        #[cfg(target_os = "linux")]
+        Command::Doctor { after_upgrade: true } => runtime.block_on(examine_upgraded(&config)),
+        Command::Doctor { .. } => runtime.block_on(examine(&config)),
         #[cfg(unix)]
         Command::StopServer { for_shutdown: _ } => runtime.block_on(stop_server(&config)),
         // Done above, before a configuration was needed.
@@ -216,7 +218,18 @@ async fn stop_server(config: &Config) -> Result<(), String> {
 }
 
 async fn examine(config: &Config) -> Result<(), String> {
-    match doctor::run(config, &mut io::stdout()).await {
+    fit(doctor::run(config, &mut io::stdout()).await)
+}
+
+/// What an upgrade may have left first: the rest looks at the same agent and server.
+#[cfg(target_os = "linux")]
+async fn examine_upgraded(config: &Config) -> Result<(), String> {
+    let upgraded = agent::upgraded::look(config).await;
+    fit(doctor::run_after(upgraded, config, &mut io::stdout()).await)
+}
+
+fn fit(examined: io::Result<bool>) -> Result<(), String> {
+    match examined {
         Ok(true) => Ok(()),
         Ok(false) => {
             Err("this host is not fit for its server; what fails is above, each with its remedy".to_owned())

@@ -1,5 +1,6 @@
 //! What people type, exactly as they type it. Nothing here is interpreted: [`crate::request`] says what is meant.
 
+mod agents;
 mod alert;
 mod logs;
 
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::{
+    agents::Agents,
     alert::{Alert, Silence},
     logs::Logs,
 };
@@ -110,6 +112,9 @@ pub enum Command {
     /// Look at one node, or act on it.
     #[command(subcommand)]
     Node(Node),
+    /// Which versions of the agent run.
+    #[command(subcommand)]
+    Agents(Agents),
     /// Look at rollouts, or steer one.
     #[command(subcommand)]
     Rollout(Rollout),

@@ -60,6 +60,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         }
         Remote::Status { watch: true } => watch_status(session).await,
         Remote::Nodes => nodes(session).await,
+        Remote::Agents { outdated } => agents(session, outdated).await,
         Remote::Node { node } => {
             let detail = session.client.node(node.as_str()).await?;
             session.screen.programs(&detail);
@@ -359,6 +360,14 @@ async fn nodes(session: &mut Session) -> Result<Exit, Failure> {
         render::node_table(&status.nodes, status.at, style(session))
     };
     session.screen.people(&text);
+    Ok(Exit::Done)
+}
+
+async fn agents(session: &mut Session, outdated: bool) -> Result<Exit, Failure> {
+    let status = session.client.status().await?;
+    let list = view::AgentList::of(&status, outdated);
+    session.screen.programs(&list);
+    session.screen.people(&render::agent_list(&list, status.at, style(session)));
     Ok(Exit::Done)
 }
 

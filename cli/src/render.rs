@@ -7,6 +7,7 @@ use crate::{
     view::{Answer, Event, Finding, JoinToken, Lint, SecretName, TokenFiles, When},
 };
 
+mod agents;
 mod alert;
 mod effects;
 mod found;
@@ -18,6 +19,7 @@ mod rollout;
 mod siblings;
 mod status;
 
+pub use agents::agent_list;
 pub use alert::{alert_detail, alert_list, silence, silence_list};
 pub use host::losing;
 pub use node::{drift_detail, drift_list, node_detail};

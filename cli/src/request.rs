@@ -106,6 +106,9 @@ pub enum Remote {
         watch: bool,
     },
     Nodes,
+    Agents {
+        outdated: bool,
+    },
     Node {
         node: NodeName,
     },
@@ -387,6 +390,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         Command::Rollback(typed) => rollback(typed)?,
         Command::Status { watch } => Remote::Status { watch },
         Command::Node(typed) => node_request(typed)?,
+        Command::Agents(args::Agents::List { outdated }) => Remote::Agents { outdated },
         Command::Rollout(typed) => rollout_request(typed)?,
         Command::Drift(typed) => drift_request(typed)?,
         Command::Events { follow, node: name, group, kind, actor, since, until, last, after } => {

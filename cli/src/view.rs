@@ -1,6 +1,7 @@
 //! What every output shows, for people and, serialised, for programs. Fields are added, never renamed or removed:
 //! `docs/cli.md` documents them. Times are RFC 3339 in UTC, durations milliseconds, absent facts `null`.
 
+mod agents;
 mod alert;
 mod found;
 mod logs;
@@ -13,6 +14,7 @@ use serde::{Serialize, Serializer};
 
 use crate::text::bytes;
 
+pub use self::agents::{Agent, AgentList, Skew};
 pub use self::alert::{Alert, AlertChannel, AlertState, Alerts, Delivery, Silence};
 pub use self::found::{Found, FoundFile, FoundHost, FoundProduct};
 pub use self::logs::{LogLine, LogLines};
@@ -272,6 +274,8 @@ pub struct Node {
     /// The agent's last report; `null` if there never was one.
     pub report: Option<Report>,
     pub agent_version: String,
+    /// When it first came with this version.
+    pub agent_since: When,
     pub platform: String,
     pub certificate_expires: When,
 }

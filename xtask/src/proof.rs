@@ -225,6 +225,7 @@ fn upgrades(host: &Host, java: &str, rounds: u32) -> Result<()> {
         ensure!(host.sh(JAVA)? == java, "round {round}: the server is another one");
         let connected = Duration::from_secs(30);
         host.until("the agent's session", connected, "convoy status | grep --quiet 'all 1 node ready'")?;
+        host.sh("convoy-agent doctor --after-upgrade")?;
         let now = server_told(host)?;
         ensure!(now == told, "round {round}: the server was {told} and is {now}, so its age is another one");
         let gap = host.sh(

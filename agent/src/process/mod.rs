@@ -20,7 +20,7 @@ mod table;
 #[cfg(windows)]
 pub use self::stop::{INTERRUPT_COMMAND, interrupt_console};
 #[cfg(target_os = "linux")]
-pub use self::table::{RunningHome, running_homes};
+pub use self::table::{RunningHome, running_homes, started};
 pub use self::{
     console::Console,
     stop::Stopper,

@@ -58,7 +58,7 @@ fn home_of<'a>(arguments: &[&'a str]) -> Option<&'a str> {
 #[cfg(target_os = "linux")]
 pub use linux::running_homes;
 #[cfg(target_os = "linux")]
-pub use linux::{alive, is_running, owns_port, servers, threads_and_files};
+pub use linux::{alive, is_running, owns_port, servers, started, threads_and_files};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -156,6 +156,11 @@ mod linux {
                 Some(Server { process: identity(pid, &stat), parent: stat.parent, group: stat.group })
             })
             .collect()
+    }
+
+    /// When a process began, if it is there.
+    pub fn started(pid: u32) -> Option<Timestamp> {
+        stat(pid).map(|stat| identity(pid, &stat).started)
     }
 
     /// The server of this identity, if it lives.

@@ -264,6 +264,7 @@ fn node(node: wire::Node) -> view::Node {
         desired: node.desired.as_ref().map(generation),
         report: node.report.map(report),
         agent_version: node.agent_version,
+        agent_since: When(node.agent_since_ms),
         platform: node.platform,
         certificate_expires: When(node.certificate_expires_ms),
     }

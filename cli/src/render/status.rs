@@ -26,6 +26,9 @@ pub fn status(status: &Status, style: Style) -> String {
             style.paint(Tone::Bad, &format!("{alerts} {verb}: convoy alert list"))
         ));
     }
+    if let Some(skew) = super::agents::skew(status) {
+        out.push_str(&hanging(&skew, 0, style));
+    }
     for silence in status.silences.iter().take(SILENCES_SHOWN) {
         out.push_str(&style.paint(Tone::Doubtful, &super::silence(silence)));
         out.push('\n');

@@ -52,6 +52,7 @@ fn ready(name: &str) -> Node {
             },
         }),
         agent_version: "0.1.0".into(),
+        agent_since: When(NOW.0 - 3_600_000),
         platform: "linux-x86_64".into(),
         certificate_expires: When(0),
     }
@@ -248,4 +249,30 @@ fn who_did_it_is_said_once() {
     assert!(said("admin: pause rollout 3").ends_with("  admin: pause rollout 3\n"));
     assert!(said("applied revision 3").ends_with("  applied revision 3 (by admin)\n"));
     assert!(said("administrators are told").ends_with("(by admin)\n"));
+}
+
+#[test]
+fn agents_of_other_versions_are_told_in_the_status_and_listed() {
+    let mut old = ready("is-2");
+    old.agent_version = "0.0.9".into();
+    old.agent_since = When(0);
+    let mut never = ready("is-3");
+    never.agent_version = String::new();
+    let fleet = status_of(vec![ready("is-1"), old, never]);
+    let text = status(&fleet, PLAIN);
+    let line = "1 agent is of another version than the coordinator (0.1.0): convoy agents list --outdated";
+    assert_eq!(text.lines().nth(1), Some(line), "{text}");
+    check(
+        &agent_list(&AgentList::of(&fleet, false), NOW, PLAIN),
+        "coordinator 0.1.0; 2 agents: 1 same, 1 older
+
+NODE  GROUP        AGENT  COORDINATOR HAS  SINCE  PLATFORM      CONNECTED
+is-1  key-manager  0.1.0  the same         1h     linux-x86_64  yes
+is-2  key-manager  0.0.9  a newer one      -      linux-x86_64  yes
+",
+    );
+    let outdated = AgentList::of(&fleet, true);
+    assert_eq!(outdated.agents.iter().map(|agent| agent.node.as_str()).collect::<Vec<_>>(), ["is-2"]);
+    let none = AgentList::of(&status_of(vec![ready("is-1")]), true);
+    check(&agent_list(&none, NOW, PLAIN), "coordinator 0.1.0; nothing to list\n");
 }

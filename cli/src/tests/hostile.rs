@@ -109,6 +109,7 @@ fn node() -> message::Node {
         state: text(),
         state_why: text(),
         agent_version: text(),
+        agent_since_ms: i64::MAX,
         certificate_expires_ms: i64::MAX,
         enrolled: true,
         platform: text(),

@@ -99,6 +99,7 @@ pub(super) fn node(snapshot: &Snapshot, places: &Places, name: &NodeName) -> wir
         state: state.as_str().to_owned(),
         state_why: state.why(),
         agent_version: text(live.map(|live| &live.agent_version), seen.map(|seen| &seen.agent_version)),
+        agent_since_ms: seen.map_or(0, |seen| seen.agent_since.0),
         certificate_expires_ms: enrolment.map_or(0, |own| own.expires.0),
         enrolled: enrolment.is_some(),
         platform: text(live.map(|live| &live.platform), seen.map(|seen| &seen.platform)),

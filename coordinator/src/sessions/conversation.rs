@@ -70,7 +70,10 @@ impl Conversation {
             let event = Draft::new(now, Kind::AgentReturned, text).of_node(&self.record.name);
             self.note(event, admit);
         }
-        self.seen.agent_version = hello.agent_version;
+        if self.seen.agent_version != hello.agent_version {
+            self.seen.agent_version = hello.agent_version;
+            self.seen.agent_since = now;
+        }
         self.seen.platform = hello.platform;
         self.seen.last_seen = now;
         self.unsaved = true;

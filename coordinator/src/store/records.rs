@@ -467,6 +467,8 @@ pub struct SeenRecord {
     pub notices_up_to: u64,
     /// Of the agent.
     pub agent_version: String,
+    /// When the agent first came with this version; zero: not known.
+    pub agent_since: Timestamp,
     /// `linux-x86_64`.
     pub platform: String,
     /// What `observed.last_good` names, with its target: what an automatic rollback returns to.
@@ -511,6 +513,7 @@ impl Record for SeenRecord {
             reported_ms: self.reported.0,
             notices_up_to: self.notices_up_to,
             agent_version: self.agent_version.clone(),
+            agent_since_ms: self.agent_since.0,
             platform: self.platform.clone(),
             last_good: self.last_good.as_ref().map(Assigned::to_wire),
             last_seen_ms: self.last_seen.0,
@@ -525,6 +528,7 @@ impl Record for SeenRecord {
             reported: Timestamp(wire.reported_ms),
             notices_up_to: wire.notices_up_to,
             agent_version: wire.agent_version,
+            agent_since: Timestamp(wire.agent_since_ms),
             platform: wire.platform,
             last_good: wire.last_good.map(Assigned::from_wire).transpose()?,
             last_seen: Timestamp(wire.last_seen_ms),

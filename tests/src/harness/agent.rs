@@ -94,8 +94,16 @@ impl Agent {
     /// # Errors
     /// The program cannot be run.
     pub async fn doctor(&self) -> Result<(i32, String)> {
+        self.doctor_with(&[]).await
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub async fn doctor_with(&self, options: &[&str]) -> Result<(i32, String)> {
         let mut command = Command::new(&self.programs.agent);
-        let output = command.arg("doctor").arg("--config").arg(self.config()).output().await?;
+        let output = command.arg("doctor").args(options).arg("--config").arg(self.config()).output().await?;
         let said =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         Ok((output.status.code().unwrap_or(-1), said))

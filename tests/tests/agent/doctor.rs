@@ -96,3 +96,31 @@ async fn a_host_that_never_joined_and_a_configuration_that_cannot_be_used_are_to
     ensure!(code == 64 && said.contains("homez") && said.contains("line "), "{code}:\n{said}");
     Ok(())
 }
+
+#[tokio::test]
+async fn after_an_upgrade_it_tells_whether_the_new_agent_came_up_and_left_the_server_alone() -> Result<()> {
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    let wanted = rig.wanted();
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    rig.ready(generation).await?;
+    rig.agent.kill().await?;
+    rig.agent.start()?;
+    let (code, said) = rig.agent.doctor_with(&["--after-upgrade"]).await?;
+    ensure!(code == 0, "{code}:\n{said}");
+    for (name, what) in [
+        ("agent", "process"),
+        ("program", "is this one"),
+        ("link", "as is-1"),
+        ("restart", "older than the agent"),
+        ("clock", ""),
+    ] {
+        says(&said, name, "pass", what)?;
+    }
+
+    // The package is installed, and nobody has restarted the agent.
+    rig.agent.replace_program()?;
+    let (code, said) = rig.agent.doctor_with(&["--after-upgrade"]).await?;
+    ensure!(code == 1, "{code}:\n{said}");
+    says(&said, "program", "fail", "another program")?;
+    says(&said, "restart", "pass", "older than the agent")
+}

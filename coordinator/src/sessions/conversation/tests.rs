@@ -265,3 +265,23 @@ fn a_session_that_another_one_follows_is_no_loss() {
     let save = talk.save();
     assert_eq!((save.seen.lost, save.events.len()), (None, 0));
 }
+
+#[test]
+fn an_agent_has_its_version_since_it_first_came_with_it() {
+    let hello = |version: &str| Hello {
+        agent_version: version.to_owned(),
+        platform: "linux-x86_64".to_owned(),
+        epoch: None,
+        wall_clock: NOW,
+        protocol: 1,
+    };
+    let mut seen = SeenRecord::default();
+    let mut since = Vec::new();
+    for (minutes, version) in [(0, "0.1.0"), (1, "0.1.0"), (2, "0.2.0"), (3, "0.2.0"), (4, "0.1.0")] {
+        let mut talk = Conversation::new(record(1), seen);
+        talk.on_hello(NOW.after(std::time::Duration::from_secs(60 * minutes)), hello(version), || true);
+        seen = talk.save().seen;
+        since.push((seen.agent_since.0 - NOW.0) / 60_000);
+    }
+    assert_eq!(since, [0, 0, 2, 2, 4]);
+}

@@ -1,0 +1,114 @@
+//! Agents and their versions.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::{Status, When};
+
+/// Output of `agents list`.
+#[derive(Debug, Serialize)]
+pub struct AgentList {
+    pub coordinator_version: String,
+    pub agents: Vec<Agent>,
+}
+
+/// The agent of one node. Nodes whose agent never came have none.
+#[derive(Debug, Serialize)]
+pub struct Agent {
+    pub node: String,
+    pub group: String,
+    pub version: String,
+    /// Against the coordinator.
+    pub skew: Skew,
+    /// When it first came with this version; `null`: before the coordinator noted that.
+    pub since: When,
+    pub platform: String,
+    pub connected: bool,
+    pub last_seen: When,
+}
+
+/// How the version of an agent stands to the coordinator's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Skew {
+    Same,
+    /// It should be upgraded.
+    Older,
+    /// The coordinator should be upgraded.
+    Newer,
+    /// The two differ, and at least one is not a version that can be compared.
+    Different,
+}
+
+impl Skew {
+    /// Of an agent against a coordinator.
+    pub fn of(agent: &str, coordinator: &str) -> Self {
+        if agent == coordinator {
+            return Self::Same;
+        }
+        match (numbers(agent), numbers(coordinator)) {
+            (Some(agent), Some(coordinator)) if agent < coordinator => Self::Older,
+            (Some(agent), Some(coordinator)) if coordinator < agent => Self::Newer,
+            _ => Self::Different,
+        }
+    }
+}
+
+impl fmt::Display for Skew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Same => "same",
+            Self::Older => "older",
+            Self::Newer => "newer",
+            Self::Different => "different",
+        })
+    }
+}
+
+/// `1.2.3` as numbers; what follows a `-` or `+` cannot be compared.
+fn numbers(version: &str) -> Option<[u64; 3]> {
+    let parts: Result<Vec<u64>, _> = version.split('.').map(str::parse).collect();
+    parts.ok()?.try_into().ok()
+}
+
+impl AgentList {
+    /// The agents of a fleet: all, or those whose version is not the coordinator's.
+    pub fn of(status: &Status, outdated: bool) -> Self {
+        let came = status.nodes.iter().filter(|node| !node.agent_version.is_empty());
+        let agents = came.map(|node| Agent {
+            node: node.name.clone(),
+            group: node.group.clone(),
+            version: node.agent_version.clone(),
+            skew: Skew::of(&node.agent_version, &status.coordinator_version),
+            since: node.agent_since,
+            platform: node.platform.clone(),
+            connected: node.connected,
+            last_seen: node.last_seen,
+        });
+        let agents = agents.filter(|agent| !outdated || agent.skew != Skew::Same).collect();
+        Self { coordinator_version: status.coordinator_version.clone(), agents }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Skew;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        let table = [
+            ("0.1.0", "0.1.0", Skew::Same),
+            ("0.1.9", "0.1.10", Skew::Older),
+            ("0.2.0", "0.1.10", Skew::Newer),
+            ("1.0.0", "0.9.9", Skew::Newer),
+            ("0.1.0-rc.1", "0.1.0", Skew::Different),
+            ("0.1", "0.1.0", Skew::Different),
+            ("dev", "dev", Skew::Same),
+            ("", "0.1.0", Skew::Different),
+        ];
+        for (agent, coordinator, expected) in table {
+            assert_eq!(Skew::of(agent, coordinator), expected, "{agent} against {coordinator}");
+        }
+    }
+}
