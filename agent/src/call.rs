@@ -206,17 +206,34 @@ impl Caller {
 
     /// The body of an answer with the expected status.
     async fn answer(&self, call: &HttpCall, authorization: Option<&str>) -> Result<Bytes, String> {
+        let answer = self.ask(call, authorization, BODY_MAX).await?;
+        if answer.status != call.status {
+            return Err(format!("status {}, not {}", answer.status, call.status));
+        }
+        answer.body
+    }
+
+    /// The answer, whatever its status. A body may have `body_max` bytes.
+    ///
+    /// # Errors
+    /// Nobody answers, or not with a certificate that is vouched for.
+    pub async fn ask(
+        &self,
+        call: &HttpCall,
+        authorization: Option<&str>,
+        body_max: usize,
+    ) -> Result<Answer, String> {
         let uri: http::Uri = call.url.parse().map_err(|_| "it is not a URL".to_owned())?;
         let (host, tls) = (uri.host().unwrap_or_default().to_owned(), uri.scheme_str() == Some("https"));
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let dialled = host.trim_matches(['[', ']']).to_owned();
         let stream = TcpStream::connect((dialled.as_str(), port)).await.map_err(|error| error.to_string())?;
         if !tls {
-            return exchange(stream, call, &uri, authorization).await;
+            return exchange(stream, (call, &uri), authorization, body_max).await;
         }
         let trust = self.trust(call.certificate, &dialled, port)?;
         let stream = probe::secure(stream, trust, &dialled).await.map_err(|error| crate::chain(&error))?;
-        exchange(stream, call, &uri, authorization).await
+        exchange(stream, (call, &uri), authorization, body_max).await
     }
 
     fn trust(&self, certificate: Option<Digest>, host: &str, port: u16) -> Result<Trust, String> {
@@ -234,6 +251,15 @@ impl Caller {
             }
         }
     }
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Of HTTP.
+    pub status: u16,
+    /// Or why it could not be read.
+    pub body: Result<Bytes, String>,
 }
 
 /// A try that did not succeed.
@@ -274,7 +300,7 @@ fn without_secrets(mut text: String, call: &Call) -> String {
 }
 
 /// `application/x-www-form-urlencoded`.
-fn encoded(text: &str) -> String {
+pub fn encoded(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
@@ -287,10 +313,10 @@ fn encoded(text: &str) -> String {
 
 async fn exchange(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    call: &HttpCall,
-    uri: &http::Uri,
+    (call, uri): (&HttpCall, &http::Uri),
     authorization: Option<&str>,
-) -> Result<Bytes, String> {
+    body_max: usize,
+) -> Result<Answer, String> {
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|error| format!("no HTTP: {}", crate::chain(&error)))?;
     let driver = crate::task::spawn("connection of a call", connection);
@@ -319,11 +345,9 @@ async fn exchange(
         let sent = sender.send_request(request).await;
         let response = sent.map_err(|error| format!("no answer: {}", crate::chain(&error)))?;
         let status = response.status().as_u16();
-        if status != call.status {
-            return Err(format!("status {status}, not {}", call.status));
-        }
-        let body = Limited::new(response.into_body(), BODY_MAX).collect().await;
-        body.map(http_body_util::Collected::to_bytes).map_err(|error| format!("no body: {error}"))
+        let body = Limited::new(response.into_body(), body_max).collect().await;
+        let body = body.map(http_body_util::Collected::to_bytes).map_err(|error| format!("no body: {error}"));
+        Ok(Answer { status, body })
     };
     let answer = answer.await;
     driver.abort();

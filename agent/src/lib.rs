@@ -15,6 +15,7 @@ pub mod door;
 pub mod files;
 pub mod identity;
 pub mod journal;
+pub mod key_manager;
 pub mod link;
 pub mod logs;
 pub mod look;

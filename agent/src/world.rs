@@ -10,6 +10,7 @@ use fleet::{
     call::{Check, HaproxyCall, Hook, HookPoint},
     host::Original,
     ids::Digest,
+    key_manager::work,
     node::{Action, Event, Memory},
     observed::{Observed, ProcessIdentity},
     time::{Instant, Timestamp},
@@ -18,12 +19,13 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
 };
-use tracing::{error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::{
     call::{self, Caller},
     files::{Files, Job, Staging, clear_launch_files},
     journal::Journal,
+    key_manager,
     link::{Link, Order},
     outside::{Machine, Work},
     process::{Console, servers},
@@ -305,6 +307,7 @@ impl World {
             Action::Hook { run, point, hook } => self.hook(run, point, *hook),
             Action::Check { id, check } => self.check(id, *check),
             Action::AskRotation(call) => self.ask_rotation(call),
+            Action::KeyManager { run, work } => self.key_manager(run, *work),
             Action::Measure { process, home } => {
                 // Updates of a product change templates in place; a look costs some hundred `stat`s.
                 self.files.start_job(Job::ReadPack(home.clone()));
@@ -376,6 +379,20 @@ impl World {
             let outcome = caller.tried(&check.call, &check.tries).await;
             info!(gate = check.name, passed = outcome.is_ok(), "Answered a gate");
             drop(outcomes.send(Event::Checked { id, outcome }).await);
+        });
+    }
+
+    fn key_manager(&self, run: u64, work: work::Work) {
+        let caller = self.caller.with_keystores(&self.watching.keystores);
+        let outcomes = self.outcomes.clone();
+        self.spawn(async move {
+            let outcome = key_manager::turn(&caller, &work).await;
+            let name = &work.registration.name;
+            match &outcome {
+                Ok(outcome) => debug!(key_manager = name, ?outcome, "Looked at a Key Manager"),
+                Err(trouble) => warn!(key_manager = name, %trouble, "A Key Manager cannot be registered"),
+            }
+            drop(outcomes.send(Event::KeyManagerDone { run, outcome }).await);
         });
     }
 

@@ -11,6 +11,7 @@ use crate::{
     drift::keys::KeyRules,
     host::Original,
     ids::{Digest, Generation, Revision},
+    key_manager::KeyManagers,
     time::Timestamp,
 };
 
@@ -305,6 +306,8 @@ pub struct Bundle {
     pub origin: Option<Origin>,
     /// Which keys of deployment.toml may be edited on the host. The agent's own: a change restarts nothing.
     pub drift_keys: KeyRules,
+    /// What its API Manager shall know. The agent's own: a change restarts nothing.
+    pub key_managers: KeyManagers,
 }
 
 /// What an agent notes of files that it found, beside what every bundle says of its files.
@@ -377,6 +380,9 @@ impl Bundle {
         }
         if let Some(rules) = self.drift_keys.canonical() {
             writeln!(text, "drift keys {rules}").expect("a String takes any text");
+        }
+        if let Some(key_managers) = self.key_managers.canonical() {
+            writeln!(text, "key managers {key_managers}").expect("a String takes any text");
         }
         Digest::of(text.as_bytes())
     }

@@ -17,6 +17,7 @@ pub mod health;
 pub mod host;
 pub mod ids;
 pub mod import;
+pub mod key_manager;
 pub mod lint;
 pub mod logs;
 mod mask;

@@ -348,7 +348,8 @@ pub struct Vitals {
 /// Something on a node that an operator should see to, and that is neither drift of a managed file nor ill health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concern {
-    /// Stable word: `secret-residue`, `restart-held`, `start-held`, `disk-low`, `logs-growing`.
+    /// Stable word: `secret-residue`, `restart-held`, `start-held`, `disk-low`, `logs-growing`, `key-manager`,
+    /// `key-manager-drift`.
     pub kind: String,
     /// For people; never holds a secret.
     pub detail: String,

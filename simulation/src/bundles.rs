@@ -73,6 +73,7 @@ impl Library {
             hooks: self.hooks.clone(),
             origin: None,
             drift_keys: fleet::drift::keys::KeyRules::default(),
+            key_managers: fleet::key_manager::KeyManagers::default(),
         });
         let digest = bundle.digest();
         self.bundles.insert(digest, (bundle, nature, truth));

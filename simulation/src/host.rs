@@ -426,6 +426,8 @@ impl Sim {
             | Action::Dump(_)
             // No hook of these bundles speaks to HAProxy.
             | Action::AskRotation(_)
+            // These bundles declare none.
+            | Action::KeyManager { .. }
             | Action::Measure { .. } => {}
         }
     }

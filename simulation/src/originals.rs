@@ -75,7 +75,14 @@ fn original(by_hand: ByHand, coming: &Bundle, before: Generation) -> Bundle {
     };
     let (service, hooks) = (coming.service.clone(), coming.hooks.clone());
     let files = BTreeMap::from([(CONFIG.clone(), file)]);
-    Bundle { files, service, hooks, drift_keys: KeyRules::default(), origin: Some(origin) }
+    Bundle {
+        files,
+        service,
+        hooks,
+        drift_keys: KeyRules::default(),
+        origin: Some(origin),
+        key_managers: fleet::key_manager::KeyManagers::default(),
+    }
 }
 
 impl Sim {

@@ -14,6 +14,7 @@ use fleet::{
     },
     drift::{Occasion, keys::KeyRules},
     ids::Digest,
+    key_manager::KeyManagers,
     node::{Failure, Keeping, Replaced, TakenOriginal},
     observed::RefusalReason,
     spec::canonical,
@@ -74,7 +75,14 @@ fn empty(coming: &Staging) -> Bundle {
         absent: BTreeSet::new(),
     };
     let (service, hooks) = (coming.bundle.service.clone(), coming.bundle.hooks.clone());
-    Bundle { files: BTreeMap::new(), service, hooks, origin: Some(origin), drift_keys: KeyRules::default() }
+    Bundle {
+        files: BTreeMap::new(),
+        service,
+        hooks,
+        origin: Some(origin),
+        drift_keys: KeyRules::default(),
+        key_managers: KeyManagers::default(),
+    }
 }
 
 /// Every path that an original says something of.

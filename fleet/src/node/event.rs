@@ -12,6 +12,7 @@ use crate::{
     drift::{Found, generated::Looked},
     health::ProbeResult,
     ids::{Digest, FleetEpoch, Generation},
+    key_manager::work::{Outcome, Trouble, Work},
     node::memory::{Memory, Placed},
     observed::{Notice, Observed, ProcessIdentity, Refusal, RefusalReason, Stage, Vitals},
     time::Timestamp,
@@ -305,6 +306,13 @@ pub enum Event {
     },
     /// What HAProxy does with the server; `None`: it could not be asked, or has no such server.
     Rotation(Option<HaproxyState>),
+    /// A turn at the Admin API is over.
+    KeyManagerDone {
+        /// Which.
+        run: u64,
+        /// How.
+        outcome: Result<Outcome, Trouble>,
+    },
     /// Measurements.
     Measured(Vitals),
     /// A deadline has passed.
@@ -477,6 +485,13 @@ pub enum Action {
     },
     /// Ask HAProxy whether it sends requests to the server that this call puts into service.
     AskRotation(HaproxyCall),
+    /// Make the Admin API agree about one Key Manager, or see whether it does.
+    KeyManager {
+        /// Pairs the outcome.
+        run: u64,
+        /// What.
+        work: Box<Work>,
+    },
     /// Measure the server and its host.
     Measure {
         /// The server, if it lives.
@@ -500,6 +515,8 @@ impl Action {
             | Action::Keep(_)
             | Action::Switch { .. }
             | Action::Launch(_) => true,
+            // An agent that dies in the middle must know what it has begun.
+            Action::KeyManager { .. } => true,
             // What it takes out of service must come back, whatever happens to the agent.
             Action::Hook { point, .. } => *point == HookPoint::BeforeStop,
             Action::Journal(_)

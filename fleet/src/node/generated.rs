@@ -287,7 +287,8 @@ impl Engine {
             remedy: "correct the file, or `convoy drift restore`; the server starts by itself then"
                 .to_owned(),
         });
-        residue.into_iter().chain(held).chain(start_held).chain(self.disk_concerns()).collect()
+        let standing = residue.into_iter().chain(held).chain(start_held).chain(self.disk_concerns());
+        standing.chain(self.key_manager_concerns()).collect()
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::{
     bundle::{Applied, Assignment, BUNDLE_SIZE_MAX, HomePath},
     ids::{Digest, FleetEpoch, Generation},
+    node::key_managers::Registered,
     observed::{Attempt, Notice, ProcessIdentity},
     time::Timestamp,
 };
@@ -85,6 +86,8 @@ pub struct Memory {
     /// The assignment that was given up for the original files, because it failed or an operator asked. Only a newer
     /// assignment replaces them again.
     pub given_up: Option<Generation>,
+    /// By name: Key Managers that were begun to be registered, until they are deleted or another node keeps them.
+    pub registered: BTreeMap<String, Registered>,
 }
 
 /// What lay in a home before the first write, and whether a server belongs to it.
@@ -107,7 +110,8 @@ impl Memory {
         let assigned = self.assignment.as_ref().map(Placed::from);
         let single = [assigned, self.switching, self.written, self.running, self.last_good, self.owed];
         let originals = self.originals.values().map(|original| &original.placed);
-        let kept = single.iter().flatten().chain(&self.previous_good).chain(originals);
+        let registered = self.registered.values().map(|registered| &registered.by);
+        let kept = single.iter().flatten().chain(&self.previous_good).chain(originals).chain(registered);
         let mut contents: Vec<Digest> = kept.map(|placed| placed.content).collect();
         contents.sort_unstable();
         contents.dedup();

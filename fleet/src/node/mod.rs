@@ -16,6 +16,7 @@ mod command;
 mod event;
 mod generated;
 mod hooks;
+mod key_managers;
 mod launch;
 mod memory;
 mod original;
@@ -37,6 +38,7 @@ pub use self::{
         Action, Command, Event, Extent, Failure, Keeping, LastOutput, LogSign, Recovery, StagedFacts,
         TakenOriginal, Way,
     },
+    key_managers::{REGISTERED_MAX, Registered, TURN_TIMEOUT},
     memory::{
         BACKUPS_SIZE_MAX, COMMANDS_MAX, KeptOriginal, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed,
         Replaced, SwitchRecord,
@@ -203,6 +205,7 @@ pub struct Engine {
     facts: Facts,
     hooks: hooks::HookWork,
     rotation: rotation::Rotation,
+    key_managers: key_managers::KeyManagerWork,
     timers: Timers,
     unanswered: unanswered::State,
     // Reported.
@@ -244,6 +247,7 @@ impl Engine {
             facts: Facts::default(),
             hooks: hooks::HookWork::default(),
             rotation: rotation::Rotation::default(),
+            key_managers: key_managers::KeyManagerWork::default(),
             timers: Timers::default(),
             unanswered: unanswered::State::default(),
             told: Told::default(),
@@ -326,6 +330,7 @@ impl Engine {
             Event::HookDone { run, outcome } => self.on_hook_done(clock, run, outcome, out),
             Event::Checked { id, outcome } => on_checked(id, outcome, out),
             Event::Rotation(answer) => self.on_rotation(answer),
+            Event::KeyManagerDone { run, outcome } => self.on_key_manager(clock, run, outcome),
             Event::Measured(vitals) => self.on_measured(clock, vitals),
             Event::Timer => {}
         }
@@ -345,6 +350,7 @@ impl Engine {
         self.settle_launch_files(clock, out);
         self.settle_hooks(clock, out);
         self.settle_rotation(clock, out);
+        self.settle_key_managers(clock, out);
         self.settle_attempt(clock, out);
         self.settle_timers(clock, out);
     }
@@ -391,6 +397,7 @@ impl Engine {
             service,
             hooks,
             self.rotation.next_deadline(),
+            self.key_managers.next_deadline(),
             self.look_deadline(),
             self.unanswered.next_deadline(),
             self.drifts.hold_deadline(),

@@ -1,6 +1,7 @@
 //! Transcripts of the engine, and a simulation that tries to break its promises.
 
 mod hooks;
+mod key_managers;
 mod original;
 mod sim;
 mod transcript;
@@ -21,6 +22,7 @@ use crate::{
     drift::keys::KeyRules,
     health::{Answer, ProbeResult},
     ids::{Digest, FleetEpoch, Generation, Revision},
+    key_manager::KeyManagers,
     node::{Allowed, Limits, Placed},
     observed::ProcessIdentity,
     time::Timestamp,
@@ -99,6 +101,7 @@ pub(super) fn bundle(config: &str, logging: &str) -> Arc<Bundle> {
         hooks: Hooks::default(),
         origin: None,
         drift_keys: KeyRules::default(),
+        key_managers: KeyManagers::default(),
     })
 }
 

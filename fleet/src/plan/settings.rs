@@ -7,6 +7,7 @@ use crate::{
     bundle::{Bundle, DriftPolicy, FileEntry, ProbeKind, ServiceSettings},
     finding::{MASK, is_hidden_key, mask_line},
     host::FoundFile,
+    key_manager::KeyManagers,
     time::Human,
 };
 
@@ -56,6 +57,7 @@ pub(super) fn changes(old: Option<&Bundle>, new: &Bundle) -> Vec<SettingChange> 
         let word = |policy: DriftPolicy| format!("{policy:?}").to_lowercase();
         let rules = bundle.drift_keys.iter();
         all.extend(rules.map(|rule| (format!("drift.keys.{}", rule.pattern), word(rule.policy))));
+        all.extend(key_managers(&bundle.key_managers));
         all
     };
     let before = old.map(all).unwrap_or_default();
@@ -65,7 +67,8 @@ pub(super) fn changes(old: Option<&Bundle>, new: &Bundle) -> Vec<SettingChange> 
             let own = OF_A_NEW_NODE.contains(&name.as_str())
                 || name.starts_with("env.")
                 || name.starts_with("hooks.")
-                || name.starts_with("drift.keys.");
+                || name.starts_with("drift.keys.")
+                || name.starts_with(KEY_MANAGERS);
             own && !text.is_empty()
         });
     }
@@ -75,23 +78,47 @@ pub(super) fn changes(old: Option<&Bundle>, new: &Bundle) -> Vec<SettingChange> 
         .filter(|name| before.get(*name) != after.get(*name))
         .map(|name| {
             let text = |of: &BTreeMap<String, String>| of.get(name).map(|raw| shown(name, raw));
-            let (old, new) = (text(&before).unwrap_or_default(), text(&after).unwrap_or_default());
+            let (old, mut new) = (text(&before).unwrap_or_default(), text(&after).unwrap_or_default());
+            if new.is_empty() && name.starts_with(KEY_MANAGERS) && !old.starts_with(KEPT_BY) {
+                new = "(deleted at the Admin API)".to_owned();
+            }
             SettingChange { setting: name.clone(), old, new }
         })
         .collect();
+    let is_told = changes.iter().any(|change| change.setting.starts_with(KEY_MANAGERS));
+    if old.is_some_and(|old| old.key_managers != new.key_managers) && !is_told {
+        changes.push(hidden("key_managers"));
+    }
     if let Some(old) = old
         && old.hooks != new.hooks
         && !changes.iter().any(|change| change.setting.starts_with("hooks."))
     {
         // What is not shown of a call: a secret, a body, arguments.
-        let text = |what: &str| what.to_owned();
-        changes.push(SettingChange {
-            setting: text("hooks"),
-            old: text("(hidden)"),
-            new: text("(hidden, changed)"),
-        });
+        changes.push(hidden("hooks"));
     }
     changes
+}
+
+/// A change of something that is not shown.
+fn hidden(setting: &str) -> SettingChange {
+    SettingChange {
+        setting: setting.to_owned(),
+        old: "(hidden)".to_owned(),
+        new: "(hidden, changed)".to_owned(),
+    }
+}
+
+/// Begins the settings of Key Managers.
+const KEY_MANAGERS: &str = "key_managers.";
+/// Begins the text of one that another node keeps.
+const KEPT_BY: &str = "kept by ";
+
+/// What this node registers, in whole; of what another registers, only which does.
+fn key_managers(key_managers: &KeyManagers) -> impl Iterator<Item = (String, String)> + '_ {
+    let named = |name: &str| format!("{KEY_MANAGERS}{name}");
+    let kept = key_managers.kept.iter().map(move |one| (named(&one.name), one.to_string()));
+    let others = key_managers.elsewhere.iter();
+    kept.chain(others.map(move |other| (named(&other.name), format!("{KEPT_BY}{}", other.keeper))))
 }
 
 fn shown(name: &str, raw: &str) -> String {

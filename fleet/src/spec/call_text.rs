@@ -94,7 +94,7 @@ pub(super) struct TokenText {
 
 /// A secret by its name, and where it was typed.
 #[derive(Debug, Clone)]
-struct Named {
+pub(super) struct Named {
     name: SecretName,
     at: At,
 }
@@ -295,7 +295,7 @@ fn read_http(table: &mut Reader<'_>, authorization: Option<Named>, report: &mut 
 }
 
 /// The name in a string that is `{{ secret('name') }}` and nothing else. A part of a text would have to be shown.
-fn read_secret(table: &mut Reader<'_>, key: &'static str, report: &mut Report) -> Option<Named> {
+pub(super) fn read_secret(table: &mut Reader<'_>, key: &'static str, report: &mut Report) -> Option<Named> {
     let typed = table.text(key, report)?;
     let inner = typed.value.trim().strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}"));
     let inner = inner.and_then(|inner| inner.trim().strip_prefix("secret(")?.strip_suffix(')'));
@@ -314,7 +314,11 @@ fn read_secret(table: &mut Reader<'_>, key: &'static str, report: &mut Report) -
     }
 }
 
-fn read_certificate(table: &mut Reader<'_>, key: &'static str, report: &mut Report) -> Option<Digest> {
+pub(super) fn read_certificate(
+    table: &mut Reader<'_>,
+    key: &'static str,
+    report: &mut Report,
+) -> Option<Digest> {
     let typed = table.text(key, report)?;
     let hex = typed.value.replace(':', "").to_ascii_lowercase();
     let digest = Digest::from_hex(&hex);
@@ -420,17 +424,23 @@ fn resolve_http(http: &HttpText, scope: &Scope<'_>, report: &mut Report) -> Opti
 }
 
 fn credential(named: &Named, scope: &Scope<'_>, report: &mut Report) -> Option<Credential> {
-    let Some(value) = scope.secrets.resolve(&named.name) else {
+    let value = secret_value(named, scope, report)?;
+    Some(match scope.use_of {
+        SecretUse::Value => Credential::Value(value),
+        SecretUse::Name => Credential::Named(named.name.clone()),
+    })
+}
+
+/// The value of a secret.
+pub(super) fn secret_value(named: &Named, scope: &Scope<'_>, report: &mut Report) -> Option<Secret> {
+    let value = scope.secrets.resolve(&named.name).map(Secret::new);
+    if value.is_none() {
         report.error(
             "CV307",
             Some(named.at.value_place()),
             format!("the secret {} has no value", named.name),
             format!("give it one: convoy secret set {}", named.name),
         );
-        return None;
-    };
-    Some(match scope.use_of {
-        SecretUse::Value => Credential::Value(Secret::new(value)),
-        SecretUse::Name => Credential::Named(named.name.clone()),
-    })
+    }
+    value
 }

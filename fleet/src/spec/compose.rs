@@ -10,6 +10,7 @@ use super::{
     check, config,
     expression::{Expressions, NodeFacts, Origin, from_toml, has_expression, to_toml},
     files::{self, Extras, whole_file},
+    key_manager_text,
     manifest::{self, GroupText, Manifest, NodeText},
     merge::{MergeKeys, merge},
     reader::Typed,
@@ -26,6 +27,7 @@ use crate::{
     drift::keys::KeyRules,
     finding::{Place, names_at_most},
     ids::{Digest, GroupName, NodeName},
+    key_manager::KeyManagers,
     product::{self, Catalogue, FileRule, Product},
     rollout::order::Order,
 };
@@ -78,6 +80,7 @@ fn compose_into(sources: &Sources, secrets: &Resolver, report: &mut Report) -> O
     let manifest = manifest::read(&root, report)?;
     check::references(&manifest, report);
     check::layers(&manifest, &documents, report);
+    key_manager_text::check(&manifest, report);
     let owners: Vec<&str> = manifest
         .groups
         .keys()
@@ -444,13 +447,13 @@ impl<'a> Composer<'a> {
         files::check_bundle(&files, report);
         let service = service::settings(&draft, &self.manifest.service, scope, &flat, report)?;
         let (hooks, gates) = self.calls(&draft, scope, report);
-        let scopes = [&draft.text.drift_keys, &draft.group.drift_keys, &self.manifest.drift_keys];
-        let drift_keys = KeyRules::of_scopes(scopes.map(Clone::clone));
+        let key_managers = self.key_managers(&draft, scope, report);
+        let drift_keys = self.drift_keys(&draft);
         Some(ComposedNode {
             group: draft.text.group.clone(),
             host: draft.facts.host.clone(),
             zone: draft.text.zone.clone(),
-            bundle: Bundle { files, service, hooks, origin: None, drift_keys },
+            bundle: Bundle { files, service, hooks, origin: None, drift_keys, key_managers },
             gates,
             contents,
             config_text: text,
@@ -478,6 +481,27 @@ impl<'a> Composer<'a> {
         let scope = scope(SecretUse::Name);
         let gates = draft.group.gates.iter().filter_map(|gate| gate.resolve(&scope, report)).collect();
         (hooks, gates)
+    }
+
+    fn drift_keys(&self, draft: &Draft<'_>) -> KeyRules {
+        let scopes = [&draft.text.drift_keys, &draft.group.drift_keys, &self.manifest.drift_keys];
+        KeyRules::of_scopes(scopes.map(Clone::clone))
+    }
+
+    fn key_managers(
+        &self,
+        draft: &Draft<'_>,
+        (expressions, names): (&Expressions, &super::expression::Names),
+        report: &mut Report,
+    ) -> KeyManagers {
+        let scope = call_text::Scope {
+            expressions,
+            names,
+            node: draft.name.as_str(),
+            secrets: &draft.secrets,
+            use_of: SecretUse::Value,
+        };
+        key_manager_text::resolve(draft, self.manifest, &scope, report)
     }
 
     fn origins(&self, draft: &Draft<'_>, flat: &super::canonical::Flat) -> BTreeMap<String, Place> {

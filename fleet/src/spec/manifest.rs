@@ -8,6 +8,7 @@ use super::{
     databases_text::{self, DatabaseServer},
     drift_text,
     gate_text::GateText,
+    key_manager_text::KeyManagerText,
     reader::{Reader, Typed},
     report::{Report, suggest},
     tree::{At, Node, Table},
@@ -51,6 +52,7 @@ pub(super) struct GroupText<'a> {
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
     pub(super) hooks: HooksText,
+    pub(super) key_managers: Vec<KeyManagerText>,
     pub(super) drift_keys: Vec<KeyRule>,
 }
 
@@ -246,6 +248,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
     let service = read_service(&mut reader, report);
     let files = read_files(&mut reader, report);
     let hooks = HooksText::read(&mut reader, report);
+    let key_managers = KeyManagerText::read_all(&mut reader, report);
     let drift_keys = drift_text::read(&mut reader, report);
     reader.finish(report);
     Some(GroupText {
@@ -261,6 +264,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
         service,
         files,
         hooks,
+        key_managers,
         drift_keys,
     })
 }

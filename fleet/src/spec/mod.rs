@@ -14,6 +14,7 @@ mod drift_text;
 mod expression;
 mod files;
 mod gate_text;
+mod key_manager_text;
 mod manifest;
 mod merge;
 pub(crate) mod reader;

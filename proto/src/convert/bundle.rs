@@ -18,7 +18,9 @@ use crate::{
     convert::{
         ConvertError,
         call::{hooks_from_wire, hooks_to_wire},
-        invalid, required,
+        invalid,
+        key_manager::{key_managers_from_wire, key_managers_to_wire},
+        required,
     },
     wire::bundle as wire,
 };
@@ -75,7 +77,9 @@ impl From<&Bundle> for wire::Bundle {
         let hooks = hooks_to_wire(&bundle.hooks);
         let origin = bundle.origin.as_ref().map(Into::into);
         let drift_keys = bundle.drift_keys.iter().map(rule_to_wire).collect();
-        Self { files, service: Some(wire::Service::from(&bundle.service)), hooks, origin, drift_keys }
+        let key_managers = key_managers_to_wire(&bundle.key_managers);
+        let service = Some(wire::Service::from(&bundle.service));
+        Self { files, service, hooks, origin, drift_keys, key_managers }
     }
 }
 
@@ -102,7 +106,9 @@ impl TryFrom<wire::Bundle> for Bundle {
         let drift_keys = KeyRules::new(drift_keys);
         let service = ServiceSettings::try_from(required(bundle.service, "Bundle", "service")?)?;
         let origin = bundle.origin.map(Origin::try_from).transpose()?;
-        let bundle = Self { files, service, hooks: hooks_from_wire(bundle.hooks)?, origin, drift_keys };
+        let hooks = hooks_from_wire(bundle.hooks)?;
+        let key_managers = key_managers_from_wire(bundle.key_managers)?;
+        let bundle = Self { files, service, hooks, origin, drift_keys, key_managers };
         if BUNDLE_SIZE_MAX < bundle.size() {
             let why = format!("{} bytes together, more than {BUNDLE_SIZE_MAX}", bundle.size());
             return Err(invalid("Bundle", "files", why));
@@ -149,7 +155,7 @@ impl TryFrom<wire::Origin> for Origin {
     }
 }
 
-fn policy_to_wire(policy: DriftPolicy) -> wire::DriftPolicy {
+pub(crate) fn policy_to_wire(policy: DriftPolicy) -> wire::DriftPolicy {
     match policy {
         DriftPolicy::Enforce => wire::DriftPolicy::Enforce,
         DriftPolicy::Report => wire::DriftPolicy::Report,
@@ -157,7 +163,7 @@ fn policy_to_wire(policy: DriftPolicy) -> wire::DriftPolicy {
     }
 }
 
-fn policy_from_wire(
+pub(crate) fn policy_from_wire(
     policy: wire::DriftPolicy,
     message: &'static str,
     field: &'static str,
@@ -453,6 +459,7 @@ mod tests {
             files: BTreeMap::from([(path("repository/conf/deployment.toml"), file)]),
             service,
             hooks: Hooks::default(),
+            key_managers: fleet::key_manager::KeyManagers::default(),
             origin: None,
             drift_keys: KeyRules::default(),
         }

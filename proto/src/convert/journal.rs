@@ -6,7 +6,8 @@ use fleet::{
     bundle::{Applied, Assignment, HomePath},
     ids::Generation,
     node::{
-        COMMANDS_MAX, KeptOriginal, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed, Replaced, SwitchRecord,
+        COMMANDS_MAX, KeptOriginal, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed, REGISTERED_MAX,
+        Registered, Replaced, SwitchRecord,
     },
     observed::{Attempt, Notice},
     time::Timestamp,
@@ -116,6 +117,20 @@ fn original_from_wire(original: wire::Original) -> Result<(String, KeptOriginal)
     Ok((original.home, KeptOriginal { placed, serves: original.serves }))
 }
 
+fn registered_to_wire((name, registered): (&String, &Registered)) -> wire::Registered {
+    wire::Registered {
+        name: name.clone(),
+        by: Some((&registered.by).into()),
+        written: registered.is_written,
+        ours: registered.is_ours,
+    }
+}
+
+fn registered_from_wire(registered: wire::Registered) -> Result<(String, Registered), ConvertError> {
+    let by = required(registered.by, "Registered", "by")?.try_into()?;
+    Ok((registered.name, Registered { by, is_written: registered.written, is_ours: registered.ours }))
+}
+
 fn accepted_to_wire((path, until): (&HomePath, &Timestamp)) -> wire::Accepted {
     wire::Accepted { path: path.to_string(), until_ms: until.0 }
 }
@@ -155,6 +170,7 @@ impl From<&Memory> for wire::Memory {
             reads_other: memory.reads_other,
             originals: memory.originals.iter().map(original_to_wire).collect(),
             given_up: memory.given_up.map_or(0, |generation| generation.0),
+            registered: memory.registered.iter().map(registered_to_wire).collect(),
         }
     }
 }
@@ -164,6 +180,7 @@ impl TryFrom<wire::Memory> for Memory {
 
     fn try_from(memory: wire::Memory) -> Result<Self, ConvertError> {
         check_format("Memory", memory.format)?;
+        let registered = memory.registered.into_iter().take(REGISTERED_MAX);
         let good = memory.previous_good.into_iter().take(PREVIOUS_GOOD_MAX);
         Ok(Self {
             epoch: epoch_from_wire(&memory.fleet_epoch)?,
@@ -187,6 +204,7 @@ impl TryFrom<wire::Memory> for Memory {
             reads_other: memory.reads_other,
             originals: memory.originals.into_iter().map(original_from_wire).collect::<Result<_, _>>()?,
             given_up: Some(Generation(memory.given_up)).filter(|generation| generation.0 != 0),
+            registered: registered.map(registered_from_wire).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -253,6 +271,10 @@ mod tests {
                 KeptOriginal { placed: placed(0), serves: true },
             )]),
             given_up: Some(Generation(4)),
+            registered: BTreeMap::from([(
+                "IS7".to_owned(),
+                Registered { by: placed(2), is_written: true, is_ours: true },
+            )]),
         };
         assert_eq!(decode_memory(&encode_memory(&memory)).unwrap(), memory);
         assert_eq!(decode_memory(&encode_memory(&Memory::default())).unwrap(), Memory::default());

@@ -8,6 +8,7 @@ pub mod bundle;
 mod call;
 pub mod host;
 pub mod journal;
+mod key_manager;
 pub mod link;
 pub mod logs;
 pub mod operator;

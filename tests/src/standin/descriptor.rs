@@ -43,6 +43,11 @@ impl Role {
         self != Role::IdentityServer
     }
 
+    /// Whether it has the Admin API.
+    pub fn is_control_plane(self) -> bool {
+        matches!(self, Role::AllInOne | Role::ControlPlane)
+    }
+
     /// Whether API traffic passes through it.
     pub fn is_gateway(self) -> bool {
         matches!(self, Role::AllInOne | Role::Gateway)

@@ -1,11 +1,14 @@
 //! What the server answers, as a function of what it is and how it feels. No sockets here.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::json;
 
-use super::descriptor::{PortKind, Role};
+use super::{
+    admin,
+    descriptor::{PortKind, Role},
+};
 
 /// Everything an answer depends on.
 #[derive(Debug, Clone)]
@@ -21,6 +24,11 @@ pub struct View {
     /// How long each answer takes.
     pub delay: Duration,
     pub state: StateView,
+    pub home: PathBuf,
+    /// User and password of the administrator.
+    pub admin: (String, String),
+    /// The web application of the Admin API is not there.
+    pub admin_api_away: bool,
 }
 
 /// What tests want to know; served at `/standin/state`.
@@ -45,11 +53,11 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
+    pub fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
         Answer { status, content_type: "application/json", location: None, body: body.to_string() }
     }
 
-    fn text(status: StatusCode, body: &str) -> Answer {
+    pub fn text(status: StatusCode, body: &str) -> Answer {
         Answer { status, content_type: "text/plain", location: None, body: body.to_owned() }
     }
 
@@ -67,7 +75,7 @@ const WRONG: &str = "Z2F0ZTp3cm9uZw==";
 #[derive(Debug, Clone, Copy)]
 pub struct Asked<'a> {
     pub path: &'a str,
-    pub is_post: bool,
+    pub method: &'a Method,
     pub authorization: Option<&'a str>,
     pub body: &'a str,
 }
@@ -76,13 +84,21 @@ pub struct Asked<'a> {
 pub fn answer(kind: PortKind, asked: &Asked<'_>, view: &View) -> Answer {
     let path = asked.path;
     match kind {
-        PortKind::ServletHttps | PortKind::ServletHttp => match path {
-            "/oauth2/token" if asked.is_post => token(asked, view),
-            "/standin/api" => guarded(asked, view),
-            _ => servlet(path, view),
-        },
+        PortKind::ServletHttps | PortKind::ServletHttp => {
+            admin::answer(asked, view).unwrap_or_else(|| match path {
+                "/oauth2/token" if asked.method == Method::POST => token(asked, view),
+                "/standin/api" => guarded(asked, view),
+                _ => servlet(path, view),
+            })
+        }
         PortKind::PassthroughHttps | PortKind::PassthroughHttp => match path {
             "/standin/api" => guarded(asked, view),
+            // A token of an Identity Server opens it once the gateway knows that Identity Server.
+            "/standin/key-manager" if !admin::knows_identity_server(&view.home) => Answer::json(
+                StatusCode::UNAUTHORIZED,
+                &json!({ "code": 900901, "message": "Invalid Credentials" }),
+            ),
+            "/standin/key-manager" => guarded(asked, view),
             "/services/Version" => version(view),
             _ => Answer::not_found(),
         },
@@ -219,19 +235,26 @@ mod tests {
             gateway_ready: false,
             delay: Duration::ZERO,
             state: StateView { pid: 1, launches: 1, toml_digest: String::new(), offset: 0, started: true },
+            home: PathBuf::new(),
+            admin: ("admin".to_owned(), "admin".to_owned()),
+            admin_api_away: false,
         }
     }
 
     fn get(path: &str) -> Asked<'_> {
-        Asked { path, is_post: false, authorization: None, body: "" }
+        Asked { path, method: &Method::GET, authorization: None, body: "" }
     }
 
     #[test]
     fn a_token_is_issued_to_a_client_and_opens_what_is_guarded() {
         let gateway = view(Role::Gateway);
         let ask = |path, authorization| {
-            let asked =
-                Asked { path, is_post: true, authorization, body: "grant_type=client_credentials&scope=x" };
+            let asked = Asked {
+                path,
+                method: &Method::POST,
+                authorization,
+                body: "grant_type=client_credentials&scope=x",
+            };
             answer(PortKind::ServletHttps, &asked, &gateway)
         };
         let wrong = format!("Basic {WRONG}");

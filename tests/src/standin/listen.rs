@@ -29,7 +29,7 @@ pub const TLS_FILE: &str = "repository/resources/security/standin-tls.pem";
 const CONNECTIONS_MAX: usize = 30_000;
 
 /// Bytes of a request that are read.
-const BODY_MAX: usize = 4 * 1024;
+const BODY_MAX: usize = 64 * 1024;
 
 /// Gives the present state for each request.
 pub type Viewer = Arc<dyn Fn() -> View + Send + Sync>;
@@ -95,10 +95,10 @@ async fn converse(
             tokio::time::sleep(view.delay).await;
             let authorization = request.headers().get(header::AUTHORIZATION);
             let authorization = authorization.and_then(|value| value.to_str().ok()).map(str::to_owned);
-            let (path, is_post) = (request.uri().path().to_owned(), request.method() == http::Method::POST);
+            let (path, method) = (request.uri().path().to_owned(), request.method().clone());
             let asked = Asked {
                 path: &path,
-                is_post,
+                method: &method,
                 authorization: authorization.as_deref(),
                 body: &body(request).await,
             };

@@ -56,6 +56,8 @@ pub struct Misbehaviour {
     pub unhealthy_after: Option<Span>,
     /// *live* The same, while the configuration that the server runs on holds this text.
     pub unhealthy_if_toml_contains: Option<String>,
+    /// *live* The Admin API answers 404, as while its web application is deployed.
+    pub admin_api_away: bool,
     /// *live* Time that every answer takes; connections are accepted at once.
     pub answer_delay: Option<Span>,
     /// How long after `started in` the gateway's startup check turns from 500 to 200; 200 ms unless given.

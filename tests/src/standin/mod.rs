@@ -4,6 +4,7 @@
 //! statuses, log lines, ports, health endpoints, generated files, and on demand every kind of trouble. It holds no
 //! product: nothing behind its ports does anything. `docs/stand-in.md` describes it for those who write tests.
 
+pub mod admin;
 mod config;
 pub mod descriptor;
 mod duration;

@@ -31,6 +31,8 @@ pub struct Running {
     pub toml_digest: String,
     pub offset: u16,
     pub health_check_enabled: bool,
+    /// User and password of the administrator.
+    pub admin: (String, String),
     /// A `$secret{}` is used, so the server must read the keystore password.
     pub needs_vault: bool,
     pub started: Option<Instant>,
@@ -64,6 +66,9 @@ impl Shared {
             product: self.product.clone(),
             https_port: self.https_base + running.offset,
             health_check_enabled: running.health_check_enabled,
+            home: self.home.clone(),
+            admin: running.admin,
+            admin_api_away: faults.admin_api_away,
             unhealthy: faults.unhealthy
                 || faults.unhealthy_after.is_some_and(|span| since(span.0))
                 || marker.is_some_and(|text| running.toml.contains(text)),

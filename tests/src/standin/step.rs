@@ -82,6 +82,8 @@ impl Server {
                 running.toml.clone_from(&config.text);
                 effective_digest.clone_into(&mut running.toml_digest);
                 running.health_check_enabled = config.is_on("carbon_health_check.enable");
+                let admin = |key: &str| config.text_of(key).unwrap_or_else(|| "admin".to_owned());
+                running.admin = (admin("super_admin.username"), admin("super_admin.password"));
                 running.offset = config.offset();
                 running.needs_vault = config.has_secrets();
             }

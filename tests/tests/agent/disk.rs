@@ -235,5 +235,6 @@ fn bundle(files: &Files, service: ServiceSettings) -> Bundle {
         hooks: fleet::call::Hooks::default(),
         origin: None,
         drift_keys: fleet::drift::keys::KeyRules::default(),
+        key_managers: fleet::key_manager::KeyManagers::default(),
     }
 }

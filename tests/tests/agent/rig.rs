@@ -275,6 +275,7 @@ impl Rig {
             hooks: wanted.hooks.clone(),
             origin: None,
             drift_keys: wanted.drift_keys.clone(),
+            key_managers: fleet::key_manager::KeyManagers::default(),
         }
     }
 

@@ -10,6 +10,7 @@ mod enrolment;
 mod gates;
 mod going_back;
 mod history;
+mod key_managers;
 mod keys;
 mod keystores;
 mod kills;

@@ -122,6 +122,9 @@ fn line(action: &Action) -> Option<String> {
         Action::Kill(process) => format!("KILL {}", process.pid),
         Action::Hook { run, point, hook } => format!("hook {run} {point}: {}", hook.call),
         Action::AskRotation(call) => format!("ask HAProxy about {}/{}", call.backend, call.server),
+        Action::KeyManager { run, work } => {
+            format!("key manager {run} {}: {:?}", work.registration.name, work.task)
+        }
         Action::Check { id, check } => format!("check {id} {}: {}", check.name, check.call),
         Action::Report(_)
         | Action::Tell(_)

@@ -1,0 +1,250 @@
+//! Key Managers: the agent of an API Manager has its Admin API agree with the fleet, and says what it did.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use convoy_tests::{
+    harness::{FleetDir, LIMIT, Site, until},
+    pack::Pack,
+    standin::{Misbehaviour, admin},
+};
+use serde_json::{Value, json};
+
+use crate::small::ensure_holds;
+
+/// Of the administrator of the API Manager, and on the Identity Server.
+const SECRETS: [&str; 2] = ["am-secret-4711", "is-secret-4711"];
+
+/// One Identity Server and one API Manager that registers it.
+struct Fleet {
+    site: Site,
+    fleet: FleetDir,
+    am: Pack,
+    plain: String,
+}
+
+impl Fleet {
+    async fn open() -> Result<Self> {
+        let mut site = Site::open("registered").await?;
+        let mut plain =
+            "name = \"registered\"\n\n[service]\nprobe_period = \"1s\"\nprobe_grace = \"30s\"\n".to_owned();
+        let mut packs = Vec::new();
+        for (index, (node, group, product)) in
+            [("is-1", "key-manager", "wso2is-7.2"), ("am-1", "api-manager", "wso2am-4.5")]
+                .into_iter()
+                .enumerate()
+        {
+            let pack = site.pack(node, product.parse()?)?;
+            let offset = site.offset(u16::try_from(index)?);
+            plain.push_str(&format!(
+                "[groups.{group}]\nproduct = {product:?}\nlayers = [\"{group}\"]\n[groups.{group}.rollout]\n\
+                 soak = \"1s\"\nmin_healthy_time = \"1s\"\n[nodes.{node}]\ngroup = {group:?}\nhost = \"localhost\"\n\
+                 home = {:?}\noffset = {offset}\n",
+                pack.home
+            ));
+            site.agent(node, &pack).await?;
+            packs.push(pack);
+        }
+        let fleet = FleetDir::create(&site.path("fleet"))?;
+        let layer = "[server]\nhostname = \"localhost\"\n[super_admin]\nusername = \"admin\"\n";
+        fleet.write("config/key-manager.toml", format!("{layer}password = \"is-own\"\n"))?;
+        fleet.write(
+            "config/api-manager.toml",
+            format!("{layer}password = \"{{{{ secret('am.admin') }}}}\"\n"),
+        )?;
+        let am = packs.pop().context("two were made")?;
+        let this = Self { site, fleet, am, plain };
+        this.secrets(SECRETS).await?;
+        Ok(this)
+    }
+
+    async fn secrets(&self, [am, is]: [&str; 2]) -> Result<()> {
+        let file = self.site.path("secrets.toml");
+        let text = format!(
+            "\"am.admin\" = {am:?}\n\"am.typed\" = {am:?}\n\"is.admin\" = {is:?}\n\"bad\" = \"wrong-4711\"\n"
+        );
+        fs::write(&file, text)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+        let words = ["secret".as_ref(), "set".as_ref(), "--from".as_ref(), file.as_os_str()];
+        self.site.operator().done(words).await.map(drop)
+    }
+
+    /// Declares it, with some lines more.
+    fn declare(&self, more: &str) -> Result<()> {
+        let password = if more.contains("admin_password") {
+            ""
+        } else {
+            "admin_password = \"{{ secret('am.typed') }}\"\n"
+        };
+        let table = format!(
+            "\n[[groups.api-manager.key_managers]]\nname = \"IS7\"\ntype = \"WSO2-IS-7\"\ngroup = \"key-manager\"\n\
+             username = \"admin\"\npassword = \"{{{{ secret('is.admin') }}}}\"\nadmin_user = \"admin\"\n\
+             check_interval = \"1s\"\n{password}{more}"
+        );
+        self.fleet.write("fleet.toml", format!("{}{table}", self.plain))
+    }
+
+    async fn apply(&self) -> Result<String> {
+        let words = ["apply".as_ref(), self.fleet.arg(), "--yes".as_ref(), "--wait".as_ref()];
+        self.site.operator().done(words).await
+    }
+
+    async fn events(&self) -> Result<String> {
+        self.site.operator().done(["events", "--last", "500"]).await
+    }
+
+    /// Waits for an event with these words.
+    async fn told(&self, words: &str) -> Result<()> {
+        let found =
+            until(words, LIMIT, async || Ok(self.events().await?.contains(words).then_some(()))).await;
+        found.with_context(|| self.am_log())
+    }
+
+    /// Waits for these words among what there is to see to.
+    async fn concern(&self, words: &str) -> Result<String> {
+        let operator = self.site.operator();
+        until(words, LIMIT, async || {
+            let shown = operator.done(["node", "show", "am-1"]).await?;
+            // People's output is wrapped.
+            let flat = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+            Ok(flat.contains(words).then_some(flat))
+        })
+        .await
+        .with_context(|| self.am_log())
+    }
+
+    fn am_log(&self) -> String {
+        self.site.agents.iter().map(convoy_tests::harness::Agent::log).collect()
+    }
+
+    fn store(&self) -> PathBuf {
+        self.am.home.join(admin::FILE)
+    }
+
+    /// What the API Manager has.
+    fn registered(&self) -> Result<Vec<Value>> {
+        match fs::read(self.store()) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Somebody works in the portal.
+    fn edit(&self, edit: impl FnOnce(&mut Vec<Value>)) -> Result<()> {
+        let mut all = self.registered()?;
+        edit(&mut all);
+        let staged = self.site.path("edited.json");
+        fs::write(&staged, serde_json::to_vec(&all)?)?;
+        Ok(fs::rename(staged, self.store())?)
+    }
+}
+
+#[tokio::test]
+async fn a_key_manager_is_registered_kept_and_deleted() -> Result<()> {
+    let fleet = Fleet::open().await?;
+    let offset = fleet.site.offset(0);
+
+    // 1. Registered once the API Manager is ready, with what WSO2 wants.
+    fleet.declare("grant_types = [\"client_credentials\"]\nrole_creation = true\n")?;
+    fleet.apply().await?;
+    fleet.told("registered Key Manager IS7: WSO2-IS-7 at https://localhost").await?;
+    let [one] = <[Value; 1]>::try_from(fleet.registered()?).expect("exactly one");
+    let server = format!("https://localhost:{}", 9443 + offset);
+    ensure!(one["userInfoEndpoint"] == format!("{server}/scim2/Me"), "{one:#}");
+    ensure!(
+        one["additionalProperties"]["is7_roles_endpoint"] == format!("{server}/scim2/v2/Roles"),
+        "{one:#}"
+    );
+    ensure!(one["additionalProperties"]["Password"] == SECRETS[1], "{one:#}");
+    ensure!(
+        one["enableSelfValidationJWT"] == true && one["availableGrantTypes"] == json!(["client_credentials"]),
+        "{one:#}"
+    );
+
+    // 2. Somebody changes it in the portal, and adds what nobody declared: the first is undone, the second stays.
+    fleet.edit(|all| {
+        all[0]["tokenEndpoint"] = json!("https://evil.example.org/oauth2/token");
+        all[0]["claimMapping"] = json!([{"remoteClaim": "a", "localClaim": "b"}]);
+    })?;
+    fleet.told("somebody changed Key Manager IS7, and it is put back: tokenEndpoint is https://evil").await?;
+    let [one] = <[Value; 1]>::try_from(fleet.registered()?).expect("exactly one");
+    ensure!(one["tokenEndpoint"] == format!("{server}/oauth2/token"), "{one:#}");
+    ensure!(one["claimMapping"][0]["remoteClaim"] == "a", "{one:#}");
+    ensure!(one["additionalProperties"]["Password"] == SECRETS[1], "the mask was written back: {one:#}");
+
+    // 3. Deleted in the portal: registered again. Only told, if that is what is declared.
+    fleet.edit(Vec::clear)?;
+    fleet.told("Key Manager IS7 was gone and is registered again").await?;
+    fleet.declare("drift = \"report\"\n")?;
+    ensure_holds(&fleet.apply().await?, &["key_managers.IS7"])?;
+    fleet.told("wrote Key Manager IS7, where availableGrantTypes is client_credentials").await?;
+    fleet.edit(|all| all[0]["enabled"] = json!(false))?;
+    fleet.concern("key-manager-drift: somebody changed Key Manager IS7: enabled is false, not true").await?;
+    ensure!(fleet.registered()?[0]["enabled"] == false, "it was only to be told");
+
+    // 4. In the fleet no more: said by the plan, deleted, told. What is not ours stays.
+    fleet.edit(|all| {
+        all.push(json!({"id": "km-77", "name": "theirs", "type": "Keycloak", "enabled": true}));
+    })?;
+    fleet.fleet.write("fleet.toml", &fleet.plain)?;
+    ensure_holds(&fleet.apply().await?, &["(deleted at the Admin API)"])?;
+    fleet.told("deleted Key Manager IS7: the fleet has it no more").await?;
+    let [theirs] = <[Value; 1]>::try_from(fleet.registered()?).expect("exactly one");
+    ensure!(theirs["name"] == "theirs", "{theirs:#}");
+
+    // 5. Nobody sees a secret, and no server was restarted for any of it.
+    let shown = fleet.site.operator().node("am-1").await?;
+    ensure!(shown["report"]["starts_total"] == 1, "{shown:#}");
+    let coordinator = fs::read_to_string(fleet.site.path("coordinator/coordinator.log"))?;
+    for text in [fleet.am_log(), coordinator, fleet.events().await?, shown.to_string()] {
+        for secret in SECRETS {
+            ensure!(!text.contains(secret), "a secret is shown:\n{text}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_registration_is_said_with_its_remedy() -> Result<()> {
+    let mut fleet = Fleet::open().await?;
+
+    // 1. The portal is away: waited for, with the reason; the node is ready all the same.
+    fleet.am.misbehave(&Misbehaviour { admin_api_away: true, ..Misbehaviour::default() })?;
+    fleet.declare("")?;
+    fleet.apply().await?;
+    fleet
+        .concern("Key Manager IS7 is not registered as declared: the Admin API does not answer: status 404")
+        .await?;
+    let status = fleet.site.operator().done(["status"]).await?;
+    ensure_holds(
+        &status.split_whitespace().collect::<Vec<_>>().join(" "),
+        &["key-manager: Key Manager IS7"],
+    )?;
+
+    // 2. An agent that dies meanwhile goes on; then the portal comes.
+    let agent = fleet.site.agent_of("am-1");
+    agent.kill().await?;
+    agent.start()?;
+    fleet.am.misbehave(&Misbehaviour::default())?;
+    fleet.told("registered Key Manager IS7").await?;
+    ensure!(fleet.registered()?.len() == 1, "{:?}", fleet.registered());
+
+    // 3. A wrong password of the administrator: said, not tried on and on, and mended by the next apply.
+    fleet.declare("admin_password = \"{{ secret('bad') }}\"\n")?;
+    fleet.apply().await?;
+    let shown = fleet.concern("does not let the administrator in").await?;
+    ensure_holds(&shown, &["check admin_user (admin) and the secret of admin_password"])?;
+    fleet.declare("display_name = \"Identity\"\n")?;
+    fleet.apply().await?;
+    fleet.told("wrote Key Manager IS7, where displayName is IS7, not Identity").await?;
+
+    // 4. One of that name and another type is not touched.
+    let theirs = json!({"id": "km-9", "name": "IS7", "type": "Keycloak", "enabled": true});
+    fleet.edit(|all| *all = vec![theirs.clone()])?;
+    fleet.concern("there is one of that name with the type Keycloak, which Convoy does not touch").await?;
+    fleet.fleet.write("fleet.toml", &fleet.plain)?;
+    fleet.apply().await?;
+    fleet.told("Key Manager IS7 is in the fleet no more").await?;
+    ensure!(fleet.registered()? == [theirs], "{:?}", fleet.registered());
+    Ok(())
+}
