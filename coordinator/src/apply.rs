@@ -94,13 +94,14 @@ pub enum ApplyError {
         /// How many.
         nodes: usize,
     },
-    /// The record of a revision would be larger than the store takes.
+    /// What a revision says of its groups would be more than one record of the store takes.
     #[error(
-        "a revision of {nodes} nodes takes {bytes} bytes, and one record of the store holds {VALUE_MAX}: divide the fleet"
+        "the order, limits and gates of {groups} groups take {bytes} bytes, and one record of the store holds {VALUE_MAX}: \
+         put nodes into fewer groups, or shorten the lists `after` and `gates`"
     )]
-    FleetTooLarge {
+    RulesTooLarge {
         /// How many.
-        nodes: usize,
+        groups: usize,
         /// Of the record.
         bytes: usize,
     },
@@ -513,10 +514,13 @@ impl Coordinator {
         (meta.newest_revision, meta.newest_rollout) = (rollout.revision, rollout.id);
         let record =
             RolloutRecord::new(rollout.clone(), (author, intent.message.clone()), draft.rolls_back_to);
-        let encoded = revision.encode();
+        let (head, parts) = revision.split();
+        let encoded = head.encode();
         if VALUE_MAX < encoded.len() {
-            return Err(ApplyError::FleetTooLarge { nodes: revision.nodes.len(), bytes: encoded.len() });
+            return Err(ApplyError::RulesTooLarge { groups: draft.rules.groups.len(), bytes: encoded.len() });
         }
+        let parts = parts.iter().map(|(digest, part)| (*digest, part.as_slice())).collect();
+        self.keep_content(&parts).await.map_err(ApplyError::Commit)?;
         let begin = rollouts::begin(&*self.store, &record).await.map_err(ApplyError::Commit)?;
         let commit = Transaction::default()
             .replace(Key::meta(), snapshot.meta.version, meta.encode())

@@ -16,9 +16,10 @@ use crate::{
     store::{
         CommitError, Key, LeaseGrant, Range, StoreError, Transaction, blobs, for_each,
         records::{
-            Assigned, HostRecord, NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord,
+            Assigned, HostRecord, NodeRecord, Record as _, RevisionHead, RevisionRecord, RolloutRecord, SeenRecord,
             ShardRecord,
         },
+        revisions,
     },
 };
 
@@ -139,15 +140,26 @@ impl Coordinator {
     /// Everything that a revision, a node or a rollout can still ask for. An unreadable record keeps everything.
     async fn named_content(&self) -> Result<BTreeSet<Digest>, StoreError> {
         let (mut sources, mut bundles) = (BTreeSet::new(), BTreeSet::new());
-        for_each(&*self.store, Key::REVISIONS, LARGE_PAGE, |entry| {
-            let revision = RevisionRecord::read(entry)?;
+        let mut parts: BTreeSet<Digest> = BTreeSet::new();
+        let mut take = |revision: RevisionRecord| {
             sources.extend(revision.sources.values().copied());
             bundles.extend(revision.nodes.values().map(|target| target.content));
             let groups = revision.rules.iter().flat_map(|rules| rules.groups.values());
             sources.extend(groups.filter_map(|group| Some(group.gates.as_ref()?.content)));
+        };
+        for_each(&*self.store, Key::REVISIONS, LARGE_PAGE, |entry| {
+            let head = RevisionHead::read(entry)?;
+            parts.extend(head.parts());
+            take(head.with([]));
             Ok(())
         })
         .await?;
+        // Revisions share the parts in which they do not differ.
+        for digest in &parts {
+            let part = revisions::part(&*self.store, digest).await?;
+            sources.extend(part.sources());
+            bundles.extend(part.bundles());
+        }
         let content = |assigned: &Assigned| assigned.target.content;
         for_each(&*self.store, Key::NODES, SMALL_PAGE, |entry| {
             let node = NodeRecord::read(entry)?;
@@ -177,6 +189,7 @@ impl Coordinator {
         })
         .await?;
         let mut keep = sources;
+        keep.append(&mut parts);
         for_each(&*self.store, Key::HOSTS, SMALL_PAGE, |entry| {
             keep.extend(HostRecord::read(entry)?.facts.digests());
             Ok(())

@@ -12,10 +12,7 @@ use fleet::{
 
 use crate::{
     coordinator::Coordinator,
-    store::{
-        Key, Store, StoreError,
-        records::{Record as _, RevisionRecord},
-    },
+    store::{Store, StoreError, revisions},
     view::Snapshot,
 };
 
@@ -63,8 +60,7 @@ impl OlderBundles {
         if let Some(known) = self.lock().get(&number) {
             return Ok(Some(known.clone()));
         }
-        let Some(entry) = store.get(&Key::revision(number)).await? else { return Ok(None) };
-        let mut revision = RevisionRecord::read(&entry)?;
+        let Some(mut revision) = revisions::read(store, number).await? else { return Ok(None) };
         revision.nodes.retain(|name, _| !revision.left_out.contains(name));
         let bundles = revision.nodes.into_iter().map(|(name, target)| (name, target.bundle));
         let bundles: Arc<Bundles> = Arc::new(bundles.collect());

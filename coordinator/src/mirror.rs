@@ -116,7 +116,7 @@ async fn read_all(store: &dyn Store, feed: &mut Feed) -> Result<Records, StoreEr
                 return Ok(records);
             }
             match feed.next().await {
-                News::Commits(commits) => records.take_in(commits.iter().map(records::read_commit).collect()),
+                News::Commits(commits) => records.take_in(records::read_commits(store, &commits).await),
                 News::Resync => break,
             }
         }
@@ -145,11 +145,15 @@ impl Keeper {
             match news {
                 Some(News::Commits(commits)) => {
                     // Decoded before the copy is locked: readers do not wait for it.
-                    let commits = commits.iter().map(records::read_commit).collect();
+                    let commits = records::read_commits(&*self.store, &commits).await;
+                    let lacks_revision = commits.iter().any(records::ReadCommit::lacks_revision);
                     self.state.send_modify(|state| match state {
                         State::Holds(records) => Arc::make_mut(records).take_in(commits),
                         State::Failed(_) => {}
                     });
+                    if lacks_revision {
+                        self.read_again().await;
+                    }
                 }
                 Some(News::Resync) => self.read_again().await,
                 None => {

@@ -20,6 +20,7 @@ use crate::{
     store::{
         Key, StoreError, blobs, for_each,
         records::{Record as _, RevisionRecord, RolloutRecord, ShardRecord, Target},
+        revisions,
     },
     view::Snapshot,
 };
@@ -140,13 +141,12 @@ impl Coordinator {
                 "revisions are counted from 1; without a number the newest good one is chosen".to_owned()
             ));
         }
-        let Some(entry) = self.store.get(&Key::revision(to)).await? else {
+        let Some(old) = revisions::read(&*self.store, to).await? else {
             return Ok(Err(format!(
                 "revision {to} is not kept any more; the newest {} are, so apply its directory from Git instead",
                 self.history.revisions
             )));
         };
-        let old = RevisionRecord::read(&entry)?;
         let unproven = |(name, target): &(&NodeName, &Target)| {
             let good = snapshot.seen.get(*name).and_then(|seen| seen.last_good.as_ref());
             good.is_some() && !proven.holds(name, target)
@@ -175,8 +175,7 @@ impl Coordinator {
             has.is_some_and(|has| has.target.bundle == target.bundle) || proven.holds(name, target)
         };
         for number in (1..newest.0).rev().map(Revision) {
-            let Some(entry) = self.store.get(&Key::revision(number)).await? else { break };
-            let old = RevisionRecord::read(&entry)?;
+            let Some(old) = revisions::read(&*self.store, number).await? else { break };
             if old.nodes.iter().all(is_good) {
                 return Ok(Ok(old));
             }
@@ -235,8 +234,7 @@ impl Coordinator {
         let mut listed = 0;
         let mut number = newest;
         while parent < number && listed < LISTED_MAX {
-            if let Some(entry) = self.store.get(&Key::revision(number)).await? {
-                let between = RevisionRecord::read(&entry)?;
+            if let Some(between) = revisions::read(&*self.store, number).await? {
                 let changed = self.changed_by(&between).await?;
                 text +=
                     &format!(" revision {number} is by {} ({:?}){changed};", between.author, between.message);
@@ -250,8 +248,8 @@ impl Coordinator {
 
     /// `, and changed is-1, is-2: server.hostname`; empty if the revision before is not kept.
     async fn changed_by(&self, revision: &RevisionRecord) -> Result<String, StoreError> {
-        let before = match self.store.get(&Key::revision(revision.parent)).await? {
-            Some(entry) => RevisionRecord::read(&entry)?.nodes,
+        let before = match revisions::read(&*self.store, revision.parent).await? {
+            Some(before) => before.nodes,
             None if revision.parent.0 == 0 => BTreeMap::new(),
             None => return Ok(String::new()),
         };

@@ -7,7 +7,7 @@ use crate::{
     authority::Authority,
     config::Config,
     store::{
-        Memory, Store,
+        Memory, Store, revisions,
         rollouts::tests::{ENTRY_MAX, node},
     },
     tasks::Tasks,
@@ -88,9 +88,7 @@ async fn applies_over_an_open_rollout(nodes: u32) {
         assert_eq!(*held, stored, "the mirror holds what the store does");
     }
     let entries = store.range(crate::store::Range::first("", usize::MAX)).await.unwrap();
-    // A revision is one record, whatever its size.
-    let others = entries.iter().filter(|entry| !entry.key.as_str().starts_with(Key::REVISIONS));
-    let largest = others.max_by_key(|entry| entry.value.len()).unwrap();
+    let largest = entries.iter().max_by_key(|entry| entry.value.len()).unwrap();
     println!("{nodes} nodes: the largest value is {} with {} bytes", largest.key, largest.value.len());
     assert!(largest.value.len() <= ENTRY_MAX, "{} is {} bytes", largest.key, largest.value.len());
     tasks.stop().cancel();
@@ -102,20 +100,51 @@ async fn fifteen_hundred_nodes_are_applied_over_an_open_rollout() {
 }
 
 #[tokio::test]
-async fn a_fleet_whose_revision_is_too_large_is_refused_in_words_and_nothing_is_stored() {
+async fn groups_whose_rules_are_too_large_are_refused_in_words_and_nothing_is_stored() {
     let Started { coordinator, store, tasks, _dir } = started().await;
-    let outcome = coordinator.commit_revision(&draft(5_000, "first"), None, &intent()).await;
-    let Err(error) = outcome else { panic!("a record of 865 kB was stored") };
-    assert!(error.to_string().contains("a revision of 5000 nodes takes 86"), "{error}");
-    for prefix in [Key::REVISIONS, Key::ROLLOUTS, Key::STEPS] {
+    let mut draft = draft(1, "first");
+    let name = |number: u32| GroupName::parse(&format!("gateway-frankfurt-{number:05}")).unwrap();
+    let goal = GroupGoal { after: (0..100).map(name).collect(), ..GroupGoal::default() };
+    draft.rules.groups.extend((0..500).map(|number| (name(number), goal.clone())));
+    let Err(error) = coordinator.commit_revision(&draft, None, &intent()).await else {
+        panic!("a record of more than a megabyte was stored")
+    };
+    let says = error.to_string();
+    assert!(says.contains("gates of 501 groups take 1") && says.contains("into fewer groups"), "{says}");
+    for prefix in [Key::REVISIONS, Key::ROLLOUTS, Key::STEPS, Key::BLOBS] {
         assert!(store.range(crate::store::Range::first(prefix, 1)).await.unwrap().is_empty(), "{prefix}");
     }
     tasks.stop().cancel();
 }
 
 #[tokio::test]
-async fn four_thousand_nodes_are_applied_over_an_open_rollout() {
-    applies_over_an_open_rollout(4_000).await;
+async fn parts_of_revisions_that_are_kept_are_no_garbage_and_those_of_others_are() {
+    let Started { coordinator, tasks, _dir, .. } = started().await;
+    let kept = coordinator.history.revisions as u64;
+    // Two more than are kept; the first two share no part with the others.
+    for number in 1..=kept + 2 {
+        let content = if number <= 2 { format!("old {number}") } else { format!("new {}", number % 2) };
+        coordinator.commit_revision(&draft(3, &content), None, &intent()).await.unwrap().unwrap();
+    }
+    let revision = |number| revisions::read(&*coordinator.store, Revision(number));
+    let (old, new) = (revision(1).await.unwrap().unwrap(), revision(kept + 2).await.unwrap().unwrap());
+    coordinator.collect_garbage().await.unwrap();
+    assert!(revision(2).await.unwrap().is_none());
+    for number in 3..=kept + 2 {
+        assert_eq!(revision(number).await.unwrap().unwrap().nodes.len(), 3, "revision {number}");
+    }
+    let is_there = async |digest: &Digest| blobs::get(&*coordinator.store, digest).await.unwrap().is_some();
+    for (record, expected) in [(old, false), (new, true)] {
+        for digest in record.split().0.parts() {
+            assert_eq!(is_there(digest).await, expected, "revision {}", record.number);
+        }
+    }
+    tasks.stop().cancel();
+}
+
+#[tokio::test]
+async fn ten_thousand_nodes_are_applied_over_an_open_rollout() {
+    applies_over_an_open_rollout(10_000).await;
 }
 
 #[tokio::test]

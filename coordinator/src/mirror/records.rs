@@ -10,6 +10,7 @@ use crate::store::{
     records::{
         Meta, NodeRecord, OperatorRecord, RevisionRecord, RolloutRecord, SeenRecord, ShardRecord, Versioned,
     },
+    revisions,
 };
 
 /// Rollouts that have ended and are copied; older ones are read when somebody asks.
@@ -72,18 +73,45 @@ enum Copy {
     Operator(OperatorName, Copied<OperatorRecord>),
 }
 
-/// Decodes what a commit wrote.
-pub(super) fn read_commit(commit: &Commit) -> ReadCommit {
-    let changes = commit.changes.iter().map(|change| {
-        let key = change.key.clone();
-        let entry =
-            change.value.clone().map(|value| Entry { key: key.clone(), version: commit.version, value });
-        ReadChange { key, now: entry.as_ref().map(Copy::read) }
-    });
-    ReadCommit { version: commit.version, changes: changes.collect() }
+/// Decodes what commits wrote; the parts of a revision are read from `store`.
+pub(super) async fn read_commits(store: &dyn Store, commits: &[Commit]) -> Vec<ReadCommit> {
+    let mut read = Vec::with_capacity(commits.len());
+    for commit in commits {
+        let mut changes = Vec::with_capacity(commit.changes.len());
+        for change in &commit.changes {
+            let (key, version) = (change.key.clone(), commit.version);
+            let entry = change.value.clone().map(|value| Entry { key: key.clone(), version, value });
+            changes.push(ReadChange::of(store, key, entry).await);
+        }
+        read.push(ReadCommit { version: commit.version, changes });
+    }
+    read
+}
+
+impl ReadCommit {
+    /// Whether it has a revision that could not be read. Its parts may be readable at the next try.
+    pub(super) fn lacks_revision(&self) -> bool {
+        let is_lacking = |change: &ReadChange| {
+            change.key.as_str().starts_with(Key::REVISIONS) && matches!(change.now, Some(Err(_)))
+        };
+        self.changes.iter().any(is_lacking)
+    }
+}
+
+impl ReadChange {
+    async fn of(store: &dyn Store, key: Key, entry: Option<Entry>) -> Self {
+        let now = match &entry {
+            Some(entry) if key.as_str().starts_with(Key::REVISIONS) => {
+                Some(revisions::whole_of(store, entry).await.map(Copy::Revision))
+            }
+            entry => entry.as_ref().map(Copy::read),
+        };
+        Self { key, now }
+    }
 }
 
 impl Copy {
+    /// Of anything but a revision, whose parts have to be read.
     fn read(entry: &Entry) -> Result<Self, StoreError> {
         let name = |prefix| {
             let name = entry.key.node_name(prefix);
@@ -104,8 +132,6 @@ impl Copy {
             let shard = entry.key.shard();
             let shard = shard.ok_or_else(|| StoreError::missing("read which steps these are"))?;
             Ok(Self::Steps(shard, Versioned::read(entry)?))
-        } else if text.starts_with(Key::REVISIONS) {
-            Ok(Self::Revision(Versioned::read(entry)?))
         } else {
             Ok(Self::Meta(Versioned::read(entry)?))
         }
@@ -131,12 +157,16 @@ impl Records {
             operators: BTreeMap::new(),
             unreadable: BTreeMap::new(),
         };
+        if let Some(entry) = revision {
+            newest = newest.max(entry.version);
+            let version = entry.version;
+            records.take_in_change(ReadChange::of(store, entry.key.clone(), Some(entry)).await, version);
+        }
         let mut put = |entry: &Entry| {
             newest = newest.max(entry.version);
             let change = ReadChange { key: entry.key.clone(), now: Some(Copy::read(entry)) };
             records.take_in_change(change, entry.version);
         };
-        revision.iter().for_each(&mut put);
         let heads = store.range(Range::last(Key::ROLLOUTS, ROLLOUTS_KEPT)).await?;
         heads.iter().for_each(&mut put);
         for id in heads.iter().filter_map(|head| head.key.rollout_id()) {
@@ -197,6 +227,10 @@ impl Records {
             Copy::Operator(name, operator) => drop(self.operators.insert(name, operator)),
             Copy::Revision(revision) => {
                 if self.revision.as_ref().is_none_or(|newest| newest.number <= revision.number) {
+                    // Nobody needs an older one, whether it can be read or not.
+                    let newest = Key::revision(revision.number);
+                    let is_older = |key: &Key| key.as_str().starts_with(Key::REVISIONS) && *key < newest;
+                    self.unreadable.retain(|key, _| !is_older(key));
                     self.revision = Some(revision);
                 }
             }

@@ -7,8 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::store::{
-    Memory, Range, Transaction,
-    records::{Meta, NodeRecord, Record as _, RevisionRecord, SeenRecord, Versioned},
+    Memory, Range, Transaction, blobs,
+    records::{Meta, NodeRecord, Record as _, SeenRecord, Versioned},
+    revisions::tests::revision,
     rollouts,
 };
 
@@ -27,20 +28,12 @@ fn node(number: u32) -> NodeName {
     NodeName::parse(&format!("is-{number}")).unwrap()
 }
 
-fn revision(number: u64) -> RevisionRecord {
-    RevisionRecord {
-        number: Revision(number),
-        parent: Revision(number - 1),
-        author: "ops".to_owned(),
-        message: String::new(),
-        created: Timestamp(0),
-        sources: [].into(),
-        nodes: [].into(),
-        rolls_back_to: None,
-        rules: None,
-        left_out: [].into(),
-        secrets: None,
-    }
+/// Commits it as an apply does: its parts are there before its head.
+async fn put_revision(store: &dyn Store, number: u64, commit: Transaction) -> Transaction {
+    let (head, parts) = revision(number, 3).split();
+    let parts = parts.iter().map(|(digest, part)| (*digest, part.as_slice())).collect();
+    blobs::put_all(store, &parts).await.unwrap();
+    commit.put(Key::revision(Revision(number)), head.encode()).put(Key::meta(), meta(number).encode())
 }
 
 async fn new_store() -> Arc<dyn Store> {
@@ -100,8 +93,7 @@ async fn any_commit(store: &dyn Store, random: &mut StdRng, revisions: &mut u64)
         4 => commit.delete(Key::node(&name)).delete(Key::seen(&name)),
         5 => {
             *revisions += 1;
-            let commit = commit.put(Key::revision(Revision(*revisions)), revision(*revisions).encode());
-            commit.put(Key::meta(), meta(*revisions).encode())
+            put_revision(store, *revisions, commit).await
         }
         _ => any_rollout(store, random).await,
     }
@@ -164,6 +156,21 @@ async fn a_record_that_cannot_be_read_fails_every_reader_until_it_is_replaced() 
     assert!(chain(&error).contains("node/is-1"), "{}", chain(&error));
     store.commit(Transaction::default().delete(Key::node(&node(1)))).await.unwrap();
     assert!(mirror.records().await.unwrap().nodes.is_empty());
+}
+
+#[tokio::test]
+async fn a_revision_whose_part_is_missing_fails_every_reader_until_the_next_one() {
+    let store = new_store().await;
+    let (mirror, _tasks) = mirror_of(&store).await;
+    let commit = put_revision(&*store, 1, Transaction::default()).await;
+    let lost = *revision(1, 3).split().0.parts().first().unwrap();
+    store.commit(Transaction::default().delete(Key::blob(&lost, 0))).await.unwrap();
+    store.commit(commit).await.unwrap();
+    let error = mirror.records().await.unwrap_err();
+    assert!(chain(&error).contains("a part of a revision"), "{}", chain(&error));
+    // The parts of the next one are the same, and it stored them again.
+    store.commit(put_revision(&*store, 2, Transaction::default()).await).await.unwrap();
+    assert_eq!(mirror.records().await.unwrap().revision.as_ref().unwrap().nodes.len(), 3);
 }
 
 #[tokio::test]

@@ -143,7 +143,7 @@ fn apply_failed(error: &ApplyError) -> Status {
         ApplyError::Denied(denied) => Status::permission_denied(denied.to_string()),
         ApplyError::Removed { .. } => Status::unauthenticated(error.to_string()),
         ApplyError::TooManyNodes { .. }
-        | ApplyError::FleetTooLarge { .. }
+        | ApplyError::RulesTooLarge { .. }
         | ApplyError::Secrets(OpenError::Sealed { .. }) => Status::failed_precondition(error.to_string()),
         ApplyError::Compose(_) => {
             tracing::error!(error = chain(error), "Composition failed");

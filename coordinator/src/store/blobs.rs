@@ -8,16 +8,30 @@ use fleet::ids::Digest;
 
 use super::{CommitError, Key, Range, Store, StoreError, TRANSACTION_BYTES_MAX, Transaction};
 
-/// Bytes of one piece.
-const PIECE: usize = 512 * 1024;
+/// Bytes of one piece; sealed, it is below 256 kB.
+const PIECE: usize = 240 * 1024;
+/// Bytes of one piece as versions before format 3 stored it. Such content is read like any other, and stays as it is.
+const OLD_PIECE: usize = 512 * 1024;
 /// Room in a transaction for what sealing adds to its pieces.
 const SEALS: usize = 64 * 128;
 /// Pieces of content: 128 MiB are more than any file or bundle encoding.
-const PIECES_MAX: usize = 256;
+const PIECES_MAX: usize = 560;
 
-/// The last piece is written last, so its presence says that all are there.
-fn last_piece(digest: &Digest, content: &[u8]) -> Key {
-    Key::blob(digest, content.len().saturating_sub(1) / PIECE)
+/// Whether all of some content is there. The last piece is written last, so its presence says so.
+async fn is_there(store: &dyn Store, digest: &Digest, content: &[u8]) -> Result<bool, StoreError> {
+    for piece in [PIECE, OLD_PIECE] {
+        let last = content.len().saturating_sub(1) / piece;
+        // A piece of another length belongs to another way of cutting.
+        let length = content.len() - last * piece;
+        let found = store.get(&Key::blob(digest, last)).await?;
+        if found.is_some_and(|found| found.value.len() == length) {
+            return Ok(true);
+        }
+        if content.len() <= PIECE {
+            break;
+        }
+    }
+    Ok(false)
 }
 
 /// What of `contents` is not there yet.
@@ -30,7 +44,7 @@ pub async fn missing<'a>(
 ) -> Result<BTreeMap<Digest, &'a [u8]>, StoreError> {
     let mut missing = BTreeMap::new();
     for (digest, content) in contents {
-        if store.get(&last_piece(digest, content)).await?.is_none() {
+        if !is_there(store, digest, content).await? {
             missing.insert(*digest, *content);
         }
     }
@@ -103,6 +117,42 @@ pub async fn remove_others(store: &dyn Store, keep: &BTreeSet<Digest>) -> Result
         if !batch.writes.is_empty() {
             removed += batch.writes.len();
             store.commit(batch).await?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Memory;
+
+    /// As versions before format 3 stored it.
+    async fn put_old(store: &dyn Store, content: &[u8]) {
+        let digest = Digest::of(content);
+        for (index, piece) in content.chunks(OLD_PIECE).enumerate() {
+            let piece = Bytes::copy_from_slice(piece);
+            store.commit(Transaction::default().put(Key::blob(&digest, index), piece)).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn content_in_pieces_of_an_earlier_version_is_there_and_half_of_it_is_not() {
+        for length in [1, PIECE, PIECE + 1, OLD_PIECE, OLD_PIECE + 1, 3 * OLD_PIECE, 3 * OLD_PIECE + 5] {
+            let store = Memory::new();
+            let content: Vec<u8> = (0..length).map(|index| (index % 251) as u8).collect();
+            let digest = Digest::of(&content);
+            let contents = BTreeMap::from([(digest, content.as_slice())]);
+            put_old(&store, &content).await;
+            assert_eq!(missing(&store, &contents).await.unwrap().len(), 0, "{length} bytes");
+            assert_eq!(get(&store, &digest).await.unwrap().unwrap(), content);
+            let last = (length - 1) / OLD_PIECE;
+            store.commit(Transaction::default().delete(Key::blob(&digest, last))).await.unwrap();
+            assert_eq!(missing(&store, &contents).await.unwrap().len(), 1, "{length} bytes without the last piece");
+            put_all(&store, &contents).await.unwrap();
+            assert_eq!(missing(&store, &contents).await.unwrap().len(), 0, "{length} bytes, stored again");
+            assert_eq!(get(&store, &digest).await.unwrap().unwrap(), content);
+            let all = store.range(Range::first(Key::BLOBS, usize::MAX)).await.unwrap();
+            assert!(all.iter().all(|entry| entry.value.len() <= PIECE), "{length} bytes");
         }
     }
 }

@@ -16,6 +16,7 @@ mod layer;
 mod lease;
 mod memory;
 pub mod records;
+pub mod revisions;
 pub mod rollouts;
 mod sealed;
 mod watchers;

@@ -7,12 +7,12 @@ mod alert;
 mod audit;
 mod event;
 mod operator;
+mod revision;
 mod rollout;
 mod secret;
 mod silence;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     ops::Deref,
     sync::Arc,
     time::Duration,
@@ -26,12 +26,13 @@ use fleet::{
     host::HostFacts,
     ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId, ZoneName},
     observed::Observed,
-    rollout::{self as fleet_rollout, RolloutRules},
+    rollout as fleet_rollout,
     time::Timestamp,
 };
 pub use operator::{Certificate, Holder, OperatorRecord, TokenRecord};
 use prost::Message;
 use proto::wire::{agent, store as wire};
+pub use revision::{RevisionHead, RevisionPart, RevisionRecord};
 pub use rollout::{ROLLOUT_STEPS_MAX, RolloutRecord, ShardRecord};
 pub use secret::{SecretRecord, SecretUses};
 pub use silence::SilencesRecord;
@@ -39,7 +40,7 @@ pub use silence::SilencesRecord;
 use super::{Entry, StoreError, Version};
 
 /// The format of the store that this version writes. One that is newer is not opened.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 /// Past assignments that a node's record keeps.
 pub const ASSIGNMENTS_KEPT: usize = 8;
 
@@ -215,83 +216,6 @@ impl Target {
                 "" => None,
                 zone => Some(ZoneName::parse(zone).map_err(|error| error.to_string())?),
             },
-        })
-    }
-}
-
-/// An immutable, applied fleet spec.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RevisionRecord {
-    /// From 1.
-    pub number: Revision,
-    /// The one it was made on; 0: the first.
-    pub parent: Revision,
-    /// Who applied it.
-    pub author: String,
-    /// Why, in their words.
-    pub message: String,
-    /// When.
-    pub created: Timestamp,
-    /// The fleet directory: path to content.
-    pub sources: BTreeMap<String, Digest>,
-    /// What it wants of each node.
-    pub nodes: BTreeMap<NodeName, Target>,
-    /// Set when it repeats an older revision's content.
-    pub rolls_back_to: Option<Revision>,
-    /// How it is rolled out; `None` in records of versions that did not keep it.
-    pub rules: Option<RolloutRules>,
-    /// Nodes that kept what they had because the apply named others (ADR 0021). `nodes` holds what they have.
-    pub left_out: BTreeSet<NodeName>,
-    /// Which secrets reach which nodes; `None` in records of versions that did not keep it.
-    pub secrets: Option<SecretUses>,
-}
-
-impl Record for RevisionRecord {
-    type Wire = wire::Revision;
-    const NAME: &'static str = "a revision";
-
-    fn to_wire(&self) -> wire::Revision {
-        wire::Revision {
-            number: self.number.0,
-            parent: self.parent.0,
-            author: self.author.clone(),
-            message: self.message.clone(),
-            created_ms: self.created.0,
-            sources: self.sources.iter().map(|(path, digest)| (path.clone(), digest.0.to_vec())).collect(),
-            nodes: self.nodes.iter().map(|(name, target)| (name.to_string(), target.to_wire())).collect(),
-            rolls_back_to: self.rolls_back_to.map_or(0, |revision| revision.0),
-            rules: self.rules.as_ref().map(Into::into),
-            left_out: self.left_out.iter().map(ToString::to_string).collect(),
-            secrets: self.secrets.as_ref().map(SecretUses::to_wire),
-        }
-    }
-
-    fn from_wire(wire: wire::Revision) -> Result<Self, String> {
-        let source = |(path, bytes): (String, Vec<u8>)| digest(&bytes, &path).map(|digest| (path, digest));
-        let node = |(name, target): (String, wire::NodeTarget)| {
-            let name = NodeName::parse(&name).map_err(|error| error.to_string())?;
-            Ok::<_, String>((name, Target::from_wire(target)?))
-        };
-        Ok(Self {
-            number: Revision(wire.number),
-            parent: Revision(wire.parent),
-            author: wire.author,
-            message: wire.message,
-            created: Timestamp(wire.created_ms),
-            sources: wire.sources.into_iter().map(source).collect::<Result<_, _>>()?,
-            nodes: wire.nodes.into_iter().map(node).collect::<Result<_, _>>()?,
-            rolls_back_to: Some(Revision(wire.rolls_back_to)).filter(|revision| revision.0 != 0),
-            rules: wire
-                .rules
-                .map(RolloutRules::try_from)
-                .transpose()
-                .map_err(|error: proto::convert::ConvertError| error.to_string())?,
-            left_out: wire
-                .left_out
-                .iter()
-                .map(|name| NodeName::parse(name).map_err(|error| error.to_string()))
-                .collect::<Result<_, _>>()?,
-            secrets: wire.secrets.map(SecretUses::from_wire).transpose()?,
         })
     }
 }

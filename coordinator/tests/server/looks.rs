@@ -14,6 +14,7 @@ use coordinator::{
     config::Config,
     store::{
         CommitError, Entry, Key, Memory, Range, Read, Store, Transaction, Version, Write,
+        blobs,
         records::{NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord, ShardRecord, Target},
     },
     tasks::Tasks,
@@ -29,7 +30,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// Nodes of the largest revision and rollout that fit their records.
+/// Nodes of the largest rollout whose steps fit one transaction.
 const APPLIED_MAX: u32 = 2_500;
 /// Time for some looks; an open rollout is looked at every second. A machine that is slower than this finds nothing wrong.
 const LOOKS: Duration = Duration::from_secs(3);
@@ -85,7 +86,7 @@ fn group() -> GroupName {
 }
 
 /// A revision and its rollout that has not ended, as an apply commits them.
-fn apply(nodes: u32) -> Transaction {
+async fn apply(store: &dyn Store, nodes: u32) -> Transaction {
     let digest = Digest::of(b"bundle");
     let target = Target {
         bundle: digest,
@@ -130,8 +131,11 @@ fn apply(nodes: u32) -> Transaction {
         RolloutRecord::new(rollout, ("ops@acme.example".to_owned(), "A larger pool".to_owned()), None);
     let shards = rollout.shards();
     let shards = (0..).zip(&shards).map(|(number, shard)| (number, ShardRecord::encoded(shard)));
+    let (head, parts) = revision.split();
+    let parts = parts.iter().map(|(digest, part)| (*digest, part.as_slice())).collect();
+    blobs::put_all(store, &parts).await.unwrap();
     let commit = Transaction::default()
-        .put(Key::revision(Revision(1)), revision.encode())
+        .put(Key::revision(Revision(1)), head.encode())
         .put(Key::rollout(RolloutId(1)), rollout.encode());
     shards.fold(commit, |all, (number, steps)| all.put(Key::steps(RolloutId(1), number), steps))
 }
@@ -171,7 +175,8 @@ async fn read_for_one_change(nodes: u32) -> usize {
     let meta = coordinator::store::records::Meta::read(&meta).unwrap();
     let (newest_revision, newest_rollout) = (Revision(1), RolloutId(1));
     let meta = coordinator::store::records::Meta { newest_revision, newest_rollout, ..meta };
-    store.commit(apply(nodes.min(APPLIED_MAX)).put(Key::meta(), meta.encode())).await.unwrap();
+    let applied = apply(&*store, nodes.min(APPLIED_MAX)).await;
+    store.commit(applied.put(Key::meta(), meta.encode())).await.unwrap();
     let connections = coordinator::accept(&coordinator, &config, listener).unwrap();
     still(&store).await;
     store.bytes.store(0, Ordering::SeqCst);

@@ -76,13 +76,17 @@ impl Layer for Steps {
 
     fn commit(&self, transaction: Transaction) -> BoxFuture<'_, Result<Version, CommitError>> {
         let puts = |prefix: &str| {
-            transaction.writes.iter().find_map(|write| match write {
-                Write::Put(key, value) if key.as_str().starts_with(prefix) => Some(value),
-                Write::Put(..) | Write::Delete(_) => None,
+            transaction.writes.iter().any(|write| match write {
+                Write::Put(key, _) => key.as_str().starts_with(prefix),
+                Write::Delete(_) => false,
             })
         };
-        if let (Some(rollout), None) = (puts(Key::ROLLOUTS), puts(Key::REVISIONS)) {
-            panic!("a planted defect in {:?}", String::from_utf8_lossy(rollout));
+        if puts(Key::ROLLOUTS) && !puts(Key::REVISIONS) {
+            let values = transaction.writes.iter().filter_map(|write| match write {
+                Write::Put(_, value) => Some(String::from_utf8_lossy(value)),
+                Write::Delete(_) => None,
+            });
+            panic!("a planted defect in {:?}", values.collect::<Vec<_>>());
         }
         self.inner.commit(transaction)
     }

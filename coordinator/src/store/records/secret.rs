@@ -84,6 +84,11 @@ impl SecretUses {
         }
     }
 
+    /// Takes over what other nodes use.
+    pub(super) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     pub(super) fn to_wire(&self) -> wire::SecretUses {
         // Nodes of a group mostly use the same ones: each set is stored once.
         let mut sets: BTreeMap<&BTreeSet<SecretName>, Vec<String>> = BTreeMap::new();

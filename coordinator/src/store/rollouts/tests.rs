@@ -161,7 +161,7 @@ async fn an_open_rollout_of_a_version_without_shards_goes_on_and_an_ended_one_is
     assert!(head.value.len() < 4096, "its steps are in shards now: {} bytes", head.value.len());
     // A version that knows no shards would take the head for a rollout without steps.
     let meta = store.get(&Key::meta()).await.unwrap().unwrap();
-    assert_eq!(proto::wire::store::Meta::decode(meta.value).unwrap().format, 2);
+    assert_eq!(proto::wire::store::Meta::decode(meta.value).unwrap().format, crate::store::records::FORMAT);
 
     // Once is enough.
     let before = read_open.version;

@@ -1,0 +1,235 @@
+//! A revision: a head that says what it is, and parts with what grows with the fleet (ADR 0076).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fleet::{
+    ids::{Digest, NodeName, Revision},
+    rollout::RolloutRules,
+    time::Timestamp,
+};
+use prost::Message as _;
+use proto::wire::store as wire;
+
+use super::{Record, SecretUses, Target, digest};
+
+/// Entries of one part on average. A target takes up to 200 bytes, so a change of one node writes some 30 kB.
+const PART_ENTRIES: usize = 128;
+
+/// An immutable, applied fleet spec, whole. It is stored as a [`RevisionHead`] and [`RevisionPart`]s
+/// ([`crate::store::revisions`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevisionRecord {
+    /// From 1.
+    pub number: Revision,
+    /// The one it was made on; 0: the first.
+    pub parent: Revision,
+    /// Who applied it.
+    pub author: String,
+    /// Why, in their words.
+    pub message: String,
+    /// When.
+    pub created: Timestamp,
+    /// The fleet directory: path to content.
+    pub sources: BTreeMap<String, Digest>,
+    /// What it wants of each node.
+    pub nodes: BTreeMap<NodeName, Target>,
+    /// Set when it repeats an older revision's content.
+    pub rolls_back_to: Option<Revision>,
+    /// How it is rolled out; `None` in records of versions that did not keep it.
+    pub rules: Option<RolloutRules>,
+    /// Nodes that kept what they had because the apply named others (ADR 0021). `nodes` holds what they have.
+    pub left_out: BTreeSet<NodeName>,
+    /// Which secrets reach which nodes; `None` in records of versions that did not keep it.
+    pub secrets: Option<SecretUses>,
+}
+
+impl RevisionRecord {
+    /// As it is stored: what does not grow with the fleet, and the encoded parts with the rest, by digest.
+    ///
+    /// Each node and each file of the directory has its place by its name alone, so parts in which nothing changed are
+    /// the same in the next revision.
+    pub fn split(&self) -> (RevisionHead, BTreeMap<Digest, Vec<u8>>) {
+        let entries = self.nodes.len().max(self.sources.len());
+        // A power of two, so that a fleet that grows by one node keeps its places.
+        let count = entries.div_ceil(PART_ENTRIES).next_power_of_two();
+        let mut parts = vec![RevisionPart::default(); count];
+        let place = |name: &str| {
+            let place = Digest::of(name.as_bytes()).0;
+            usize::from(u16::from_be_bytes([place[0], place[1]])) % count
+        };
+        for (path, digest) in &self.sources {
+            parts[place(path)].sources.insert(path.clone(), *digest);
+        }
+        for (name, target) in &self.nodes {
+            let part = &mut parts[place(name.as_str())];
+            part.nodes.insert(name.clone(), target.clone());
+            part.secrets.keep(name, self.secrets.as_ref());
+            if self.left_out.contains(name) {
+                part.left_out.insert(name.clone());
+            }
+        }
+        let parts: Vec<Vec<u8>> = parts.iter().map(Record::encode).collect();
+        let digests = parts.iter().map(|part| Digest::of(part)).collect();
+        let record = Self {
+            sources: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            left_out: self.left_out.iter().filter(|name| !self.nodes.contains_key(*name)).cloned().collect(),
+            secrets: self.secrets.as_ref().map(|_| SecretUses::default()),
+            rules: self.rules.clone(),
+            author: self.author.clone(),
+            message: self.message.clone(),
+            ..*self
+        };
+        let head = RevisionHead { record, parts: digests };
+        (head, parts.into_iter().map(|part| (Digest::of(&part), part)).collect())
+    }
+}
+
+/// The record at the key of a revision. It says nothing about nodes until its parts are put in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RevisionHead {
+    /// Without what is in the parts.
+    record: RevisionRecord,
+    /// The digests of the contents that are its parts. None: a version that knew no parts wrote everything into the head.
+    parts: Vec<Digest>,
+}
+
+impl RevisionHead {
+    /// Which revision this is.
+    pub fn number(&self) -> Revision {
+        self.record.number
+    }
+
+    /// The contents that have to be read for the whole.
+    pub fn parts(&self) -> &[Digest] {
+        &self.parts
+    }
+
+    /// The whole, with all parts, each once, in any order.
+    pub fn with(self, parts: impl IntoIterator<Item = RevisionPart>) -> RevisionRecord {
+        let mut whole = self.record;
+        for part in parts {
+            let RevisionPart { sources, nodes, left_out, secrets } = part;
+            whole.sources.extend(sources);
+            whole.nodes.extend(nodes);
+            whole.left_out.extend(left_out);
+            if let Some(known) = &mut whole.secrets {
+                known.extend(secrets);
+            }
+        }
+        whole
+    }
+}
+
+impl Record for RevisionHead {
+    type Wire = wire::Revision;
+    const NAME: &'static str = "a revision";
+
+    fn to_wire(&self) -> wire::Revision {
+        let Self { record, parts } = self;
+        wire::Revision {
+            number: record.number.0,
+            parent: record.parent.0,
+            author: record.author.clone(),
+            message: record.message.clone(),
+            created_ms: record.created.0,
+            sources: record.sources.iter().map(|(path, digest)| (path.clone(), digest.0.to_vec())).collect(),
+            nodes: record.nodes.iter().map(|(name, target)| (name.to_string(), target.to_wire())).collect(),
+            rolls_back_to: record.rolls_back_to.map_or(0, |revision| revision.0),
+            rules: record.rules.as_ref().map(Into::into),
+            left_out: record.left_out.iter().map(ToString::to_string).collect(),
+            secrets: record.secrets.as_ref().map(SecretUses::to_wire),
+            parts: parts.iter().map(|part| part.0.to_vec()).collect(),
+        }
+    }
+
+    fn from_wire(wire: wire::Revision) -> Result<Self, String> {
+        let record = RevisionRecord {
+            number: Revision(wire.number),
+            parent: Revision(wire.parent),
+            author: wire.author,
+            message: wire.message,
+            created: Timestamp(wire.created_ms),
+            sources: sources(wire.sources)?,
+            nodes: nodes(wire.nodes)?,
+            rolls_back_to: Some(Revision(wire.rolls_back_to)).filter(|revision| revision.0 != 0),
+            rules: wire
+                .rules
+                .map(RolloutRules::try_from)
+                .transpose()
+                .map_err(|error: proto::convert::ConvertError| error.to_string())?,
+            left_out: names(&wire.left_out)?,
+            secrets: wire.secrets.map(SecretUses::from_wire).transpose()?,
+        };
+        let parts = wire.parts.iter().map(|part| digest(part, "a part of a revision"));
+        Ok(Self { record, parts: parts.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Some nodes and files of a revision; a content, so it has no place of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RevisionPart {
+    sources: BTreeMap<String, Digest>,
+    nodes: BTreeMap<NodeName, Target>,
+    left_out: BTreeSet<NodeName>,
+    secrets: SecretUses,
+}
+
+impl RevisionPart {
+    /// Reads a content.
+    ///
+    /// # Errors
+    /// It is not a part of a revision.
+    pub fn decode(content: &[u8]) -> Result<Self, String> {
+        Self::from_wire(wire::RevisionPart::decode(content).map_err(|error| error.to_string())?)
+    }
+
+    /// The contents of its files of the fleet directory.
+    pub fn sources(&self) -> impl Iterator<Item = Digest> {
+        self.sources.values().copied()
+    }
+
+    /// The encoded bundles of its nodes.
+    pub fn bundles(&self) -> impl Iterator<Item = Digest> {
+        self.nodes.values().map(|target| target.content)
+    }
+}
+
+impl Record for RevisionPart {
+    type Wire = wire::RevisionPart;
+    const NAME: &'static str = "a part of a revision";
+
+    fn to_wire(&self) -> wire::RevisionPart {
+        wire::RevisionPart {
+            sources: self.sources.iter().map(|(path, digest)| (path.clone(), digest.0.to_vec())).collect(),
+            nodes: self.nodes.iter().map(|(name, target)| (name.to_string(), target.to_wire())).collect(),
+            left_out: self.left_out.iter().map(ToString::to_string).collect(),
+            secrets: Some(self.secrets.to_wire()),
+        }
+    }
+
+    fn from_wire(wire: wire::RevisionPart) -> Result<Self, String> {
+        Ok(Self {
+            sources: sources(wire.sources)?,
+            nodes: nodes(wire.nodes)?,
+            left_out: names(&wire.left_out)?,
+            secrets: SecretUses::from_wire(wire.secrets.unwrap_or_default())?,
+        })
+    }
+}
+
+fn sources(wire: BTreeMap<String, Vec<u8>>) -> Result<BTreeMap<String, Digest>, String> {
+    wire.into_iter().map(|(path, bytes)| digest(&bytes, &path).map(|digest| (path, digest))).collect()
+}
+
+fn nodes(wire: BTreeMap<String, wire::NodeTarget>) -> Result<BTreeMap<NodeName, Target>, String> {
+    wire.into_iter().map(|(node, target)| Ok((name(&node)?, Target::from_wire(target)?))).collect()
+}
+
+fn names(wire: &[String]) -> Result<BTreeSet<NodeName>, String> {
+    wire.iter().map(|node| name(node)).collect()
+}
+
+fn name(node: &str) -> Result<NodeName, String> {
+    NodeName::parse(node).map_err(|error| error.to_string())
+}
