@@ -1,13 +1,18 @@
 //! What happened, for `convoy events`: numbered, stored, bounded.
 //!
 //! One task gives the numbers. A caller may attach a transaction of its own, so that an event and the fact it tells
-//! of are stored together or not at all. Events that do not fit into that transaction are stored in it without their
+//! of are stored together or not at all. Calls that wait at the same moment are stored in one commit, if they touch
+//! different keys and fit. Events that do not fit into that transaction are stored in it without their
 //! numbers, and get those at once afterwards, or after the next start.
 
 pub mod index;
 mod kind;
 
-use std::{collections::BTreeMap, fmt::Display, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    sync::Arc,
+};
 
 use fleet::{ids::NodeName, observed::Notice, time::Timestamp};
 pub use kind::Kind;
@@ -16,6 +21,7 @@ use tracing::warn;
 
 use crate::{
     metrics::Meters,
+    rpc::chain,
     store::{
         CommitError, Key, Range, Store, StoreError, TRANSACTION_BYTES_MAX, TRANSACTION_WRITES_MAX,
         Transaction, VALUE_MAX, Version, Write,
@@ -181,6 +187,65 @@ async fn next_seq(store: &dyn Store) -> Result<u64, StoreError> {
     Ok(last.first().map(EventRecord::read).transpose()?.map_or(1, |event| event.seq + 1))
 }
 
+/// The outcome of a commit, once more.
+fn same(outcome: &Result<Version, CommitError>) -> Result<Version, CommitError> {
+    match outcome {
+        Ok(version) => Ok(*version),
+        Err(error) => Err(CommitError::Unknown(StoreError::new("commit", chain(error)))),
+    }
+}
+
+/// Appends that wait at the same moment and are stored in one commit (ADR 0077). They touch different keys, so each sees
+/// the store as if it had been alone.
+struct Group {
+    appends: Vec<Append>,
+    /// What their transactions check or write.
+    keys: BTreeSet<Key>,
+    drafts: usize,
+    checks: usize,
+    writes: usize,
+    bytes: usize,
+}
+
+impl Group {
+    fn of(first: Append) -> Self {
+        let (appends, keys) = (Vec::new(), BTreeSet::new());
+        let mut group = Self { appends, keys, drafts: 0, checks: 0, writes: 0, bytes: BYTES_SPARE };
+        group.put(first);
+        group
+    }
+
+    /// Takes one more, or gives it back if both do not fit into one commit.
+    fn take(&mut self, append: Append) -> Result<(), Append> {
+        let (drafts, with) = (self.drafts + append.drafts.len(), &append.with);
+        let fits = drafts <= APPEND_MAX
+            && self.checks + with.checks.len() + drafts <= TRANSACTION_WRITES_MAX
+            && self.writes + with.writes.len() + drafts <= TRANSACTION_WRITES_MAX
+            && self.bytes + append.bytes() <= TRANSACTION_BYTES_MAX;
+        if fits && with.keys().all(|key| !self.keys.contains(key)) {
+            self.put(append);
+            Ok(())
+        } else {
+            Err(append)
+        }
+    }
+
+    fn put(&mut self, append: Append) {
+        self.drafts += append.drafts.len();
+        self.checks += append.with.checks.len();
+        self.writes += append.with.writes.len();
+        self.bytes += append.bytes();
+        self.keys.extend(append.with.keys().cloned());
+        self.appends.push(append);
+    }
+}
+
+impl Append {
+    fn bytes(&self) -> usize {
+        bytes_of(&self.with) + self.drafts.iter().map(Draft::size).sum::<usize>()
+    }
+}
+
 struct Appender {
     store: Arc<dyn Store>,
     next: u64,
@@ -239,13 +304,45 @@ impl Appender {
         if let Err(error) = self.tell_untold().await {
             warn!(%error, "Cannot number events that an earlier coordinator left");
         }
-        while let Some(Append { drafts, with, answer }) = waiting.recv().await {
-            let outcome = self.append(drafts, &with).await;
-            // The caller may have gone away; the events stand all the same.
-            drop(answer.send(outcome));
+        let mut next = waiting.recv().await;
+        while let Some(first) = next.take() {
+            let mut group = Group::of(first);
+            while let Ok(append) = waiting.try_recv() {
+                if let Err(other) = group.take(append) {
+                    next = Some(other);
+                    break;
+                }
+            }
+            self.append_all(group).await;
             if let Err(error) = self.tell_untold().await {
                 warn!(%error, "Cannot number the rest of the events; trying again with the next");
             }
+            if next.is_none() {
+                next = waiting.recv().await;
+            }
+        }
+    }
+
+    /// Stores the appends of a group in one commit. If that does not happen, each is tried alone: what is wrong with one
+    /// of them must not be answered to the others.
+    async fn append_all(&mut self, group: Group) {
+        let Group { appends, .. } = group;
+        if 1 < appends.len() {
+            let drafts = appends.iter().flat_map(|append| append.drafts.clone()).collect();
+            let with =
+                appends.iter().fold(Transaction::default(), |all, append| all.and(append.with.clone()));
+            let outcome = self.append(drafts, &with).await;
+            if let Ok(_) | Err(CommitError::Unknown(_)) = outcome {
+                for append in appends {
+                    drop(append.answer.send(same(&outcome)));
+                }
+                return;
+            }
+        }
+        for Append { drafts, with, answer } in appends {
+            let outcome = self.append(drafts, &with).await;
+            // The caller may have gone away; the events stand all the same.
+            drop(answer.send(outcome));
         }
     }
 

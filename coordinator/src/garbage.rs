@@ -16,8 +16,8 @@ use crate::{
     store::{
         CommitError, Key, LeaseGrant, Range, StoreError, Transaction, blobs, for_each,
         records::{
-            Assigned, HostRecord, NodeRecord, Record as _, RevisionHead, RevisionRecord, RolloutRecord, SeenRecord,
-            ShardRecord,
+            Assigned, HostRecord, NodeRecord, Record as _, RevisionHead, RevisionRecord, RolloutRecord,
+            SeenRecord, ShardRecord,
         },
         revisions,
     },

@@ -18,7 +18,7 @@ mod differences;
 mod disk;
 mod effects;
 mod enrolment;
-mod events;
+pub mod events;
 mod garbage;
 mod gates;
 mod hosts;

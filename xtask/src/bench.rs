@@ -1,7 +1,8 @@
 //! `cargo xtask bench agent`: what the agent costs and how fast it is, with a release build. About seven minutes after
 //! the build; quiet machines give the figures that count. `cargo xtask bench rollout`: how long a rollout takes in
 //! simulated time, against what the servers' starts alone take. `cargo xtask bench fleet`: what many simulated agents cost
-//! a release build of the coordinator.
+//! a release build of the coordinator. `cargo xtask bench saves`: reports that are stored at once, against one after the
+//! other.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,6 +27,8 @@ enum Part {
     Agent,
     /// The pace of a rollout over 200 simulated nodes.
     Rollout,
+    /// How many reports a second are stored: one session alone, and 64 at once.
+    Saves,
     /// Memory and CPU of a coordinator with many simulated agents: idle, applies, looks, viewers of the status. Linux only.
     Fleet {
         /// How many agents.
@@ -45,6 +48,7 @@ pub fn run(asked: &Bench) -> Result<ExitCode> {
     match &asked.part {
         Part::Agent => agent(),
         Part::Rollout => rollout(),
+        Part::Saves => saves(),
         Part::Fleet { agents, applies, coordinator } => fleet(*agents, *applies, coordinator.as_deref()),
     }
 }
@@ -58,6 +62,11 @@ fn fleet(agents: usize, applies: usize, coordinator: Option<&Path>) -> Result<Ex
         measure.arg("--coordinator").arg(program);
     }
     step("measure", &mut measure)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn saves() -> Result<ExitCode> {
+    step("measure", cargo().args(["bench", "--locked", "-p", "convoy-coordinator", "--bench", "saves"]))?;
     Ok(ExitCode::SUCCESS)
 }
 

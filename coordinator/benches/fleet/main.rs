@@ -27,8 +27,8 @@ use proto::wire::operator::StatusRequest;
 use site::Site;
 use tokio::{task::JoinSet, time::Instant};
 
-/// Nodes of one revision at most: both it and its rollout are one record each.
-const APPLIED_MAX: usize = 2_500;
+/// Steps of one rollout at most (ADR 65).
+const APPLIED_MAX: usize = 12_800;
 /// Watchers of the second measurement of the status.
 const VIEWERS: usize = 50;
 /// Between two changes: longer than the coordinator's pause between two looks, so that each change is looked at.

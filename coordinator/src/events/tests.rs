@@ -75,6 +75,96 @@ async fn a_commit_with_more_events_than_any_transaction_takes_says_how_many_are_
     assert!(500 < told.len());
 }
 
+/// A report of a node, and the event that tells of it.
+async fn save(events: Events, number: usize, version: Version) -> Result<Version, CommitError> {
+    let key = Key::seen(&NodeName::parse(&format!("is-{number}")).unwrap());
+    events.append(drafts(1), Transaction::default().replace(key, version, "report")).await
+}
+
+/// Saves of `count` nodes that wait at the same moment, in their order.
+async fn saves(events: &Events, count: usize, stale: Option<usize>) -> Vec<Result<Version, CommitError>> {
+    let saves = (0..count).map(|number| {
+        let version = if stale == Some(number) { 99 } else { 0 };
+        tokio::spawn(save(events.clone(), number, version))
+    });
+    let saves: Vec<_> = saves.collect();
+    futures::future::join_all(saves).await.into_iter().map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn saves_that_wait_together_are_one_commit_with_all_their_events() {
+    let store = Arc::new(Failing::new(Memory::new()));
+    let events = started(&store).await;
+    let outcomes = saves(&events, 40, None).await;
+    let versions: BTreeSet<Version> = outcomes.into_iter().map(Result::unwrap).collect();
+    assert!(versions.len() <= 2, "the first may have gone alone: {versions:?}");
+    let told = stored(&store).await;
+    assert_eq!(told.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=40).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn a_conflict_is_answered_to_its_own_caller_only() {
+    let store = Arc::new(Failing::new(Memory::new()));
+    let events = started(&store).await;
+    let outcomes = saves(&events, 40, Some(17)).await;
+    for (number, outcome) in outcomes.iter().enumerate() {
+        let is_conflict =
+            matches!(outcome, Err(CommitError::Conflict { key }) if key.as_str() == "seen/is-17");
+        assert_eq!((is_conflict, outcome.is_ok()), (number == 17, number != 17), "is-{number}: {outcome:?}");
+    }
+    assert_eq!(stored(&store).await.len(), 39);
+}
+
+#[tokio::test]
+async fn callers_that_touch_the_same_key_are_never_in_one_commit() {
+    let store = Arc::new(Failing::new(Memory::new()));
+    let events = started(&store).await;
+    let saves: Vec<_> = (0..10).map(|_| tokio::spawn(save(events.clone(), 1, 0))).collect();
+    let outcomes = futures::future::join_all(saves).await;
+    let stored_ones = outcomes.iter().filter(|outcome| outcome.as_ref().unwrap().is_ok()).count();
+    assert_eq!((stored_ones, stored(&store).await.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn an_outage_is_answered_to_all_and_a_lost_reply_leaves_nobody_with_a_wrong_answer() {
+    for fault in [Fault::Outage, Fault::LostReply] {
+        let store = Arc::new(Failing::new(Memory::new()));
+        let events = started(&store).await;
+        store.script([fault, fault]);
+        let outcomes = saves(&events, 40, None).await;
+        let told = stored(&store).await;
+        let refused =
+            outcomes.iter().filter(|outcome| matches!(outcome, Err(CommitError::Refused(_)))).count();
+        let unknown =
+            outcomes.iter().filter(|outcome| matches!(outcome, Err(CommitError::Unknown(_)))).count();
+        let done = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        assert_eq!(refused + unknown + done, 40, "{outcomes:?}");
+        assert!(done <= told.len() && told.len() <= done + unknown, "{done} {unknown} {}", told.len());
+        assert!(0 < refused + unknown);
+    }
+}
+
+#[test]
+fn what_does_not_fit_one_commit_waits_for_the_next() {
+    let append = |drafts: Vec<Draft>, with: Transaction| {
+        let (answer, _outcome) = oneshot::channel();
+        Append { drafts, with, answer }
+    };
+    let seen = |number: usize, bytes: usize| {
+        let key = Key::seen(&NodeName::parse(&format!("is-{number}")).unwrap());
+        Transaction::default().replace(key, 0, vec![0; bytes])
+    };
+    let fits = |first: Append, second: Append| Group::of(first).take(second).is_ok();
+    assert!(fits(append(drafts(1), seen(1, 10)), append(drafts(1), seen(2, 10))));
+    assert!(!fits(append(drafts(1), seen(1, 10)), append(drafts(1), seen(1, 10))), "the same key");
+    assert!(!fits(append(drafts(60), seen(1, 10)), append(drafts(60), seen(2, 10))), "events");
+    assert!(!fits(append(drafts(1), nodes(94)), append(drafts(40), seen(2, 10))), "writes");
+    assert!(!fits(append(drafts(1), seen(1, 700_000)), append(drafts(1), seen(2, 500_000))), "bytes");
+    let checks =
+        (0..100).fold(Transaction::default(), |all, number| all.check(Key::event(1_000 + number), 0));
+    assert!(!fits(append(drafts(1), checks), append(drafts(40), seen(2, 10))), "checks");
+}
+
 #[test]
 fn a_node_cannot_write_what_only_the_coordinator_knows() {
     let node = NodeName::parse("is-1").unwrap();

@@ -44,6 +44,8 @@ pub(super) struct Conversation {
     /// What it said, as last said; stored when `unsaved`.
     seen: SeenRecord,
     unsaved: bool,
+    /// Hello changed `seen`. Its first report follows at once, and one commit stores both.
+    greeted: bool,
     notices: VecDeque<Heard>,
     drafts: Vec<Draft>,
     in_flight: InFlight,
@@ -61,7 +63,17 @@ impl Conversation {
     pub(super) fn new(record: NodeRecord, seen: SeenRecord) -> Self {
         let (notices, drafts) = (VecDeque::new(), Vec::new());
         let in_flight = InFlight::default();
-        Self { record, seen, unsaved: false, notices, drafts, in_flight, nonce: 0, told: None }
+        Self {
+            record,
+            seen,
+            unsaved: false,
+            greeted: false,
+            notices,
+            drafts,
+            in_flight,
+            nonce: 0,
+            told: None,
+        }
     }
 
     pub(super) fn on_hello(&mut self, now: Timestamp, hello: Hello, admit: impl Fn() -> bool) {
@@ -69,6 +81,7 @@ impl Conversation {
             let text = format!("its agent is connected again, after {}", Human(now.since(since)));
             let event = Draft::new(now, Kind::AgentReturned, text).of_node(&self.record.name);
             self.note(event, admit);
+            self.unsaved = true;
         }
         if self.seen.agent_version != hello.agent_version {
             self.seen.agent_version = hello.agent_version;
@@ -76,7 +89,7 @@ impl Conversation {
         }
         self.seen.platform = hello.platform;
         self.seen.last_seen = now;
-        self.unsaved = true;
+        self.greeted = true;
     }
 
     /// The assignment to send, if the agent was not yet told so on this stream.
@@ -95,6 +108,7 @@ impl Conversation {
         for event in changes::told(now, &self.record.name, self.seen.observed.as_ref(), &observed) {
             self.note(event, &admit);
         }
+        self.unsaved |= std::mem::take(&mut self.greeted);
         let news = self.seen.observed.as_ref().is_none_or(|known| !same_facts(known, &observed));
         self.resolve_last_good(&observed);
         self.note_rendered(&observed);

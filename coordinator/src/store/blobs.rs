@@ -147,7 +147,11 @@ mod tests {
             assert_eq!(get(&store, &digest).await.unwrap().unwrap(), content);
             let last = (length - 1) / OLD_PIECE;
             store.commit(Transaction::default().delete(Key::blob(&digest, last))).await.unwrap();
-            assert_eq!(missing(&store, &contents).await.unwrap().len(), 1, "{length} bytes without the last piece");
+            assert_eq!(
+                missing(&store, &contents).await.unwrap().len(),
+                1,
+                "{length} bytes without the last piece"
+            );
             put_all(&store, &contents).await.unwrap();
             assert_eq!(missing(&store, &contents).await.unwrap().len(), 0, "{length} bytes, stored again");
             assert_eq!(get(&store, &digest).await.unwrap().unwrap(), content);

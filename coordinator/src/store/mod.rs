@@ -186,6 +186,11 @@ impl Transaction {
         self
     }
 
+    /// Every key that is checked or written; some come twice.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.checks.iter().map(|check| &check.key).chain(self.writes.iter().map(Write::key))
+    }
+
     /// Every engine refuses what the smallest one could not take, so that a fleet can move from one to another.
     fn check_bounds(&self) -> Result<(), CommitError> {
         let bytes = |write: &Write| match write {

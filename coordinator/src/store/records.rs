@@ -12,11 +12,7 @@ mod rollout;
 mod secret;
 mod silence;
 
-use std::{
-    ops::Deref,
-    sync::Arc,
-    time::Duration,
-};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 pub use alert::{CursorRecord, PlaceRecord};
 pub use audit::{AuditHeadRecord, AuditRecord};

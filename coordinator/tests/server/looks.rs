@@ -13,8 +13,7 @@ use coordinator::{
     authority::Authority,
     config::Config,
     store::{
-        CommitError, Entry, Key, Memory, Range, Read, Store, Transaction, Version, Write,
-        blobs,
+        CommitError, Entry, Key, Memory, Range, Read, Store, Transaction, Version, Write, blobs,
         records::{NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord, ShardRecord, Target},
     },
     tasks::Tasks,

@@ -232,15 +232,41 @@ fn a_refusal_is_an_event_and_an_ended_attempt() {
     assert!(!talk.has_unsaved());
 }
 
-#[test]
-fn an_agent_that_is_lost_is_told_of_and_so_is_its_return() {
-    let hello = || Hello {
+fn hello() -> Hello {
+    Hello {
         agent_version: "0.1.0".to_owned(),
         platform: "linux-x86_64".to_owned(),
         epoch: None,
         wall_clock: NOW,
         protocol: 1,
-    };
+    }
+}
+
+#[test]
+fn hello_is_stored_with_the_report_that_follows_it_or_at_the_end() {
+    let mut stored = conversation(1);
+    stored.on_report(NOW, observed(None), || true);
+    let seen = stored.save().seen;
+    let later = NOW.after(std::time::Duration::from_secs(90));
+    // Nothing but the session itself is new, before the report and in it.
+    let mut reporting = Conversation::new(record(1), seen.clone());
+    reporting.on_hello(later, hello(), || true);
+    assert!(!reporting.has_unsaved());
+    reporting.on_report(later, observed(None), || true);
+    assert!(reporting.has_unsaved());
+    let save = reporting.save();
+    assert_eq!((save.seen.last_seen, save.seen.agent_version.as_str()), (later, "0.1.0"));
+    reporting.on_report(later, observed(None), || true);
+    assert!(!reporting.has_unsaved(), "once is enough");
+
+    let mut silent = Conversation::new(record(1), seen);
+    silent.on_hello(later, hello(), || true);
+    silent.on_end(later, None, || true);
+    assert_eq!(silent.save().seen.agent_version, "0.1.0");
+}
+
+#[test]
+fn an_agent_that_is_lost_is_told_of_and_so_is_its_return() {
     let told = |save: Save| -> Vec<String> { save.events.into_iter().map(|event| event.text).collect() };
     let mut first = conversation(1);
     first.on_hello(NOW, hello(), || true);
