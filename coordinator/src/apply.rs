@@ -519,8 +519,7 @@ impl Coordinator {
         if VALUE_MAX < encoded.len() {
             return Err(ApplyError::RulesTooLarge { groups: draft.rules.groups.len(), bytes: encoded.len() });
         }
-        let parts = parts.iter().map(|(digest, part)| (*digest, part.as_slice())).collect();
-        self.keep_content(&parts).await.map_err(ApplyError::Commit)?;
+        self.keep_parts(parts).await.map_err(ApplyError::Commit)?;
         let begin = rollouts::begin(&*self.store, &record).await.map_err(ApplyError::Commit)?;
         let commit = Transaction::default()
             .replace(Key::meta(), snapshot.meta.version, meta.encode())

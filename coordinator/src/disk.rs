@@ -10,7 +10,7 @@ use fleet::ids::Digest;
 
 use crate::{
     coordinator::Coordinator,
-    store::{CommitError, blobs},
+    store::{CommitError, blobs, revisions},
 };
 
 /// A page that changes is written beside the old one, and a few pages above it too.
@@ -110,6 +110,16 @@ impl Coordinator {
             self.disk.check(bytes as u64)?;
         }
         blobs::put_all(&*self.store, &missing).await
+    }
+
+    /// Stores what is missing of the parts of a revision, likewise.
+    pub(crate) async fn keep_parts(&self, parts: BTreeMap<Digest, Vec<u8>>) -> Result<(), CommitError> {
+        let missing = revisions::missing_parts(&*self.store, parts).await.map_err(CommitError::Refused)?;
+        let bytes: usize = missing.values().map(Vec::len).sum();
+        if bytes != 0 {
+            self.disk.check(bytes as u64)?;
+        }
+        revisions::put_parts(&*self.store, missing).await
     }
 }
 

@@ -74,7 +74,8 @@ impl Coordinator {
         };
         self.remove_old(Key::ROLLOUTS, self.history.rollouts, ended).await?;
         self.remove_left_steps().await?;
-        let mut keep = self.named_content().await.map_err(CommitError::Refused)?;
+        let (mut keep, parts) = self.named_content().await.map_err(CommitError::Refused)?;
+        revisions::remove_other_parts(&*self.store, &parts).await?;
         keep.extend(self.remove_unused_packs().await?);
         blobs::remove_others(&*self.store, &keep).await
     }
@@ -137,8 +138,9 @@ impl Coordinator {
         Ok(())
     }
 
-    /// Everything that a revision, a node or a rollout can still ask for. An unreadable record keeps everything.
-    async fn named_content(&self) -> Result<BTreeSet<Digest>, StoreError> {
+    /// Everything that a revision, a node or a rollout can still ask for, and the parts of revisions. An unreadable record
+    /// keeps everything.
+    async fn named_content(&self) -> Result<(BTreeSet<Digest>, BTreeSet<Digest>), StoreError> {
         let (mut sources, mut bundles) = (BTreeSet::new(), BTreeSet::new());
         let mut parts: BTreeSet<Digest> = BTreeSet::new();
         let mut take = |revision: RevisionRecord| {
@@ -189,7 +191,6 @@ impl Coordinator {
         })
         .await?;
         let mut keep = sources;
-        keep.append(&mut parts);
         for_each(&*self.store, Key::HOSTS, SMALL_PAGE, |entry| {
             keep.extend(HostRecord::read(entry)?.facts.digests());
             Ok(())
@@ -202,6 +203,6 @@ impl Coordinator {
                 keep.extend(bundle.files.values().map(|file| file.digest));
             }
         }
-        Ok(keep)
+        Ok((keep, parts))
     }
 }

@@ -111,7 +111,7 @@ async fn groups_whose_rules_are_too_large_are_refused_in_words_and_nothing_is_st
     };
     let says = error.to_string();
     assert!(says.contains("gates of 501 groups take 1") && says.contains("into fewer groups"), "{says}");
-    for prefix in [Key::REVISIONS, Key::ROLLOUTS, Key::STEPS, Key::BLOBS] {
+    for prefix in [Key::REVISIONS, Key::ROLLOUTS, Key::STEPS, Key::PARTS] {
         assert!(store.range(crate::store::Range::first(prefix, 1)).await.unwrap().is_empty(), "{prefix}");
     }
     tasks.stop().cancel();
@@ -119,21 +119,21 @@ async fn groups_whose_rules_are_too_large_are_refused_in_words_and_nothing_is_st
 
 #[tokio::test]
 async fn parts_of_revisions_that_are_kept_are_no_garbage_and_those_of_others_are() {
-    let Started { coordinator, tasks, _dir, .. } = started().await;
+    let Started { coordinator, store, tasks, _dir } = started().await;
     let kept = coordinator.history.revisions as u64;
     // Two more than are kept; the first two share no part with the others.
     for number in 1..=kept + 2 {
         let content = if number <= 2 { format!("old {number}") } else { format!("new {}", number % 2) };
         coordinator.commit_revision(&draft(3, &content), None, &intent()).await.unwrap().unwrap();
     }
-    let revision = |number| revisions::read(&*coordinator.store, Revision(number));
+    let revision = |number| revisions::read(&*store, Revision(number));
     let (old, new) = (revision(1).await.unwrap().unwrap(), revision(kept + 2).await.unwrap().unwrap());
     coordinator.collect_garbage().await.unwrap();
     assert!(revision(2).await.unwrap().is_none());
     for number in 3..=kept + 2 {
         assert_eq!(revision(number).await.unwrap().unwrap().nodes.len(), 3, "revision {number}");
     }
-    let is_there = async |digest: &Digest| blobs::get(&*coordinator.store, digest).await.unwrap().is_some();
+    let is_there = async |digest: &Digest| store.get(&Key::part(digest)).await.unwrap().is_some();
     for (record, expected) in [(old, false), (new, true)] {
         for digest in record.split().0.parts() {
             assert_eq!(is_there(digest).await, expected, "revision {}", record.number);

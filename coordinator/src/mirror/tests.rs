@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::store::{
-    Memory, Range, Transaction, blobs,
+    Memory, Range, Transaction,
     records::{Meta, NodeRecord, Record as _, SeenRecord, Versioned},
-    revisions::tests::revision,
+    revisions::{self, tests::revision},
     rollouts,
 };
 
@@ -31,8 +31,7 @@ fn node(number: u32) -> NodeName {
 /// Commits it as an apply does: its parts are there before its head.
 async fn put_revision(store: &dyn Store, number: u64, commit: Transaction) -> Transaction {
     let (head, parts) = revision(number, 3).split();
-    let parts = parts.iter().map(|(digest, part)| (*digest, part.as_slice())).collect();
-    blobs::put_all(store, &parts).await.unwrap();
+    revisions::put_parts(store, parts).await.unwrap();
     commit.put(Key::revision(Revision(number)), head.encode()).put(Key::meta(), meta(number).encode())
 }
 
@@ -164,7 +163,7 @@ async fn a_revision_whose_part_is_missing_fails_every_reader_until_the_next_one(
     let (mirror, _tasks) = mirror_of(&store).await;
     let commit = put_revision(&*store, 1, Transaction::default()).await;
     let lost = *revision(1, 3).split().0.parts().first().unwrap();
-    store.commit(Transaction::default().delete(Key::blob(&lost, 0))).await.unwrap();
+    store.commit(Transaction::default().delete(Key::part(&lost))).await.unwrap();
     store.commit(commit).await.unwrap();
     let error = mirror.records().await.unwrap_err();
     assert!(chain(&error).contains("a part of a revision"), "{}", chain(&error));

@@ -17,6 +17,8 @@ impl Key {
     pub const META: &'static str = "meta";
     /// Below this are immutable revisions.
     pub const REVISIONS: &'static str = "revision/";
+    /// Below this are the parts of revisions, by digest.
+    pub const PARTS: &'static str = "revision-part/";
     /// Below this is what each node should be.
     pub const NODES: &'static str = "node/";
     /// Below this is what each node last said of itself.
@@ -52,6 +54,16 @@ impl Key {
     /// An applied spec.
     pub fn revision(number: Revision) -> Self {
         Self(format!("{}{:020}", Self::REVISIONS, number.0))
+    }
+
+    /// A part of revisions.
+    pub fn part(digest: &Digest) -> Self {
+        Self(format!("{}{digest}", Self::PARTS))
+    }
+
+    /// Which part this is, if it is one.
+    pub fn part_digest(&self) -> Option<Digest> {
+        Digest::from_hex(self.0.strip_prefix(Self::PARTS)?)
     }
 
     /// What a node should be; written by operators and rollouts.

@@ -1,14 +1,20 @@
-//! Revisions in the store (ADR 0076): a head at the key of the revision, and parts that are contents, kept by digest. The
-//! parts are stored before the head, and nobody removes content between the two.
+//! Revisions in the store (ADR 0076): a head at the key of the revision, and parts by digest. The parts are stored before
+//! the head, and nobody removes parts between the two.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use fleet::ids::{Digest, Revision};
 
 use super::{
-    Entry, Key, Store, StoreError, blobs,
+    CommitError, Entry, Key, Range, Store, StoreError, TRANSACTION_BYTES_MAX, Transaction,
     records::{Record as _, RevisionHead, RevisionPart, RevisionRecord, Versioned},
 };
+
+/// Parts that are written or removed together.
+const BATCH: usize = 64;
 
 /// A revision, whole; `None` if it is not kept.
 ///
@@ -48,9 +54,66 @@ pub async fn whole_of(
 /// # Errors
 /// As [`read`].
 pub async fn part(store: &dyn Store, digest: &Digest) -> Result<RevisionPart, StoreError> {
-    let content = blobs::get(store, digest).await?;
-    let content = content.ok_or_else(|| StoreError::missing("read a part of a revision"))?;
-    RevisionPart::decode(&content).map_err(|why| StoreError::new("read a part of a revision", why))
+    let found = store.get(&Key::part(digest)).await?;
+    let found = found.filter(|entry| Digest::of(&entry.value) == *digest);
+    RevisionPart::read(&found.ok_or_else(|| StoreError::missing("read a part of a revision"))?)
+}
+
+/// What of `parts` is not there yet.
+///
+/// # Errors
+/// The store failed.
+pub async fn missing_parts(
+    store: &dyn Store,
+    parts: BTreeMap<Digest, Vec<u8>>,
+) -> Result<BTreeMap<Digest, Vec<u8>>, StoreError> {
+    let mut missing = BTreeMap::new();
+    for (digest, part) in parts {
+        // One that is damaged is stored again.
+        if store.get(&Key::part(&digest)).await?.is_none_or(|there| there.value != part) {
+            missing.insert(digest, part);
+        }
+    }
+    Ok(missing)
+}
+
+/// Stores parts; all of them are durable on return.
+///
+/// # Errors
+/// The store failed; some of them may be there, which does no harm.
+pub async fn put_parts(store: &dyn Store, parts: BTreeMap<Digest, Vec<u8>>) -> Result<(), CommitError> {
+    let mut rest = parts.into_iter().peekable();
+    while rest.peek().is_some() {
+        let (mut batch, mut bytes) = (Transaction::default(), 0);
+        while let Some((digest, part)) = rest.next_if(|(_, part)| {
+            batch.writes.is_empty()
+                || (bytes + part.len() <= TRANSACTION_BYTES_MAX && batch.writes.len() < BATCH)
+        }) {
+            bytes += part.len();
+            batch = batch.put(Key::part(&digest), part);
+        }
+        store.commit(batch).await?;
+    }
+    Ok(())
+}
+
+/// Removes the parts that `keep` does not name. Whoever calls this must keep others from storing new ones meanwhile.
+///
+/// # Errors
+/// The store failed; what is left is removed next time.
+pub async fn remove_other_parts(store: &dyn Store, keep: &BTreeSet<Digest>) -> Result<(), CommitError> {
+    let mut range = Range::first(Key::PARTS, BATCH);
+    loop {
+        let found = store.range(range.clone()).await.map_err(CommitError::Refused)?;
+        let Some(last) = found.last() else { return Ok(()) };
+        range.after = Some(last.key.clone());
+        let left =
+            found.iter().filter(|entry| entry.key.part_digest().is_none_or(|part| !keep.contains(&part)));
+        let batch = left.fold(Transaction::default(), |batch, entry| batch.delete(entry.key.clone()));
+        if !batch.writes.is_empty() {
+            store.commit(batch).await?;
+        }
+    }
 }
 
 #[cfg(test)]

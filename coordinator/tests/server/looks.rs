@@ -131,8 +131,7 @@ async fn apply(store: &dyn Store, nodes: u32) -> Transaction {
     let shards = rollout.shards();
     let shards = (0..).zip(&shards).map(|(number, shard)| (number, ShardRecord::encoded(shard)));
     let (head, parts) = revision.split();
-    let parts = parts.iter().map(|(digest, part)| (*digest, part.as_slice())).collect();
-    blobs::put_all(store, &parts).await.unwrap();
+    revisions::put_parts(store, parts).await.unwrap();
     let commit = Transaction::default()
         .put(Key::revision(Revision(1)), head.encode())
         .put(Key::rollout(RolloutId(1)), rollout.encode());

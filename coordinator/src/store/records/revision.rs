@@ -7,7 +7,6 @@ use fleet::{
     rollout::RolloutRules,
     time::Timestamp,
 };
-use prost::Message as _;
 use proto::wire::store as wire;
 
 use super::{Record, SecretUses, Target, digest};
@@ -90,7 +89,7 @@ impl RevisionRecord {
 pub struct RevisionHead {
     /// Without what is in the parts.
     record: RevisionRecord,
-    /// The digests of the contents that are its parts. None: a version that knew no parts wrote everything into the head.
+    /// The digests of its parts. None: a version that knew no parts wrote everything into the head.
     parts: Vec<Digest>,
 }
 
@@ -100,7 +99,7 @@ impl RevisionHead {
         self.record.number
     }
 
-    /// The contents that have to be read for the whole.
+    /// The parts that have to be read for the whole, by digest.
     pub fn parts(&self) -> &[Digest] {
         &self.parts
     }
@@ -166,7 +165,7 @@ impl Record for RevisionHead {
     }
 }
 
-/// Some nodes and files of a revision; a content, so it has no place of its own.
+/// Some nodes and files of a revision; its key is its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RevisionPart {
     sources: BTreeMap<String, Digest>,
@@ -176,14 +175,6 @@ pub struct RevisionPart {
 }
 
 impl RevisionPart {
-    /// Reads a content.
-    ///
-    /// # Errors
-    /// It is not a part of a revision.
-    pub fn decode(content: &[u8]) -> Result<Self, String> {
-        Self::from_wire(wire::RevisionPart::decode(content).map_err(|error| error.to_string())?)
-    }
-
     /// The contents of its files of the fleet directory.
     pub fn sources(&self) -> impl Iterator<Item = Digest> {
         self.sources.values().copied()
