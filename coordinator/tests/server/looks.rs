@@ -13,8 +13,9 @@ use coordinator::{
     authority::Authority,
     config::Config,
     store::{
-        CommitError, Entry, Key, Memory, Range, Read, Store, Transaction, Version, Write, blobs,
+        CommitError, Entry, Key, Memory, Range, Read, Store, Transaction, Version, Write,
         records::{NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord, ShardRecord, Target},
+        revisions,
     },
     tasks::Tasks,
     wall_clock,
