@@ -9,6 +9,10 @@ use convoy_tests::{
     standin::{Misbehaviour, admin},
 };
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::small::ensure_holds;
 
@@ -247,4 +251,69 @@ async fn what_is_wrong_with_a_registration_is_said_with_its_remedy() -> Result<(
     fleet.told("Key Manager IS7 is in the fleet no more").await?;
     ensure!(fleet.registered()? == [theirs], "{:?}", fleet.registered());
     Ok(())
+}
+
+/// A client of the Identity Server by dynamic registration: its id and secret.
+async fn dynamic_client(port: u16) -> Result<(String, String)> {
+    let body = json!({ "client_name": "gate", "grant_types": ["client_credentials"] }).to_string();
+    // admin:is-own
+    let request = format!(
+        "POST /api/identity/oauth2/dcr/v1.1/register HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         authorization: Basic YWRtaW46aXMtb3du\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").with_context(|| answer.clone())?;
+    ensure!(head.starts_with("HTTP/1.1 201"), "{answer}");
+    let client: Value = serde_json::from_str(body)?;
+    let text = |key: &str| client[key].as_str().map(str::to_owned).context("a client");
+    Ok((text("client_id")?, text("client_secret")?))
+}
+
+#[tokio::test]
+async fn a_token_of_the_identity_server_opens_the_gateway_once_it_is_registered() -> Result<()> {
+    let mut fleet = Fleet::open().await?;
+    let directory = fleet.fleet.clone();
+    let change = |word: &str| {
+        let layer =
+            format!("[server]\nhostname = \"{word}.example.org\"\n[super_admin]\nusername = \"admin\"\n");
+        let layer = layer + "password = \"{{ secret('am.admin') }}\"\n";
+        directory.write("config/api-manager.toml", layer)
+    };
+    fleet.fleet.write("fleet.toml", &fleet.plain)?;
+    fleet.apply().await?;
+
+    // 1. A client by dynamic registration, and a gate that gets a token with it and calls an API through the gateway.
+    let offset = fleet.site.offset(0);
+    let (id, secret) = dynamic_client(9763 + offset).await?;
+    let file = fleet.site.path("gate.toml");
+    fs::write(&file, format!("\"gate.client\" = {secret:?}\n"))?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+    let words = ["secret".as_ref(), "set".as_ref(), "--from".as_ref(), file.as_os_str()];
+    fleet.site.operator().done(words).await?;
+    let gate = format!(
+        "[[groups.api-manager.rollout.gates]]\nname = \"through\"\nkind = \"token\"\non = \"new\"\ntries = 8\n\
+         interval = \"500ms\"\ntoken_url = \"https://localhost:{}/oauth2/token\"\nclient_id = {id:?}\n\
+         client_secret = \"{{{{ secret('gate.client') }}}}\"\ncontains = \"hello\"\n\
+         url = \"https://localhost:{{{{ node.port('gateway-https') }}}}/standin/key-manager\"\n",
+        9443 + offset
+    );
+
+    // 2. Nobody has registered the Identity Server: its token opens nothing.
+    fleet.fleet.write("fleet.toml", format!("{}{gate}", fleet.plain))?;
+    change("second")?;
+    let words = ["apply".as_ref(), fleet.fleet.arg(), "--yes".as_ref(), "--wait".as_ref()];
+    let ran = fleet.site.operator().run(words).await?;
+    ensure!(ran.code == 1, "{ran:?}");
+    ensure_holds(&fleet.events().await?, &["gate through failed on am-1", "with a token: status 401"])?;
+
+    // 3. Declared, it is registered as soon as the server is ready, and the same gate passes.
+    change("third")?;
+    fleet.plain.push_str(&gate);
+    fleet.declare("")?;
+    fleet.apply().await?;
+    ensure_holds(&fleet.events().await?, &["registered Key Manager IS7", "gate through passed on am-1"])
 }
