@@ -8,30 +8,28 @@ use crate::{
     time::Timestamp,
 };
 
-mod sim;
-
 fn at(seconds: i64) -> Timestamp {
     // A day that shows in texts.
     Timestamp(1_795_910_400_000 + seconds * 1000)
 }
 
-pub(super) fn node(name: &str) -> NodeName {
+fn node(name: &str) -> NodeName {
     NodeName::parse(name).unwrap()
 }
 
-pub(super) fn of(rule: Rule, name: &str) -> AlertId {
+fn of(rule: Rule, name: &str) -> AlertId {
     AlertId { rule, subject: Subject::Node(node(name)) }
 }
 
-pub(super) fn group(name: &str) -> Place {
+fn group(name: &str) -> Place {
     Place::Group(GroupName::parse(name).unwrap())
 }
 
-pub(super) fn held(place: &str, reason: &str) -> Held {
+fn held(place: &str, reason: &str) -> Held {
     Held { place: group(place), reason: reason.to_owned() }
 }
 
-pub(super) fn channel(name: &str, least: Severity) -> ChannelRules {
+fn channel(name: &str, least: Severity) -> ChannelRules {
     ChannelRules { name: ChannelName::parse(name).unwrap(), least, first_after: FIRST_AFTER }
 }
 
