@@ -26,6 +26,9 @@ pub struct Config {
     /// `host:port` of the coordinators, tried in turn. The join token's address if absent.
     #[serde(default)]
     pub coordinators: Vec<String>,
+    /// `host:port` of an HTTP proxy that connects to the coordinators; none if absent.
+    #[serde(default)]
+    pub proxy: Option<String>,
     /// Journal, content, key and console log. Must not be shared with another agent.
     pub data_dir: PathBuf,
     /// CARBON_HOMEs that may be managed, absolute.
@@ -194,6 +197,9 @@ impl Config {
         if let Some(address) = config.coordinators.iter().find(no_port) {
             return refuse("coordinators", &format!("holds {address:?}; write host:port"));
         }
+        if let Some(address) = config.proxy.as_ref().filter(no_port) {
+            return refuse("proxy", &format!("is {address:?}; write host:port, without http://"));
+        }
         if config.console_bytes < 64 * 1024 {
             return refuse("console_bytes", "is below 65536, too little to explain a failed start");
         }
@@ -341,6 +347,7 @@ mod tests {
             (format!("{base}coordinator = 'x'\n"), "did you mean \"coordinators\"?"),
             (format!("{base}[allow]\ncomands = ['/x']\n"), "did you mean \"commands\"?"),
             (format!("{base}coordinators = ['x']\n"), "host:port"),
+            (format!("{base}proxy = 'http://proxy.acme'\n"), "without http://"),
             (format!("{base}[log]\nformat = 'xml'\n"), "xml"),
             ("data_dir = ".to_owned(), "line 1"),
             (format!("{base}[allow]\ncommands = ['drain']\n"), "allow.commands"),

@@ -103,6 +103,7 @@ async fn of_coordinator(config: &Config) -> (Vec<Check>, Seen<ClockSkew>) {
     let (outcome, clock) = match link::ask_time(
         &Store::of(&config.data_dir, wall_clock),
         &config.coordinators,
+        &link::network(config.proxy.as_deref()),
     )
     .await
     {

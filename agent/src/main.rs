@@ -4,7 +4,6 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
-    sync::Arc,
 };
 
 use agent::{
@@ -194,7 +193,7 @@ async fn enroll(config: &Config, token: &JoinToken, coordinator: Option<&str>) -
     agent::private::create_dir(&config.data_dir)
         .map_err(|error| format!("cannot use {}: {error}", config.data_dir.display()))?;
     let address = coordinator.unwrap_or(&token.address).to_owned();
-    let way = (address.as_str(), Arc::new(link::Tcp) as Arc<dyn link::Network>);
+    let way = (address.as_str(), link::network(config.proxy.as_deref()));
     link::enroll(token, way, &Store::of(&config.data_dir, wall_clock))
         .await
         .map_err(|error| chain(&error))?;

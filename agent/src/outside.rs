@@ -12,7 +12,7 @@ use fleet::{
 use futures::{FutureExt as _, future::BoxFuture};
 
 use crate::{
-    link::{Network, Tcp},
+    link::{Network, network},
     preflight::{self, Subject},
     probe::{self, Pins},
     process::{Processes, Stopper},
@@ -120,13 +120,13 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// This host.
-    pub fn real() -> Self {
+    /// This host, behind the proxy at `host:port` if there is one.
+    pub fn real(proxy: Option<&str>) -> Self {
         let machine = |real: ThisMachine| -> Arc<dyn Machine> { Arc::new(real) };
         Self {
             clock: crate::wall_clock,
             seed: rand::random(),
-            network: Arc::new(Tcp),
+            network: network(proxy),
             machine: Box::new(machine),
             has_door: cfg!(unix),
         }

@@ -68,7 +68,8 @@ pub enum RunError {
 /// # Errors
 /// The agent could not start.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-    run_in(config, Outside::real(), stop).await
+    let outside = Outside::real(config.proxy.as_deref());
+    run_in(config, outside, stop).await
 }
 
 /// Runs in any surroundings until `stop` resolves.

@@ -7,6 +7,7 @@ mod content;
 mod dial;
 mod enroll;
 mod give;
+mod proxy;
 mod session;
 mod time;
 
@@ -27,6 +28,7 @@ use tracing::{error, info, warn};
 pub use self::{
     dial::{Network, Socket, Tcp},
     enroll::{EnrollError, enroll},
+    proxy::network,
     time::{Answer, ask_time},
 };
 use crate::{

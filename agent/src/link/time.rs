@@ -13,7 +13,7 @@ use tower::{Service as _, ServiceExt as _};
 
 use super::{
     addresses,
-    dial::{Tcp, dial},
+    dial::{Network, dial},
 };
 use crate::{identity::Store, wall_clock};
 
@@ -38,11 +38,15 @@ pub struct Answer {
 ///
 /// # Errors
 /// This host is not enrolled, or none answers; in words.
-pub async fn ask_time(store: &Store, coordinators: &[String]) -> Result<Answer, String> {
+pub async fn ask_time(
+    store: &Store,
+    coordinators: &[String],
+    network: &Arc<dyn Network>,
+) -> Result<Answer, String> {
     let identity = store.read(0).map_err(|error| crate::chain(&error))?;
     let mut reasons = Vec::new();
     for address in addresses(coordinators, &identity) {
-        let told = match dial(address, Arc::clone(&identity.tls), Arc::new(Tcp)).await {
+        let told = match dial(address, Arc::clone(&identity.tls), Arc::clone(network)).await {
             Ok(channel) => tokio::time::timeout(ANSWER_TIME, ask(channel, address))
                 .await
                 .unwrap_or_else(|_| Err("no answer".to_owned())),

@@ -5,7 +5,6 @@ use std::{
     io::Write as _,
     os::unix::fs::{PermissionsExt as _, chown},
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -17,13 +16,7 @@ use super::{
     found::UNIT,
     plan::{ConfigStep, DropInStep, EnrolmentStep, Plan, UnitStep},
 };
-use crate::{
-    config::Config,
-    doctor, door,
-    identity::Store,
-    link::{self, Network, Tcp},
-    wall_clock,
-};
+use crate::{config::Config, doctor, door, identity::Store, link, wall_clock};
 
 /// What is enabled. The second one has the server stopped when the host shuts down.
 pub(super) const UNITS: [&str; 2] = [UNIT, "convoy-server.service"];
@@ -100,7 +93,9 @@ async fn enrol(plan: &Plan, asked: &Asked, teller: &mut Teller<'_>) -> io::Resul
         make_data_dir(plan).map_err(|error| format!("cannot use {}: {error}", plan.data_dir.display()));
     let joined = match kept {
         Ok(()) => {
-            let way = (address, Arc::new(Tcp) as Arc<dyn Network>);
+            // The file is written by now, and says so if there is a proxy.
+            let proxy = Config::read(&asked.config).ok().and_then(|config| config.proxy);
+            let way = (address, link::network(proxy.as_deref()));
             let joined = link::enroll(token, way, &Store::of(&plan.data_dir, wall_clock)).await;
             joined.map_err(|error| crate::chain(&error))
         }

@@ -290,7 +290,7 @@ async fn identity(data_dir: &Path, asked: &Asked) -> FoundIdentity {
     }
     // Whoever has brought a token may have done so because this certificate was revoked.
     if asked.token.is_some()
-        && let Ok(answer) = link::ask_time(&store, asked.coordinator.as_slice()).await
+        && let Ok(answer) = link::ask_time(&store, asked.coordinator.as_slice(), &network(asked)).await
         && let Some(why) = answer.refused
     {
         return FoundIdentity::Spent { why };
@@ -321,6 +321,11 @@ fn unit_shown(text: &str) -> FoundUnit {
         user: if user.is_empty() { "root" } else { user }.to_owned(),
         group: value("Group").to_owned(),
     }
+}
+
+/// The way to the coordinator, as the configuration that is there says.
+fn network(asked: &Asked) -> std::sync::Arc<dyn link::Network> {
+    link::network(Config::read(&asked.config).ok().and_then(|config| config.proxy).as_deref())
 }
 
 #[cfg(test)]

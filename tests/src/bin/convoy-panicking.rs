@@ -96,7 +96,7 @@ fn keep(config: &Path) -> anyhow::Result<()> {
     let config = agent::config::Config::read(config)?;
     agent::telemetry::start(&config.log);
     let machine = |inner: ThisMachine| -> Arc<dyn Machine> { Arc::new(Starts { inner }) };
-    let outside = Outside { machine: Box::new(machine), ..Outside::real() };
+    let outside = Outside { machine: Box::new(machine), ..Outside::real(None) };
     let runtime = agent::runtime().context("cannot start")?;
     let ended = runtime.block_on(agent::run_in(config, outside, std::future::pending()));
     runtime.shutdown_timeout(agent::SHUTDOWN_TIME);

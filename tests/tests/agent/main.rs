@@ -12,6 +12,7 @@ mod generated;
 mod hooks;
 mod kill;
 mod original;
+mod proxy;
 mod rig;
 mod supervision;
 mod traps;
