@@ -239,20 +239,23 @@ pub struct Import {
 /// `render`.
 #[derive(Debug, Args)]
 pub struct Render {
-    /// A directory with fleet.toml, whose node is rendered.
-    #[arg(requires = "node")]
+    /// A directory with fleet.toml, of which a node or a balancer is rendered.
+    #[arg(requires = "of_fleet")]
     pub dir: Option<PathBuf>,
     /// The node of that fleet. Without --out its deployment.toml is printed, secrets hidden.
-    #[arg(long, value_name = "NAME", requires = "dir")]
+    #[arg(long, value_name = "NAME", requires = "dir", group = "of_fleet")]
     pub node: Option<String>,
+    /// The load balancer of that fleet, as [balancers.NAME] of fleet.toml has it. Without --out it is printed.
+    #[arg(long, value_name = "NAME", requires = "dir", group = "of_fleet", conflicts_with_all = ["pack", "node"])]
+    pub balancer: Option<String>,
     /// The home of the unpacked product.
     #[arg(long, value_name = "HOME", required_unless_present = "dir")]
     pub pack: Option<PathBuf>,
     /// The deployment.toml to render.
     #[arg(long, value_name = "FILE", required_unless_present = "dir", conflicts_with = "dir")]
     pub toml: Option<PathBuf>,
-    /// Where the files go. They hold passwords in clear and are made readable by you alone.
-    #[arg(long, value_name = "DIR", required_unless_present = "dir", requires = "pack")]
+    /// Where the files go. They hold passwords in clear and are made readable by you alone. Of a balancer: the file.
+    #[arg(long, value_name = "DIR|FILE", required_unless_present = "dir")]
     pub out: Option<PathBuf>,
     /// The server's environment, NAME=value on each line; without it the environment is empty.
     #[arg(long, value_name = "FILE", requires = "pack")]

@@ -12,7 +12,7 @@ use fleet::{
     finding::mask_toml,
     ids::NodeName,
     lint::{ClearText, PackFacts, Subject, refusal},
-    spec::{Absent, ComposedNode, Secrets, compose_with},
+    spec::{Absent, ComposedNode, Fleet, Secrets, compose_with},
 };
 use serde::Serialize;
 
@@ -46,6 +46,15 @@ struct Composed<'a> {
     deployment_toml: String,
 }
 
+/// Output of `render DIR --balancer N`.
+#[derive(Debug, Serialize)]
+struct BalancerConfig<'a> {
+    balancer: &'a str,
+    /// Where it was written.
+    file: Option<String>,
+    config: String,
+}
+
 /// Renders.
 ///
 /// # Errors
@@ -61,18 +70,52 @@ pub fn run(request: &Render, screen: &mut Screen) -> Result<Exit, Failure> {
             render_subject(&Subject::file(&name, &text), request, screen)
         }
         Rendered::Node { dir, node } => render_node(dir, node, request, screen),
+        Rendered::Balancer { dir, name } => render_balancer(dir, name, request, screen),
     }
 }
 
-fn render_node(dir: &Path, name: &NodeName, request: &Render, screen: &mut Screen) -> Result<Exit, Failure> {
+/// The fleet of a directory; secrets are placeholders.
+fn composed(dir: &Path) -> Result<Fleet, Failure> {
     let sources = directory::read(dir)?;
     let composition = compose_with(&sources, &Secrets::new(BTreeMap::new(), Absent::Placeholder));
-    let Some(fleet) = composition.fleet else {
-        return Err(Failure::failed(
+    composition.fleet.ok_or_else(|| {
+        Failure::failed(
             format!("{} has errors", dir.display()),
             format!("see them with `convoy lint {}`", dir.display()),
-        ));
+        )
+    })
+}
+
+/// Nothing in it is secret: certificates are named by their files.
+fn render_balancer(dir: &Path, name: &str, request: &Render, screen: &mut Screen) -> Result<Exit, Failure> {
+    let fleet = composed(dir)?;
+    let Some(balancer) = fleet.balancers.get(name) else {
+        let names: Vec<&str> = fleet.balancers.keys().map(String::as_str).collect();
+        let remedy = if names.is_empty() {
+            format!("add [balancers.{name}] to fleet.toml")
+        } else {
+            format!("its balancers are {}", names.join(", "))
+        };
+        return Err(Failure::failed(format!("fleet {} has no balancer {name}", fleet.name), remedy));
     };
+    let text = balancer.text(fleet.name.as_str());
+    let file = request.out.as_deref();
+    if let Some(file) = file {
+        fs::write(file, &text).map_err(|error| {
+            Failure::failed(format!("cannot write {}", file.display()), "name a file that can be written")
+                .because(error)
+        })?;
+        screen.people(&format!("{}\n", file.display()));
+    } else {
+        screen.people(&text);
+    }
+    let file = file.map(|file| file.display().to_string());
+    screen.programs(&BalancerConfig { balancer: name, file, config: text });
+    Ok(Exit::Done)
+}
+
+fn render_node(dir: &Path, name: &NodeName, request: &Render, screen: &mut Screen) -> Result<Exit, Failure> {
+    let fleet = composed(dir)?;
     let Some(node) = fleet.nodes.get(name) else {
         let names: Vec<&str> = fleet.nodes.keys().map(NodeName::as_str).collect();
         return Err(Failure::failed(

@@ -70,13 +70,15 @@ pub struct Render {
     pub carbon_home: Option<String>,
 }
 
-/// Whose deployment.toml is rendered.
+/// What is rendered.
 #[derive(Debug)]
 pub enum Rendered {
     /// This file.
     File(PathBuf),
     /// What a fleet directory composes for a node.
     Node { dir: PathBuf, node: NodeName },
+    /// What a load balancer of a fleet directory is configured with.
+    Balancer { dir: PathBuf, name: String },
 }
 
 /// `explain`.
@@ -366,10 +368,14 @@ impl Request {
 }
 
 fn render(typed: args::Render) -> Result<Render, Failure> {
-    let args::Render { dir, node: name, pack, toml, out, env_file, carbon_home } = typed;
-    let what = match (dir, name, toml) {
-        (Some(dir), Some(name), None) => Rendered::Node { dir, node: node(&name)? },
-        (None, None, Some(file)) => Rendered::File(file),
+    let args::Render { dir, node: name, balancer, pack, toml, out, env_file, carbon_home } = typed;
+    let what = match (dir, name, balancer, toml) {
+        (Some(_), Some(_), None, None) if out.is_some() && pack.is_none() => {
+            return Err(Failure::usage("there is no pack to render with", "name one with --pack HOME"));
+        }
+        (Some(dir), Some(name), None, None) => Rendered::Node { dir, node: node(&name)? },
+        (Some(dir), None, Some(name), None) => Rendered::Balancer { dir, name },
+        (None, None, None, Some(file)) => Rendered::File(file),
         _ => {
             return Err(Failure::usage(
                 "give either a file or a fleet directory and a node",

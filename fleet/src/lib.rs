@@ -8,6 +8,7 @@
 pub mod access;
 pub mod alert;
 pub mod audit;
+pub mod balancer;
 pub mod bundle;
 pub mod call;
 pub mod drift;

@@ -19,8 +19,10 @@ pub struct Needed {
 }
 
 /// What the tests run beside Convoy; those that need one of them say `NOT EXERCISED` where it is missing.
-pub const OF_TESTS: [Needed; 3] = [
+pub const OF_TESTS: [Needed; 4] = [
     Needed { program: "haproxy", version: "-v", package: "haproxy" },
+    // Only its check of a configuration is run.
+    Needed { program: "nginx", version: "-v", package: "nginx-light" },
     // Only its checker `promtool` is run.
     Needed { program: "promtool", version: "--version", package: "prometheus" },
     Needed { program: "prometheus-alertmanager", version: "--version", package: "prometheus-alertmanager" },

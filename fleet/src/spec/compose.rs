@@ -6,6 +6,7 @@ use minijinja::Value;
 
 use super::{
     ComposedNode, Composition, Fleet, Group, SOURCES_MAX, SOURCES_SIZE_MAX, Sources, TOML_SIZE_MAX,
+    balancers_text,
     call_text::{self, SecretUse},
     check, config,
     expression::{Expressions, NodeFacts, Origin, from_toml, has_expression, to_toml},
@@ -261,10 +262,12 @@ impl<'a> Composer<'a> {
         let order = check::order(self.manifest, &nodes, &facts, report);
         let groups = self.groups(&nodes, &order);
         rollout_check::policies(self.manifest, &groups, &nodes, report);
+        let balancers = balancers_text::resolve(&self.manifest.balancers, &nodes, report);
         Some(Fleet {
             name: self.manifest.name.clone(),
             default_credentials: self.manifest.default_credentials,
             databases: self.manifest.databases.clone(),
+            balancers,
             rollout: self.manifest.rollout.clone(),
             groups,
             order_reasons: order.reasons,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     DefaultCredentials,
+    balancers_text::{self, BalancerText},
     call_text::HooksText,
     databases_text::{self, DatabaseServer},
     drift_text,
@@ -29,6 +30,7 @@ pub(super) struct Manifest<'a> {
     pub(super) name: FleetName,
     pub(super) default_credentials: DefaultCredentials,
     pub(super) databases: Vec<DatabaseServer>,
+    pub(super) balancers: Vec<BalancerText>,
     pub(super) rollout: FleetPolicy,
     pub(super) values: Option<&'a Table>,
     pub(super) service: ServiceText,
@@ -147,6 +149,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
     let choices = [(DefaultCredentials::Told, "told"), (DefaultCredentials::Accepted, "accepted")];
     let default_credentials = reader.choice("default_credentials", &choices, report).unwrap_or_default();
     let databases = databases_text::read(&mut reader, report);
+    let balancers = balancers_text::read(&mut reader, report);
     let values = read_values(&mut reader, report);
     let service = read_service(&mut reader, report);
     let rollout = match reader.table("rollout", report) {
@@ -176,6 +179,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
         name: name?,
         default_credentials,
         databases,
+        balancers,
         rollout,
         values,
         service,

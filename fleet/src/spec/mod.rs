@@ -4,6 +4,7 @@
 //! Called by the coordinator for `plan` and `apply` and by the CLI for `lint`. Reads no file: the directory comes as a
 //! map. Reports everything that is wrong at once, each with its place and remedy (docs/findings.md).
 
+mod balancers_text;
 mod call_text;
 pub mod canonical;
 mod check;
@@ -32,6 +33,7 @@ use std::{
 };
 
 use crate::{
+    balancer::Balancer,
     bundle::Bundle,
     call::Check,
     finding::{Finding, Place},
@@ -93,6 +95,8 @@ pub struct Fleet {
     pub default_credentials: DefaultCredentials,
     /// `[databases]`.
     pub databases: Vec<DatabaseServer>,
+    /// `[balancers]`, by name.
+    pub balancers: BTreeMap<String, Balancer>,
     /// `[rollout]`.
     pub rollout: FleetPolicy,
     /// By name.

@@ -21,6 +21,7 @@ mod path;
 mod quickstart;
 mod real_fleets;
 mod refusals;
+mod rendered_balancer;
 mod setting_up;
 mod small;
 mod storm;

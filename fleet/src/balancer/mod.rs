@@ -1,0 +1,192 @@
+//! The configuration of a load balancer in front of the fleet's servers, made from the fleet alone: the same fleet gives
+//! the same text. Nothing is sent to a balancer; `convoy render DIR --balancer NAME` writes the text.
+//!
+//! Headers, timeouts and stickiness are those of WSO2's guides for NGINX (the project's notes on surroundings, section
+//! 4); what is asked of a server's health is its product's readiness probe.
+
+mod haproxy;
+mod nginx;
+
+use std::time::Duration;
+
+use crate::ids::NodeName;
+
+/// A load balancer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Balancer {
+    /// `[balancers.NAME]`.
+    pub name: String,
+    /// Which program.
+    pub kind: Kind,
+    /// What clients are shown: a file on the balancer's host. HAProxy reads the key from it, too.
+    pub certificate: Option<String>,
+    /// Its key, for NGINX.
+    pub certificate_key: Option<String>,
+    /// Who vouches for the servers' certificates; they are not looked at if nobody does.
+    pub server_ca: Option<String>,
+    /// HAProxy's runtime socket, which hooks use.
+    pub socket: Option<String>,
+    /// In the order in which they were typed.
+    pub services: Vec<Service>,
+}
+
+/// A program that balances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// HAProxy 2.4 and newer.
+    Haproxy,
+    /// The free NGINX, 1.18 and newer.
+    Nginx,
+}
+
+/// What clients reach at one port, by one or several names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// Of HAProxy's backend or NGINX's upstream.
+    pub name: String,
+    /// By node name.
+    pub members: Vec<Member>,
+    /// What is spoken, on both sides.
+    pub transport: Transport,
+    /// Where clients connect.
+    pub listen: u16,
+    /// Lower-case names by which clients ask; any, if there is none.
+    pub hosts: Vec<String>,
+    /// Which clients stay with their server.
+    pub sticky: Stickiness,
+    /// A server may think this long about an answer.
+    pub timeout: Duration,
+}
+
+/// A server behind a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its node, and HAProxy's name of it.
+    pub name: NodeName,
+    /// As the balancer reaches it.
+    pub host: String,
+    /// Offset applied.
+    pub port: u16,
+    /// What is asked before it gets requests; only the connection, if nothing is.
+    pub health: Option<Health>,
+}
+
+/// A question about a server's health.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// Absolute path.
+    pub path: String,
+    /// Offset applied.
+    pub port: u16,
+    /// HTTPS if set.
+    pub tls: bool,
+    /// Of a healthy answer.
+    pub status: u16,
+}
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTPS; clients' TLS ends at the balancer, which speaks TLS to the servers.
+    Https,
+    /// HTTP.
+    Http,
+    /// WebSocket over TLS, for hours.
+    SecureWebSocket,
+    /// WebSocket, for hours.
+    WebSocket,
+}
+
+impl Transport {
+    /// By the name of a product's port.
+    pub fn of(port: &str) -> Self {
+        match port {
+            "wss" => Transport::SecureWebSocket,
+            "ws" => Transport::WebSocket,
+            port if port == "https" || port.ends_with("-https") => Transport::Https,
+            _ => Transport::Http,
+        }
+    }
+
+    /// Whether it is inside of TLS.
+    pub const fn is_tls(self) -> bool {
+        match self {
+            Transport::Https | Transport::SecureWebSocket => true,
+            Transport::Http | Transport::WebSocket => false,
+        }
+    }
+
+    /// Whether connections stay open.
+    pub const fn is_long(self) -> bool {
+        match self {
+            Transport::SecureWebSocket | Transport::WebSocket => true,
+            Transport::Https | Transport::Http => false,
+        }
+    }
+
+    /// Consoles and portals of the management port keep sessions in one server; gateways keep none.
+    pub fn default_stickiness(self, kind: Kind, port: &str) -> Stickiness {
+        match (port, kind) {
+            ("https" | "http", Kind::Haproxy) => Stickiness::Cookie,
+            ("https" | "http", Kind::Nginx) => Stickiness::Address,
+            _ => Stickiness::None,
+        }
+    }
+}
+
+/// Which clients stay with their server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stickiness {
+    /// None.
+    None,
+    /// Those that send the balancer's cookie back.
+    Cookie,
+    /// Those of one address.
+    Address,
+}
+
+impl Balancer {
+    /// The whole configuration file.
+    pub fn text(&self, fleet: &str) -> String {
+        match self.kind {
+            Kind::Haproxy => haproxy::text(self, fleet),
+            Kind::Nginx => nginx::text(self, fleet),
+        }
+    }
+
+    /// Ports with their services, in order of the ports; of one port those with names first.
+    fn ports(&self) -> Vec<(u16, Vec<&Service>)> {
+        let mut ports: std::collections::BTreeMap<u16, Vec<&Service>> = std::collections::BTreeMap::new();
+        for service in &self.services {
+            ports.entry(service.listen).or_default().push(service);
+        }
+        for services in ports.values_mut() {
+            services.sort_by_key(|service| (service.hosts.is_empty(), service.name.clone()));
+        }
+        ports.into_iter().collect()
+    }
+}
+
+/// Whether a text can be a host name or address in either language. A wildcard is none.
+pub fn is_host(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 253
+        && !text.starts_with(['-', '.'])
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.')
+}
+
+/// `host:port`, brackets around an IPv6 address.
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+fn head(balancer: &Balancer, fleet: &str, check: &str) -> String {
+    format!(
+        "# Made by `convoy render DIR --balancer {}` from fleet {fleet}; make it anew instead of editing it.\n# Check it \
+         with `{check}`.\n",
+        balancer.name
+    )
+}
+
+#[cfg(test)]
+mod tests;
