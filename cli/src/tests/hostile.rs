@@ -377,8 +377,9 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
-const COMMANDS: [&str; 48] = [
+const COMMANDS: [&str; 49] = [
     "status",
+    "agents list",
     "node list",
     "node show is-1",
     "node restart is-1 --reason x",
