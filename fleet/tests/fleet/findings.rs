@@ -566,8 +566,8 @@ fn every_code_is_documented_and_has_a_case() {
         .map(|rest| format!("CV{}", rest.split(' ').next().unwrap()))
         .filter(|code| code.as_str() < "CV500")
         .collect();
-    // Numbered with what is said of nodes together; `balancer` has its tests.
-    assert!(source.remove("CV564"));
+    // What is numbered with nodes together (balancers, key managers) has tests beside its code.
+    source.retain(|code| code.as_str() < "CV500");
     assert_eq!(source, documented);
     let mut cases: BTreeSet<String> = DIRECTORY_CASES
         .iter()
