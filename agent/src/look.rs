@@ -36,12 +36,15 @@ use crate::{
     files::{Content, Facts, Home, Place, PlaceError, config_unread},
     outside::Machine,
     platform::Names,
+    preflight::{Truststore, judge, truststore_at, try_all},
 };
 
 /// A look that takes longer is not answered; the coordinator has given up by then.
 const LOOK_TIME: Duration = Duration::from_millis(2_500);
 /// Files that are not read within this are answered as such.
 const READ_TIME: Duration = Duration::from_millis(2_000);
+/// For one TLS connection; a plan does not wait longer for somebody who does not answer.
+const PEER_TIME: Duration = Duration::from_millis(2_000);
 /// Keystores of one deployment.toml.
 const KEYSTORES_MAX: usize = 16;
 /// The log that every start writes.
@@ -60,6 +63,8 @@ pub struct Looker {
     pub machine: Arc<dyn Machine>,
     /// What the agent's configuration lets a fleet reach and write.
     pub allowed: Allowed,
+    /// Whether peers can be tried from here.
+    pub check_endpoints: bool,
     /// The time of day.
     pub clock: fn() -> Timestamp,
     /// Held by the look under way.
@@ -76,6 +81,7 @@ impl Looker {
             return Err(format!("more than {LOOK_PATHS_MAX} paths at once"));
         }
         let home = self.home_of(question.home.as_deref())?;
+        let peers = if self.check_endpoints { question.peers.clone() } else { Vec::new() };
         let looking = async {
             let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| "the agent is ending")?;
             let servers = self.machine.servers(home.clone()).await;
@@ -87,9 +93,12 @@ impl Looker {
             });
             reading.await.map_err(|error| error.to_string())?
         };
-        let looked = tokio::time::timeout(LOOK_TIME, looking).await;
-        let mut facts: HostFacts =
-            looked.map_err(|_| format!("the home was not read within {} ms", LOOK_TIME.as_millis()))??;
+        let looked = async { tokio::join!(looking, try_all(peers, PEER_TIME)) };
+        let looked = tokio::time::timeout(LOOK_TIME, looked).await;
+        let (read, tried): (Result<_, String>, _) =
+            looked.map_err(|_| format!("the home was not read within {} ms", LOOK_TIME.as_millis()))?;
+        let (mut facts, truststore): (HostFacts, Truststore) = read?;
+        facts.peers = judge(tried, &truststore, facts.at);
         facts.allowed = Some(self.allowed.clone());
         if self.in_force.borrow().as_ref() == Some(&facts.home) {
             facts.original = self.original.borrow().clone();
@@ -125,7 +134,7 @@ fn read(
     question: &HostQuestion,
     servers: &[ProcessIdentity],
     at: Timestamp,
-) -> Result<HostFacts, PlaceError> {
+) -> Result<(HostFacts, Truststore), PlaceError> {
     let opened = Home::open(home)?;
     let mut look = Look {
         home: &opened,
@@ -146,7 +155,11 @@ fn read(
     let version = small(&opened, VERSION_FILE).and_then(|content| String::from_utf8(content).ok());
     let product = version.and_then(|text| product(&text, config.as_deref().unwrap_or_default()));
     let has_run = !servers.is_empty() || [RECORD, LOG].iter().any(|name| is_there(&opened, name));
-    Ok(HostFacts {
+    let truststore = match (question.peers.is_empty(), config.as_deref()) {
+        (false, Some(config)) => truststore_at(&opened, config),
+        (true, _) | (_, None) => Truststore::default(),
+    };
+    let facts = HostFacts {
         at,
         home: home.to_owned(),
         product,
@@ -158,7 +171,9 @@ fn read(
         contents: look.contents,
         original: None,
         allowed: None,
-    })
+        peers: Vec::new(),
+    };
+    Ok((facts, truststore))
 }
 
 /// One look under way.
@@ -309,7 +324,7 @@ mod tests {
     }
 
     fn look(home: &tempfile::TempDir, question: &HostQuestion) -> HostFacts {
-        read(home.path().to_str().unwrap(), question, &[], Timestamp(7)).unwrap()
+        read(home.path().to_str().unwrap(), question, &[], Timestamp(7)).unwrap().0
     }
 
     #[test]

@@ -194,8 +194,8 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         units: units.clone(),
         events: outcomes.clone(),
     };
-    let probe_address = config.probe_address;
-    let machine = (outside.machine)(ThisMachine { processes, pins: pins.clone(), probe_address });
+    let machine =
+        (outside.machine)(ThisMachine { processes, pins: pins.clone(), probe_address: config.probe_address });
     let (in_force, original) = (watch::Sender::new(None), watch::Sender::new(None));
     let looker = Looker {
         homes: config.homes.clone(),
@@ -203,6 +203,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         original: original.subscribe(),
         machine: machine.clone(),
         allowed: config.limits().allowed,
+        check_endpoints: config.site().check_endpoints,
         clock: outside.clock,
         turn: Arc::new(Semaphore::new(1)),
     };
@@ -212,8 +213,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
     let link = Link::start(settings, store, sources, outcomes.clone(), &vital);
     let link = link.map_err(BuildError::Identity)?;
     let judge = (machine.clone(), outcomes.clone());
-    let host = (config.site(), units);
-    let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), host, judge);
+    let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), (config.site(), units), judge);
     let mut files = Files::start(kept, defaults, watch, checkpoint, &vital);
     if let [home] = config.homes.as_slice() {
         // Before anything is assigned, so that the first plan knows the host already.

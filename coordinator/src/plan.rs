@@ -10,7 +10,7 @@ use fleet::{
     finding::{Finding, names_at_most},
     ids::{Digest, NodeName, Revision},
     observed::Drift,
-    plan::{self, Groups, NodePlan, Note, compare, digest_of_unmanaged, refused_by_agents},
+    plan::{self, Groups, NodePlan, Note, compare, digest_of_unmanaged, refused_by_agents, untrusted},
     rollout::{
         Estimate, Rollout, Standing, StepState, estimate,
         phase::{KeyHolder, phased_changes},
@@ -285,11 +285,14 @@ pub(crate) fn lost_unasked(plans: &BTreeMap<NodeName, NodePlan>, intent: &Intent
 /// What is wrong with the nodes of an apply beside their hosts: keys that must not change in one go, and what the agents
 /// would refuse.
 pub(crate) fn against_hosts(subjects: &Subjects, fleet: &Fleet) -> Vec<Finding> {
-    let changing = fleet.nodes.iter().filter_map(|(name, node)| {
-        let Subject { base, part } = subjects.get(name)?;
-        (*part == Part::Changes).then_some((name, node, base))
-    });
-    let mut findings = refused_by_agents(changing);
+    let changing = || {
+        fleet.nodes.iter().filter_map(|(name, node)| {
+            let Subject { base, part } = subjects.get(name)?;
+            (*part == Part::Changes).then_some((name, node, base))
+        })
+    };
+    let mut findings = refused_by_agents(changing());
+    findings.extend(untrusted(changing()));
     findings.extend(phased(subjects, fleet));
     findings
 }

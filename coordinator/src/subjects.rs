@@ -12,6 +12,7 @@ use fleet::{
     ids::{Digest, NodeName},
     observed::DriftAction,
     plan::{Base, EditPause, Knowledge, OpenEdits, PlannedNode},
+    preflight::needs,
     rollout::Rollout,
     spec::ComposedNode,
 };
@@ -189,10 +190,13 @@ impl Coordinator {
 fn question(node: &ComposedNode, assigned: Option<&PlannedNode>) -> HostQuestion {
     let lasting = node.bundle.files.iter().filter(|(_, entry)| !entry.launch);
     let known = node.contents.keys().chain(assigned.iter().flat_map(|assigned| assigned.contents.keys()));
+    let service = &node.bundle.service;
+    let needs = needs::read(&node.config_text, &service.product, &service.env);
     HostQuestion {
         home: Some(node.bundle.service.home.clone()),
         paths: lasting.map(|(path, _)| path.clone()).collect(),
         contents: WantedContents::Unknown { known: known.take(LOOK_PATHS_MAX).copied().collect() },
+        peers: needs.map(|needs| needs.peers).unwrap_or_default(),
     }
 }
 

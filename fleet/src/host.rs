@@ -14,6 +14,7 @@ use crate::{
     bundle::HomePath,
     ids::{Digest, Generation},
     node::Allowed,
+    preflight::peers::{PEERS_MAX, Peer, PeerFact},
     time::Timestamp,
 };
 
@@ -39,6 +40,8 @@ pub struct HostQuestion {
     pub paths: Vec<HomePath>,
     /// Send the content of regular files as well, except of those whose digest the asker names here.
     pub contents: WantedContents,
+    /// TLS connections to try with the truststore that lies there.
+    pub peers: Vec<Peer>,
 }
 
 /// Which contents an answer holds.
@@ -59,12 +62,13 @@ const PART_BYTES: usize = 32 * 1024;
 impl HostQuestion {
     /// What lies at `paths`, without content.
     pub fn facts(paths: Vec<HomePath>) -> Self {
-        Self { home: None, paths, contents: WantedContents::None }
+        Self { home: None, paths, contents: WantedContents::None, peers: Vec::new() }
     }
 
     /// What lies at `paths`, with content.
     pub fn contents(paths: Vec<HomePath>) -> Self {
-        Self { home: None, paths, contents: WantedContents::Unknown { known: BTreeSet::new() } }
+        let contents = WantedContents::Unknown { known: BTreeSet::new() };
+        Self { home: None, paths, contents, peers: Vec::new() }
     }
 
     /// The question in parts that fit into one message each; [`HostQuestion::extend`] puts them together again.
@@ -90,6 +94,8 @@ impl HostQuestion {
                 }
             }
             parts.push(part);
+            // They are few, and all in the first part.
+            self.peers.clear();
             if paths.peek().is_none() && digests.peek().is_none() {
                 return parts;
             }
@@ -102,12 +108,13 @@ impl HostQuestion {
             WantedContents::None => 0,
             WantedContents::Unknown { known } => known.len(),
         };
-        self.paths.len() <= LOOK_PATHS_MAX && known <= 2 * LOOK_PATHS_MAX
+        self.paths.len() <= LOOK_PATHS_MAX && known <= 2 * LOOK_PATHS_MAX && self.peers.len() <= PEERS_MAX
     }
 
     /// Adds a further part of the same question.
     pub fn extend(&mut self, part: Self) {
         self.paths.extend(part.paths);
+        self.peers.extend(part.peers);
         if let (WantedContents::Unknown { known }, WantedContents::Unknown { known: more }) =
             (&mut self.contents, part.contents)
         {
@@ -142,6 +149,9 @@ pub struct HostFacts {
     pub original: Option<Original>,
     /// What the agent's own configuration lets a fleet reach and write; `None`: it does not say.
     pub allowed: Option<Allowed>,
+    /// What was shown at the other ends of the connections that were asked for; none by agents that do not know the
+    /// question.
+    pub peers: Vec<(Peer, PeerFact)>,
 }
 
 impl HostFacts {
@@ -347,6 +357,7 @@ mod tests {
             home: Some("/opt/is".to_owned()),
             paths: (0..LOOK_PATHS_MAX).map(path).collect(),
             contents: WantedContents::Unknown { known },
+            peers: Vec::new(),
         };
         let parts = question.clone().parts();
         let bytes = |part: &HostQuestion| part.paths.iter().map(|path| path.as_str().len()).sum::<usize>();

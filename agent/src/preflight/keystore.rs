@@ -79,11 +79,11 @@ fn fact(certificate: &Certificate) -> Option<CertificateFact> {
 }
 
 /// What a server trusts.
-pub(super) struct Truststore {
+pub(crate) struct Truststore {
     /// Below home, or absolute.
-    pub(super) file: String,
+    pub(crate) file: String,
     /// What is in it, or why that is not known.
-    pub(super) anchors: Seen<Vec<Anchor>>,
+    pub(crate) anchors: Seen<Vec<Anchor>>,
 }
 
 impl Default for Truststore {
@@ -94,13 +94,13 @@ impl Default for Truststore {
 
 /// A certificate of a truststore.
 #[derive(Debug, Clone)]
-pub(super) struct Anchor {
+pub(crate) struct Anchor {
     /// Its alias.
-    pub(super) alias: String,
+    pub(crate) alias: String,
     /// The certificate.
-    pub(super) der: Vec<u8>,
+    pub(crate) der: Vec<u8>,
     /// Whether Java trusts it: in PKCS #12, certificates without a mark of Oracle's are only there.
-    pub(super) is_trusted: bool,
+    pub(crate) is_trusted: bool,
 }
 
 /// What Java takes from a truststore: lone certificates, and the first of each key's.

@@ -27,17 +27,19 @@ use fleet::{
         components::{Component, ComponentFact},
         facts::{ClockSkew, ConfigFact, HomeFact, HostFact, KeystoreFact, Seen, StoreContent},
         needs::{self, Target},
+        peers::TRY_TIME,
         unit::UnitFact,
     },
 };
 
-use self::keystore::Truststore;
 use crate::{
     files::{Home, read_named},
     unit::Unit,
 };
 
 pub use checkpoint::Checkpoint;
+pub(crate) use keystore::Truststore;
+pub(crate) use peers::{judge, try_all};
 
 /// Everything that preflight reads is read within this, or not at all.
 const LOOK_TIME: Duration = Duration::from_secs(30);
@@ -143,7 +145,7 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
     let (java, endpoints, tried, local) = tokio::join!(
         java::look(java_home, settings.run_user.as_deref()),
         endpoints::try_all(endpoints),
-        peers::try_all(wanted_peers),
+        peers::try_all(wanted_peers, TRY_TIME),
         look_locally(subject.clone(), needs.keystores, needs.components),
     );
     let Local { home, host, keystores, stores, components, truststore } = local;
@@ -214,7 +216,8 @@ async fn look_locally(subject: Subject, stores: Vec<Keystore>, wanted: Vec<Compo
             local.keystores.push((store, fact));
         }
         local.stores.extend(shipped.iter().filter_map(|store| look_at_keystore(&subject, store).1));
-        local.truststore = truststore(&subject, &named.map_or(shipped, |named| vec![named]));
+        let stores = named.map_or(shipped, |named| vec![named]);
+        local.truststore = first_truststore(&stores, |store| read_store(&subject, store));
         local
     };
     match blocking(look).await {
@@ -238,20 +241,38 @@ async fn blocking<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) 
 fn read_store(subject: &Subject, store: &Keystore) -> Seen<Option<Vec<u8>>> {
     match HomePath::parse(&store.file) {
         Ok(path) => subject.read(&path, keystore::SIZE_MAX),
-        Err(_) => match read_named(Path::new(&store.file), keystore::SIZE_MAX) {
-            Ok(content) => Ok(Some(content)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.to_string()),
-        },
+        Err(_) => read_absolute(store),
     }
 }
 
+fn read_absolute(store: &Keystore) -> Seen<Option<Vec<u8>>> {
+    match read_named(Path::new(&store.file), keystore::SIZE_MAX) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The truststore of a deployment.toml in a home, without the environment that its server has.
+pub(crate) fn truststore_at(home: &Home, config: &str) -> Truststore {
+    let needs = needs::read(config, "", &BTreeMap::new()).unwrap_or_default();
+    let named = needs.keystores.into_iter().find(|store| store.key == "truststore");
+    let stores = named.map_or_else(|| Vec::from(needs::shipped_truststores()), |named| vec![named]);
+    first_truststore(&stores, |store| match HomePath::parse(&store.file) {
+        Ok(path) => {
+            let read = home.read(&path, keystore::SIZE_MAX).map_err(|error| crate::chain(&error))?;
+            Ok(read.map(|content| content.bytes))
+        }
+        Err(_) => read_absolute(store),
+    })
+}
+
 /// The first of these that is there.
-fn truststore(subject: &Subject, stores: &[Keystore]) -> Truststore {
+fn first_truststore(stores: &[Keystore], read: impl Fn(&Keystore) -> Seen<Option<Vec<u8>>>) -> Truststore {
     let mut missing = Truststore::default();
     for store in stores {
         let file = store.file.clone();
-        match read_store(subject, store) {
+        match read(store) {
             Ok(Some(content)) => return keystore::truststore(&content, store),
             Ok(None) => missing = Truststore { file, anchors: Err("it is not there".to_owned()) },
             Err(why) => return Truststore { file, anchors: Err(why) },

@@ -7,13 +7,14 @@ mod path;
 use std::{
     net::IpAddr,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use fleet::{
     preflight::{
         certificate::{AltName, CertificateFact},
         needs::Address,
-        peers::{Peer, PeerFact, Shown, TRY_TIME},
+        peers::{Peer, PeerFact, Shown},
     },
     time::Timestamp,
 };
@@ -34,16 +35,16 @@ const NAMES_MAX: usize = 100;
 const TEXT_MAX: usize = 256;
 
 /// What the other side of one connection showed, its own certificate first; or why it showed nothing.
-pub(super) type Tried = Result<Vec<CertificateDer<'static>>, String>;
+pub(crate) type Tried = Result<Vec<CertificateDer<'static>>, String>;
 
 /// All at the same time, in their order.
-pub(super) async fn try_all(peers: Vec<Peer>) -> Vec<(Peer, Tried)> {
+pub(crate) async fn try_all(peers: Vec<Peer>, limit: Duration) -> Vec<(Peer, Tried)> {
     let mut attempts = JoinSet::new();
     for (place, peer) in peers.into_iter().enumerate() {
         attempts.spawn(async move {
-            let tried = match tokio::time::timeout(TRY_TIME, try_one(&peer.address)).await {
+            let tried = match tokio::time::timeout(limit, try_one(&peer.address)).await {
                 Ok(tried) => tried,
-                Err(_) => Err(format!("no answer within {} s", TRY_TIME.as_secs())),
+                Err(_) => Err(format!("no answer within {} s", limit.as_secs())),
             };
             (place, (peer, tried))
         });
@@ -86,7 +87,7 @@ impl Judge for Recorder {
 }
 
 /// What the server's truststore makes of what was shown.
-pub(super) fn judge(tried: Vec<(Peer, Tried)>, trust: &Truststore, now: Timestamp) -> Vec<(Peer, PeerFact)> {
+pub(crate) fn judge(tried: Vec<(Peer, Tried)>, trust: &Truststore, now: Timestamp) -> Vec<(Peer, PeerFact)> {
     let fact = |tried: Tried| {
         let chain = match tried {
             Ok(chain) => chain,

@@ -85,6 +85,7 @@ fn host() -> message::HostReply {
         entries: all.into_iter().map(|found| agent::FoundEntry { path: text(), found }).collect(),
         original: None,
         allowed: None,
+        peers: Vec::new(),
     };
     message::HostReply {
         facts: Some(facts),

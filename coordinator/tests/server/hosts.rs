@@ -43,6 +43,7 @@ pub fn facts() -> HostFacts {
         contents: BTreeMap::from([(Digest::of(TOML), Arc::from(TOML))]),
         original: None,
         allowed: None,
+        peers: Vec::new(),
     }
 }
 

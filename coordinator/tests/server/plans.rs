@@ -14,6 +14,11 @@ use fleet::{
     host::{CONFIG, ConfigRead, FoundEntry, FoundFile, FoundServer, HomeHistory, HostFacts},
     ids::Digest,
     node::Allowed,
+    preflight::{
+        certificate::CertificateFact,
+        needs::Address,
+        peers::{Client, Path, Peer, PeerFact, Shown},
+    },
     spec::canonical,
     time::Timestamp,
 };
@@ -51,6 +56,7 @@ fn home(files: &[(&str, &str)]) -> HostFacts {
         contents: BTreeMap::new(),
         original: None,
         allowed: None,
+        peers: Vec::new(),
     };
     for (path, text) in files {
         let digest = Digest::of(text.as_bytes());
@@ -292,6 +298,57 @@ async fn what_an_agent_would_refuse_is_found_before_anything_restarts() {
     assert!(!shown.refused && told(&shown, "CV122").is_empty(), "{:?}", shown.findings);
     let likely = told(&shown, "CV123");
     assert!(likely.len() == 1 && likely[0].contains("the agent of is-2 would have refused"), "{likely:?}");
+    drop(first);
+    coordinator.stop().await;
+}
+
+/// What a host says of the connection to `is.acme`, whose certificate nobody there vouches for.
+fn stranger() -> (Peer, PeerFact) {
+    let certificate = CertificateFact {
+        digest: Digest::of(b"is"),
+        subject: "CN=is".to_owned(),
+        issuer: "CN=ca".to_owned(),
+        common_name: Some("is.acme".to_owned()),
+        names: Vec::new(),
+        not_before: Timestamp(0),
+        not_after: Timestamp(i64::MAX),
+    };
+    let peer = Peer {
+        key: "apim.event_hub.service_url".to_owned(),
+        address: Address { host: "is.acme".to_owned(), port: 9443 },
+        client: Client::Http,
+    };
+    let shown = Shown { certificate, path: Path::Unknown, truststore: TRUST.to_owned() };
+    (peer, PeerFact::Shown(shown))
+}
+
+#[tokio::test]
+async fn whom_a_server_will_refuse_is_told_unless_its_truststore_changes() {
+    let coordinator = TestCoordinator::start().await;
+    let one = coordinator.join("is-1").await;
+    let mut facts = home(&[(CONFIG, OWN), (TRUST, "before")]);
+    facts.peers = vec![stranger()];
+    let first = Host::start(&coordinator, &one, facts).await;
+    coordinator
+        .until("it reports", |status| status.nodes.iter().filter(|node| node.connected).count() == 1)
+        .await;
+    let mut files = small_fleet("own.example");
+    let told = |plan: &PlanReply| -> Vec<String> {
+        let of_code = plan.findings.iter().filter(|finding| finding.code == "CV563");
+        of_code.map(|finding| finding.message.clone()).collect()
+    };
+    let shown = plan(&coordinator, &files).await;
+    assert!(!shown.refused, "{:?}", shown.findings);
+    assert_eq!(
+        told(&shown),
+        [format!(
+            "is-1 will refuse is.acme:9443 (`PKIX path building failed`): {TRUST} holds neither its certificate (CN=is) \
+             nor its issuer (CN=ca)"
+        )]
+    );
+    // What the new one holds is looked at by the agent before it is in force.
+    files.insert(format!("files/km/{TRUST}"), "after".to_owned());
+    assert_eq!(told(&plan(&coordinator, &files).await), [""; 0]);
     drop(first);
     coordinator.stop().await;
 }

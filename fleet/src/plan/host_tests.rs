@@ -33,6 +33,7 @@ fn host(files: &[(&str, &str)]) -> HostFacts {
         contents: BTreeMap::new(),
         original: None,
         allowed: None,
+        peers: Vec::new(),
     };
     for (at, text) in files {
         let digest = Digest::of(text.as_bytes());

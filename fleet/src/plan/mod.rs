@@ -11,6 +11,7 @@ mod note;
 mod refused;
 mod settings;
 mod unmanaged;
+mod untrusted;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,6 +25,7 @@ pub use effects::{Before, DERIVED_MAX, DerivedChange, Effects, RenderedChange, R
 pub use note::{Groups, Note, closed_windows, policy_changes, renamed};
 pub use refused::refused_by_agents;
 pub use unmanaged::{Unmanaged, UnmanagedKind, Unpacked, digest_of_unmanaged};
+pub use untrusted::untrusted;
 
 use base::{FileBefore, Was, keys_of};
 use diff::Side;

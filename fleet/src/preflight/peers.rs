@@ -14,6 +14,7 @@ use super::{
     certificate::{CertificateFact, Validity},
     needs::{Address, Typed},
 };
+use crate::time::Timestamp;
 
 /// Connections that are tried at most.
 pub const PEERS_MAX: usize = 64;
@@ -156,17 +157,16 @@ fn parse(url: &str) -> Option<(Client, Address)> {
 }
 
 /// One check per connection. `args` are the server's start arguments.
-pub(super) fn check(peers: &[(Peer, PeerFact)], args: &[String], now: crate::time::Timestamp) -> Vec<Check> {
-    let verifier = args.iter().rev().find_map(|arg| arg.strip_prefix(VERIFIER)).unwrap_or_default();
+pub(super) fn check(peers: &[(Peer, PeerFact)], args: &[String], now: Timestamp) -> Vec<Check> {
     let one = |(peer, fact): &(Peer, PeerFact)| Check {
         name: "trust",
         subject: peer.key.clone(),
-        outcome: outcome(peer, fact, (verifier, now)),
+        outcome: outcome(peer, fact, (args, now)),
     };
     peers.iter().map(one).collect()
 }
 
-fn outcome(peer: &Peer, fact: &PeerFact, (verifier, now): (&str, crate::time::Timestamp)) -> Outcome {
+fn outcome(peer: &Peer, fact: &PeerFact, (args, now): (&[String], Timestamp)) -> Outcome {
     let shown = match fact {
         PeerFact::Shown(shown) => shown,
         PeerFact::Unreached(why) => {
@@ -174,10 +174,7 @@ fn outcome(peer: &Peer, fact: &PeerFact, (verifier, now): (&str, crate::time::Ti
         }
         PeerFact::NotTried(why) => return Outcome::Skipped(why.clone()),
     };
-    let complaints: Vec<Complaint> = [path(peer, shown), name(peer, shown, verifier), time(peer, shown, now)]
-        .into_iter()
-        .flatten()
-        .collect();
+    let complaints = complaints("this server", (peer, fact), (args, now));
     if complaints.is_empty() {
         return Outcome::Pass(format!(
             "{} shows a certificate that {} vouches for",
@@ -189,12 +186,40 @@ fn outcome(peer: &Peer, fact: &PeerFact, (verifier, now): (&str, crate::time::Ti
 }
 
 /// Something about a connection.
-struct Complaint {
-    why: String,
-    remedy: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Complaint {
+    /// What it depends on.
+    pub about: About,
+    /// What is wrong, one sentence without a full stop.
+    pub why: String,
+    /// What to do about it.
+    pub remedy: String,
 }
 
-fn path(peer: &Peer, shown: &Shown) -> Option<Complaint> {
+/// What a complaint depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum About {
+    /// The truststore.
+    Path,
+    /// The name that is dialled.
+    Name,
+    /// The time.
+    Time,
+}
+
+/// Everything about one connection of `who`, with its start arguments, at that time.
+pub fn complaints(
+    who: &str,
+    (peer, fact): (&Peer, &PeerFact),
+    (args, now): (&[String], Timestamp),
+) -> Vec<Complaint> {
+    let PeerFact::Shown(shown) = fact else { return Vec::new() };
+    let verifier = args.iter().rev().find_map(|arg| arg.strip_prefix(VERIFIER)).unwrap_or_default();
+    let found = [path(who, peer, shown), name(who, (peer, shown), verifier), time(who, (peer, shown), now)];
+    found.into_iter().flatten().collect()
+}
+
+fn path(who: &str, peer: &Peer, shown: &Shown) -> Option<Complaint> {
     let Shown { certificate, truststore, .. } = shown;
     let at = &peer.address;
     let subject = &certificate.subject;
@@ -210,7 +235,7 @@ fn path(peer: &Peer, shown: &Shown) -> Option<Complaint> {
         Path::Held { .. } | Path::Signed | Path::Outdated => return None,
         Path::Unknown => (
             format!(
-                "this server will refuse {at} (`PKIX path building failed`): {truststore} holds neither its certificate \
+                "{who} will refuse {at} (`PKIX path building failed`): {truststore} holds neither its certificate \
                  ({subject}) nor its issuer ({})",
                 certificate.issuer
             ),
@@ -218,26 +243,24 @@ fn path(peer: &Peer, shown: &Shown) -> Option<Complaint> {
         ),
         Path::NotMarked { alias } => (
             format!(
-                "this server will refuse {at} (`PKIX path building failed`): {truststore} holds its certificate as \
+                "{who} will refuse {at} (`PKIX path building failed`): {truststore} holds its certificate as \
                  {alias:?}, but not marked as trusted, so Java passes over it"
             ),
             "import it by keytool -importcert, which marks it; openssl does not".to_owned(),
         ),
         Path::Broken(why) => (
-            format!(
-                "this server will refuse {at}: the path from its certificate ({subject}) is broken: {why}"
-            ),
+            format!("{who} will refuse {at}: the path from its certificate ({subject}) is broken: {why}"),
             "have the certificate issued anew".to_owned(),
         ),
         Path::Unjudged(why) => (
-            format!("whether this server trusts {at} cannot be told: {why}"),
+            format!("whether {who} trusts {at} cannot be told: {why}"),
             "see its log for SSLHandshakeException once it runs".to_owned(),
         ),
     };
-    Some(Complaint { why, remedy })
+    Some(Complaint { about: About::Path, why, remedy })
 }
 
-fn name(peer: &Peer, shown: &Shown, verifier: &str) -> Option<Complaint> {
+fn name(who: &str, (peer, shown): (&Peer, &Shown), verifier: &str) -> Option<Complaint> {
     let host = peer.address.host.as_str();
     let is_checked = match peer.client {
         Client::Http if verifier == "AllowAll" => false,
@@ -250,8 +273,9 @@ fn name(peer: &Peer, shown: &Shown, verifier: &str) -> Option<Complaint> {
         return None;
     }
     Some(Complaint {
+        about: About::Name,
         why: format!(
-            "this server will refuse {}: its certificate is for {}, not for {host}",
+            "{who} will refuse {}: its certificate is for {}, not for {host}",
             peer.address,
             shown.certificate.whose()
         ),
@@ -259,14 +283,15 @@ fn name(peer: &Peer, shown: &Shown, verifier: &str) -> Option<Complaint> {
     })
 }
 
-fn time(peer: &Peer, shown: &Shown, now: crate::time::Timestamp) -> Option<Complaint> {
+fn time(who: &str, (peer, shown): (&Peer, &Shown), now: Timestamp) -> Option<Complaint> {
     let at = &peer.address;
     let remedy = "renew it, and let the servers that call it trust the new one first".to_owned();
     let Some(said) = shown.certificate.complaint(now) else {
         let is_above = matches!(shown.path, Path::Outdated);
         return is_above.then(|| Complaint {
+            about: About::Time,
             why: format!(
-                "this server will refuse {at}: a certificate between its own and the truststore's is out of its time"
+                "{who} will refuse {at}: a certificate between its own and the truststore's is out of its time"
             ),
             remedy,
         });
@@ -275,12 +300,12 @@ fn time(peer: &Peer, shown: &Shown, now: crate::time::Timestamp) -> Option<Compl
     let why = match (&shown.path, is_over) {
         (_, false) => format!("the certificate of {at} {said}"),
         (Path::Held { .. }, true) => format!(
-            "the certificate of {at} {said}; this server takes it, since {} holds it, and others may not",
+            "the certificate of {at} {said}; {who} takes it, since {} holds it, and others may not",
             shown.truststore
         ),
-        (_, true) => format!("this server will refuse {at}: its certificate {said}"),
+        (_, true) => format!("{who} will refuse {at}: its certificate {said}"),
     };
-    Some(Complaint { why, remedy })
+    Some(Complaint { about: About::Time, why, remedy })
 }
 
 /// For one connection with its TLS.

@@ -566,7 +566,7 @@ fn every_code_is_documented_and_has_a_case() {
         .map(|rest| format!("CV{}", rest.split(' ').next().unwrap()))
         .filter(|code| code.as_str() < "CV500")
         .collect();
-    // What is numbered with nodes together (balancers, key managers) has tests beside its code.
+    // What is numbered with nodes together (balancers, key managers, connections) has tests beside its code.
     source.retain(|code| code.as_str() < "CV500");
     assert_eq!(source, documented);
     let mut cases: BTreeSet<String> = DIRECTORY_CASES

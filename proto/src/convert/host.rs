@@ -24,6 +24,7 @@ use crate::{
         bundle::digest,
         invalid,
         link::{bounded, foreign},
+        peers::{found_from_wire, found_to_wire, peer_from_wire, peer_to_wire},
         required,
     },
     wire::agent as wire,
@@ -51,6 +52,7 @@ pub fn look_to_wire(id: u64, part: &HostQuestion, more: bool) -> wire::Look {
         contents,
         known,
         more,
+        peers: part.peers.iter().map(peer_to_wire).collect(),
     }
 }
 
@@ -76,7 +78,9 @@ impl TryFrom<wire::Look> for LookPart {
         let contents =
             if look.contents { WantedContents::Unknown { known: known? } } else { WantedContents::None };
         let home = Some(look.home).filter(|home| !home.is_empty());
-        Ok(Self { id: look.id, question: HostQuestion { home, paths, contents }, more: look.more })
+        let peers = look.peers.iter().map(peer_from_wire).collect::<Result<Vec<_>, _>>()?;
+        let peers = peers.into_iter().flatten().collect();
+        Ok(Self { id: look.id, question: HostQuestion { home, paths, contents, peers }, more: look.more })
     }
 }
 
@@ -139,6 +143,7 @@ impl From<&HostFacts> for wire::HostFacts {
             entries: facts.entries.iter().map(entry_to_wire).collect(),
             original: facts.original.as_ref().map(Into::into),
             allowed: facts.allowed.as_ref().and_then(allowed_to_wire),
+            peers: facts.peers.iter().map(found_to_wire).collect(),
         }
     }
 }
@@ -173,6 +178,7 @@ impl TryFrom<wire::HostFacts> for HostFacts {
             contents: BTreeMap::new(),
             original: facts.original.map(Original::try_from).transpose()?,
             allowed: facts.allowed.map(allowed_from_wire).transpose()?,
+            peers: found_from_wire(facts.peers)?,
         })
     }
 }
@@ -354,6 +360,7 @@ mod tests {
                 files: vec!["lib/*".to_owned()],
                 authorities: Authorities::Listed,
             }),
+            peers: Vec::new(),
         }
     }
 

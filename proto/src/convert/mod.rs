@@ -13,6 +13,7 @@ pub mod link;
 pub mod logs;
 pub mod operator;
 pub mod pack;
+mod peers;
 pub mod store;
 
 /// Why a message is not a domain value. Says where; never repeats content that could be a secret.

@@ -307,7 +307,7 @@ async fn what_speaks_no_tls_is_no_peer() {
     });
     let address = Address { host: "127.0.0.1".to_owned(), port };
     let peer = Peer { key: "k".to_owned(), address, client: Client::Http };
-    let tried = try_all(vec![peer]).await;
+    let tried = try_all(vec![peer], Duration::from_secs(4)).await;
     assert!(matches!(&tried[0].1, Err(why) if why.starts_with("no TLS")), "{tried:?}");
     answer.join().unwrap();
 }
