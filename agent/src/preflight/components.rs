@@ -52,6 +52,15 @@ pub(super) fn look(subject: &Subject, wanted: Vec<Component>) -> Vec<(Component,
     wanted.into_iter().zip(found).map(|(one, fact)| (one, fact.unwrap_or_else(unknown))).collect()
 }
 
+/// What the running server is configured with works for it, wherever it has it from.
+pub(super) fn excuse(facts: &mut [(Component, ComponentFact)], in_use: &[Component]) {
+    for (component, fact) in facts {
+        if *fact == ComponentFact::Absent && in_use.iter().any(|used| used.wanted == component.wanted) {
+            *fact = ComponentFact::InUse;
+        }
+    }
+}
+
 /// A class that is looked for, by the name of its file in a jar.
 struct Class<'w> {
     wanted: &'w Wanted,

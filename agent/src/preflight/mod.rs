@@ -192,6 +192,15 @@ fn read_needs(subject: &Subject) -> (Needs, ConfigFact) {
     }
 }
 
+/// What the deployment.toml asks for that lies there now, whatever is to come.
+fn in_use(subject: &Subject) -> Vec<Component> {
+    let settings = &subject.settings;
+    let read = Home::open(&settings.home).and_then(|home| home.read(&settings.config_path, FILE_SIZE_MAX));
+    let text = read.ok().flatten().and_then(|content| String::from_utf8(content.bytes).ok());
+    let needs = text.and_then(|text| needs::read(&text, &settings.product, &settings.env).ok());
+    needs.map(|needs| needs.components).unwrap_or_default()
+}
+
 #[derive(Default)]
 struct Local {
     home: HomeFact,
@@ -207,6 +216,9 @@ async fn look_locally(subject: Subject, stores: Vec<Keystore>, wanted: Vec<Compo
     let look = move || {
         let mut local = Local { home: host::home(&subject), host: host::host(&subject), ..Local::default() };
         local.components = components::look(&subject, wanted);
+        if !local.host.own_pids.is_empty() {
+            components::excuse(&mut local.components, &in_use(&subject));
+        }
         // Where none is named, the one that came with the product counts.
         let named = stores.iter().find(|store| store.key == "truststore").cloned();
         let shipped = if named.is_some() { Vec::new() } else { Vec::from(needs::shipped_truststores()) };

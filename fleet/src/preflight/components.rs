@@ -51,6 +51,9 @@ pub enum ComponentFact {
     Absent,
     /// Nowhere where one can look. It may be in one of these, which hold jars themselves or cannot be read.
     Unsure(Vec<String>),
+    /// Nowhere, although a server runs whose deployment.toml asks for it: it may have it from a place that is not looked
+    /// at.
+    InUse,
     /// Nobody looked: why.
     NotLooked(String),
 }
@@ -154,6 +157,14 @@ fn outcome(wanted: &Wanted, fact: &ComponentFact) -> Outcome {
                 "{} was not found; it may be in {}, which cannot be looked into",
                 what(wanted),
                 crate::finding::names(where_.iter().map(String::as_str))
+            ),
+            remedy,
+        },
+        (ComponentFact::InUse, _) => Outcome::Warn {
+            why: format!(
+                "no jar of components/lib, dropins and plugins holds {}; the server that runs is configured with it, so it \
+                 may have it from elsewhere",
+                what(wanted)
             ),
             remedy,
         },
@@ -282,6 +293,7 @@ mod tests {
         for (fact, of_driver, of_others) in [
             (ComponentFact::Found("x.jar".to_owned()), "pass", "pass"),
             (ComponentFact::Absent, "fail", "warn"),
+            (ComponentFact::InUse, "warn", "warn"),
             (ComponentFact::Unsure(vec!["y.jar".to_owned()]), "warn", "warn"),
             (ComponentFact::NotLooked("no".to_owned()), "skipped", "skipped"),
         ] {

@@ -145,3 +145,19 @@ fn a_jar_with_a_wild_directory_is_given_up() {
     host.write("repository/components/lib/wild.jar", &bytes);
     assert_eq!(host.driver(), ComponentFact::Unsure(vec!["repository/components/lib/wild.jar".to_owned()]));
 }
+
+#[test]
+fn what_the_running_server_uses_is_not_missing_for_certain() {
+    let driver = |name: &str| Component {
+        key: "database.x.type".to_owned(),
+        wanted: Wanted::Driver(vec![name.to_owned()]),
+    };
+    let mut facts = vec![
+        (driver("a.Driver"), ComponentFact::Absent),
+        (driver("b.Driver"), ComponentFact::Absent),
+        (driver("c.Driver"), found("c.jar")),
+    ];
+    excuse(&mut facts, &[driver("a.Driver"), driver("c.Driver")]);
+    let facts: Vec<ComponentFact> = facts.into_iter().map(|(_, fact)| fact).collect();
+    assert_eq!(facts, [ComponentFact::InUse, ComponentFact::Absent, found("c.jar")]);
+}
