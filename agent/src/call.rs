@@ -185,8 +185,7 @@ impl Caller {
     async fn token(&self, call: &TokenCall) -> Result<String, String> {
         let scope =
             if call.scope.is_empty() { String::new() } else { format!("&scope={}", encoded(&call.scope)) };
-        let pair = format!("{}:{}", encoded(&call.client_id), encoded(value(&call.client_secret)?));
-        let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
+        let basic = basic(&encoded(&call.client_id), &encoded(value(&call.client_secret)?));
         let request = HttpCall {
             method: Method::Post,
             url: call.token_url.clone(),
@@ -297,6 +296,12 @@ fn without_secrets(mut text: String, call: &Call) -> String {
         }
     }
     text
+}
+
+/// The header `Authorization` of somebody with a password.
+pub fn basic(user: &str, password: &str) -> String {
+    let pair = format!("{user}:{password}");
+    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
 }
 
 /// `application/x-www-form-urlencoded`.

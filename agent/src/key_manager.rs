@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
 use fleet::{
     call::{HttpCall, Method},
     key_manager::{
@@ -18,7 +17,7 @@ use fleet::{
 };
 use serde_json::{Value, json};
 
-use crate::call::{Answer, Caller, encoded};
+use crate::call::{Answer, Caller, basic, encoded};
 
 /// Of one request.
 const REQUEST_TIME: Duration = Duration::from_secs(20);
@@ -65,8 +64,7 @@ impl<'a> Portal<'a> {
     async fn enter(caller: &'a Caller, api: &'a AdminApi) -> Result<Self, Trouble> {
         let account = &api.account;
         let password = account.password.expose();
-        let basic = basic(&account.user, password);
-        let by_basic = Self { caller, api, authorization: basic.clone(), token: None };
+        let by_basic = Self { caller, api, authorization: basic(&account.user, password), token: None };
         let client = json!({
             "clientName": CLIENT_NAME,
             "owner": account.user,
@@ -93,7 +91,7 @@ impl<'a> Portal<'a> {
             encoded(password),
             encoded(SCOPE)
         );
-        let as_client = Self { caller, api, authorization: self::basic(id, secret), token: None };
+        let as_client = Self { caller, api, authorization: basic(id, secret), token: None };
         let granted = as_client.ask(Method::Post, "/oauth2/token", Some(form)).await?;
         if granted.status == 400 {
             return match oauth_error(&granted).as_deref() {
@@ -192,11 +190,6 @@ fn path_of(standing: &Standing) -> String {
         Standing::Present { id } => format!("{KEY_MANAGERS}/{id}"),
         Standing::Absent | Standing::OtherType(_) => KEY_MANAGERS.to_owned(),
     }
-}
-
-fn basic(user: &str, password: &str) -> String {
-    let pair = format!("{user}:{password}");
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
 }
 
 /// The JSON of an answer that is none with an error.

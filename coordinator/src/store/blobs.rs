@@ -103,22 +103,12 @@ pub async fn get(store: &dyn Store, digest: &Digest) -> Result<Option<Bytes>, St
 /// # Errors
 /// The store failed; what is left is removed next time.
 pub async fn remove_others(store: &dyn Store, keep: &BTreeSet<Digest>) -> Result<usize, CommitError> {
-    let mut removed = 0;
-    // Backwards, so that the last piece goes first: whoever finds a last piece may rely on the others.
-    let mut range = Range::last(Key::BLOBS, 64);
-    loop {
-        let found = store.range(range.clone()).await.map_err(CommitError::Refused)?;
-        let Some(last) = found.last() else { return Ok(removed) };
-        range.after = Some(last.key.clone());
-        let garbage = found
-            .iter()
-            .filter(|entry| entry.key.blob_digest().is_some_and(|digest| !keep.contains(&digest)));
-        let batch = garbage.fold(Transaction::default(), |batch, entry| batch.delete(entry.key.clone()));
-        if !batch.writes.is_empty() {
-            removed += batch.writes.len();
-            store.commit(batch).await?;
-        }
-    }
+    // Backwards, so that the last piece goes first: whoever finds a last piece may rely on the others. What is no piece
+    // stays.
+    super::remove_others(store, Range::last(Key::BLOBS, 64), |key| {
+        key.blob_digest().is_none_or(|digest| keep.contains(&digest))
+    })
+    .await
 }
 
 #[cfg(test)]

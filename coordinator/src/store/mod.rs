@@ -331,3 +331,26 @@ pub async fn for_each(
         range.after = Some(last.key.clone());
     }
 }
+
+/// Removes the entries of `range` that `keep` does not want, `range.most` of them in one commit, and counts them.
+///
+/// # Errors
+/// The engine failed; what is left is removed next time.
+async fn remove_others(
+    store: &dyn Store,
+    mut range: Range,
+    keep: impl Fn(&Key) -> bool,
+) -> Result<usize, CommitError> {
+    let mut removed = 0;
+    loop {
+        let found = store.range(range.clone()).await.map_err(CommitError::Refused)?;
+        let Some(last) = found.last() else { return Ok(removed) };
+        range.after = Some(last.key.clone());
+        let others = found.iter().filter(|entry| !keep(&entry.key));
+        let batch = others.fold(Transaction::default(), |batch, entry| batch.delete(entry.key.clone()));
+        if !batch.writes.is_empty() {
+            removed += batch.writes.len();
+            store.commit(batch).await?;
+        }
+    }
+}

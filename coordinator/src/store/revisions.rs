@@ -102,18 +102,8 @@ pub async fn put_parts(store: &dyn Store, parts: BTreeMap<Digest, Vec<u8>>) -> R
 /// # Errors
 /// The store failed; what is left is removed next time.
 pub async fn remove_other_parts(store: &dyn Store, keep: &BTreeSet<Digest>) -> Result<(), CommitError> {
-    let mut range = Range::first(Key::PARTS, BATCH);
-    loop {
-        let found = store.range(range.clone()).await.map_err(CommitError::Refused)?;
-        let Some(last) = found.last() else { return Ok(()) };
-        range.after = Some(last.key.clone());
-        let left =
-            found.iter().filter(|entry| entry.key.part_digest().is_none_or(|part| !keep.contains(&part)));
-        let batch = left.fold(Transaction::default(), |batch, entry| batch.delete(entry.key.clone()));
-        if !batch.writes.is_empty() {
-            store.commit(batch).await?;
-        }
-    }
+    let is_kept = |key: &Key| key.part_digest().is_some_and(|part| keep.contains(&part));
+    super::remove_others(store, Range::first(Key::PARTS, BATCH), is_kept).await.map(drop)
 }
 
 #[cfg(test)]

@@ -67,8 +67,14 @@ impl RevisionRecord {
                 part.left_out.insert(name.clone());
             }
         }
-        let parts: Vec<Vec<u8>> = parts.iter().map(Record::encode).collect();
-        let digests = parts.iter().map(|part| Digest::of(part)).collect();
+        let parts: Vec<(Digest, Vec<u8>)> = parts
+            .iter()
+            .map(|part| {
+                let part = part.encode();
+                (Digest::of(&part), part)
+            })
+            .collect();
+        let digests = parts.iter().map(|(digest, _)| *digest).collect();
         let record = Self {
             sources: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -80,7 +86,7 @@ impl RevisionRecord {
             ..*self
         };
         let head = RevisionHead { record, parts: digests };
-        (head, parts.into_iter().map(|part| (Digest::of(&part), part)).collect())
+        (head, parts.into_iter().collect())
     }
 }
 
