@@ -56,6 +56,21 @@ pub struct Pack {
 }
 
 impl Pack {
+    /// Puts the JDBC driver of MySQL where the product wants it, as far as anybody looks into it: a jar with its class.
+    pub fn add_driver(&self) -> io::Result<()> {
+        let lib = self.home.join("repository/components/lib");
+        fs::create_dir_all(&lib)?;
+        let jar = fs::File::create(lib.join("mysql-connector.jar"))?;
+        let mut archive = rawzip::ZipArchiveWriter::new(jar);
+        let entry = archive.new_file("com/mysql/cj/jdbc/Driver.class");
+        let entry = entry.compression_method(rawzip::CompressionMethod::STORE).start();
+        let (mut entry, config) = entry.map_err(io::Error::other)?;
+        let (_, descriptor) = config.wrap(&mut entry).finish().map_err(io::Error::other)?;
+        entry.finish(descriptor).map_err(io::Error::other)?;
+        archive.finish().map_err(io::Error::other)?;
+        Ok(())
+    }
+
     /// The start script to use.
     pub fn script(&self) -> PathBuf {
         self.home.join("bin").join(format!("{}.sh", self.product.scripts()[0]))

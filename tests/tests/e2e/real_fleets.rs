@@ -4,7 +4,7 @@
 //! own, and its agent probes that.
 
 use std::{
-    fs::{self, File},
+    fs,
     net::Ipv4Addr,
     path::{Path, PathBuf},
 };
@@ -20,19 +20,6 @@ use crate::small::CONFIG;
 
 /// For a node: the product of its group, which is also what stands in for it.
 pub type ProductOf = fn(&str) -> &'static str;
-
-/// The JDBC driver of these strangers' databases, as far as anybody looks into it.
-fn driver(home: &Path) -> Result<()> {
-    let dir = home.join("repository/components/lib");
-    fs::create_dir_all(&dir)?;
-    let mut archive = rawzip::ZipArchiveWriter::new(File::create(dir.join("mysql-connector.jar"))?);
-    let entry = archive.new_file("com/mysql/cj/jdbc/Driver.class");
-    let (mut entry, config) = entry.compression_method(rawzip::CompressionMethod::STORE).start()?;
-    let (_, descriptor) = config.wrap(&mut entry).finish()?;
-    entry.finish(descriptor)?;
-    archive.finish()?;
-    Ok(())
-}
 
 async fn lands(fleet: &str, net: u8, nodes: usize, product: ProductOf) -> Result<()> {
     let Some(files) = sources(fleet)? else { return Ok(()) };
@@ -50,7 +37,7 @@ async fn lands(fleet: &str, net: u8, nodes: usize, product: ProductOf) -> Result
         let pack = site.pack(&node, product.parse::<Product>()?)?;
         let address = Ipv4Addr::new(127, 0, net, u8::try_from(index)? + 1);
         pack.misbehave(&Misbehaviour { bind: Some(address), ..Misbehaviour::default() })?;
-        driver(&pack.home)?;
+        pack.add_driver()?;
         text.push_str(&format!(
             "\n[groups.of-{node}]\nproduct = \"{product}\"\n[groups.of-{node}.rollout]\nsoak = \"0s\"\nmin_healthy_time = \"0s\"\n\
              [nodes.{node}]\ngroup = \"of-{node}\"\nhost = \"{node}.example.org\"\nhome = {:?}\n",

@@ -84,7 +84,10 @@ pub fn make(site: &Site, source: &Source, fleet: &FleetDir) -> Result<Vec<Member
         let (home, java_home) = match source {
             Source::StandIns => {
                 let product: Product = products[product].parse()?;
-                let Pack { home, java_home, .. } = site.pack(node, product)?;
+                let pack = site.pack(node, product)?;
+                // The example's databases are MySQL's.
+                pack.add_driver()?;
+                let Pack { home, java_home, .. } = pack;
                 (home, java_home)
             }
             Source::Real { is, am } => {
