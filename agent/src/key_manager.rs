@@ -10,7 +10,8 @@ use fleet::{
     call::{HttpCall, Method},
     key_manager::{
         AdminApi, Registration,
-        body::Difference,
+        body::{self, Difference},
+        found::{Found, Registered, listed},
         work::{Outcome, Standing, Step, Trouble, Work, find, trouble},
     },
     node::TURN_TIMEOUT,
@@ -48,6 +49,25 @@ pub async fn turn(caller: &Caller, work: &Work) -> Result<Outcome, Trouble> {
             Err(Trouble::Away(format!("it did not come to an end within {time}")))
         }
     }
+}
+
+/// What the Admin API has of Key Managers, and what those of `kept` have otherwise than it declares; nothing is
+/// changed. `None`: none is kept here.
+pub async fn survey(caller: &Caller, kept: &[Registration], limit: Duration) -> Option<Registered> {
+    // All of one group are kept by one Admin API.
+    let first = kept.first()?;
+    let surveyed = tokio::time::timeout(limit, async {
+        let portal = Portal::enter(caller, &first.admin).await?;
+        let surveyed = portal.survey(kept).await;
+        surveyed.map_err(|trouble| without_secrets(trouble, first, portal.token.as_deref()))
+    });
+    Some(match surveyed.await {
+        Ok(Ok(found)) => Registered::Listed(found),
+        Ok(Err(trouble)) => Registered::Unknown(without_secrets(trouble, first, None).to_string()),
+        Err(_) => {
+            Registered::Unknown(format!("the Admin API did not answer within {}", fleet::time::Human(limit)))
+        }
+    })
 }
 
 /// The Admin API, logged in.
@@ -130,6 +150,20 @@ impl<'a> Portal<'a> {
             };
             return self.written(work, was).await;
         }
+    }
+
+    async fn survey(&self, kept: &[Registration]) -> Result<Vec<Found>, Trouble> {
+        let list = read(self.ask(Method::Get, KEY_MANAGERS, None).await?)?;
+        let mut found = listed(&list)?;
+        for one in kept {
+            let standing = find(&list, one)?;
+            let there = found.iter_mut().find(|found| found.name == one.name);
+            if let (Standing::Present { .. }, Some(there)) = (&standing, there) {
+                let served = read(self.ask(Method::Get, &path_of(&standing), None).await?)?;
+                there.differences = body::differences(&body::wanted(one), &served);
+            }
+        }
+        Ok(found)
     }
 
     async fn look(&self, registration: &Registration) -> Result<(Standing, Option<Value>), Trouble> {

@@ -15,11 +15,12 @@ use fleet::{
     bundle::{FILE_SIZE_MAX, HomePath},
     drift::generated::RECORD,
     host::{
-        CONFIG, ConfigRead, FoundEntry, FoundFile, FoundProduct, FoundServer, HomeHistory, HostFacts,
-        HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original, WantedContents,
+        AskKeyManagers, CONFIG, ConfigRead, FoundEntry, FoundFile, FoundProduct, FoundServer, HomeHistory,
+        HostFacts, HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original, WantedContents,
     },
     ids::Digest,
     import,
+    key_manager::{Registration, found::Registered},
     node::Allowed,
     observed::ProcessIdentity,
     pack::VERSION_FILE,
@@ -33,7 +34,9 @@ use tokio::{
 };
 
 use crate::{
+    call::Caller,
     files::{Content, Facts, Home, Place, PlaceError, config_unread},
+    key_manager,
     outside::Machine,
     platform::Names,
     preflight::{Truststore, judge, truststore_at, try_all},
@@ -50,6 +53,15 @@ const KEYSTORES_MAX: usize = 16;
 /// The log that every start writes.
 const LOG: &str = "repository/logs/wso2carbon.log";
 
+/// The Key Managers that the files in force have this node keep.
+#[derive(Debug, Clone, Default)]
+pub struct KeptKeyManagers {
+    /// As declared there.
+    pub registrations: Vec<Registration>,
+    /// The keystores of those files, of which a pinned certificate depends.
+    pub keystores: String,
+}
+
 /// Answers questions about this host's home.
 #[derive(Debug, Clone)]
 pub struct Looker {
@@ -59,6 +71,10 @@ pub struct Looker {
     pub in_force: watch::Receiver<Option<String>>,
     /// What is kept of that home from before the first write.
     pub original: watch::Receiver<Option<Original>>,
+    /// The Key Managers of the files in force.
+    pub kept: watch::Receiver<KeptKeyManagers>,
+    /// Asks the Admin API.
+    pub caller: Caller,
     /// Knows what runs.
     pub machine: Arc<dyn Machine>,
     /// What the agent's configuration lets a fleet reach and write.
@@ -82,6 +98,7 @@ impl Looker {
         }
         let home = self.home_of(question.home.as_deref())?;
         let peers = if self.check_endpoints { question.peers.clone() } else { Vec::new() };
+        let key_managers = question.key_managers;
         let looking = async {
             let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| "the agent is ending")?;
             let servers = self.machine.servers(home.clone()).await;
@@ -93,17 +110,30 @@ impl Looker {
             });
             reading.await.map_err(|error| error.to_string())?
         };
-        let looked = async { tokio::join!(looking, try_all(peers, PEER_TIME)) };
+        let looked =
+            async { tokio::join!(looking, try_all(peers, PEER_TIME), self.registered(key_managers)) };
         let looked = tokio::time::timeout(LOOK_TIME, looked).await;
-        let (read, tried): (Result<_, String>, _) =
+        let (read, tried, registered): (Result<_, String>, _, _) =
             looked.map_err(|_| format!("the home was not read within {} ms", LOOK_TIME.as_millis()))?;
         let (mut facts, truststore): (HostFacts, Truststore) = read?;
         facts.peers = judge(tried, &truststore, facts.at);
         facts.allowed = Some(self.allowed.clone());
         if self.in_force.borrow().as_ref() == Some(&facts.home) {
             facts.original = self.original.borrow().clone();
+            facts.registered = registered;
         }
         Ok(facts)
+    }
+
+    /// What the Admin API has, asked with the credentials of the files in force: those of a question would let whoever
+    /// may plan have them sent to a port of this host.
+    async fn registered(&self, asked: AskKeyManagers) -> Option<Registered> {
+        let kept = self.kept.borrow().clone();
+        let caller = self.caller.with_keystores(&kept.keystores);
+        match asked {
+            AskKeyManagers::Yes => key_manager::survey(&caller, &kept.registrations, PEER_TIME).await,
+            AskKeyManagers::No => None,
+        }
     }
 
     /// The home that is meant, or why none can be told.
@@ -172,6 +202,7 @@ fn read(
         original: None,
         allowed: None,
         peers: Vec::new(),
+        registered: None,
     };
     Ok((facts, truststore))
 }

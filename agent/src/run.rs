@@ -15,7 +15,7 @@ use crate::{
     journal::{Journal, JournalError, Switches},
     link::{Link, LinkSettings, LinkState, Sources},
     logs,
-    look::Looker,
+    look::{KeptKeyManagers, Looker},
     outside::{Outside, ThisMachine},
     preflight::Checkpoint,
     private,
@@ -172,10 +172,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
     let (cache, outcomes) = (kept.cache.clone(), kept.events.clone());
     let packs = kept.pack.subscribe();
     let (watch, hints) = Watch::new();
-    let defaults = Defaults {
-        java_home: config.java_home.as_ref().map(|path| path.display().to_string()),
-        run_user: config.run_user.clone(),
-    };
+    let defaults = defaults(config);
     let console = Console::open(&config.data_dir, config.console_bytes).map_err(BuildError::DataDir)?;
     let settings = LinkSettings {
         coordinators: config.coordinators.clone(),
@@ -197,10 +194,14 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
     let machine =
         (outside.machine)(ThisMachine { processes, pins: pins.clone(), probe_address: config.probe_address });
     let (in_force, original) = (watch::Sender::new(None), watch::Sender::new(None));
+    let key_managers = watch::Sender::new(KeptKeyManagers::default());
+    let caller = caller(config, pins)?;
     let looker = Looker {
         homes: config.homes.clone(),
         in_force: in_force.subscribe(),
         original: original.subscribe(),
+        kept: key_managers.subscribe(),
+        caller: caller.clone(),
         machine: machine.clone(),
         allowed: config.limits().allowed,
         check_endpoints: config.site().check_endpoints,
@@ -219,8 +220,6 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         // Before anything is assigned, so that the first plan knows the host already.
         files.start_job(Job::ReadPack(home.clone()));
     }
-    let authorities = config.allow.authorities.as_deref().map(call::read_authorities).transpose();
-    let authorities = authorities.map_err(BuildError::Authorities)?;
     Ok(World {
         begin: tokio::time::Instant::now(),
         clock: outside.clock,
@@ -230,15 +229,28 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         machine,
         vital,
         console,
-        caller: Caller::new(pins, authorities),
+        caller,
         events,
         outcomes,
         hints,
         gate: Gate::default(),
         watching: Watching::default(),
         in_force,
+        kept: key_managers,
         original,
     })
+}
+
+fn defaults(config: &Config) -> Defaults {
+    Defaults {
+        java_home: config.java_home.as_ref().map(|path| path.display().to_string()),
+        run_user: config.run_user.clone(),
+    }
+}
+
+fn caller(config: &Config, pins: Pins) -> Result<Caller, BuildError> {
+    let authorities = config.allow.authorities.as_deref().map(call::read_authorities).transpose();
+    Ok(Caller::new(pins, authorities.map_err(BuildError::Authorities)?))
 }
 
 /// An agent that was killed while it began a program is gone, and that program still holds its files for a moment.

@@ -27,6 +27,7 @@ use crate::{
     journal::Journal,
     key_manager,
     link::{Link, Order},
+    look::KeptKeyManagers,
     outside::{Machine, Work},
     process::{Console, servers},
     task::Vital,
@@ -77,6 +78,8 @@ pub struct World {
     pub watching: Watching,
     /// The home whose files are in force.
     pub in_force: watch::Sender<Option<String>>,
+    /// The Key Managers of those files.
+    pub kept: watch::Sender<KeptKeyManagers>,
     /// What is kept of that home from before the first write.
     pub original: watch::Sender<Option<Original>>,
 }
@@ -275,6 +278,10 @@ impl World {
             Action::Watch { target, bundle } => {
                 self.watching.keystores = keystores(&bundle);
                 self.in_force.send_replace(Some(bundle.service.home.clone()));
+                self.kept.send_replace(KeptKeyManagers {
+                    registrations: bundle.key_managers.kept.clone(),
+                    keystores: self.watching.keystores.clone(),
+                });
                 self.files.start_job(Job::Watch(target, bundle));
             }
             Action::Scan(extent) => self.files.start_job(Job::Scan(extent)),

@@ -108,18 +108,30 @@ impl Coordinator {
         mut question: HostQuestion,
     ) -> Result<HostFacts, LookError> {
         let live = self.live.node(node).ok_or(LookError::NotConnected)?;
-        if live.protocol < LOOK_PROTOCOL {
-            return Err(LookError::TooOld { version: live.agent_version.clone() });
-        }
         let written =
             live.observed.as_ref().and_then(|observed| observed.written).map(|written| written.generation);
         let kept = self.kept_contents(node, &mut question).await;
-        let question = Question::Host(question);
-        let mut facts = self.hosts.questions.ask(&self.live, node, question, LOOK_TIME).await??;
+        let mut facts = self.ask_host(node, question).await?;
         self.keep_host_later(node, HostRecord { facts: facts.clone(), received: (self.clock)(), written });
         let named: BTreeSet<Digest> = facts.digests().collect();
         facts.contents.extend(kept.into_iter().filter(|(digest, _)| named.contains(digest)));
         Ok(facts)
+    }
+
+    /// As [`Coordinator::look`], and the answer is not kept.
+    ///
+    /// # Errors
+    /// See [`LookError`].
+    pub(crate) async fn ask_host(
+        &self,
+        node: &NodeName,
+        question: HostQuestion,
+    ) -> Result<HostFacts, LookError> {
+        let live = self.live.node(node).ok_or(LookError::NotConnected)?;
+        if live.protocol < LOOK_PROTOCOL {
+            return Err(LookError::TooOld { version: live.agent_version.clone() });
+        }
+        self.hosts.questions.ask(&self.live, node, Question::Host(question), LOOK_TIME).await?
     }
 
     /// What the host last answered, without contents.

@@ -10,7 +10,9 @@ use fleet::{
     finding::{Finding, names_at_most},
     ids::{Digest, NodeName, Revision},
     observed::Drift,
-    plan::{self, Groups, NodePlan, Note, compare, digest_of_unmanaged, refused_by_agents, untrusted},
+    plan::{
+        self, Groups, NodePlan, Note, compare, digest_of_unmanaged, refused_by_agents, registered, untrusted,
+    },
     rollout::{
         Estimate, Rollout, Standing, StepState, estimate,
         phase::{KeyHolder, phased_changes},
@@ -287,12 +289,17 @@ pub(crate) fn lost_unasked(plans: &BTreeMap<NodeName, NodePlan>, intent: &Intent
 pub(crate) fn against_hosts(subjects: &Subjects, fleet: &Fleet) -> Vec<Finding> {
     let changing = || {
         fleet.nodes.iter().filter_map(|(name, node)| {
-            let Subject { base, part } = subjects.get(name)?;
+            let Subject { base, part, .. } = subjects.get(name)?;
             (*part == Part::Changes).then_some((name, node, base))
         })
     };
     let mut findings = refused_by_agents(changing());
     findings.extend(untrusted(changing()));
+    let asked = fleet.nodes.iter().filter_map(|(name, node)| {
+        let subject = subjects.get(name)?;
+        Some((name, node, subject.base.assigned.as_ref(), subject.registered.as_ref()?))
+    });
+    findings.extend(registered(asked));
     findings.extend(phased(subjects, fleet));
     findings
 }
@@ -301,7 +308,7 @@ pub(crate) fn against_hosts(subjects: &Subjects, fleet: &Fleet) -> Vec<Finding> 
 /// on yet.
 fn phased(subjects: &Subjects, fleet: &Fleet) -> Vec<Finding> {
     let holders = fleet.nodes.iter().filter_map(|(name, node)| {
-        let Subject { base, part } = subjects.get(name)?;
+        let Subject { base, part, .. } = subjects.get(name)?;
         if *part == Part::Stays {
             return None;
         }

@@ -8,8 +8,9 @@ use std::{
 
 use fleet::{
     bundle::HomePath,
-    host::{HostFacts, HostQuestion, LOOK_PATHS_MAX, WantedContents},
+    host::{AskKeyManagers, HostFacts, HostQuestion, LOOK_PATHS_MAX, WantedContents},
     ids::{Digest, NodeName},
+    key_manager::found::Registered,
     observed::DriftAction,
     plan::{Base, EditPause, Knowledge, OpenEdits, PlannedNode},
     preflight::needs,
@@ -42,6 +43,8 @@ pub(crate) struct Subject {
     pub(crate) base: Base,
     /// Whether anything is written to it.
     pub(crate) part: Part,
+    /// What the Admin API has of the Key Managers that it keeps; `None`: it keeps none, or could not be asked.
+    pub(crate) registered: Option<Registered>,
 }
 
 /// What a plan does with a node.
@@ -90,11 +93,27 @@ impl Coordinator {
                     Part::Changes => self.knowledge(snapshot, (name, node), assigned.as_ref()).await?,
                     Part::Stays => Knowledge::Unknown { why: "nothing is written to it".to_owned() },
                 };
+                let registered = match (&host, part) {
+                    (Knowledge::Now(facts), Part::Changes) => facts.registered.clone(),
+                    (Knowledge::Seen { .. } | Knowledge::Unknown { .. }, Part::Changes) => None,
+                    (_, Part::Stays) => self.registered(name, node).await,
+                };
                 let base = Base { assigned, host, edits: authors.edits_of(snapshot, name) };
-                Ok((name.clone(), Subject { base, part }))
+                Ok((name.clone(), Subject { base, part, registered }))
             }
         });
         futures::future::try_join_all(asking).await.map(BTreeMap::from_iter)
+    }
+
+    /// What the Admin API has of the Key Managers that a node keeps whose files stay as they are.
+    async fn registered(self: &Arc<Self>, name: &NodeName, node: &ComposedNode) -> Option<Registered> {
+        let key_managers = ask_key_managers(node);
+        if key_managers == AskKeyManagers::No {
+            return None;
+        }
+        let question = HostQuestion { key_managers, ..HostQuestion::facts(Vec::new()) };
+        // Not kept: it says nothing of the files.
+        self.ask_host(name, question).await.ok()?.registered
     }
 
     /// What is known of the host of `node`, which has `assigned` in force: it is asked now if it can be.
@@ -197,7 +216,12 @@ fn question(node: &ComposedNode, assigned: Option<&PlannedNode>) -> HostQuestion
         paths: lasting.map(|(path, _)| path.clone()).collect(),
         contents: WantedContents::Unknown { known: known.take(LOOK_PATHS_MAX).copied().collect() },
         peers: needs.map(|needs| needs.peers).unwrap_or_default(),
+        key_managers: ask_key_managers(node),
     }
+}
+
+fn ask_key_managers(node: &ComposedNode) -> AskKeyManagers {
+    if node.bundle.key_managers.kept.is_empty() { AskKeyManagers::No } else { AskKeyManagers::Yes }
 }
 
 /// Who let edits stand, newest first.

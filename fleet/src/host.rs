@@ -13,6 +13,7 @@ use std::{
 use crate::{
     bundle::HomePath,
     ids::{Digest, Generation},
+    key_manager::found::Registered,
     node::Allowed,
     preflight::peers::{PEERS_MAX, Peer, PeerFact},
     time::Timestamp,
@@ -42,6 +43,18 @@ pub struct HostQuestion {
     pub contents: WantedContents,
     /// TLS connections to try with the truststore that lies there.
     pub peers: Vec<Peer>,
+    /// Look at the Admin API too, with what the files in force declare of Key Managers.
+    pub key_managers: AskKeyManagers,
+}
+
+/// Whether the Admin API is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AskKeyManagers {
+    /// It is.
+    Yes,
+    /// It is not.
+    #[default]
+    No,
 }
 
 /// Which contents an answer holds.
@@ -62,13 +75,14 @@ const PART_BYTES: usize = 32 * 1024;
 impl HostQuestion {
     /// What lies at `paths`, without content.
     pub fn facts(paths: Vec<HomePath>) -> Self {
-        Self { home: None, paths, contents: WantedContents::None, peers: Vec::new() }
+        let contents = WantedContents::None;
+        Self { home: None, paths, contents, peers: Vec::new(), key_managers: AskKeyManagers::No }
     }
 
     /// What lies at `paths`, with content.
     pub fn contents(paths: Vec<HomePath>) -> Self {
         let contents = WantedContents::Unknown { known: BTreeSet::new() };
-        Self { home: None, paths, contents, peers: Vec::new() }
+        Self { home: None, paths, contents, peers: Vec::new(), key_managers: AskKeyManagers::No }
     }
 
     /// The question in parts that fit into one message each; [`HostQuestion::extend`] puts them together again.
@@ -96,6 +110,7 @@ impl HostQuestion {
             parts.push(part);
             // They are few, and all in the first part.
             self.peers.clear();
+            self.key_managers = AskKeyManagers::No;
             if paths.peek().is_none() && digests.peek().is_none() {
                 return parts;
             }
@@ -115,6 +130,9 @@ impl HostQuestion {
     pub fn extend(&mut self, part: Self) {
         self.paths.extend(part.paths);
         self.peers.extend(part.peers);
+        if part.key_managers == AskKeyManagers::Yes {
+            self.key_managers = AskKeyManagers::Yes;
+        }
         if let (WantedContents::Unknown { known }, WantedContents::Unknown { known: more }) =
             (&mut self.contents, part.contents)
         {
@@ -152,6 +170,8 @@ pub struct HostFacts {
     /// What was shown at the other ends of the connections that were asked for; none by agents that do not know the
     /// question.
     pub peers: Vec<(Peer, PeerFact)>,
+    /// What the Admin API has of Key Managers; `None`: the files in force have this node keep none, or nobody asked.
+    pub registered: Option<Registered>,
 }
 
 impl HostFacts {
@@ -358,6 +378,7 @@ mod tests {
             paths: (0..LOOK_PATHS_MAX).map(path).collect(),
             contents: WantedContents::Unknown { known },
             peers: Vec::new(),
+            key_managers: AskKeyManagers::Yes,
         };
         let parts = question.clone().parts();
         let bytes = |part: &HostQuestion| part.paths.iter().map(|path| path.as_str().len()).sum::<usize>();

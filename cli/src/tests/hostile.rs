@@ -86,6 +86,7 @@ fn host() -> message::HostReply {
         original: None,
         allowed: None,
         peers: Vec::new(),
+        key_managers: None,
     };
     message::HostReply {
         facts: Some(facts),

@@ -135,14 +135,8 @@ impl Node<'_> {
             self.drift(looks, drift);
         }
         for concern in &observed.concerns {
-            let rule = match concern.kind.as_str() {
-                "disk-low" => Rule::DiskLow,
-                "logs-growing" => Rule::LogsGrowing,
-                "secret-residue" => Rule::SecretResidue,
-                "start-held" | "restart-held" => Rule::StartHeld,
-                // The word of a newer agent: `status` shows it.
-                _ => continue,
-            };
+            // The word of a newer agent has none: `status` shows it.
+            let Some(rule) = Rule::of_concern(&concern.kind) else { continue };
             self.hold(looks, rule, concern.detail.clone());
         }
         let Some(desired) = record.desired.as_ref() else { return };

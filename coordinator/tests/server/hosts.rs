@@ -44,6 +44,7 @@ pub fn facts() -> HostFacts {
         original: None,
         allowed: None,
         peers: Vec::new(),
+        registered: None,
     }
 }
 

@@ -57,6 +57,7 @@ fn home(files: &[(&str, &str)]) -> HostFacts {
         original: None,
         allowed: None,
         peers: Vec::new(),
+        registered: None,
     };
     for (path, text) in files {
         let digest = Digest::of(text.as_bytes());

@@ -101,6 +101,10 @@ pub enum Rule {
     SecretResidue,
     /// A start or restart is held back.
     StartHeld,
+    /// A Key Manager is not registered as it is declared.
+    KeyManager,
+    /// Somebody changed a Key Manager in the portal, and it is left so.
+    KeyManagerDrift,
     /// The coordinator cannot keep its records, or soon cannot.
     StoreTrouble,
     /// A channel has taken no message for a day.
@@ -109,7 +113,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::DriftFound,
         Self::DriftRestored,
         Self::TugOfWar,
@@ -130,6 +134,8 @@ impl Rule {
         Self::LogsGrowing,
         Self::SecretResidue,
         Self::StartHeld,
+        Self::KeyManager,
+        Self::KeyManagerDrift,
         Self::StoreTrouble,
         Self::AlertsUndelivered,
     ];
@@ -157,6 +163,8 @@ impl Rule {
             Rule::LogsGrowing => "logs-growing",
             Rule::SecretResidue => "secret-residue",
             Rule::StartHeld => "start-held",
+            Rule::KeyManager => "key-manager",
+            Rule::KeyManagerDrift => "key-manager-drift",
             Rule::StoreTrouble => "store-trouble",
             Rule::AlertsUndelivered => "alerts-undelivered",
         }
@@ -165,6 +173,19 @@ impl Rule {
     /// The rule of a stable word.
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|rule| rule.as_str() == word)
+    }
+
+    /// The rule that tells of a concern of this word (`fleet::observed::Concern`); `None`: none does.
+    pub fn of_concern(word: &str) -> Option<Self> {
+        Some(match word {
+            "disk-low" => Rule::DiskLow,
+            "logs-growing" => Rule::LogsGrowing,
+            "secret-residue" => Rule::SecretResidue,
+            "start-held" | "restart-held" => Rule::StartHeld,
+            "key-manager" => Rule::KeyManager,
+            "key-manager-drift" => Rule::KeyManagerDrift,
+            _ => return None,
+        })
     }
 
     /// For people, as the headline of a message.
@@ -190,6 +211,8 @@ impl Rule {
             Rule::LogsGrowing => "Logs grow without rotation",
             Rule::SecretResidue => "A secret stands where it should not",
             Rule::StartHeld => "A start is held back",
+            Rule::KeyManager => "Key Manager not registered as declared",
+            Rule::KeyManagerDrift => "Key Manager changed in the portal",
             Rule::StoreTrouble => "The coordinator cannot keep its records",
             Rule::AlertsUndelivered => "Alerts are not delivered",
         }
@@ -217,6 +240,8 @@ impl Rule {
             | Rule::LogsGrowing
             | Rule::SecretResidue
             | Rule::StartHeld
+            | Rule::KeyManager
+            | Rule::KeyManagerDrift
             | Rule::AlertsUndelivered => Severity::Warning,
             Rule::DriftRestored | Rule::AwaitingPromotion => Severity::Info,
         }
@@ -245,6 +270,8 @@ impl Rule {
             | Rule::LogsGrowing
             | Rule::SecretResidue
             | Rule::StartHeld
+            | Rule::KeyManager
+            | Rule::KeyManagerDrift
             | Rule::StoreTrouble
             | Rule::AlertsUndelivered => Nature::Condition,
         }
@@ -263,7 +290,9 @@ impl Rule {
             | Rule::DiskLow
             | Rule::LogsGrowing
             | Rule::SecretResidue
-            | Rule::StartHeld => Source::Report,
+            | Rule::StartHeld
+            | Rule::KeyManager
+            | Rule::KeyManagerDrift => Source::Report,
             Rule::NodeSilent | Rule::JournalUnwritable => Source::Session,
             Rule::DriftRestored
             | Rule::RolloutStopped
@@ -280,8 +309,8 @@ impl Rule {
     /// How long it must last before it counts.
     pub const fn hold(self) -> Duration {
         match self {
-            // A restore that is under way is a difference, too.
-            Rule::DriftFound => Duration::from_secs(20),
+            // A restore that is under way is a difference, too; the Admin API is looked at once in a while.
+            Rule::DriftFound | Rule::KeyManagerDrift => Duration::from_secs(20),
             // An agent that starts the server again within this time has done its job.
             Rule::ServerDown => Duration::from_secs(30),
             Rule::Unhealthy | Rule::JournalUnwritable | Rule::StoreTrouble | Rule::StartHeld => {
@@ -289,7 +318,8 @@ impl Rule {
             }
             // The session has been silent for three heartbeats already. The restart of an agent takes seconds.
             Rule::NodeSilent => Duration::from_secs(20),
-            Rule::DiskLow | Rule::LogsGrowing => Duration::from_secs(300),
+            // A server that starts is waited for.
+            Rule::DiskLow | Rule::LogsGrowing | Rule::KeyManager => Duration::from_secs(300),
             Rule::DriftRestored
             | Rule::TugOfWar
             | Rule::DoomedEdit
@@ -314,7 +344,10 @@ impl Rule {
             }
             // It is not reported: this is how long several edits of one file are one thing that happened.
             Rule::DriftRestored | Rule::DiskLow | Rule::LogsGrowing => Duration::from_secs(300),
-            Rule::DriftFound | Rule::TugOfWar | Rule::DoomedEdit => Duration::from_secs(5),
+            Rule::DriftFound | Rule::TugOfWar | Rule::DoomedEdit | Rule::KeyManagerDrift => {
+                Duration::from_secs(5)
+            }
+            Rule::KeyManager => Duration::from_secs(60),
             Rule::RolloutStopped
             | Rule::RolledBack
             | Rule::RolloutStalled
@@ -353,7 +386,16 @@ impl Rule {
             | Rule::DiskLow
             | Rule::LogsGrowing
             | Rule::SecretResidue
-            | Rule::StartHeld => &[Rule::NodeSilent, Rule::JournalUnwritable],
+            | Rule::StartHeld
+            | Rule::KeyManagerDrift => &[Rule::NodeSilent, Rule::JournalUnwritable],
+            // It is registered by a server that runs.
+            Rule::KeyManager => &[
+                Rule::NodeSilent,
+                Rule::JournalUnwritable,
+                Rule::CrashLoop,
+                Rule::ServerDown,
+                Rule::Unhealthy,
+            ],
             Rule::JournalUnwritable => &[Rule::NodeSilent],
             Rule::StepFailed => &[Rule::RolloutStopped, Rule::RolledBack],
             Rule::RolloutStalled => &[Rule::RolloutStopped, Rule::RolledBack, Rule::AwaitingPromotion],
@@ -388,6 +430,8 @@ impl Rule {
             | Rule::LogsGrowing
             | Rule::SecretResidue
             | Rule::StartHeld
+            | Rule::KeyManager
+            | Rule::KeyManagerDrift
             | Rule::StoreTrouble
             | Rule::AlertsUndelivered => false,
         }

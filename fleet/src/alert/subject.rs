@@ -134,7 +134,9 @@ impl Rule {
             | Rule::DiskLow
             | Rule::LogsGrowing
             | Rule::SecretResidue
-            | Rule::StartHeld => format!("convoy node show {node}"),
+            | Rule::StartHeld
+            | Rule::KeyManager
+            | Rule::KeyManagerDrift => format!("convoy node show {node}"),
             Rule::RolloutStopped | Rule::RolledBack | Rule::RolloutStalled | Rule::StepFailed => {
                 format!("convoy rollout show {rollout}")
             }

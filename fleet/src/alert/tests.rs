@@ -472,3 +472,14 @@ fn every_rule_has_a_word_a_title_and_terms_that_make_sense() {
         }
     }
 }
+
+#[test]
+fn every_concern_that_agents_tell_has_a_rule() {
+    let words = ["secret-residue", "restart-held", "start-held", "disk-low", "logs-growing"];
+    let of_key_managers = ["key-manager", "key-manager-drift"];
+    for word in words.into_iter().chain(of_key_managers) {
+        let rule = Rule::of_concern(word).unwrap_or_else(|| panic!("{word}"));
+        assert!(rule.as_str() == word || word == "restart-held", "{word} is told by {rule}");
+    }
+    assert_eq!(Rule::of_concern("of-a-later-version"), None);
+}

@@ -163,6 +163,13 @@ fn told(key: &str, value: Option<&Value>) -> String {
     if text.is_empty() { "empty".to_owned() } else { crate::finding::mask_line(&text) }
 }
 
+/// The field that a difference is about: `endpoints.token_endpoint` of the newer form repeats `tokenEndpoint`.
+pub(super) fn field_of(field: &str) -> &str {
+    let repeated = field.strip_prefix("endpoints.");
+    let known = ENDPOINTS.iter().find(|(_, listed)| repeated == Some(*listed));
+    known.map_or(field, |(field, _)| *field)
+}
+
 /// `endpoints: [{name, value}]` of the newer form.
 fn listed(served: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let list = served.get("endpoints").and_then(Value::as_array);

@@ -4,6 +4,7 @@
 //! Values and decisions only. Nothing here, printed or told, shows a secret.
 
 pub mod body;
+pub mod found;
 pub mod work;
 
 use std::{fmt, time::Duration};

@@ -34,6 +34,7 @@ fn host(files: &[(&str, &str)]) -> HostFacts {
         original: None,
         allowed: None,
         peers: Vec::new(),
+        registered: None,
     };
     for (at, text) in files {
         let digest = Digest::of(text.as_bytes());

@@ -9,6 +9,7 @@ mod diff;
 mod effects;
 mod note;
 mod refused;
+mod registered;
 mod settings;
 mod unmanaged;
 mod untrusted;
@@ -24,6 +25,7 @@ pub use diff::{DIFF_LINES_MAX, DiffLine, FileDiff, LineKind, Unshown};
 pub use effects::{Before, DERIVED_MAX, DerivedChange, Effects, RenderedChange, RenderedKind, effects};
 pub use note::{Groups, Note, closed_windows, policy_changes, renamed};
 pub use refused::refused_by_agents;
+pub use registered::registered;
 pub use unmanaged::{Unmanaged, UnmanagedKind, Unpacked, digest_of_unmanaged};
 pub use untrusted::untrusted;
 

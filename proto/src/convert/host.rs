@@ -8,9 +8,9 @@ use std::{
 use fleet::{
     bundle::HomePath,
     host::{
-        ALLOWED_MAX, ALLOWED_TEXT_MAX, ConfigRead, FoundEntry, FoundFile, FoundProduct, FoundServer,
-        HomeHistory, HostFacts, HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original, OtherKind,
-        WantedContents,
+        ALLOWED_MAX, ALLOWED_TEXT_MAX, AskKeyManagers, ConfigRead, FoundEntry, FoundFile, FoundProduct,
+        FoundServer, HomeHistory, HostFacts, HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original,
+        OtherKind, WantedContents,
     },
     ids::{Digest, Generation},
     node::{Allowed, Authorities},
@@ -25,6 +25,7 @@ use crate::{
         invalid,
         link::{bounded, foreign},
         peers::{found_from_wire, found_to_wire, peer_from_wire, peer_to_wire},
+        registered::{registered_from_wire, registered_to_wire},
         required,
     },
     wire::agent as wire,
@@ -53,6 +54,7 @@ pub fn look_to_wire(id: u64, part: &HostQuestion, more: bool) -> wire::Look {
         known,
         more,
         peers: part.peers.iter().map(peer_to_wire).collect(),
+        key_managers: part.key_managers == AskKeyManagers::Yes,
     }
 }
 
@@ -80,7 +82,9 @@ impl TryFrom<wire::Look> for LookPart {
         let home = Some(look.home).filter(|home| !home.is_empty());
         let peers = look.peers.iter().map(peer_from_wire).collect::<Result<Vec<_>, _>>()?;
         let peers = peers.into_iter().flatten().collect();
-        Ok(Self { id: look.id, question: HostQuestion { home, paths, contents, peers }, more: look.more })
+        let key_managers = if look.key_managers { AskKeyManagers::Yes } else { AskKeyManagers::No };
+        let question = HostQuestion { home, paths, contents, peers, key_managers };
+        Ok(Self { id: look.id, question, more: look.more })
     }
 }
 
@@ -144,6 +148,7 @@ impl From<&HostFacts> for wire::HostFacts {
             original: facts.original.as_ref().map(Into::into),
             allowed: facts.allowed.as_ref().and_then(allowed_to_wire),
             peers: facts.peers.iter().map(found_to_wire).collect(),
+            key_managers: facts.registered.as_ref().map(registered_to_wire),
         }
     }
 }
@@ -179,6 +184,7 @@ impl TryFrom<wire::HostFacts> for HostFacts {
             original: facts.original.map(Original::try_from).transpose()?,
             allowed: facts.allowed.map(allowed_from_wire).transpose()?,
             peers: found_from_wire(facts.peers)?,
+            registered: facts.key_managers.as_ref().map(registered_from_wire),
         })
     }
 }
@@ -361,6 +367,7 @@ mod tests {
                 authorities: Authorities::Listed,
             }),
             peers: Vec::new(),
+            registered: None,
         }
     }
 

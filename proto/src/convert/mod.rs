@@ -14,6 +14,7 @@ pub mod logs;
 pub mod operator;
 pub mod pack;
 mod peers;
+mod registered;
 pub mod store;
 
 /// Why a message is not a domain value. Says where; never repeats content that could be a secret.

@@ -93,6 +93,13 @@ impl Fleet {
         self.site.operator().done(words).await
     }
 
+    /// What a plan of the directory says, lines joined.
+    async fn plan(&self) -> Result<String> {
+        let ran = self.site.operator().run(["plan".as_ref(), self.fleet.arg()]).await?;
+        let said = format!("{} {}", ran.out, ran.said);
+        Ok(said.split_whitespace().collect::<Vec<_>>().join(" "))
+    }
+
     async fn events(&self) -> Result<String> {
         self.site.operator().done(["events", "--last", "500"]).await
     }
@@ -185,6 +192,12 @@ async fn a_key_manager_is_registered_kept_and_deleted() -> Result<()> {
     fleet.edit(|all| all[0]["enabled"] = json!(false))?;
     fleet.concern("key-manager-drift: somebody changed Key Manager IS7: enabled is false, not true").await?;
     ensure!(fleet.registered()?[0]["enabled"] == false, "it was only to be told");
+    // A plan asks the Admin API itself, although no file changes.
+    let said = "am-1: somebody changed Key Manager IS7 in the portal: enabled is false, not true";
+    ensure_holds(&fleet.plan().await?, &["CV574", said, "it is left so, since its `drift` is \"report\""])?;
+    fleet.edit(|all| all[0]["enabled"] = json!(true))?;
+    ensure!(!fleet.plan().await?.contains("CV574"), "it is as declared");
+    fleet.edit(|all| all[0]["enabled"] = json!(false))?;
 
     // 4. In the fleet no more: said by the plan, deleted, told. What is not ours stays.
     fleet.edit(|all| {
@@ -216,6 +229,8 @@ async fn what_is_wrong_with_a_registration_is_said_with_its_remedy() -> Result<(
     fleet.am.misbehave(&Misbehaviour { admin_api_away: true, ..Misbehaviour::default() })?;
     fleet.declare("")?;
     fleet.apply().await?;
+    let said = "am-1: the Key Managers at its Admin API are not known now: the Admin API does not answer";
+    ensure_holds(&fleet.plan().await?, &["CV574", said])?;
     fleet
         .concern("Key Manager IS7 is not registered as declared: the Admin API does not answer: status 404")
         .await?;
@@ -242,9 +257,11 @@ async fn what_is_wrong_with_a_registration_is_said_with_its_remedy() -> Result<(
     fleet.apply().await?;
     fleet.told("wrote Key Manager IS7, where displayName is IS7, not Identity").await?;
 
-    // 4. One of that name and another type is not touched.
+    // 4. One of that name and another type is not touched, and a plan says so.
     let theirs = json!({"id": "km-9", "name": "IS7", "type": "Keycloak", "enabled": true});
     fleet.edit(|all| *all = vec![theirs.clone()])?;
+    let said = "am-1: Key Manager IS7: there is one of that name with the type Keycloak";
+    ensure_holds(&fleet.plan().await?, &["CV574", said, "rename the declared one"])?;
     fleet.concern("there is one of that name with the type Keycloak, which Convoy does not touch").await?;
     fleet.fleet.write("fleet.toml", &fleet.plain)?;
     fleet.apply().await?;
