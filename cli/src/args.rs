@@ -3,6 +3,7 @@
 mod agents;
 mod alert;
 mod logs;
+mod revision;
 
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ pub use self::{
     agents::Agents,
     alert::{Alert, Silence},
     logs::Logs,
+    revision::Revision,
 };
 
 const AFTER_HELP: &str = "\
@@ -118,6 +120,9 @@ pub enum Command {
     /// Look at rollouts, or steer one.
     #[command(subcommand)]
     Rollout(Rollout),
+    /// What was applied: who, when, why, and from which commit.
+    #[command(subcommand)]
+    Revision(Revision),
     /// Go back to an earlier revision, as a new one.
     Rollback(Rollback),
     /// Edits of managed files, and what was done about them.

@@ -3,13 +3,14 @@
 
 use std::{pin::Pin, time::Duration};
 
-use fleet::{spec::Sources, time::Timestamp};
+use fleet::{origin::Origin, spec::Sources, time::Timestamp};
 use futures::{Stream, StreamExt as _};
 use proto::wire::{
     agent::RunState,
     operator::{
         self as wire, alerts_client::AlertsClient, audit_client::AuditClient, logs_client::LogsClient,
-        operator_client::OperatorClient, operators_client::OperatorsClient, secrets_client::SecretsClient,
+        operator_client::OperatorClient, operators_client::OperatorsClient,
+        revisions_client::RevisionsClient, secrets_client::SecretsClient,
     },
 };
 use tonic::{
@@ -34,6 +35,7 @@ mod found;
 pub mod join;
 mod logs;
 mod operators;
+mod revisions;
 mod secrets;
 pub mod tokens;
 
@@ -62,6 +64,7 @@ pub struct Client {
     heard: Heard,
     alerts: AlertsClient<Channel>,
     logs: LogsClient<Channel>,
+    revisions: RevisionsClient<Channel>,
     address: String,
 }
 
@@ -82,6 +85,8 @@ pub struct Change<'a> {
     pub replace_unmanaged: Option<&'a str>,
     /// Which nodes take part.
     pub only: &'a Only,
+    /// The commit that the files are at.
+    pub origin: Option<&'a Origin>,
 }
 
 impl Client {
@@ -120,8 +125,19 @@ impl Client {
         let operators = OperatorsClient::new(channel.clone());
         let alerts = AlertsClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
         let logs = LogsClient::new(channel.clone());
+        let revisions = RevisionsClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
         let audit = AuditClient::new(channel);
-        Self { operator, secrets, operators, audit, alerts, logs, heard: Heard::default(), address }
+        Self {
+            operator,
+            secrets,
+            operators,
+            audit,
+            alerts,
+            logs,
+            revisions,
+            heard: Heard::default(),
+            address,
+        }
     }
 
     /// What applying these files would change.
@@ -134,7 +150,7 @@ impl Client {
         let upload = upload(
             files,
             packs,
-            &Change { message: "", parent: None, now: None, replace_unmanaged: None, only },
+            &Change { message: "", parent: None, now: None, replace_unmanaged: None, only, origin: None },
         );
         let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
         Ok(convert::plan(self.answer("plan", reply)?))
@@ -381,6 +397,7 @@ fn upload(files: &Sources, packs: &[GivenPack], change: &Change<'_>) -> Vec<wire
         replace_unmanaged: change.replace_unmanaged.unwrap_or_default().to_owned(),
         nodes: change.only.nodes.iter().map(ToString::to_string).collect(),
         groups: change.only.groups.iter().map(ToString::to_string).collect(),
+        origin: change.origin.map(Into::into),
     };
     let mut parts = vec![Part::Header(header)];
     for (path, content) in &files.0 {

@@ -2,10 +2,11 @@
 
 mod alerts;
 mod logs;
+mod revisions;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use fleet::time::Timestamp;
+use fleet::{origin::Origin, spec::Sources, time::Timestamp};
 use futures::StreamExt as _;
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     client::{Change, EventQuery},
     directory,
     exit::{Exit, Failure},
-    import, operators, pack, places, render,
+    git, import, operators, pack, places, render,
     request::{
         Apply, Confirm, Detail, DriftAct, Events, NodeAct, Only, PlanExit, Remote, Rollback, SecretAct,
         Steer, Unmanaged, Wait,
@@ -40,6 +41,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
             let packs = pack::given(&packs, &files)?;
             let mut plan = asked_for(session.client.plan(&files, &packs, &only).await?)?;
             places::locate(&mut plan.findings, &dir);
+            plan.origin = origin(session, &dir, &files).await.as_ref().map(view::Origin::from);
             session.screen.programs(&plan);
             show_plan(session, &plan, diff);
             Ok(match exit {
@@ -85,23 +87,26 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Alert(act) => alerts::alerts(session, act).await,
         Remote::Silence(act) => alerts::silences(session, act).await,
         Remote::Secret(act) => secret(session, act).await,
+        Remote::Revision(act) => revisions::revisions(session, act).await,
         Remote::Audit(act) => audit::execute(act, session).await,
         Remote::Operator(act) => operators::execute(act, session).await,
         Remote::Tokens(request) => tokens::execute(&request, session).await,
-        Remote::Token { node, valid } => {
-            let token = session.client.create_token(node.as_str(), valid).await?;
-            session.screen.programs(&token);
-            for warning in &token.warnings {
-                session.screen.say(&format!("warning: {warning}\n"));
-            }
-            let (hint, token) = render::token(&token);
-            if session.screen.format == Format::People {
-                session.screen.say(&hint);
-            }
-            session.screen.people(&token);
-            Ok(Exit::Done)
-        }
+        Remote::Token { node, valid } => token(session, node.as_str(), valid).await,
     }
+}
+
+async fn token(session: &mut Session, node: &str, valid: Duration) -> Result<Exit, Failure> {
+    let token = session.client.create_token(node, valid).await?;
+    session.screen.programs(&token);
+    for warning in &token.warnings {
+        session.screen.say(&format!("warning: {warning}\n"));
+    }
+    let (hint, token) = render::token(&token);
+    if session.screen.format == Format::People {
+        session.screen.say(&hint);
+    }
+    session.screen.people(&token);
+    Ok(Exit::Done)
 }
 
 async fn secret(session: &mut Session, act: SecretAct) -> Result<Exit, Failure> {
@@ -165,11 +170,25 @@ fn asked_for(plan: view::Plan) -> Result<view::Plan, Failure> {
     }
 }
 
+/// The commit that a fleet directory is at; what keeps Git from saying it is said.
+async fn origin(session: &mut Session, dir: &Path, files: &Sources) -> Option<Origin> {
+    match git::origin(dir, files).await {
+        git::Found::Commit(origin) => Some(origin),
+        git::Found::NoRepository => None,
+        git::Found::Unknown(why) => {
+            session.screen.say(&format!("note: no commit is recorded with this: {why}\n"));
+            None
+        }
+    }
+}
+
 async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     let files = directory::read(&request.dir)?;
     let packs = pack::given(&request.packs, &files)?;
     let mut plan = asked_for(session.client.plan(&files, &packs, &request.only).await?)?;
     places::locate(&mut plan.findings, &request.dir);
+    let origin = origin(session, &request.dir, &files).await;
+    plan.origin = origin.as_ref().map(view::Origin::from);
     show_plan(session, &plan, request.diff);
     if plan.refused {
         session.screen.programs(&view::Outcome { plan: Some(plan), applied: None, rollout: None });
@@ -187,6 +206,7 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
         now: request.now.as_deref(),
         replace_unmanaged: plan.unmanaged_digest.as_deref(),
         only: &request.only,
+        origin: origin.as_ref(),
     };
     let mut applied = session.client.apply(&files, &packs, &change).await?;
     places::locate(&mut applied.findings, &request.dir);
@@ -237,6 +257,7 @@ async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Fail
         now: request.now.as_deref(),
         replace_unmanaged: plan.unmanaged_digest.as_deref(),
         only: &Only::default(),
+        origin: None,
     };
     let applied = session.client.rollback(to, &change).await?;
     let is_over = applied.rollout.is_none() || request.wait.is_some();

@@ -11,6 +11,7 @@ mod contexts;
 pub mod directory;
 pub mod exit;
 mod explain;
+mod git;
 mod import;
 mod join;
 mod lint;

@@ -15,6 +15,7 @@ mod host;
 mod node;
 mod operators;
 mod plan;
+mod revision;
 mod rollout;
 mod siblings;
 mod status;
@@ -25,6 +26,7 @@ pub use host::losing;
 pub use node::{drift_detail, drift_list, node_detail};
 pub use operators::{operator_token, operators};
 pub use plan::plan;
+pub use revision::{origin, revision, revisions};
 pub use rollout::{rollout, rollout_headline, rollout_list, shown_word, verdict};
 pub use status::{node_table, status};
 

@@ -150,6 +150,7 @@ pub enum Remote {
     Secret(SecretAct),
     Operator(OperatorAct),
     Audit(AuditAct),
+    Revision(args::Revision),
 }
 
 /// `token create --all-missing`.
@@ -397,6 +398,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         Command::Status { watch } => Remote::Status { watch },
         Command::Node(typed) => node_request(typed)?,
         Command::Agents(args::Agents::List { outdated }) => Remote::Agents { outdated },
+        Command::Revision(typed) => Remote::Revision(typed),
         Command::Rollout(typed) => rollout_request(typed)?,
         Command::Drift(typed) => drift_request(typed)?,
         Command::Events { follow, node: name, group, kind, actor, since, until, last, after } => {

@@ -6,6 +6,7 @@ mod alert;
 mod found;
 mod logs;
 mod plan;
+mod revision;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ pub use self::plan::{
     DerivedKey, Effects, FileChange, KeyChange, NodePlan, Overwritten, Plan, PlanNote, PlanSource,
     RenderedFile, Unmanaged, Unpacked,
 };
+pub use self::revision::{Origin, Revision};
 pub use self::tokens::{JoinToken, TokenFile, TokenFiles};
 
 /// A wall-clock time, milliseconds since 1970; zero means never.

@@ -13,6 +13,7 @@ use fleet::{
     bundle::{Bundle, RestartClass},
     finding::{Finding, Severity},
     ids::{Digest, GroupName, NodeName, OperatorName, Revision, RolloutId},
+    origin::Origin,
     plan::PlannedNode,
     restart,
     rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules},
@@ -57,6 +58,8 @@ pub struct Intent {
     pub replace_unmanaged: Option<Digest>,
     /// Which nodes take part.
     pub only: Selection,
+    /// The commit that the directory is at, by the word of their program.
+    pub origin: Option<Origin>,
 }
 
 /// What became of an apply.
@@ -167,7 +170,7 @@ impl Coordinator {
             return Ok(Applied::Refused { findings, why: self.stale(parent, newest).await? });
         }
         let draft = match RevisionDraft::of(&fleet, &sources).limited(&fleet, &intent.only, &snapshot) {
-            Ok(draft) => draft,
+            Ok(draft) => RevisionDraft { origin: intent.origin.clone(), ..draft },
             Err(why) => return Ok(Applied::Refused { findings, why }),
         };
         let subjects = self.subjects_of(&snapshot, &fleet, &draft).await?;
@@ -358,6 +361,8 @@ pub(crate) struct RevisionDraft {
     pub(crate) left_out: BTreeSet<NodeName>,
     /// Which secrets reach which nodes; `None`: not known.
     pub(crate) secrets: Option<SecretUses>,
+    /// The commit that it came from; `None`: not known.
+    pub(crate) origin: Option<Origin>,
 }
 
 impl RevisionDraft {
@@ -372,6 +377,7 @@ impl RevisionDraft {
             secrets: Some(SecretUses::new(
                 fleet.nodes.iter().map(|(name, node)| (name.clone(), node.secrets.clone())),
             )),
+            origin: None,
         }
     }
 
@@ -510,6 +516,7 @@ impl Coordinator {
             rules: Some(draft.rules.clone()),
             left_out: draft.left_out.clone(),
             secrets: draft.secrets.clone(),
+            origin: draft.origin.clone(),
         };
         (meta.newest_revision, meta.newest_rollout) = (rollout.revision, rollout.id);
         let record =
@@ -545,12 +552,18 @@ fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> D
     };
     let kind = if draft.rolls_back_to.is_some() { Kind::RolledBack } else { Kind::Applied };
     let message = if intent.message.is_empty() { "(no message)" } else { &intent.message };
-    let mut text = format!("{what}: {message}; nodes that change: {}", rollout.steps.len());
+    // Before the message, which may be long enough to be cut off in the record.
+    let origin = draft.origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default();
+    let mut text = format!("{what}{origin}: {message}; nodes that change: {}", rollout.steps.len());
     if let Some(reason) = &intent.windows_overridden {
         text.push_str(&format!("; maintenance windows are ignored: {reason}"));
     }
     let event = Draft::new(rollout.started, kind, text);
     let event = event.with("revision", &rollout.revision).with("rollout", &rollout.id);
+    let event = match &draft.origin {
+        Some(origin) => event.with("commit", &origin.commit()).with("files_changed", &origin.changed()),
+        None => event,
+    };
     match &intent.windows_overridden {
         Some(reason) => event.with("windows_overridden", reason),
         None => event,

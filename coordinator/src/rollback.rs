@@ -114,6 +114,7 @@ impl Coordinator {
             stays: BTreeSet::new(),
             left_out: BTreeSet::new(),
             secrets: old.secrets,
+            origin: old.origin,
         }))
     }
 
@@ -247,7 +248,7 @@ impl Coordinator {
     }
 
     /// `, and changed is-1, is-2: server.hostname`; empty if the revision before is not kept.
-    async fn changed_by(&self, revision: &RevisionRecord) -> Result<String, StoreError> {
+    pub(crate) async fn changed_by(&self, revision: &RevisionRecord) -> Result<String, StoreError> {
         let before = match revisions::read(&*self.store, revision.parent).await? {
             Some(before) => before.nodes,
             None if revision.parent.0 == 0 => BTreeMap::new(),

@@ -24,6 +24,7 @@ pub mod logs;
 mod mask;
 pub mod node;
 pub mod observed;
+pub mod origin;
 pub mod pack;
 pub mod panics;
 pub mod plan;

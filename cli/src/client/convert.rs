@@ -47,6 +47,7 @@ pub(super) fn plan(reply: wire::PlanReply) -> view::Plan {
         notes: reply.notes.into_iter().map(note).collect(),
         unmanaged_digest: some(reply.unmanaged_digest),
         to_revision: (reply.to_revision != 0).then_some(reply.to_revision),
+        origin: None,
     }
 }
 

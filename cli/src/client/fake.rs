@@ -13,7 +13,7 @@ use proto::wire::{
     agent,
     operator::{
         self as wire, alerts_server, audit_server, logs_server, operator_server, operators_server,
-        secrets_server,
+        revisions_server, secrets_server,
     },
 };
 use tokio::net::TcpListener;
@@ -46,6 +46,7 @@ pub struct Script {
     pub audit: Vec<wire::AuditEntry>,
     pub alerts: wire::ListAlertsReply,
     pub logs: Vec<wire::LogLines>,
+    pub revisions: Vec<wire::Revision>,
     /// Nodes with a certificate.
     pub joined: Vec<String>,
     pub refusal: Option<Status>,
@@ -70,6 +71,7 @@ pub async fn serve(script: Script) -> (Client, Arc<Mutex<Script>>) {
         .add_service(audit_server::AuditServer::new(Fake(script.clone())))
         .add_service(operators_server::OperatorsServer::new(Fake(script.clone())))
         .add_service(alerts)
+        .add_service(revisions_server::RevisionsServer::new(Fake(script.clone())))
         .add_service(logs_server::LogsServer::new(Fake(script.clone())))
         .serve_with_incoming(TcpListenerStream::new(listener));
     tokio::spawn(serving);
@@ -365,6 +367,16 @@ impl alerts_server::Alerts for Fake {
     ) -> Result<Response<wire::CommandReply>, Status> {
         let asked = format!("test channel {}", request.into_inner().channel);
         self.answer(Some(asked), |script| script.command.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl revisions_server::Revisions for Fake {
+    async fn list(
+        &self,
+        _: Request<wire::ListRevisionsRequest>,
+    ) -> Result<Response<wire::ListRevisionsReply>, Status> {
+        self.answer(None, |script| wire::ListRevisionsReply { revisions: script.revisions.clone() })
     }
 }
 

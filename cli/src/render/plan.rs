@@ -54,6 +54,10 @@ pub fn plan(plan: &Plan, detail: Detail, now: When, style: Style) -> String {
         out.push_str(&style.paint(Tone::Faint, "--diff shows every line\n"));
     }
     out.push_str(&host::unmanaged(&changing, detail, style));
+    if let Some(origin) = &plan.origin {
+        let tone = if origin.changed == 0 { Tone::Plain } else { Tone::Doubtful };
+        out.push_str(&style.paint(tone, &format!("From {}.\n", super::origin(origin))));
+    }
     out.push_str(&summary(plan, &changing, style));
     out.push_str(&updated_summary(&updated, style));
     out

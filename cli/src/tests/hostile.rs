@@ -287,6 +287,7 @@ fn script() -> Script {
         operators: vec![operator()],
         audit: vec![audit_entry()],
         alerts: alerts(),
+        revisions: vec![revision()],
         logs: vec![message::LogLines { lines: vec![text()], notes: vec![text()] }],
         ..Script::default()
     }
@@ -337,6 +338,21 @@ fn alerts() -> message::ListAlertsReply {
     }
 }
 
+fn revision() -> message::Revision {
+    let text = || HOSTILE.to_owned();
+    message::Revision {
+        number: u64::MAX,
+        parent: u64::MAX,
+        author: text(),
+        message: text(),
+        created_ms: i64::MAX,
+        rolls_back_to: u64::MAX,
+        origin: Some(message::Origin { commit: text(), branch: text(), author: text(), changed: u32::MAX }),
+        changed: text(),
+        left_out: vec![text()],
+    }
+}
+
 fn secret() -> message::SecretInfo {
     let text = || HOSTILE.to_owned();
     message::SecretInfo { name: text(), changed_ms: i64::MAX, changed_by: text(), groups: vec![text()] }
@@ -379,7 +395,7 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
-const COMMANDS: [&str; 49] = [
+const COMMANDS: [&str; 51] = [
     "status",
     "agents list",
     "node list",
@@ -427,6 +443,8 @@ const COMMANDS: [&str; 49] = [
     "silence list",
     "silence remove 1",
     "maintenance is-1 --for 2h --reason x",
+    "revision list",
+    "revision show 1",
     "logs is-1",
     "logs is-1 --audit --since 2h --grep x",
 ];

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Estimate, Finding, When};
+use super::{Estimate, Finding, Origin, When};
 
 /// Output of `plan`, and part of `apply`.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +26,8 @@ pub struct Plan {
     pub to_revision: Option<u64>,
     /// What an apply has to be given with `--replace-unmanaged`; `null`: nothing undeclared is replaced or removed.
     pub unmanaged_digest: Option<String>,
+    /// The commit that the directory is at; `null`: it is in no Git repository, or nobody could ask Git.
+    pub origin: Option<Origin>,
 }
 
 impl Plan {

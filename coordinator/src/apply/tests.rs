@@ -36,6 +36,7 @@ fn draft(nodes: u32, content: &str) -> RevisionDraft {
         stays: BTreeSet::new(),
         left_out: BTreeSet::new(),
         secrets: None,
+        origin: None,
     }
 }
 
@@ -49,6 +50,7 @@ fn intent() -> Intent {
         windows_overridden: None,
         replace_unmanaged: None,
         only: Selection::default(),
+        origin: None,
     }
 }
 

@@ -16,6 +16,7 @@ mod logs;
 mod operator;
 mod operators;
 mod pack;
+mod revisions;
 mod secrets;
 mod status;
 mod tokens;
@@ -28,7 +29,8 @@ use proto::wire::{
     agent::{agent_link_server::AgentLinkServer, enrolment_server::EnrolmentServer},
     operator::{
         alerts_server::AlertsServer, audit_server::AuditServer, logs_server::LogsServer,
-        operator_server::OperatorServer, operators_server::OperatorsServer, secrets_server::SecretsServer,
+        operator_server::OperatorServer, operators_server::OperatorsServer,
+        revisions_server::RevisionsServer, secrets_server::SecretsServer,
     },
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -94,6 +96,7 @@ where
     let alerts = AlertsServer::new(alerts::Desk::new(coordinator.clone()));
     let logs = LogsServer::new(logs::Reader::new(coordinator.clone()));
     let secrets = SecretsServer::new(secrets::Keeper::new(coordinator.clone()));
+    let revisions = RevisionsServer::new(revisions::Shelf::new(coordinator.clone()));
     let operators = OperatorsServer::new(operators::Registry::new(coordinator.clone()));
     let operator = audit::WithHead { inner: operator, coordinator: coordinator.clone() };
     let secrets = audit::WithHead {
@@ -115,6 +118,7 @@ where
         .add_service(operator)
         .add_service(secrets)
         .add_service(operators)
+        .add_service(revisions.max_decoding_message_size(REQUEST_MAX))
         .add_service(audit.max_decoding_message_size(REQUEST_MAX))
         .add_service(logs.max_decoding_message_size(REQUEST_MAX))
         .add_service(alerts.max_decoding_message_size(REQUEST_MAX))

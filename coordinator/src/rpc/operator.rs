@@ -135,7 +135,7 @@ pub(super) fn node_name(text: &str) -> Result<NodeName, Status> {
     NodeName::parse(text).map_err(|error| Status::invalid_argument(error.to_string()))
 }
 
-fn apply_failed(error: &ApplyError) -> Status {
+pub(super) fn apply_failed(error: &ApplyError) -> Status {
     match error {
         ApplyError::Store(error) => store_failed(error),
         ApplyError::Commit(error) => commit_failed(error),
@@ -466,6 +466,7 @@ impl Operator for Console {
             windows_overridden: request.now.filter(|reason| !reason.trim().is_empty()),
             replace_unmanaged: upload::unmanaged_digest(&request.replace_unmanaged)?,
             only: Selection::default(),
+            origin: None,
         };
         let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
         Self::applied(&self.coordinator, &intent.permit, &applied).await;

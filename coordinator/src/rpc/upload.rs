@@ -6,6 +6,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use fleet::{
     access::Permit,
     ids::{Digest, GroupName, NodeName, Revision},
+    origin::Origin,
     spec::Sources,
 };
 use proto::{
@@ -115,6 +116,8 @@ fn intent(header: UploadHeader, permit: Permit) -> Result<Intent, Status> {
         return Err(Status::invalid_argument("to ignore maintenance windows, give a reason"));
     }
     let replace_unmanaged = unmanaged_digest(&header.replace_unmanaged)?;
+    let origin = header.origin.as_ref().map(Origin::try_from).transpose();
+    let origin = origin.map_err(|error| Status::invalid_argument(error.to_string()))?;
     let only = Selection {
         nodes: parsed(&header.nodes, NodeName::parse)?,
         groups: parsed(&header.groups, GroupName::parse)?,
@@ -126,6 +129,7 @@ fn intent(header: UploadHeader, permit: Permit) -> Result<Intent, Status> {
         windows_overridden: header.now.then_some(header.reason),
         replace_unmanaged,
         only,
+        origin,
     })
 }
 

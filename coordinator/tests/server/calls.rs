@@ -1,6 +1,6 @@
-//! How the calls about alerts are made, for the test that makes all of them.
+//! How the calls about alerts and revisions are made, for the test that makes all of them.
 
-use proto::wire::operator::{self as wire, alerts_client::AlertsClient};
+use proto::wire::operator::{self as wire, alerts_client::AlertsClient, revisions_client::RevisionsClient};
 use tonic::{Status, transport::Channel};
 
 /// A silence that reaches the group km.
@@ -22,4 +22,8 @@ pub async fn call_alerts(mut alerts: AlertsClient<Channel>, method: &str) -> Res
         "Alerts.Test" => alerts.test(wire::TestChannelRequest { channel: "none".to_owned() }).await.map(drop),
         other => panic!("nobody says how {other} is called"),
     }
+}
+
+pub async fn call_revisions(channel: Channel) -> Result<(), Status> {
+    RevisionsClient::new(channel).list(wire::ListRevisionsRequest::default()).await.map(drop)
 }

@@ -117,6 +117,7 @@ async fn apply(store: &dyn Store, nodes: u32) -> Transaction {
         rules: None,
         left_out: BTreeSet::new(),
         secrets: None,
+        origin: None,
     };
     let rollout = NewRollout {
         id: RolloutId(1),

@@ -21,7 +21,7 @@ use proto::wire::{
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
-    calls::{call_alerts, silence_of_km},
+    calls::{call_alerts, call_revisions, silence_of_km},
     support::{PATIENCE, ScriptedAgent, TestCoordinator, upload},
 };
 
@@ -201,6 +201,7 @@ async fn call(channel: Channel, method: &str, round: usize) -> Result<(), Status
         Some("Audit") => call_audit(AuditClient::new(channel), method).await,
         Some("Secrets") => call_secrets(SecretsClient::new(channel), method, round).await,
         Some("Alerts") => call_alerts(AlertsClient::new(channel), method).await,
+        Some("Revisions") => call_revisions(channel).await,
         Some("Logs") => crate::logs::call(channel).await,
         Some("Operators") => call_operators(OperatorsClient::new(channel), method, round).await,
         _ if method.contains("Node") || NODE_CALLS.contains(&method) => {

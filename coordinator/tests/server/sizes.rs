@@ -54,6 +54,7 @@ fn revision(nodes: u32) -> RevisionRecord {
         rules: None,
         left_out: BTreeSet::new(),
         secrets: None,
+        origin: None,
     }
 }
 

@@ -12,6 +12,7 @@ mod key_manager;
 pub mod link;
 pub mod logs;
 pub mod operator;
+mod origin;
 pub mod pack;
 mod peers;
 mod registered;

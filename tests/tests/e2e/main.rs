@@ -16,6 +16,7 @@ mod keystores;
 mod kills;
 mod logs;
 mod operators;
+mod origins;
 mod panics;
 mod path;
 mod quickstart;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
     ids::{Digest, NodeName, Revision},
+    origin::Origin,
     rollout::RolloutRules,
     time::Timestamp,
 };
@@ -40,6 +41,8 @@ pub struct RevisionRecord {
     pub left_out: BTreeSet<NodeName>,
     /// Which secrets reach which nodes; `None` in records of versions that did not keep it.
     pub secrets: Option<SecretUses>,
+    /// The commit that the fleet directory was at; `None`: not known.
+    pub origin: Option<Origin>,
 }
 
 impl RevisionRecord {
@@ -83,6 +86,7 @@ impl RevisionRecord {
             rules: self.rules.clone(),
             author: self.author.clone(),
             message: self.message.clone(),
+            origin: self.origin.clone(),
             ..*self
         };
         let head = RevisionHead { record, parts: digests };
@@ -103,6 +107,11 @@ impl RevisionHead {
     /// Which revision this is.
     pub fn number(&self) -> Revision {
         self.record.number
+    }
+
+    /// What is known without its parts: who, when, why and where from, and nothing of nodes and files.
+    pub fn told(&self) -> &RevisionRecord {
+        &self.record
     }
 
     /// The parts that have to be read for the whole, by digest.
@@ -145,6 +154,7 @@ impl Record for RevisionHead {
             left_out: record.left_out.iter().map(ToString::to_string).collect(),
             secrets: record.secrets.as_ref().map(SecretUses::to_wire),
             parts: parts.iter().map(|part| part.0.to_vec()).collect(),
+            origin: record.origin.as_ref().map(Into::into),
         }
     }
 
@@ -165,6 +175,11 @@ impl Record for RevisionHead {
                 .map_err(|error: proto::convert::ConvertError| error.to_string())?,
             left_out: names(&wire.left_out)?,
             secrets: wire.secrets.map(SecretUses::from_wire).transpose()?,
+            origin: wire
+                .origin
+                .map(|origin| Origin::try_from(&origin))
+                .transpose()
+                .map_err(|error| error.to_string())?,
         };
         let parts = wire.parts.iter().map(|part| digest(part, "a part of a revision"));
         Ok(Self { record, parts: parts.collect::<Result<_, _>>()? })

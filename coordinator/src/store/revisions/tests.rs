@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
     ids::{GroupName, NodeName, ZoneName},
+    origin::Origin,
     spec::SecretName,
     time::Timestamp,
 };
@@ -29,6 +30,10 @@ fn target(content: &str, number: u32) -> Target {
     }
 }
 
+fn origin() -> Origin {
+    Origin::new(&"1a".repeat(20), "main", "Ann <ann@acme.example>", 3).unwrap()
+}
+
 /// With a file and two secrets of its own for each node, and every tenth left out.
 pub(crate) fn revision(number: u64, nodes: u32) -> RevisionRecord {
     let secrets = |number: u32| -> BTreeSet<SecretName> {
@@ -47,6 +52,7 @@ pub(crate) fn revision(number: u64, nodes: u32) -> RevisionRecord {
         rules: None,
         left_out: (0..nodes).step_by(10).map(node).collect(),
         secrets: Some(SecretUses::new((0..nodes).map(|index| (node(index), secrets(index))))),
+        origin: Some(origin()),
     }
 }
 

@@ -1,0 +1,51 @@
+//! The coordinator's revisions.
+
+use proto::wire::operator as wire;
+
+use super::{Client, convert::some, timed};
+use crate::{
+    exit::Failure,
+    view::{self, When},
+};
+
+impl Client {
+    /// The newest revisions, newest first.
+    pub async fn revisions(&mut self, most: u32) -> Result<Vec<view::Revision>, Failure> {
+        let request = wire::ListRevisionsRequest { most, revision: 0 };
+        let reply = self.revisions.list(timed(request)).await;
+        let reply = self.answer("revision list", reply)?;
+        Ok(reply.revisions.into_iter().map(revision).collect())
+    }
+
+    /// One revision, with what it changed.
+    pub async fn revision(&mut self, number: u64) -> Result<view::Revision, Failure> {
+        let request = wire::ListRevisionsRequest { most: 1, revision: number };
+        let reply = self.revisions.list(timed(request)).await;
+        let found = self.answer("revision show", reply)?.revisions.into_iter().next();
+        found.map(revision).ok_or_else(|| {
+            Failure::failed(
+                format!("there is no revision {number}"),
+                "`convoy revision list` shows those that are kept",
+            )
+        })
+    }
+}
+
+pub(super) fn origin(origin: wire::Origin) -> view::Origin {
+    let wire::Origin { commit, branch, author, changed } = origin;
+    view::Origin { commit, branch: some(branch), author, changed }
+}
+
+fn revision(revision: wire::Revision) -> view::Revision {
+    view::Revision {
+        number: revision.number,
+        parent: revision.parent,
+        author: revision.author,
+        message: revision.message,
+        created: When(revision.created_ms),
+        rolls_back_to: Some(revision.rolls_back_to).filter(|to| *to != 0),
+        origin: revision.origin.map(origin),
+        changed: some(revision.changed),
+        left_out: revision.left_out,
+    }
+}
