@@ -202,7 +202,16 @@ impl Coordinator {
                 }
                 heard.into()
             }
-            Ok(Handed { order: _, sent: refused @ Err(_) }) => self.answered(node, refused).await,
+            Ok(Handed { order, sent: refused @ Err(_) }) => {
+                let outcome = self.answered(node, refused).await;
+                // What was recorded as ordered has its answer already.
+                if order.is_none()
+                    && let Outcome::Failed(why) = &outcome
+                {
+                    self.record_refusal(permit, Some(node), why).await;
+                }
+                outcome
+            }
             Err(error) => {
                 let why = chain(&error);
                 Outcome::Failed(format!("nothing was done, because it cannot be recorded: {why}"))

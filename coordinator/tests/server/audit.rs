@@ -95,6 +95,9 @@ async fn every_act_is_recorded_with_who_did_it_and_what_became_of_it() {
     coordinator.until("is-2 is gone", |status| status.nodes.iter().any(|node| !node.connected)).await;
     assert!(operator.restart_node(restart(false)).await.unwrap().into_inner().guard);
     assert!(coordinator.apply(&small_fleet("two.example.org"), Some(0)).await.refused);
+    // An order for a node that is away reaches nobody, and nothing was done: no event, but an entry.
+    let away = wire::RestartNodeRequest { node: "is-2".to_owned(), why: "disk".to_owned(), now: true };
+    assert!(!operator.restart_node(away).await.unwrap().into_inner().ok);
     let found = entries(&coordinator).await.unwrap();
     let told: Vec<String> = found
         .iter()
@@ -115,11 +118,13 @@ async fn every_act_is_recorded_with_who_did_it_and_what_became_of_it() {
             "7 admin restart is-1 not-done",
             "8 admin restart is-1 refused",
             "9 admin apply - refused",
+            "10 admin restart is-2 refused",
         ]
     );
     assert_eq!(found[4].0.outcome.order(), Some(4));
     assert!(found[3].0.text.ends_with("restarts is-1, whatever else is down: disk"), "{:?}", found[3].0);
     assert!(found[7].0.outcome.why().unwrap().contains("budget"), "{:?}", found[7].0);
+    assert!(found[9].0.outcome.why().unwrap().contains("not connected"), "{:?}", found[9].0);
     assert!(found.iter().all(|(entry, _)| !entry.serial.is_empty()), "by which certificate");
     verify(&coordinator, head(&coordinator).await.0).await.unwrap();
 
@@ -130,7 +135,7 @@ async fn every_act_is_recorded_with_who_did_it_and_what_became_of_it() {
         ..wire::ListAuditRequest::default()
     };
     let count = async |request| filtered(&coordinator, request).await.unwrap().len();
-    assert_eq!(count(asked("restart", "", 0)).await, 5);
+    assert_eq!(count(asked("restart", "", 0)).await, 6);
     assert_eq!(count(asked("", "is-1", 2)).await, 2);
     assert_eq!(count(asked("apply", "is-1", 0)).await, 0);
     let late = wire::ListAuditRequest { since_ms: Some(i64::MAX), ..wire::ListAuditRequest::default() };
