@@ -53,6 +53,10 @@ pub enum Command {
         #[cfg(target_os = "linux")]
         #[arg(long)]
         after_upgrade: bool,
+        /// Also log in to the server's databases (MySQL, MariaDB, PostgreSQL), read only, with the user and password of
+        /// its deployment.toml.
+        #[arg(long)]
+        databases: bool,
     },
     /// Stop the server, with its hooks, and wait until it has ended; the unit convoy-server.service calls this.
     #[cfg(unix)]

@@ -29,27 +29,28 @@ use crate::{
 ///
 /// # Errors
 /// `out` cannot be written.
-pub async fn run(config: &Config, out: &mut dyn Write) -> io::Result<bool> {
-    print(&look(config).await, out)
+pub async fn run(config: &Config, logins: Logins, out: &mut dyn Write) -> io::Result<bool> {
+    print(&look(config, logins).await, out)
 }
 
-/// The same, after what was looked at already.
-///
-/// # Errors
-/// `out` cannot be written.
-pub async fn run_after(mut checks: Vec<Check>, config: &Config, out: &mut dyn Write) -> io::Result<bool> {
-    checks.extend(look(config).await);
-    print(&checks, out)
+/// Whether databases are logged in to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Logins {
+    /// If the fleet asks for it.
+    AsDeclared,
+    /// Whatever the fleet asks for.
+    Always,
 }
 
 /// Everything that can be looked at here now.
-pub(crate) async fn look(config: &Config) -> Vec<Check> {
+pub async fn look(config: &Config, logins: Logins) -> Vec<Check> {
     let mut checks = of_host(config);
     let (coordinator, clock) = of_coordinator(config).await;
     checks.extend(coordinator);
     match server(config) {
         Ok(mut subject) => {
             subject.clock = clock;
+            subject.settings.check_databases |= logins == Logins::Always;
             checks.extend(preflight::run(&subject).await);
         }
         Err(why) => {
@@ -190,7 +191,10 @@ fn run_user(config: &Config) -> Option<String> {
 }
 
 /// One line for each check, and its remedy below it; then whether none fails.
-pub(crate) fn print(checks: &[Check], out: &mut dyn Write) -> io::Result<bool> {
+///
+/// # Errors
+/// `out` cannot be written.
+pub fn print(checks: &[Check], out: &mut dyn Write) -> io::Result<bool> {
     let of = |check: &Check| format!("{} {}", check.name, check.subject).trim_end().to_owned();
     let width = checks.iter().map(|check| of(check).len()).max().unwrap_or(0) + 2;
     for check in checks {

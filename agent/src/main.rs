@@ -10,7 +10,7 @@ use agent::{
     arguments::{Arguments, Command},
     chain,
     config::Config,
-    doctor,
+    doctor::{self, Logins},
     identity::Store,
     link, telemetry, wall_clock,
 };
@@ -64,8 +64,10 @@ fn main() -> ExitCode {
         Command::Enroll { token: _, token_file, coordinator } => read_token(token_file)
             .and_then(|token| runtime.block_on(enroll(&config, &token, coordinator.as_deref()))),
         #[cfg(target_os = "linux")]
-        Command::Doctor { after_upgrade: true } => runtime.block_on(examine_upgraded(&config)),
-        Command::Doctor { .. } => runtime.block_on(examine(&config)),
+        Command::Doctor { after_upgrade: true, databases } => {
+            runtime.block_on(examine_upgraded(&config, logins(databases)))
+        }
+        Command::Doctor { databases, .. } => runtime.block_on(examine(&config, logins(databases))),
         #[cfg(unix)]
         Command::StopServer { for_shutdown: _ } => runtime.block_on(stop_server(&config)),
         // Done above, before a configuration was needed.
@@ -216,15 +218,20 @@ async fn stop_server(config: &Config) -> Result<(), String> {
     agent::door::stop_for_shutdown(config).await.map_err(|error| chain(&error))
 }
 
-async fn examine(config: &Config) -> Result<(), String> {
-    fit(doctor::run(config, &mut io::stdout()).await)
+const fn logins(typed: bool) -> Logins {
+    if typed { Logins::Always } else { Logins::AsDeclared }
+}
+
+async fn examine(config: &Config, logins: Logins) -> Result<(), String> {
+    fit(doctor::run(config, logins, &mut io::stdout()).await)
 }
 
 /// What an upgrade may have left first: the rest looks at the same agent and server.
 #[cfg(target_os = "linux")]
-async fn examine_upgraded(config: &Config) -> Result<(), String> {
-    let upgraded = agent::upgraded::look(config).await;
-    fit(doctor::run_after(upgraded, config, &mut io::stdout()).await)
+async fn examine_upgraded(config: &Config, logins: Logins) -> Result<(), String> {
+    let mut checks = agent::upgraded::look(config).await;
+    checks.extend(doctor::look(config, logins).await);
+    fit(doctor::print(&checks, &mut io::stdout()))
 }
 
 fn fit(examined: io::Result<bool>) -> Result<(), String> {

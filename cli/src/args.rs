@@ -67,6 +67,13 @@ pub enum Command {
     },
     /// Show the files that a server will really use, byte for byte, or why it would not start.
     Render(Render),
+    /// Say which scripts of the pack make the tables of a node's databases, in order. Nothing is run.
+    Schema {
+        /// The directory with fleet.toml.
+        dir: PathBuf,
+        /// The node.
+        node: String,
+    },
     /// Say what a key of deployment.toml is, where it ends up, and what it brings along.
     Explain {
         /// The key, as in server.hostname or apim.gateway.environment[].name; or a finding's code, as in CV502.

@@ -24,6 +24,7 @@ mod render;
 mod render_config;
 pub mod request;
 mod sarif;
+mod schema;
 pub mod screen;
 mod secrets;
 mod text;

@@ -10,6 +10,7 @@ use crate::{
     exit::{Exit, Failure},
     explain, import, lint, render_config,
     request::Local,
+    schema,
     screen::Screen,
 };
 
@@ -24,6 +25,7 @@ pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
         }
         Local::Import(request) => import::execute(&request, screen),
         Local::Render(request) => render_config::run(&request, screen),
+        Local::Schema { dir, node } => schema::run(&dir, &node, screen),
         Local::Explain(request) => explain::run(&request, screen),
         Local::Completions { shell } => {
             let mut script = Vec::new();

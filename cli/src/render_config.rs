@@ -75,7 +75,7 @@ pub fn run(request: &Render, screen: &mut Screen) -> Result<Exit, Failure> {
 }
 
 /// The fleet of a directory; secrets are placeholders.
-fn composed(dir: &Path) -> Result<Fleet, Failure> {
+pub(crate) fn composed(dir: &Path) -> Result<Fleet, Failure> {
     let sources = directory::read(dir)?;
     let composition = compose_with(&sources, &Secrets::new(BTreeMap::new(), Absent::Placeholder));
     composition.fleet.ok_or_else(|| {

@@ -46,6 +46,7 @@ pub enum Local {
     Import(Import),
     Render(Render),
     Explain(Explain),
+    Schema { dir: PathBuf, node: NodeName },
     Completions { shell: Shell },
     Man { out: PathBuf },
     Contexts(ContextAct),
@@ -356,6 +357,7 @@ impl Request {
                 }
             }
             Command::Render(typed) => Request::Local(Local::Render(render(typed)?)),
+            Command::Schema { dir, node: name } => Request::Local(Local::Schema { dir, node: node(&name)? }),
             Command::Explain { key, product, pack, toml } => {
                 Request::Local(Local::Explain(Explain { key, product, pack, toml }))
             }
@@ -420,6 +422,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         Command::Lint { .. }
         | Command::Import(_)
         | Command::Render(_)
+        | Command::Schema { .. }
         | Command::Explain { .. }
         | Command::Completions { .. }
         | Command::Join { .. }

@@ -261,6 +261,8 @@ pub struct ServiceSettings {
     pub restart_policy: RestartPolicy,
     /// Restart a server that stays Unhealthy; off by default, since a restart drops sessions.
     pub unhealthy_restarts: bool,
+    /// Preflight logs in to the databases of MySQL, MariaDB and PostgreSQL; off by default.
+    pub check_databases: bool,
     /// deployment.toml keys (`encryption.key`) or tables (`secrets.*`) that the product itself writes.
     pub owned_keys: Vec<String>,
     /// Supported JDK feature versions, both ends included; no upper bound if `None`.

@@ -34,6 +34,7 @@ mod published;
 pub mod reason;
 pub mod restart;
 pub mod rollout;
+pub mod schema;
 pub mod service;
 pub mod spec;
 pub mod time;

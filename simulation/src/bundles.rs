@@ -148,6 +148,7 @@ fn settings(script_unix: HomePath, script_windows: HomePath) -> ServiceSettings 
             delay_max: secs(20),
         },
         unhealthy_restarts: false,
+        check_databases: false,
         owned_keys: Vec::new(),
         jdk: (11, None),
     }

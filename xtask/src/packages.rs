@@ -19,20 +19,29 @@ pub struct Needed {
 }
 
 /// What the tests run beside Convoy; those that need one of them say `NOT EXERCISED` where it is missing.
-pub const OF_TESTS: [Needed; 4] = [
+pub const OF_TESTS: [Needed; 6] = [
     Needed { program: "haproxy", version: "-v", package: "haproxy" },
     // Only its check of a configuration is run.
     Needed { program: "nginx", version: "-v", package: "nginx-light" },
     // Only its checker `promtool` is run.
     Needed { program: "promtool", version: "--version", package: "prometheus" },
     Needed { program: "prometheus-alertmanager", version: "--version", package: "prometheus-alertmanager" },
+    // Started by tests, on loopback.
+    Needed { program: "mariadbd", version: "--version", package: "mariadb-server" },
+    Needed { program: "postgres", version: "--version", package: "postgresql" },
 ];
 
 impl Needed {
     fn is_installed(self) -> bool {
-        let mut tried = Command::new(self.program);
-        tried.arg(self.version).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        tried.status().is_ok_and(|status| status.success())
+        let runs = |program: &Path| {
+            let mut tried = Command::new(program);
+            tried.arg(self.version).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            tried.status().is_ok_and(|status| status.success())
+        };
+        // Debian keeps PostgreSQL's programs off the path.
+        let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+        let mut places = versions.map(|version| version.path().join("bin").join(self.program));
+        runs(Path::new(self.program)) || places.any(|place| runs(&place))
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod components;
+mod databases;
 mod endpoints;
 mod host;
 pub(crate) mod java;
@@ -25,6 +26,7 @@ use fleet::{
     preflight::{
         Check, Keystore, Needs, PreflightFacts,
         components::{Component, ComponentFact},
+        databases::Database,
         facts::{ClockSkew, ConfigFact, HomeFact, HostFact, KeystoreFact, Seen, StoreContent},
         needs::{self, Target},
         peers::TRY_TIME,
@@ -43,6 +45,8 @@ pub(crate) use peers::{judge, try_all};
 
 /// Everything that preflight reads is read within this, or not at all.
 const LOOK_TIME: Duration = Duration::from_secs(30);
+
+const ENDPOINTS_OFF: &str = "`check_endpoints` is off in the agent's configuration";
 
 /// What is to be judged.
 #[derive(Debug, Clone)]
@@ -131,24 +135,32 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
     };
     let mut endpoints = needs.endpoints;
     let mut wanted_peers = needs.peers;
+    let mut logins = if settings.check_databases { needs.databases } else { Vec::new() };
     if !subject.site.check_endpoints {
         wanted_peers.clear();
         for endpoint in &mut endpoints {
-            endpoint.target =
-                Target::Unknown("`check_endpoints` is off in the agent's configuration".to_owned());
+            endpoint.target = Target::Unknown(ENDPOINTS_OFF.to_owned());
+        }
+        for database in &mut logins {
+            database.login = Err(ENDPOINTS_OFF.to_owned());
         }
     }
     let unit = look_at_unit(subject).await;
     // The server gets the unit's, whatever else is configured.
     let of_unit = unit.as_ref().and_then(|unit| unit.as_ref().ok()?.variable("JAVA_HOME"));
     let java_home = of_unit.map(str::to_owned).or_else(|| settings.java_home.clone());
-    let (java, endpoints, tried, local) = tokio::join!(
+    let (java, endpoints, tried, (local, databases)) = tokio::join!(
         java::look(java_home, settings.run_user.as_deref()),
         endpoints::try_all(endpoints),
         peers::try_all(wanted_peers, TRY_TIME),
-        look_locally(subject.clone(), needs.keystores, needs.components),
+        async {
+            let local = look_locally(subject.clone(), needs.keystores, needs.components).await;
+            // Some drivers have the database vouched for by the truststore.
+            let databases = databases::try_all(logins, &local.databases, &local.truststore).await;
+            (local, databases)
+        },
     );
-    let Local { home, host, keystores, stores, components, truststore } = local;
+    let Local { home, host, keystores, stores, components, truststore, databases: _ } = local;
     let now = crate::wall_clock();
     let peers = peers::judge(tried, &truststore, now);
     let has_launch_files = subject.has_launch_files;
@@ -157,6 +169,7 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
         home,
         host,
         endpoints,
+        databases,
         components,
         keystores,
         stores,
@@ -193,12 +206,11 @@ fn read_needs(subject: &Subject) -> (Needs, ConfigFact) {
 }
 
 /// What the deployment.toml asks for that lies there now, whatever is to come.
-fn in_use(subject: &Subject) -> Vec<Component> {
+fn in_use(subject: &Subject) -> Needs {
     let settings = &subject.settings;
     let read = Home::open(&settings.home).and_then(|home| home.read(&settings.config_path, FILE_SIZE_MAX));
     let text = read.ok().flatten().and_then(|content| String::from_utf8(content.bytes).ok());
-    let needs = text.and_then(|text| needs::read(&text, &settings.product, &settings.env).ok());
-    needs.map(|needs| needs.components).unwrap_or_default()
+    text.and_then(|text| needs::read(&text, &settings.product, &settings.env).ok()).unwrap_or_default()
 }
 
 #[derive(Default)]
@@ -209,6 +221,8 @@ struct Local {
     stores: Vec<StoreContent>,
     components: Vec<(Component, ComponentFact)>,
     truststore: Truststore,
+    /// Those of the server that runs; none if none does.
+    databases: Vec<Database>,
 }
 
 /// What only needs this host's files and tables. Blocking, hence on a thread of its own.
@@ -217,7 +231,9 @@ async fn look_locally(subject: Subject, stores: Vec<Keystore>, wanted: Vec<Compo
         let mut local = Local { home: host::home(&subject), host: host::host(&subject), ..Local::default() };
         local.components = components::look(&subject, wanted);
         if !local.host.own_pids.is_empty() {
-            components::excuse(&mut local.components, &in_use(&subject));
+            let in_use = in_use(&subject);
+            components::excuse(&mut local.components, &in_use.components);
+            local.databases = in_use.databases;
         }
         // Where none is named, the one that came with the product counts.
         let named = stores.iter().find(|store| store.key == "truststore").cloned();

@@ -133,7 +133,7 @@ pub(super) fn fact(der: &[u8]) -> Option<CertificateFact> {
 }
 
 /// What others wrote, printable and of a length that people read.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     fleet::foreign::printable(text).chars().take(TEXT_MAX).collect()
 }
 

@@ -62,6 +62,7 @@ pub(super) fn settings(home: &Path) -> ServiceSettings {
             delay_max: secs(300),
         },
         unhealthy_restarts: false,
+        check_databases: false,
         owned_keys: Vec::new(),
         jdk: (11, Some(21)),
     }

@@ -137,7 +137,7 @@ fn own(plan: &Plan, asked: &Asked, teller: &mut Teller<'_>) -> io::Result<bool> 
 
 /// What stands in the way of a server, before anything is started.
 async fn examine(config: &Config, teller: &mut Teller<'_>) -> io::Result<bool> {
-    let checks = doctor::look(config).await;
+    let checks = doctor::look(config, doctor::Logins::AsDeclared).await;
     let (mut failed, mut warned) = (0, 0);
     for check in &checks {
         let subject = format!("{} {}", check.name, check.subject);

@@ -88,6 +88,7 @@ pub(super) fn bundle(config: &str, logging: &str) -> Arc<Bundle> {
             delay_max: secs(60),
         },
         unhealthy_restarts: false,
+        check_databases: false,
         owned_keys: Vec::new(),
         jdk: (11, None),
     };

@@ -145,6 +145,7 @@ fn texts(service: &ServiceSettings) -> BTreeMap<String, String> {
         ("start_deadline", Human(service.start_deadline).to_string()),
         ("stop_deadline", Human(service.stop_deadline).to_string()),
         ("unhealthy_restarts", service.unhealthy_restarts.to_string()),
+        ("check_databases", service.check_databases.to_string()),
         ("owned_keys", service.owned_keys.join(" ")),
         ("jdk", jdk(service)),
     ]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Check, Outcome, PreflightFacts, components,
+    Check, Outcome, PreflightFacts, components, databases,
     facts::{
         ClockSkew, ConfigFact, EndpointFact, HomeFact, HostFact, JavaFact, KeystoreFact, Listener, Owner,
         Seen,
@@ -55,6 +55,7 @@ pub fn check(facts: &PreflightFacts, settings: &ServiceSettings) -> Vec<Check> {
         subject: endpoint.key.clone(),
         outcome: endpoint_outcome(endpoint, fact),
     }));
+    checks.extend(databases::check(&facts.databases));
     checks.extend(components::check(&facts.components));
     checks.extend(facts.keystores.iter().map(|(store, fact)| Check {
         name: "keystore",

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{
     certificate::CertificateFact,
     components::{Component, ComponentFact},
+    databases::Looked,
     needs::{Endpoint, Keystore},
     peers::{Peer, PeerFact},
     unit::UnitFact,
@@ -26,6 +27,8 @@ pub struct PreflightFacts {
     pub host: HostFact,
     /// Each endpoint of the configuration with the outcome of a TCP connection to it.
     pub endpoints: Vec<(Endpoint, EndpointFact)>,
+    /// Each data source with the outcome of a login; none unless the fleet asks for it.
+    pub databases: Vec<Looked>,
     /// Each jar and web application that the configuration asks for, with what was found of it.
     pub components: Vec<(Component, ComponentFact)>,
     /// Each keystore of the configuration with the outcome of opening it.

@@ -7,6 +7,7 @@
 pub mod certificate;
 mod checks;
 pub mod components;
+pub mod databases;
 pub mod facts;
 pub mod jdk;
 pub mod needs;
@@ -98,7 +99,7 @@ pub enum Intent {
 impl Check {
     /// Whether it only matters when the server is started.
     fn is_about_start(&self) -> bool {
-        ["jdk", "unit", "port", "endpoint", "driver", "keystore", "clock"].contains(&self.name)
+        ["jdk", "unit", "port", "endpoint", "database", "driver", "keystore", "clock"].contains(&self.name)
     }
 }
 

@@ -15,6 +15,7 @@ use toml_edit::Value;
 
 use super::{
     components::{self, Component},
+    databases::{self, Database},
     peers::{self, Peer},
 };
 use crate::{
@@ -37,6 +38,8 @@ pub struct Needs {
     pub endpoints: Vec<Endpoint>,
     /// Primary, internal, TLS, truststore, as far as configured.
     pub keystores: Vec<Keystore>,
+    /// Databases that the server logs in to.
+    pub databases: Vec<Database>,
     /// Jars and web applications that the product does not ship.
     pub components: Vec<Component>,
     /// TLS connections that the server opens.
@@ -88,7 +91,7 @@ impl Password {
         Self(text)
     }
 
-    /// For opening a keystore, nothing else.
+    /// For opening a keystore and for logging in to a database, nothing else.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -123,10 +126,11 @@ fn shipped() -> Given {
 /// Says why the text configures no server.
 pub fn read(text: &str, product: &str, env: &BTreeMap<String, String>) -> Result<Needs, Unusable> {
     let flat = flatten(text)?;
-    let typed = Typed { flat: &flat, env };
+    let typed = Typed::new(&flat, env);
     Ok(Needs {
         endpoints: endpoints(&typed),
         keystores: keystores(&typed),
+        databases: databases::wanted(&typed, product),
         components: components::wanted(&typed, product),
         peers: peers::wanted(&typed),
     })
@@ -153,12 +157,28 @@ pub fn refused(text: &str) -> Option<String> {
 }
 
 /// The typed values with references followed.
-pub(super) struct Typed<'a> {
+pub(crate) struct Typed<'a> {
     flat: &'a Flat,
     env: &'a BTreeMap<String, String>,
 }
 
-impl Typed<'_> {
+impl<'a> Typed<'a> {
+    /// `env` is the environment that the server gets.
+    pub(crate) const fn new(flat: &'a Flat, env: &'a BTreeMap<String, String>) -> Self {
+        Self { flat, env }
+    }
+
+    /// The tables of data sources, as `database.shared_db` or `datasource[0]`.
+    pub(crate) fn tables_of_data_sources(&self) -> BTreeSet<String> {
+        let table = |key: &str| {
+            let (table, part) = key.rsplit_once('.')?;
+            let is_one = ["url", "hostname"].contains(&part)
+                && (table.starts_with("database.") || table.starts_with("datasource"));
+            is_one.then(|| table.to_owned())
+        };
+        self.keys().filter_map(table).collect()
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         self.flat.keys().map(String::as_str)
     }
@@ -169,7 +189,7 @@ impl Typed<'_> {
     }
 
     /// The text at `key` with `$ref{}` and `$env{}` replaced as the mapper does; `Err` says what stays open.
-    pub(super) fn text(&self, key: &str) -> Option<Result<String, String>> {
+    pub(crate) fn text(&self, key: &str) -> Option<Result<String, String>> {
         Some(self.resolve(&self.raw(key)?, REFERENCES_MAX))
     }
 

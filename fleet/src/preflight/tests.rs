@@ -41,6 +41,7 @@ pub(super) fn settings() -> ServiceSettings {
             delay_max: Duration::from_secs(300),
         },
         unhealthy_restarts: false,
+        check_databases: false,
         owned_keys: Vec::new(),
         jdk: (11, Some(21)),
     }

@@ -89,6 +89,7 @@ pub(super) fn settings(
         thresholds: limits.thresholds(),
         restart_policy: limits.restart_policy(),
         unhealthy_restarts: limits.unhealthy_restarts.unwrap_or(false),
+        check_databases: limits.check_databases.unwrap_or(false),
         owned_keys: product.owned_keys.clone(),
         jdk: product.jdk,
     })

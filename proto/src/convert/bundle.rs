@@ -271,6 +271,7 @@ impl From<&ServiceSettings> for wire::Service {
             ready_lines: service.ready_lines.clone(),
             config_path: service.config_path.as_str().to_owned(),
             unhealthy_restarts: service.unhealthy_restarts,
+            check_databases: service.check_databases,
         }
     }
 }
@@ -311,6 +312,7 @@ impl TryFrom<wire::Service> for ServiceSettings {
                 delay_max: Duration::from_millis(policy.delay_max_ms),
             },
             unhealthy_restarts: service.unhealthy_restarts,
+            check_databases: service.check_databases,
             owned_keys: service.owned_keys,
             jdk: (service.jdk_min, Some(service.jdk_max).filter(|&max| max != 0)),
         })
@@ -452,6 +454,7 @@ mod tests {
                 delay_max: Duration::from_secs(300),
             },
             unhealthy_restarts: false,
+            check_databases: false,
             owned_keys: vec!["secrets.*".into()],
             jdk: (11, None),
         };
@@ -463,6 +466,15 @@ mod tests {
             origin: None,
             drift_keys: KeyRules::default(),
         }
+    }
+
+    #[test]
+    fn a_wish_for_logins_reads_back_and_makes_another_bundle() {
+        let plain = example();
+        let mut asks = plain.clone();
+        asks.service.check_databases = true;
+        assert_eq!(Bundle::try_from(wire::Bundle::from(&asks)).unwrap(), asks);
+        assert_ne!(asks.digest(), plain.digest());
     }
 
     #[test]

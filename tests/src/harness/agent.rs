@@ -52,6 +52,15 @@ impl Agent {
         Ok(fs::write(self.config(), format!("{text}{line}\n"))?)
     }
 
+    /// It tries what the server connects to; the addresses of most tests are nobody's.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn check_endpoints(&self) -> Result<()> {
+        let text = fs::read_to_string(self.config())?;
+        Ok(fs::write(self.config(), text.replace("check_endpoints = false", "check_endpoints = true"))?)
+    }
+
     /// One more home that it may manage.
     ///
     /// # Errors

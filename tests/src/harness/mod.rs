@@ -8,6 +8,8 @@ mod agent;
 mod by_hand;
 mod coordinator;
 mod daemon;
+#[cfg(unix)]
+pub mod database;
 mod fleet_dir;
 #[cfg(unix)]
 pub mod haproxy;

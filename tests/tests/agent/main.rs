@@ -4,6 +4,8 @@
 mod adoption;
 mod apply;
 mod bench;
+#[cfg(unix)]
+mod databases;
 mod disk;
 mod doctor;
 mod drift;

@@ -219,6 +219,7 @@ impl Rig {
                 delay_max: secs(2),
             },
             unhealthy_restarts: false,
+            check_databases: false,
             owned_keys: vec!["encryption.key".into(), "secrets.*".into()],
             jdk: (11, Some(25)),
         }

@@ -8,14 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::server::{Server, Setting, is_loopback};
 use crate::{
     finding::names,
-    preflight::needs::{Address, Target, jdbc_target},
+    preflight::{
+        databases::{POOL_OF_PRODUCT, POOL_OF_TOMCAT},
+        needs::{Address, Target, jdbc_target},
+    },
     spec::{DatabaseServer, report::Report},
 };
 
-/// `maxActive` of every data source in the products' default.json.
-const OF_PRODUCT: u64 = 50;
-/// `maxActive` of the Tomcat JDBC pool, which data sources of one's own get.
-const OF_POOL: u64 = 100;
 /// `max_connections` of a fresh MySQL or MariaDB.
 const MYSQL: u64 = 151;
 /// `max_connections` of a fresh PostgreSQL; 3 of them are kept for its administrators.
@@ -103,7 +102,7 @@ fn pools<'s>(server: &'s Server<'_>) -> Vec<(Vec<Address>, Pool<'s>)> {
     for element in server.elements("datasource") {
         let Some((place, vendor)) = place(server, &|name: &str| element.text(name)) else { continue };
         let (connections_max, key) = match element.text("pool_options.maxActive") {
-            Setting::Absent => (Some(OF_POOL), element.key_of("url")),
+            Setting::Absent => (Some(POOL_OF_TOMCAT), element.key_of("url")),
             typed => (number(typed), element.key_of("pool_options.maxActive")),
         };
         let name = element.text("id").known().unwrap_or_else(|| element.key.clone());
@@ -154,8 +153,8 @@ fn limit(server: &Server<'_>, table: &str) -> (Option<u64>, String) {
         return found;
     }
     let by_default = match server.text(&format!("{table}.pool_options.maxActive")) {
-        Setting::Absent if table.starts_with("database.") => Some(OF_PRODUCT),
-        Setting::Absent => Some(OF_POOL),
+        Setting::Absent if table.starts_with("database.") => Some(POOL_OF_PRODUCT),
+        Setting::Absent => Some(POOL_OF_TOMCAT),
         of_pack => number(of_pack),
     };
     let has_url = server.typed.data.find(&format!("{table}.url")).is_some();
