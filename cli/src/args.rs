@@ -2,7 +2,9 @@
 
 mod agents;
 mod alert;
+mod audit;
 mod logs;
+mod proposal;
 mod revision;
 
 use std::path::PathBuf;
@@ -13,7 +15,9 @@ use clap_complete::Shell;
 pub use self::{
     agents::Agents,
     alert::{Alert, Silence},
+    audit::{Audit, AuditFilter},
     logs::Logs,
+    proposal::{Approve, Proposal, Reject},
     revision::Revision,
 };
 
@@ -23,7 +27,7 @@ Exit codes:
   1  failed: something went wrong, or what was given has errors
   2  usage: the command line makes no sense
   3  refused by a guard: not confirmed, made on a stale revision, or against a budget
-  4  still in progress: the rollout goes on without this command
+  4  still in progress: the rollout goes on without this command, or a change waits for approval
   5  plan --exit-code: there are changes
 
 Start with:
@@ -130,6 +134,13 @@ pub enum Command {
     /// What was applied: who, when, why, and from which commit.
     #[command(subcommand)]
     Revision(Revision),
+    /// Changes that wait for somebody else's approval.
+    #[command(subcommand)]
+    Proposal(Proposal),
+    /// Roll out what somebody else proposed.
+    Approve(Approve),
+    /// End a proposal; its author takes it back.
+    Reject(Reject),
     /// Go back to an earlier revision, as a new one.
     Rollback(Rollback),
     /// Edits of managed files, and what was done about them.
@@ -319,6 +330,9 @@ pub struct Apply {
     // The reason may also stand here, as it had to in 0.1.
     #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "")]
     pub now: Option<String>,
+    /// In an emergency: go ahead without the approval that it needs, for this reason. It is alerted and recorded.
+    #[arg(long, value_name = "REASON")]
+    pub break_glass: Option<String>,
     /// Also show the files that change, line by line, with every line of the files that servers render.
     #[arg(long)]
     pub diff: bool,
@@ -341,7 +355,7 @@ pub struct Rollback {
     #[arg(conflicts_with = "node")]
     pub revision: Option<u64>,
     /// Only this node, and with `--to original` only: it leaves its revision until the next apply.
-    #[arg(long, value_name = "NODE", requires = "to", conflicts_with_all = ["wait", "diff", "replace_unmanaged"])]
+    #[arg(long, value_name = "NODE", requires = "to", conflicts_with_all = ["wait", "diff", "replace_unmanaged", "break_glass"])]
     pub node: Option<String>,
     /// `original`: the files that lay on the node before its first apply, byte for byte.
     #[arg(long, value_name = "WHAT", requires = "node")]
@@ -368,6 +382,9 @@ pub struct Rollback {
     // The reason may also stand here, as it had to in 0.1.
     #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "")]
     pub now: Option<String>,
+    /// In an emergency: go ahead without the approval that it needs, for this reason. It is alerted and recorded.
+    #[arg(long, value_name = "REASON")]
+    pub break_glass: Option<String>,
 }
 
 /// `node`.
@@ -650,46 +667,4 @@ pub enum ContextCommand {
         /// As `context list` shows it.
         name: String,
     },
-}
-
-/// `audit`.
-#[derive(Debug, Subcommand)]
-pub enum Audit {
-    /// The newest entries, oldest first.
-    List {
-        /// Which entries.
-        #[command(flatten)]
-        filter: AuditFilter,
-        /// How many of the newest; 50.
-        #[arg(long, value_name = "N")]
-        last: Option<u32>,
-    },
-    /// Check that no entry was changed, removed or added, and that the end is the one that this machine has seen.
-    Verify,
-    /// All entries as lines of JSON, with the hash that covers each and all before it.
-    Export {
-        /// Which entries.
-        #[command(flatten)]
-        filter: AuditFilter,
-    },
-}
-
-// No doc comment: clap would take it for the help of each command that is filtered.
-#[derive(Debug, Args)]
-pub struct AuditFilter {
-    /// Only since then: how long ago (`2h`), or a time (`2026-11-29T08:00:00Z`).
-    #[arg(long, value_name = "WHEN")]
-    pub since: Option<String>,
-    /// Only until then: how long ago, or a time.
-    #[arg(long, value_name = "WHEN")]
-    pub until: Option<String>,
-    /// Only what this operator did or tried.
-    #[arg(long, value_name = "NAME")]
-    pub actor: Option<String>,
-    /// Only this: apply, restart and so on.
-    #[arg(long, value_name = "WORD")]
-    pub action: Option<String>,
-    /// Only of this node.
-    #[arg(long, value_name = "NAME")]
-    pub node: Option<String>,
 }

@@ -10,7 +10,7 @@ use proto::wire::{
     operator::{
         self as wire, alerts_client::AlertsClient, audit_client::AuditClient, logs_client::LogsClient,
         operator_client::OperatorClient, operators_client::OperatorsClient,
-        revisions_client::RevisionsClient, secrets_client::SecretsClient,
+        proposals_client::ProposalsClient, revisions_client::RevisionsClient, secrets_client::SecretsClient,
     },
 };
 use tonic::{
@@ -35,6 +35,7 @@ mod found;
 pub mod join;
 mod logs;
 mod operators;
+mod proposals;
 mod revisions;
 mod secrets;
 pub mod tokens;
@@ -65,6 +66,7 @@ pub struct Client {
     alerts: AlertsClient<Channel>,
     logs: LogsClient<Channel>,
     revisions: RevisionsClient<Channel>,
+    proposals: ProposalsClient<Channel>,
     address: String,
 }
 
@@ -87,6 +89,8 @@ pub struct Change<'a> {
     pub only: &'a Only,
     /// The commit that the files are at.
     pub origin: Option<&'a Origin>,
+    /// Go ahead without approval, for this reason.
+    pub break_glass: Option<&'a str>,
 }
 
 impl Client {
@@ -126,6 +130,7 @@ impl Client {
         let alerts = AlertsClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
         let logs = LogsClient::new(channel.clone());
         let revisions = RevisionsClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
+        let proposals = ProposalsClient::new(channel.clone()).max_decoding_message_size(REPLY_SIZE_MAX);
         let audit = AuditClient::new(channel);
         Self {
             operator,
@@ -135,6 +140,7 @@ impl Client {
             alerts,
             logs,
             revisions,
+            proposals,
             heard: Heard::default(),
             address,
         }
@@ -150,7 +156,15 @@ impl Client {
         let upload = upload(
             files,
             packs,
-            &Change { message: "", parent: None, now: None, replace_unmanaged: None, only, origin: None },
+            &Change {
+                message: "",
+                parent: None,
+                now: None,
+                replace_unmanaged: None,
+                only,
+                origin: None,
+                break_glass: None,
+            },
         );
         let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
         Ok(convert::plan(self.answer("plan", reply)?))
@@ -184,6 +198,7 @@ impl Client {
             parent: change.parent,
             now: change.now.map(str::to_owned),
             replace_unmanaged: change.replace_unmanaged.unwrap_or_default().to_owned(),
+            break_glass: change.break_glass.unwrap_or_default().to_owned(),
         };
         let reply = self.operator.rollback(timed(request)).await;
         convert::applied(self.answer("rollback", reply)?)
@@ -398,6 +413,7 @@ fn upload(files: &Sources, packs: &[GivenPack], change: &Change<'_>) -> Vec<wire
         nodes: change.only.nodes.iter().map(ToString::to_string).collect(),
         groups: change.only.groups.iter().map(ToString::to_string).collect(),
         origin: change.origin.map(Into::into),
+        break_glass: change.break_glass.unwrap_or_default().to_owned(),
     };
     let mut parts = vec![Part::Header(header)];
     for (path, content) in &files.0 {

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod logs;
+mod proposals;
 mod revisions;
 
 use std::{path::Path, time::Duration};
@@ -87,6 +88,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Alert(act) => alerts::alerts(session, act).await,
         Remote::Silence(act) => alerts::silences(session, act).await,
         Remote::Secret(act) => secret(session, act).await,
+        Remote::Proposal(act) => proposals::proposals(session, act).await,
         Remote::Revision(act) => revisions::revisions(session, act).await,
         Remote::Audit(act) => audit::execute(act, session).await,
         Remote::Operator(act) => operators::execute(act, session).await,
@@ -196,7 +198,8 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     }
     confirm_replacing(session, &plan, request.confirm, request.unmanaged)?;
     if plan.changes() {
-        confirm(session, request.confirm, "Apply this?")?;
+        let question = question(&plan, request.break_glass.as_deref(), "Apply this");
+        confirm(session, request.confirm, &question)?;
     }
     // What was shown is what is applied: if anything was applied in between, the coordinator refuses.
     let parent = request.parent.unwrap_or(plan.base_revision);
@@ -207,10 +210,20 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
         replace_unmanaged: plan.unmanaged_digest.as_deref(),
         only: &request.only,
         origin: origin.as_ref(),
+        break_glass: request.break_glass.as_deref(),
     };
     let mut applied = session.client.apply(&files, &packs, &change).await?;
     places::locate(&mut applied.findings, &request.dir);
     finish_apply(session, Some(plan), applied, request.wait).await
+}
+
+/// What is asked before a change, which may need somebody else's approval.
+fn question(plan: &view::Plan, break_glass: Option<&str>, what: &str) -> String {
+    match (&plan.approval, break_glass) {
+        (None, _) => format!("{what}?"),
+        (Some(_), None) => format!("{what}, once somebody else has approved it?"),
+        (Some(_), Some(_)) => format!("{what} without the approval that it needs?"),
+    }
 }
 
 /// What nobody declared needs a yes of its own.
@@ -250,7 +263,8 @@ async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Fail
     ));
     show_plan(session, &plan, request.diff);
     confirm_replacing(session, &plan, request.confirm, request.unmanaged)?;
-    confirm(session, request.confirm, &format!("Go back to revision {to}?"))?;
+    let question = question(&plan, request.break_glass.as_deref(), &format!("Go back to revision {to}"));
+    confirm(session, request.confirm, &question)?;
     let change = Change {
         message: &request.message,
         parent: Some(now),
@@ -258,9 +272,10 @@ async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Fail
         replace_unmanaged: plan.unmanaged_digest.as_deref(),
         only: &Only::default(),
         origin: None,
+        break_glass: request.break_glass.as_deref(),
     };
     let applied = session.client.rollback(to, &change).await?;
-    let is_over = applied.rollout.is_none() || request.wait.is_some();
+    let is_over = applied.proposal.is_none() && (applied.rollout.is_none() || request.wait.is_some());
     let exit = finish_apply(session, Some(plan), applied, request.wait).await?;
     match exit {
         Exit::Done if is_over => left_over(session).await,
@@ -300,6 +315,12 @@ async fn finish_apply(
     applied: view::Applied,
     wait: Option<Wait>,
 ) -> Result<Exit, Failure> {
+    if let Some(proposal) = &applied.proposal {
+        let text = render::proposed(proposal, &applied.approvers, style(session));
+        session.screen.people(&text);
+        session.screen.programs(&view::Outcome { plan, applied: Some(applied), rollout: None });
+        return Ok(Exit::InProgress);
+    }
     let (rollout, exit) = match (applied.rollout, wait) {
         (None, _) => {
             session.screen.people(&format!("Revision {}: nothing to do on any node.\n", applied.revision));

@@ -5,6 +5,7 @@ mod audit;
 mod logs;
 mod only;
 mod operators;
+mod proposal;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -27,6 +28,7 @@ pub use audit::{AuditAct, AuditFilter};
 pub use logs::Logs;
 pub use only::Only;
 pub use operators::{ContextAct, ContextName, Join, OperatorAct, parse_token};
+pub use proposal::ProposalAct;
 
 /// One command, meant.
 #[derive(Debug)]
@@ -152,6 +154,7 @@ pub enum Remote {
     Operator(OperatorAct),
     Audit(AuditAct),
     Revision(args::Revision),
+    Proposal(ProposalAct),
 }
 
 /// `token create --all-missing`.
@@ -245,6 +248,8 @@ pub struct Apply {
     pub parent: Option<u64>,
     /// Why maintenance windows are ignored, if they are.
     pub now: Option<String>,
+    /// Go ahead without approval, for this reason.
+    pub break_glass: Option<String>,
 }
 
 /// `rollback`.
@@ -259,6 +264,8 @@ pub struct Rollback {
     pub message: String,
     /// Maintenance windows are ignored, for this reason.
     pub now: Option<String>,
+    /// Go ahead without approval, for this reason.
+    pub break_glass: Option<String>,
 }
 
 /// What to do to a node.
@@ -400,6 +407,9 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         Command::Status { watch } => Remote::Status { watch },
         Command::Node(typed) => node_request(typed)?,
         Command::Agents(args::Agents::List { outdated }) => Remote::Agents { outdated },
+        Command::Proposal(typed) => Remote::Proposal(typed.into()),
+        Command::Approve(typed) => Remote::Proposal(proposal::approve(typed)?),
+        Command::Reject(typed) => Remote::Proposal(proposal::reject(typed)),
         Command::Revision(typed) => Remote::Revision(typed),
         Command::Rollout(typed) => rollout_request(typed)?,
         Command::Drift(typed) => drift_request(typed)?,
@@ -468,6 +478,7 @@ fn apply(typed: args::Apply) -> Result<Apply, Failure> {
         message: why.message,
         parent: typed.parent,
         now: why.now,
+        break_glass: break_glass(typed.break_glass)?,
     })
 }
 
@@ -495,6 +506,7 @@ fn rollback(typed: args::Rollback) -> Result<Remote, Failure> {
         unmanaged: unmanaged(typed.replace_unmanaged),
         message: why.message,
         now: why.now,
+        break_glass: break_glass(typed.break_glass)?,
     }))
 }
 
@@ -529,6 +541,16 @@ fn insisted(now: bool, reason: &str) -> Result<(), Failure> {
         ));
     }
     Ok(())
+}
+
+/// A reason to go ahead without approval is one.
+fn break_glass(typed: Option<String>) -> Result<Option<String>, Failure> {
+    match typed {
+        Some(reason) if reason.trim().is_empty() => {
+            Err(Failure::usage("--break-glass needs a reason", "as in --break-glass \"login is down\""))
+        }
+        other => Ok(other),
+    }
 }
 
 fn unmanaged(replace: bool) -> Unmanaged {

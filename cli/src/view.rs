@@ -6,6 +6,7 @@ mod alert;
 mod found;
 mod logs;
 mod plan;
+mod proposal;
 mod revision;
 mod tokens;
 
@@ -23,6 +24,7 @@ pub use self::plan::{
     DerivedKey, Effects, FileChange, KeyChange, NodePlan, Overwritten, Plan, PlanNote, PlanSource,
     RenderedFile, Unmanaged, Unpacked,
 };
+pub use self::proposal::{Proposal, ShownProposal};
 pub use self::revision::{Origin, Revision};
 pub use self::tokens::{JoinToken, TokenFile, TokenFiles};
 
@@ -153,6 +155,10 @@ pub struct Applied {
     /// `null`: nothing had to change on any node.
     pub rollout: Option<u64>,
     pub findings: Vec<Finding>,
+    /// It waits for approval, and `revision` is 0; `null`: it was rolled out.
+    pub proposal: Option<Proposal>,
+    /// Who may approve it, at most five.
+    pub approvers: Vec<String>,
 }
 
 /// Output of `apply` and `rollback`.

@@ -10,6 +10,7 @@ use std::{
 
 use fleet::{
     access::{Denied, Permit},
+    approval::{ApprovalRules, Asked},
     bundle::{Bundle, RestartClass},
     finding::{Finding, Severity},
     ids::{Digest, GroupName, NodeName, OperatorName, Revision, RolloutId},
@@ -29,11 +30,13 @@ use crate::{
     events::{Draft, Kind},
     gates::{gates, questions},
     plan::{against_hosts, compare_apart, lost_unasked},
+    proposals::{Approval, approval_asked, is_same},
     secrets::OpenError,
     store::{
         CommitError, Key, StoreError, Transaction, VALUE_MAX, blobs,
         records::{
-            Assigned, ROLLOUT_STEPS_MAX, Record as _, RevisionRecord, RolloutRecord, SecretUses, Target,
+            Assigned, ProposalRecord, ROLLOUT_STEPS_MAX, Record as _, RevisionRecord, RolloutRecord,
+            Sanction, SecretUses, Target,
         },
         rollouts,
     },
@@ -60,6 +63,8 @@ pub struct Intent {
     pub only: Selection,
     /// The commit that the directory is at, by the word of their program.
     pub origin: Option<Origin>,
+    /// Whether it has the approval that it may need.
+    pub approval: Approval,
 }
 
 /// What became of an apply.
@@ -73,6 +78,15 @@ pub enum Applied {
         /// Warnings.
         findings: Vec<Finding>,
     },
+    /// Nothing was changed; it waits for somebody else's approval.
+    Proposed {
+        /// What waits.
+        proposal: Box<ProposalRecord>,
+        /// Who may approve it.
+        approvers: Vec<OperatorName>,
+        /// Warnings.
+        findings: Vec<Finding>,
+    },
     /// Nothing was changed.
     Refused {
         /// With errors among them, if those are the reason.
@@ -80,6 +94,26 @@ pub enum Applied {
         /// The reason, if it is another.
         why: String,
     },
+}
+
+/// What became of a draft.
+pub(crate) enum Committed {
+    /// A revision, and its rollout unless there was nothing to do.
+    Revision(Revision, Option<RolloutId>),
+    /// A proposal, and who may approve it.
+    Proposed(Box<ProposalRecord>, Vec<OperatorName>),
+    /// Nothing, for this reason.
+    Refused(String),
+}
+
+impl Committed {
+    pub(crate) fn with(self, findings: Vec<Finding>) -> Applied {
+        match self {
+            Self::Revision(revision, rollout) => Applied::Done { revision, rollout, findings },
+            Self::Proposed(proposal, approvers) => Applied::Proposed { proposal, approvers, findings },
+            Self::Refused(why) => Applied::Refused { findings, why },
+        }
+    }
 }
 
 /// Why a plan or an apply could not be carried out.
@@ -199,11 +233,7 @@ impl Coordinator {
             Err(error) => return Err(ApplyError::Commit(error)),
         }
 
-        let outcome = self.commit_revision(&draft, Some(&fleet), intent).await?;
-        Ok(match outcome {
-            Ok((revision, rollout)) => Applied::Done { revision, rollout, findings },
-            Err(why) => Applied::Refused { findings, why },
-        })
+        Ok(self.commit_revision(&draft, Some(&fleet), intent).await?.with(findings))
     }
 
     pub(crate) async fn commit_revision(
@@ -211,50 +241,74 @@ impl Coordinator {
         draft: &RevisionDraft,
         fleet: Option<&Fleet>,
         intent: &Intent,
-    ) -> Result<Result<(Revision, Option<RolloutId>), String>, ApplyError> {
+    ) -> Result<Committed, ApplyError> {
         for _ in 0..TRIES_MAX {
             let snapshot = self.snapshot().await?;
             let newest = snapshot.meta.record.newest_revision;
             if let Some(parent) = intent.parent.filter(|parent| *parent != newest) {
-                return Ok(Err(self.stale(parent, newest).await?));
+                return Ok(Committed::Refused(self.stale(parent, newest).await?));
             }
             let overridden = intent.windows_overridden.clone();
-            let number = newest.next();
-            let rollout = self.new_rollout(&snapshot, fleet, draft, (number, overridden)).await?;
-            let same = snapshot.revision.as_ref().is_some_and(|revision| {
-                // Guards and rollbacks go by the rules of a revision, so other rules make another one.
-                revision.nodes == draft.nodes
-                    && revision.left_out == draft.left_out
-                    && revision.rules.as_ref().is_none_or(|rules| *rules == draft.rules)
-            });
-            if same && rollout.steps.is_empty() {
-                return Ok(Ok((newest, None)));
+            let rollout = self.new_rollout(&snapshot, fleet, draft, (newest.next(), overridden)).await?;
+            if is_same(&snapshot, draft) && rollout.steps.is_empty() {
+                return Ok(Committed::Revision(newest, None));
             }
             let permit = self.permit_revision(&snapshot, &intent.permit, (draft, &rollout)).await?;
-            let commit = match self.revision_commit(&snapshot, draft, intent, &rollout).await {
-                Ok(commit) => commit,
-                Err(ApplyError::Commit(CommitError::Conflict { .. })) => continue,
-                Err(error) => return Err(error),
-            };
-            let event = applied_event(draft, intent, &rollout);
-            match self.act(&permit, event, commit).await {
-                Ok(_) => {
-                    info!(
-                        revision = number.0,
-                        rollout = rollout.id.0,
-                        author = %permit.operator(),
-                        "Applied a revision"
-                    );
-                    return Ok(Ok((number, Some(rollout.id))));
+            let asked = approval_asked(&snapshot, draft, permit.targets());
+            let committed = match (&intent.approval, &asked) {
+                (Approval::Ask, Some(asked)) => {
+                    self.propose(&snapshot, draft, (intent, &permit, &rollout), asked).await
                 }
-                Err(CommitError::Conflict { .. }) => {}
-                Err(error) => return Err(ApplyError::Commit(error)),
+                (Approval::Given(approved), _) => {
+                    let same = approved.differs(draft).map_or(Ok(()), Err);
+                    match same.and_then(|()| Self::author_may(&snapshot, approved, permit.targets())) {
+                        Ok(()) => self.commit_once(&snapshot, draft, (intent, &permit, &rollout), None).await,
+                        Err(why) => return Ok(Committed::Refused(why)),
+                    }
+                }
+                (Approval::Ask | Approval::BreakGlass(_), _) => {
+                    self.commit_once(&snapshot, draft, (intent, &permit, &rollout), asked.as_ref()).await
+                }
+            };
+            match committed {
+                Err(ApplyError::Commit(CommitError::Conflict { key })) => {
+                    if let Approval::Given(approved) = &intent.approval
+                        && key == Key::proposal(approved.id())
+                    {
+                        let id = approved.id();
+                        let why = format!("somebody else decided over proposal {id} at the same moment");
+                        return Ok(Committed::Refused(why));
+                    }
+                }
+                other => return other,
             }
         }
-        Ok(
-            Err("others keep changing the fleet at the same moment; nothing was applied, try again"
-                .to_owned()),
-        )
+        Ok(Committed::Refused(
+            "others keep changing the fleet at the same moment; nothing was applied, try again".to_owned(),
+        ))
+    }
+
+    /// Stores a revision and its rollout. `unapproved`: why it needed an approval that it has not.
+    async fn commit_once(
+        &self,
+        snapshot: &Snapshot,
+        draft: &RevisionDraft,
+        (intent, permit, rollout): (&Intent, &Permit, &Rollout),
+        unapproved: Option<&Asked>,
+    ) -> Result<Committed, ApplyError> {
+        let sanction = sanction(intent, permit, unapproved);
+        let commit = self.revision_commit(snapshot, (draft, &sanction), intent, rollout).await?;
+        let event = applied_event(draft, (intent, &sanction), rollout);
+        let glass = glass_event(&sanction, permit, unapproved, rollout);
+        let events: Vec<Draft> = [event.clone()].into_iter().chain(glass).collect();
+        self.act_on_many(permit, event, events, commit).await.map_err(ApplyError::Commit)?;
+        info!(
+            revision = rollout.revision.0,
+            rollout = rollout.id.0,
+            by = %permit.operator(),
+            "Applied a revision"
+        );
+        Ok(Committed::Revision(rollout.revision, Some(rollout.id)))
     }
 
     /// The rollout that brings every node to its target.
@@ -363,9 +417,36 @@ pub(crate) struct RevisionDraft {
     pub(crate) secrets: Option<SecretUses>,
     /// The commit that it came from; `None`: not known.
     pub(crate) origin: Option<Origin>,
+    /// Which changes need approval while it is in force.
+    pub(crate) approval: ApprovalRules,
 }
 
 impl RevisionDraft {
+    /// As it is stored, with its number and the one that it is made on.
+    pub(crate) fn record(
+        &self,
+        (number, parent): (Revision, Revision),
+        (author, message): (&str, &str),
+        created: Timestamp,
+    ) -> RevisionRecord {
+        RevisionRecord {
+            number,
+            parent,
+            author: author.to_owned(),
+            message: message.to_owned(),
+            created,
+            sources: self.sources.clone(),
+            nodes: self.nodes.clone(),
+            rolls_back_to: self.rolls_back_to,
+            rules: Some(self.rules.clone()),
+            left_out: self.left_out.clone(),
+            secrets: self.secrets.clone(),
+            origin: self.origin.clone(),
+            approval: self.approval.clone(),
+            sanction: Sanction::None,
+        }
+    }
+
     pub(crate) fn of(fleet: &Fleet, sources: &Sources) -> Self {
         Self {
             sources: sources.0.iter().map(|(path, bytes)| (path.clone(), Digest::of(bytes))).collect(),
@@ -378,6 +459,7 @@ impl RevisionDraft {
                 fleet.nodes.iter().map(|(name, node)| (name.clone(), node.secrets.clone())),
             )),
             origin: None,
+            approval: fleet.approval.clone(),
         }
     }
 
@@ -426,6 +508,10 @@ impl RevisionDraft {
                 self.rules.groups.entry(target.group.clone()).or_default();
             }
         }
+        // Rules of groups that take no part stay as well.
+        let had = snapshot.revision.as_ref().map(|newest| newest.approval.groups.clone()).unwrap_or_default();
+        self.approval.groups.retain(|group| of_chosen.contains(group));
+        self.approval.groups.extend(had.into_iter().filter(|group| !of_chosen.contains(group)));
         Ok(self)
     }
 }
@@ -493,34 +579,27 @@ fn target_of(node: &ComposedNode) -> Target {
 }
 
 impl Coordinator {
-    /// Revision, rollout, counters, and the end of the rollout before, in one transaction; what is too large for it is
-    /// stored already.
+    /// Revision, rollout, counters, the end of the rollout before and that of a proposal, in one transaction; what is too
+    /// large for it is stored already.
     async fn revision_commit(
         &self,
         snapshot: &Snapshot,
-        draft: &RevisionDraft,
+        (draft, sanction): (&RevisionDraft, &Sanction),
         intent: &Intent,
         rollout: &Rollout,
     ) -> Result<Transaction, ApplyError> {
         let mut meta = snapshot.meta.record.clone();
-        let author = intent.permit.operator().to_string();
-        let revision = RevisionRecord {
-            number: rollout.revision,
-            parent: meta.newest_revision,
-            author: author.clone(),
-            message: intent.message.clone(),
-            created: rollout.started,
-            sources: draft.sources.clone(),
-            nodes: draft.nodes.clone(),
-            rolls_back_to: draft.rolls_back_to,
-            rules: Some(draft.rules.clone()),
-            left_out: draft.left_out.clone(),
-            secrets: draft.secrets.clone(),
-            origin: draft.origin.clone(),
+        let by = intent.permit.operator();
+        let author = match &intent.approval {
+            Approval::Given(approved) => approved.author(),
+            Approval::Ask | Approval::BreakGlass(_) => by,
         };
+        let numbers = (rollout.revision, meta.newest_revision);
+        let revision = draft.record(numbers, (author.as_str(), &intent.message), rollout.started);
+        let revision = RevisionRecord { sanction: sanction.clone(), ..revision };
         (meta.newest_revision, meta.newest_rollout) = (rollout.revision, rollout.id);
-        let record =
-            RolloutRecord::new(rollout.clone(), (author, intent.message.clone()), draft.rolls_back_to);
+        let words = (author.to_string(), intent.message.clone());
+        let record = RolloutRecord::new(rollout.clone(), words, draft.rolls_back_to);
         let (head, parts) = revision.split();
         let encoded = head.encode();
         if VALUE_MAX < encoded.len() {
@@ -532,6 +611,10 @@ impl Coordinator {
             .replace(Key::meta(), snapshot.meta.version, meta.encode())
             .replace(Key::revision(revision.number), 0, encoded)
             .and(begin);
+        let commit = match &intent.approval {
+            Approval::Given(approved) => approved.conclude(snapshot, commit, (&revision, by)),
+            Approval::Ask | Approval::BreakGlass(_) => commit,
+        };
         Ok(supersede(commit, snapshot, rollout.id, rollout.started))
     }
 }
@@ -545,29 +628,68 @@ fn supersede(commit: Transaction, snapshot: &Snapshot, by: RolloutId, at: Timest
     open.fold(commit, |commit, (old, next)| commit.and(rollouts::replace(old, next).1))
 }
 
-fn applied_event(draft: &RevisionDraft, intent: &Intent, rollout: &Rollout) -> Draft {
+/// Who stands for a revision beside its author. `unapproved`: why it needed an approval that it has not.
+fn sanction(intent: &Intent, permit: &Permit, unapproved: Option<&Asked>) -> Sanction {
+    match (&intent.approval, unapproved) {
+        (Approval::Given(approved), _) => {
+            Sanction::Approved { by: permit.operator().clone(), proposal: approved.id() }
+        }
+        (Approval::BreakGlass(reason), Some(_)) => Sanction::BrokeGlass { reason: reason.clone() },
+        (Approval::Ask | Approval::BreakGlass(_), _) => Sanction::None,
+    }
+}
+
+fn applied_event(
+    draft: &RevisionDraft,
+    (intent, sanction): (&Intent, &Sanction),
+    rollout: &Rollout,
+) -> Draft {
     let what = match draft.rolls_back_to {
         Some(to) => format!("went back to revision {to} as revision {}", rollout.revision),
         None => format!("applied revision {}", rollout.revision),
     };
     let kind = if draft.rolls_back_to.is_some() { Kind::RolledBack } else { Kind::Applied };
-    let message = if intent.message.is_empty() { "(no message)" } else { &intent.message };
     // Before the message, which may be long enough to be cut off in the record.
+    let stands = match (sanction, &intent.approval) {
+        (Sanction::Approved { by: _, proposal }, Approval::Given(approved)) => {
+            format!("approved proposal {proposal} of {} and ", approved.author())
+        }
+        (Sanction::BrokeGlass { reason }, _) => format!("broke the glass ({reason}) and "),
+        (Sanction::None | Sanction::Approved { .. }, _) => String::new(),
+    };
+    let message = if intent.message.is_empty() { "(no message)" } else { &intent.message };
     let origin = draft.origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default();
-    let mut text = format!("{what}{origin}: {message}; nodes that change: {}", rollout.steps.len());
+    let mut text = format!("{stands}{what}{origin}: {message}; nodes that change: {}", rollout.steps.len());
     if let Some(reason) = &intent.windows_overridden {
         text.push_str(&format!("; maintenance windows are ignored: {reason}"));
     }
-    let event = Draft::new(rollout.started, kind, text);
-    let event = event.with("revision", &rollout.revision).with("rollout", &rollout.id);
-    let event = match &draft.origin {
-        Some(origin) => event.with("commit", &origin.commit()).with("files_changed", &origin.changed()),
-        None => event,
-    };
+    let mut event = Draft::new(rollout.started, kind, text);
+    event = event.with("revision", &rollout.revision).with("rollout", &rollout.id);
+    if let Some(origin) = &draft.origin {
+        event = event.with("commit", &origin.commit()).with("files_changed", &origin.changed());
+    }
+    if let Approval::Given(approved) = &intent.approval {
+        event = event.with("proposal", &approved.id()).with("author", approved.author());
+    }
     match &intent.windows_overridden {
         Some(reason) => event.with("windows_overridden", reason),
         None => event,
     }
+}
+
+/// That somebody went ahead without the approval that it needed.
+fn glass_event(
+    sanction: &Sanction,
+    permit: &Permit,
+    unapproved: Option<&Asked>,
+    rollout: &Rollout,
+) -> Option<Draft> {
+    let Sanction::BrokeGlass { reason } = sanction else { return None };
+    let why = unapproved.map(|asked| format!("; {asked}")).unwrap_or_default();
+    let (who, revision) = (permit.operator(), rollout.revision);
+    let text = format!("{who} applied revision {revision} without the approval that it needs: {reason}{why}");
+    let event = Draft::new(rollout.started, Kind::BreakGlass, text);
+    Some(event.with("revision", &revision).with("rollout", &rollout.id).with("reason", reason))
 }
 
 #[cfg(test)]

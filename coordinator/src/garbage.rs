@@ -16,8 +16,8 @@ use crate::{
     store::{
         CommitError, Key, LeaseGrant, Range, StoreError, Transaction, blobs, for_each,
         records::{
-            Assigned, HostRecord, NodeRecord, Record as _, RevisionHead, RevisionRecord, RolloutRecord,
-            SeenRecord, ShardRecord,
+            Assigned, HostRecord, NodeRecord, ProposalRecord, Record as _, RevisionHead, RevisionRecord,
+            RolloutRecord, SeenRecord, ShardRecord,
         },
         revisions,
     },
@@ -138,6 +138,18 @@ impl Coordinator {
         Ok(())
     }
 
+    /// What the proposals would become that wait for a decision.
+    async fn waiting_proposals(&self) -> Result<Vec<RevisionHead>, StoreError> {
+        let (now, mut heads) = ((self.clock)(), Vec::new());
+        for_each(&*self.store, Key::PROPOSALS, LARGE_PAGE, |entry| {
+            let proposal = ProposalRecord::read(entry)?;
+            heads.extend(proposal.proposed().may_reject(now).is_ok().then(|| proposal.head.clone()));
+            Ok(())
+        })
+        .await?;
+        Ok(heads)
+    }
+
     /// Everything that a revision, a node or a rollout can still ask for, and the parts of revisions. An unreadable record
     /// keeps everything.
     async fn named_content(&self) -> Result<(BTreeSet<Digest>, BTreeSet<Digest>), StoreError> {
@@ -156,6 +168,10 @@ impl Coordinator {
             Ok(())
         })
         .await?;
+        for head in self.waiting_proposals().await? {
+            parts.extend(head.parts());
+            take(head.with([]));
+        }
         // Revisions share the parts in which they do not differ.
         for digest in &parts {
             let part = revisions::part(&*self.store, digest).await?;

@@ -34,6 +34,7 @@ mod outlook;
 mod packs;
 mod plan;
 mod private;
+mod proposals;
 mod questions;
 mod rates;
 mod reach;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use fleet::{
+    approval::Asked,
     finding::{Finding, names_at_most},
     ids::{Digest, NodeName, Revision},
     observed::Drift,
@@ -26,6 +27,7 @@ use crate::{
     effects::{GivenPacks, NodeEffects, Plans, overwritten},
     in_force::{Place, Places},
     outlook,
+    proposals::approval_asked,
     store::{StoreError, records::Target},
     subjects::{Part, Subject, Subjects},
     view::Snapshot,
@@ -56,6 +58,8 @@ pub struct Planned {
     pub notes: Vec<Note>,
     /// What an apply has to say that it means it, if it replaces or removes what nobody declared.
     pub unmanaged: Option<Digest>,
+    /// Why an apply would only be proposed; `None`: it would be rolled out.
+    pub approval: Option<Asked>,
 }
 
 /// What changes on one node.
@@ -83,6 +87,7 @@ impl Planned {
             estimate: None,
             notes: Vec::new(),
             unmanaged: None,
+            approval: None,
         }
     }
 
@@ -162,6 +167,7 @@ impl Coordinator {
         planned.take(&draft, weighed, &snapshot);
         planned.waves = outlook::waves(&rollout, Some(&fleet.order_reasons));
         planned.conclude(&draft, &rollout, &snapshot);
+        planned.approval = self.asked_of(&snapshot, &draft, &rollout).await?;
         let places = self.places(&snapshot).await?;
         planned.notes = notes(&snapshot, &draft, &rollout, &places);
         planned.notes.extend(staying(&fleet, &draft, &places));
@@ -191,8 +197,19 @@ impl Coordinator {
         planned.unchanged += draft.nodes.len().saturating_sub(planned.nodes.len() + planned.unchanged);
         planned.waves = outlook::waves(&rollout, None);
         planned.conclude(&draft, &rollout, &snapshot);
+        planned.approval = self.asked_of(&snapshot, &draft, &rollout).await?;
         planned.notes = notes(&snapshot, &draft, &rollout, &self.places(&snapshot).await?);
         Ok((draft.rolls_back_to.unwrap_or(Revision(0)), planned))
+    }
+
+    async fn asked_of(
+        &self,
+        snapshot: &Snapshot,
+        draft: &RevisionDraft,
+        rollout: &Rollout,
+    ) -> Result<Option<Asked>, StoreError> {
+        let reached = self.reached(snapshot, draft, rollout).await?;
+        Ok(approval_asked(snapshot, draft, &reached))
     }
 
     /// What changes on nodes that get what is stored.

@@ -13,7 +13,10 @@ use crate::{
     access::principals,
     apply::{ApplyError, RevisionDraft},
     coordinator::Coordinator,
-    store::records::{RevisionRecord, SecretUses},
+    store::{
+        StoreError,
+        records::{RevisionRecord, SecretUses},
+    },
     view::Snapshot,
 };
 
@@ -32,6 +35,17 @@ impl Coordinator {
         let who: Option<Principal> = principals(snapshot).find(|who| who.name == *name);
         let who = who.ok_or_else(|| ApplyError::Removed { name: name.clone() })?;
         let who = Principal { serial: begun.principal().serial.clone(), ..who };
+        let reached = self.reached(snapshot, draft, rollout).await?;
+        Ok(self.permit(snapshot, &who, (begun.action(), &reached)).await?)
+    }
+
+    /// Everything that a revision and its rollout change.
+    pub(crate) async fn reached(
+        &self,
+        snapshot: &Snapshot,
+        draft: &RevisionDraft,
+        rollout: &Rollout,
+    ) -> Result<Targets, StoreError> {
         let records = self.secret_records().await?;
         let granted = records.into_iter().map(|record| (record.name, record.groups)).collect();
         let newest = snapshot.revision.as_ref().map(|revision| &revision.record);
@@ -40,7 +54,7 @@ impl Coordinator {
         // The rollout that is under way ends with this one.
         reached
             .extend(snapshot.running_rollout().into_iter().flat_map(|open| groups_of(&open.record.rollout)));
-        Ok(self.permit(snapshot, &who, (begun.action(), &reached)).await?)
+        Ok(reached)
     }
 }
 
@@ -58,6 +72,7 @@ fn reached(newest: Option<&RevisionRecord>, draft: &RevisionDraft, granted: &Gra
     let nodes = differing.flat_map(|(before, after)| before.into_iter().chain(after));
     let mut reached: Targets = nodes.map(|target| Target::Group(target.group.clone())).collect();
     reached.extend(rules_reached(newest.rules.as_ref(), &draft.rules));
+    reached.extend(newest.approval.reached_by(&draft.approval));
     match &draft.secrets {
         Some(uses) => reached.extend(foreign(uses, newest.secrets.as_ref(), draft, granted)),
         // Nobody knows which secrets an old revision holds.

@@ -10,7 +10,7 @@ use fleet::{
     finding::names_at_most,
     ids::{Digest, NodeName, Revision},
     rollout::{RolloutRules, StepRecord, StepState},
-    spec::{Absent, Sources, canonical},
+    spec::{Absent, canonical},
 };
 
 use crate::{
@@ -73,11 +73,7 @@ impl Coordinator {
         if let Some(why) = lost_unasked(&plans, intent) {
             return refused(why);
         }
-        let outcome = self.commit_revision(&draft, None, intent).await?;
-        Ok(match outcome {
-            Ok((revision, rollout)) => Applied::Done { revision, rollout, findings: Vec::new() },
-            Err(why) => Applied::Refused { findings: Vec::new(), why },
-        })
+        Ok(self.commit_revision(&draft, None, intent).await?.with(Vec::new()))
     }
 
     /// The revision that a rollback makes, before it has a number; or why there is none.
@@ -115,6 +111,7 @@ impl Coordinator {
             left_out: BTreeSet::new(),
             secrets: old.secrets,
             origin: old.origin,
+            approval: old.approval,
         }))
     }
 
@@ -218,12 +215,7 @@ impl Coordinator {
 
     /// How a revision of before rules were kept is rolled out: its sources say it, if they still compose.
     async fn recomposed_rules(&self, old: &RevisionRecord) -> Result<Option<RolloutRules>, ApplyError> {
-        let mut sources = Sources::default();
-        for (path, digest) in &old.sources {
-            let content = blobs::get(&*self.store, digest).await?;
-            let content = content.ok_or_else(|| StoreError::missing("read a revision's content"))?;
-            sources.0.insert(path.clone(), content.to_vec());
-        }
+        let sources = self.stored_sources(old).await?;
         let secrets = self.secrets(Absent::Placeholder).await?;
         let (_, composition) = compose_apart(sources, secrets).await?;
         Ok(composition.fleet.as_ref().map(rules_of))

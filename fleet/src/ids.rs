@@ -167,6 +167,10 @@ number!(
     RolloutId
 );
 number!(
+    /// A change that waits for approval, or waited. Numbered from 1.
+    ProposalId
+);
+number!(
     /// Pairs an answer with a message of one stream.
     Nonce
 );

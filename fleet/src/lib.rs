@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod alert;
+pub mod approval;
 pub mod audit;
 pub mod balancer;
 pub mod bundle;

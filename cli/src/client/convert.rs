@@ -48,6 +48,7 @@ pub(super) fn plan(reply: wire::PlanReply) -> view::Plan {
         unmanaged_digest: some(reply.unmanaged_digest),
         to_revision: (reply.to_revision != 0).then_some(reply.to_revision),
         origin: None,
+        approval: some(reply.approval),
     }
 }
 
@@ -180,6 +181,10 @@ fn file_change(change: wire::FileChange) -> view::FileChange {
 /// A refusal by a guard is a failure; one because of findings is an answer.
 pub(super) fn applied(reply: wire::ApplyReply) -> Result<view::Applied, Failure> {
     let findings: Vec<view::Finding> = reply.findings.into_iter().map(finding).collect();
+    if let Some(proposal) = reply.proposal {
+        let (proposal, approvers) = (Some(super::proposals::proposal(proposal)), reply.approvers);
+        return Ok(view::Applied { revision: 0, rollout: None, findings, proposal, approvers });
+    }
     if reply.refused || !reply.refusal.is_empty() {
         let by_findings = findings.iter().any(view::Finding::is_error);
         let what =
@@ -192,7 +197,8 @@ pub(super) fn applied(reply: wire::ApplyReply) -> Result<view::Applied, Failure>
         return Err(failure);
     }
     let rollout = if reply.rollout == 0 { None } else { Some(reply.rollout) };
-    Ok(view::Applied { revision: reply.revision, rollout, findings })
+    let (proposal, approvers) = (None, Vec::new());
+    Ok(view::Applied { revision: reply.revision, rollout, findings, proposal, approvers })
 }
 
 pub(super) fn silence(wire: wire::Silence) -> view::Silence {

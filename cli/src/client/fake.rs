@@ -13,7 +13,7 @@ use proto::wire::{
     agent,
     operator::{
         self as wire, alerts_server, audit_server, logs_server, operator_server, operators_server,
-        revisions_server, secrets_server,
+        proposals_server, revisions_server, secrets_server,
     },
 };
 use tokio::net::TcpListener;
@@ -47,6 +47,7 @@ pub struct Script {
     pub alerts: wire::ListAlertsReply,
     pub logs: Vec<wire::LogLines>,
     pub revisions: Vec<wire::Revision>,
+    pub proposals: Vec<wire::Proposal>,
     /// Nodes with a certificate.
     pub joined: Vec<String>,
     pub refusal: Option<Status>,
@@ -71,6 +72,7 @@ pub async fn serve(script: Script) -> (Client, Arc<Mutex<Script>>) {
         .add_service(audit_server::AuditServer::new(Fake(script.clone())))
         .add_service(operators_server::OperatorsServer::new(Fake(script.clone())))
         .add_service(alerts)
+        .add_service(proposals_server::ProposalsServer::new(Fake(script.clone())))
         .add_service(revisions_server::RevisionsServer::new(Fake(script.clone())))
         .add_service(logs_server::LogsServer::new(Fake(script.clone())))
         .serve_with_incoming(TcpListenerStream::new(listener));
@@ -366,6 +368,41 @@ impl alerts_server::Alerts for Fake {
         request: Request<wire::TestChannelRequest>,
     ) -> Result<Response<wire::CommandReply>, Status> {
         let asked = format!("test channel {}", request.into_inner().channel);
+        self.answer(Some(asked), |script| script.command.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl proposals_server::Proposals for Fake {
+    async fn list(
+        &self,
+        _: Request<wire::ListProposalsRequest>,
+    ) -> Result<Response<wire::ListProposalsReply>, Status> {
+        self.answer(None, |script| wire::ListProposalsReply { proposals: script.proposals.clone() })
+    }
+    async fn show(
+        &self,
+        _: Request<wire::ProposalRequest>,
+    ) -> Result<Response<wire::ShowProposalReply>, Status> {
+        self.answer(None, |script| wire::ShowProposalReply {
+            proposal: script.proposals.first().cloned(),
+            plan: Some(script.plan.clone()),
+            approvers: vec!["bob".to_owned()],
+        })
+    }
+    async fn approve(
+        &self,
+        request: Request<wire::ProposalRequest>,
+    ) -> Result<Response<wire::ApplyReply>, Status> {
+        let asked = format!("approve {}", request.into_inner().proposal);
+        self.answer(Some(asked), |script| script.apply.clone())
+    }
+    async fn reject(
+        &self,
+        request: Request<wire::RejectProposalRequest>,
+    ) -> Result<Response<wire::CommandReply>, Status> {
+        let it = request.into_inner();
+        let asked = format!("reject {} {:?}", it.proposal, it.reason);
         self.answer(Some(asked), |script| script.command.clone())
     }
 }

@@ -47,5 +47,8 @@ fn revision(revision: wire::Revision) -> view::Revision {
         origin: revision.origin.map(origin),
         changed: some(revision.changed),
         left_out: revision.left_out,
+        approved_by: some(revision.approved_by),
+        proposal: Some(revision.proposal).filter(|proposal| *proposal != 0),
+        broke_glass: some(revision.broke_glass),
     }
 }

@@ -54,6 +54,9 @@ pub fn plan(plan: &Plan, detail: Detail, now: When, style: Style) -> String {
         out.push_str(&style.paint(Tone::Faint, "--diff shows every line\n"));
     }
     out.push_str(&host::unmanaged(&changing, detail, style));
+    if let Some(why) = &plan.approval {
+        out.push_str(&style.paint(Tone::Doubtful, &format!("Needs approval: {why}.\n")));
+    }
     if let Some(origin) = &plan.origin {
         let tone = if origin.changed == 0 { Tone::Plain } else { Tone::Doubtful };
         out.push_str(&style.paint(tone, &format!("From {}.\n", super::origin(origin))));

@@ -85,7 +85,15 @@ pub fn revision(revision: &Revision, style: Style) -> String {
         }
         None => line("from", "no commit is known"),
     }
-    line("it", revision.changed.as_deref().unwrap_or_default());
+    if let Some(by) = &revision.approved_by {
+        let of = revision.proposal.map(|proposal| format!(" as proposal {proposal}")).unwrap_or_default();
+        line("approved", &format!("by {by}{of}"));
+    }
+    if let Some(reason) = &revision.broke_glass {
+        line("not approved", &format!("went out by --break-glass: {reason}"));
+    }
+    let changed = revision.changed.as_deref().unwrap_or_default();
+    line("changed", changed.strip_prefix("changed ").unwrap_or(changed));
     line("left as they were", &revision.left_out.join(", "));
     out
 }

@@ -220,10 +220,9 @@ fn plan() -> message::PlanReply {
     }
 }
 
-fn script() -> Script {
+fn rollout() -> message::Rollout {
     let text = || HOSTILE.to_owned();
-    let (node, event) = (node(), event());
-    let rollout = message::Rollout {
+    message::Rollout {
         id: 1,
         author: text(),
         message: text(),
@@ -240,7 +239,13 @@ fn script() -> Script {
         }],
         waiting: vec![text()],
         ..message::Rollout::default()
-    };
+    }
+}
+
+fn script() -> Script {
+    let text = || HOSTILE.to_owned();
+    let (node, event) = (node(), event());
+    let rollout = rollout();
     let status = message::StatusReply { fleet: text(), nodes: vec![node.clone()], ..Default::default() };
     Script {
         plan: plan(),
@@ -287,6 +292,7 @@ fn script() -> Script {
         operators: vec![operator()],
         audit: vec![audit_entry()],
         alerts: alerts(),
+        proposals: vec![proposal()],
         revisions: vec![revision()],
         logs: vec![message::LogLines { lines: vec![text()], notes: vec![text()] }],
         ..Script::default()
@@ -350,6 +356,32 @@ fn revision() -> message::Revision {
         origin: Some(message::Origin { commit: text(), branch: text(), author: text(), changed: u32::MAX }),
         changed: text(),
         left_out: vec![text()],
+        approved_by: text(),
+        proposal: u64::MAX,
+        broke_glass: text(),
+    }
+}
+
+fn proposal() -> message::Proposal {
+    let text = || HOSTILE.to_owned();
+    message::Proposal {
+        id: u64::MAX,
+        base: u64::MAX,
+        author: text(),
+        message: text(),
+        created_ms: i64::MAX,
+        expires_ms: i64::MIN,
+        state: text(),
+        asked: text(),
+        groups: vec![text()],
+        fleet: true,
+        rolls_back_to: u64::MAX,
+        origin: Some(message::Origin { commit: text(), branch: text(), author: text(), changed: u32::MAX }),
+        decided_by: text(),
+        decided_ms: i64::MAX,
+        reason: text(),
+        revision: u64::MAX,
+        windows_overridden: text(),
     }
 }
 
@@ -395,7 +427,7 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
-const COMMANDS: [&str; 51] = [
+const COMMANDS: [&str; 56] = [
     "status",
     "agents list",
     "node list",
@@ -443,6 +475,11 @@ const COMMANDS: [&str; 51] = [
     "silence list",
     "silence remove 1",
     "maintenance is-1 --for 2h --reason x",
+    "proposal list --all",
+    "proposal show 1",
+    "approve 1 --yes",
+    "reject 1 --reason x",
+    "apply DIR --yes --break-glass x",
     "revision list",
     "revision show 1",
     "logs is-1",

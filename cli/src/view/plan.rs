@@ -28,6 +28,8 @@ pub struct Plan {
     pub unmanaged_digest: Option<String>,
     /// The commit that the directory is at; `null`: it is in no Git repository, or nobody could ask Git.
     pub origin: Option<Origin>,
+    /// Why an apply would only be proposed; `null`: it would be rolled out.
+    pub approval: Option<String>,
 }
 
 impl Plan {

@@ -45,4 +45,10 @@ pub struct Revision {
     pub changed: Option<String>,
     /// Nodes that kept what they had; only `revision show` names them.
     pub left_out: Vec<String>,
+    /// Who approved it; `null`: it needed no approval, or did not get it.
+    pub approved_by: Option<String>,
+    /// The proposal that it was.
+    pub proposal: Option<u64>,
+    /// Why it went out without the approval that it needed.
+    pub broke_glass: Option<String>,
 }

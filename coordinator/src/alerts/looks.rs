@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
     alert::{AlertId, Blindness, Expected, Held, Looks, Place, Rule, Subject},
-    ids::{ChannelName, NodeName},
+    ids::{ChannelName, NodeName, RolloutId},
     observed::{Drift, DriftAction, DriftKind, Observed, RefusalReason, ServiceState, Verdict},
     reason::Reason,
     rollout::{Phase, Rollout, StepKind, StepRecord, StepState, WaitReason, plan},
@@ -13,6 +13,7 @@ use fleet::{
 
 use crate::{
     disk::StoreTrouble,
+    events::Kind,
     sessions::LiveNode,
     store::records::{EventRecord, NodeRecord},
     view::Snapshot,
@@ -333,6 +334,13 @@ const AUTHORITY_LEFT: Duration = Duration::from_secs(90 * 24 * 3600);
 const RESTORED: &str = "drift-restored";
 
 fn happened(looks: &mut Looks, snapshot: &Snapshot, event: &EventRecord) {
+    if event.kind == Kind::BreakGlass.as_str() {
+        let rollout = event.fields.get("rollout").and_then(|rollout| rollout.parse().ok());
+        let subject = rollout.map_or(Subject::Coordinator, |id| Subject::Rollout(RolloutId(id)));
+        let held = Held { place: Place::Fleet, reason: event.text.clone() };
+        looks.happen(AlertId { rule: Rule::BreakGlass, subject }, held);
+        return;
+    }
     let Some(node) = event.node.as_ref().filter(|_| event.kind == RESTORED) else { return };
     let Some(target) = snapshot.wanted(node) else { return };
     let path = event.fields.get("path").and_then(|path| fleet::bundle::HomePath::parse(path).ok());

@@ -37,6 +37,7 @@ fn draft(nodes: u32, content: &str) -> RevisionDraft {
         left_out: BTreeSet::new(),
         secrets: None,
         origin: None,
+        approval: ApprovalRules::default(),
     }
 }
 
@@ -51,6 +52,7 @@ fn intent() -> Intent {
         replace_unmanaged: None,
         only: Selection::default(),
         origin: None,
+        approval: Approval::Ask,
     }
 }
 
@@ -74,11 +76,19 @@ async fn started() -> Started {
     Started { coordinator, store, tasks, _dir: dir }
 }
 
+async fn commit(coordinator: &Coordinator, draft: &RevisionDraft) -> (Revision, Option<RolloutId>) {
+    match coordinator.commit_revision(draft, None, &intent()).await.unwrap() {
+        Committed::Revision(revision, rollout) => (revision, rollout),
+        Committed::Proposed(..) => panic!("it was only proposed"),
+        Committed::Refused(why) => panic!("{why}"),
+    }
+}
+
 async fn applies_over_an_open_rollout(nodes: u32) {
     let Started { coordinator, store, tasks, _dir } = started().await;
     for (number, content) in (1..).zip(["first", "second", "third"]) {
-        let outcome = coordinator.commit_revision(&draft(nodes, content), None, &intent()).await.unwrap();
-        assert_eq!(outcome.unwrap(), (Revision(number), Some(RolloutId(number))));
+        let outcome = commit(&coordinator, &draft(nodes, content)).await;
+        assert_eq!(outcome, (Revision(number), Some(RolloutId(number))));
     }
     let snapshot = coordinator.snapshot().await.unwrap();
     let steps = |rollout: &Rollout| (rollout.phase.as_str(), rollout.steps.len());
@@ -126,7 +136,7 @@ async fn parts_of_revisions_that_are_kept_are_no_garbage_and_those_of_others_are
     // Two more than are kept; the first two share no part with the others.
     for number in 1..=kept + 2 {
         let content = if number <= 2 { format!("old {number}") } else { format!("new {}", number % 2) };
-        coordinator.commit_revision(&draft(3, &content), None, &intent()).await.unwrap().unwrap();
+        commit(&coordinator, &draft(3, &content)).await;
     }
     let revision = |number| revisions::read(&*store, Revision(number));
     let (old, new) = (revision(1).await.unwrap().unwrap(), revision(kept + 2).await.unwrap().unwrap());
@@ -141,6 +151,25 @@ async fn parts_of_revisions_that_are_kept_are_no_garbage_and_those_of_others_are
             assert_eq!(is_there(digest).await, expected, "revision {}", record.number);
         }
     }
+    tasks.stop().cancel();
+}
+
+#[tokio::test]
+async fn parts_of_proposals_that_wait_are_no_garbage_and_those_of_others_are() {
+    let Started { coordinator, store, tasks, _dir } = started().await;
+    let approval = ApprovalRules { fleet: true, ..ApprovalRules::default() };
+    let draft = RevisionDraft { approval, ..draft(300, "first") };
+    let committed = coordinator.commit_revision(&draft, None, &intent()).await.unwrap();
+    let Committed::Proposed(record, approvers) = committed else { panic!("it was not proposed") };
+    assert_eq!(approvers, [], "nobody but its author is there");
+    let whole = async || revisions::whole(&*store, record.head.clone()).await;
+    coordinator.collect_garbage().await.unwrap();
+    assert_eq!(whole().await.unwrap().nodes.len(), 300);
+    let who = intent();
+    let by = may(who.permit.principal(), Action::Reject, &Targets::new()).unwrap();
+    coordinator.reject(record.id, "no", &by).await.unwrap();
+    coordinator.collect_garbage().await.unwrap();
+    assert!(whole().await.is_err(), "what is over keeps its parts");
     tasks.stop().cancel();
 }
 

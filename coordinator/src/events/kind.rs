@@ -15,6 +15,8 @@ pub enum Kind {
     Applied,
     /// A node refused what it was assigned.
     AssignmentRefused,
+    /// An operator changed the fleet without the approval that the change needed.
+    BreakGlass,
     /// An operator has a test message sent to a channel of alerts.
     ChannelTested,
     /// The clock of a host differs from the coordinator's.
@@ -69,6 +71,10 @@ pub enum Kind {
     OperatorRemoved,
     /// An admin gave an operator other rights.
     OperatorSet,
+    /// An operator ended a proposal.
+    ProposalRejected,
+    /// An operator proposes a change that somebody else has to approve.
+    Proposed,
     /// An operator accepted what a loss had left.
     Recovered,
     /// An operator had the original files of a node put back.
@@ -97,13 +103,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 48] = [
         Self::AgentLost,
         Self::AgentReturned,
         Self::AlertEnded,
         Self::AlertRaised,
         Self::Applied,
         Self::AssignmentRefused,
+        Self::BreakGlass,
         Self::ChannelTested,
         Self::ClockSkew,
         Self::ConcernBegan,
@@ -131,6 +138,8 @@ impl Kind {
         Self::OperatorRemoved,
         Self::OperatorSet,
         Self::OtherEpoch,
+        Self::ProposalRejected,
+        Self::Proposed,
         Self::Recovered,
         Self::OriginalRestored,
         Self::RolledBack,
@@ -154,6 +163,7 @@ impl Kind {
             Self::AlertRaised => "alert-raised",
             Self::Applied => "applied",
             Self::AssignmentRefused => "assignment-refused",
+            Self::BreakGlass => "break-glass",
             Self::ChannelTested => "channel-tested",
             Self::ClockSkew => "clock-skew",
             Self::ConcernBegan => "concern-began",
@@ -181,6 +191,8 @@ impl Kind {
             Self::OperatorRemoved => "operator-removed",
             Self::OperatorSet => "operator-set",
             Self::OtherEpoch => "other-epoch",
+            Self::ProposalRejected => "proposal-rejected",
+            Self::Proposed => "proposed",
             Self::Recovered => "recovered",
             Self::OriginalRestored => "original-restored",
             Self::RolledBack => "rolled-back",

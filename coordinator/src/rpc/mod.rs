@@ -16,6 +16,7 @@ mod logs;
 mod operator;
 mod operators;
 mod pack;
+mod proposals;
 mod revisions;
 mod secrets;
 mod status;
@@ -30,7 +31,7 @@ use proto::wire::{
     operator::{
         alerts_server::AlertsServer, audit_server::AuditServer, logs_server::LogsServer,
         operator_server::OperatorServer, operators_server::OperatorsServer,
-        revisions_server::RevisionsServer, secrets_server::SecretsServer,
+        proposals_server::ProposalsServer, revisions_server::RevisionsServer, secrets_server::SecretsServer,
     },
 };
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -103,6 +104,11 @@ where
         inner: secrets.max_decoding_message_size(REQUEST_MAX),
         coordinator: coordinator.clone(),
     };
+    let proposals = ProposalsServer::new(proposals::Tray::new(coordinator.clone()));
+    let proposals = audit::WithHead {
+        inner: proposals.max_decoding_message_size(REQUEST_MAX),
+        coordinator: coordinator.clone(),
+    };
     let operators = audit::WithHead {
         inner: operators.max_decoding_message_size(REQUEST_MAX),
         coordinator: coordinator.clone(),
@@ -118,6 +124,7 @@ where
         .add_service(operator)
         .add_service(secrets)
         .add_service(operators)
+        .add_service(proposals)
         .add_service(revisions.max_decoding_message_size(REQUEST_MAX))
         .add_service(audit.max_decoding_message_size(REQUEST_MAX))
         .add_service(logs.max_decoding_message_size(REQUEST_MAX))

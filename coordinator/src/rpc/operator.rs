@@ -27,7 +27,7 @@ use super::{
     found::{WithConfig, found},
     history::{self, Query},
     operators::validity,
-    status, store_failed, tokens,
+    proposals, status, store_failed, tokens,
     upload::{self, Uploaded},
 };
 use crate::{
@@ -90,14 +90,6 @@ impl Console {
         command_reply(outcome)
     }
 
-    /// A revision that was refused is recorded, whatever the reason.
-    async fn applied(coordinator: &Coordinator, permit: &Permit, applied: &Applied) {
-        if let Applied::Refused { findings, why } = applied {
-            let why = if why.is_empty() { format!("{} findings", findings.len()) } else { why.clone() };
-            coordinator.record_refusal(permit, None, &why).await;
-        }
-    }
-
     async fn rollout_reply(&self, record: &RolloutRecord) -> Result<Response<wire::Rollout>, Status> {
         let snapshot = self.coordinator.snapshot().await.map_err(|error| store_failed(&error))?;
         let now = (self.coordinator.clock)();
@@ -152,12 +144,23 @@ pub(super) fn apply_failed(error: &ApplyError) -> Status {
     }
 }
 
-fn apply_reply(applied: Applied) -> wire::ApplyReply {
+pub(super) fn apply_reply(applied: Applied) -> wire::ApplyReply {
     match applied {
         Applied::Done { revision, rollout, findings } => wire::ApplyReply {
             revision: revision.0,
             rollout: rollout.map_or(0, |rollout| rollout.0),
             findings: findings.iter().map(Into::into).collect(),
+            ..wire::ApplyReply::default()
+        },
+        Applied::Proposed { proposal, approvers, findings } => wire::ApplyReply {
+            findings: findings.iter().map(Into::into).collect(),
+            refused: true,
+            refusal: format!(
+                "nothing was applied: {}, so this waits as proposal {} for somebody else's approval",
+                proposal.asked, proposal.id
+            ),
+            proposal: Some(proposals::shown(&proposal, proposal.told().created, proposal.base())),
+            approvers: proposals::names(&approvers),
             ..wire::ApplyReply::default()
         },
         Applied::Refused { findings, why } => wire::ApplyReply {
@@ -196,7 +199,7 @@ fn changed_node(name: &NodeName, change: &PlannedChange, budget: &mut usize) -> 
     }
 }
 
-fn plan_reply(planned: &Planned) -> wire::PlanReply {
+pub(super) fn plan_reply(planned: &Planned) -> wire::PlanReply {
     let mut budget = DIFFS_MAX;
     let changed = planned.nodes.iter().map(|(name, change)| changed_node(name, change, &mut budget));
     let removed = planned.removed.iter().map(|(name, group)| removed_node_to_wire(name, group));
@@ -212,6 +215,7 @@ fn plan_reply(planned: &Planned) -> wire::PlanReply {
         notes: planned.notes.iter().map(Into::into).collect(),
         unmanaged_digest: planned.unmanaged.map(|digest| digest.to_string()).unwrap_or_default(),
         to_revision: 0,
+        approval: planned.approval.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
@@ -261,7 +265,7 @@ impl Operator for Console {
             let _turn = turn;
             let applied = coordinator.apply(sources, &packs, &intent).await;
             if let Ok(applied) = &applied {
-                Self::applied(&coordinator, &intent.permit, applied).await;
+                coordinator.record_refused_change(&intent.permit, applied).await;
             }
             applied
         });
@@ -467,9 +471,10 @@ impl Operator for Console {
             replace_unmanaged: upload::unmanaged_digest(&request.replace_unmanaged)?,
             only: Selection::default(),
             origin: None,
+            approval: upload::approval(request.break_glass)?,
         };
         let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
-        Self::applied(&self.coordinator, &intent.permit, &applied).await;
+        self.coordinator.record_refused_change(&intent.permit, &applied).await;
         Ok(Response::new(apply_reply(applied)))
     }
 

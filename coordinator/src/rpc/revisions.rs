@@ -15,7 +15,7 @@ use crate::{
     coordinator::Coordinator,
     store::{
         Key, Range,
-        records::{Record as _, RevisionHead, RevisionRecord},
+        records::{Record as _, RevisionHead, RevisionRecord, Sanction},
         revisions,
     },
 };
@@ -75,6 +75,11 @@ impl Revisions for Shelf {
 }
 
 fn shown(revision: &RevisionRecord) -> wire::Revision {
+    let (approved_by, proposal, broke_glass) = match &revision.sanction {
+        Sanction::None => (String::new(), 0, String::new()),
+        Sanction::Approved { by, proposal } => (by.to_string(), proposal.0, String::new()),
+        Sanction::BrokeGlass { reason } => (String::new(), 0, reason.clone()),
+    };
     wire::Revision {
         number: revision.number.0,
         parent: revision.parent.0,
@@ -83,6 +88,9 @@ fn shown(revision: &RevisionRecord) -> wire::Revision {
         created_ms: revision.created.0,
         rolls_back_to: revision.rolls_back_to.map_or(0, |to| to.0),
         origin: revision.origin.as_ref().map(Into::into),
+        approved_by,
+        proposal,
+        broke_glass,
         ..wire::Revision::default()
     }
 }

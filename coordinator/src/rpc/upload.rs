@@ -21,12 +21,15 @@ use crate::{
     config::Limits,
     effects::{GivenPacks, PackInUse},
     packs,
+    proposals::Approval,
 };
 
 /// Bytes of a file's path.
 const PATH_MAX: usize = 1024;
 /// Bytes of what an operator says about an apply.
 const MESSAGE_MAX: usize = 4096;
+/// Bytes of why somebody goes ahead without approval: it stands in the record before everything that may be cut off.
+const GLASS_MAX: usize = 1024;
 /// Packs of one upload.
 const PACKS_MAX: usize = 8;
 /// Products that one of them is said to be the pack of.
@@ -130,7 +133,18 @@ fn intent(header: UploadHeader, permit: Permit) -> Result<Intent, Status> {
         replace_unmanaged,
         only,
         origin,
+        approval: approval(header.break_glass)?,
     })
+}
+
+/// How an operator wants a change to be treated that needs approval.
+pub(super) fn approval(break_glass: String) -> Result<Approval, Status> {
+    if GLASS_MAX < break_glass.len() {
+        return Err(Status::invalid_argument(format!(
+            "the reason of --break-glass exceeds {GLASS_MAX} bytes"
+        )));
+    }
+    Ok(if break_glass.trim().is_empty() { Approval::Ask } else { Approval::BreakGlass(break_glass) })
 }
 
 /// Names of nodes or groups.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use fleet::{
     alert::Place,
-    ids::{Digest, GroupName, NodeName, OperatorName, Revision, RolloutId},
+    ids::{Digest, GroupName, NodeName, OperatorName, ProposalId, Revision, RolloutId},
     spec::SecretName,
 };
 
@@ -31,6 +31,8 @@ impl Key {
     pub const TOKENS: &'static str = "token/";
     /// Below this are the sealed values of secrets, by name.
     pub const SECRETS: &'static str = "secret/";
+    /// Below this are changes that wait for approval, or waited.
+    pub const PROPOSALS: &'static str = "proposal/";
     /// Below this is who may do what.
     pub const OPERATORS: &'static str = "operator/";
     /// Below this is who did what.
@@ -120,6 +122,11 @@ impl Key {
     /// The sealed value of a secret.
     pub fn secret(name: &SecretName) -> Self {
         Self(format!("{}{name}", Self::SECRETS))
+    }
+
+    /// A change that waits for approval, or waited.
+    pub fn proposal(id: ProposalId) -> Self {
+        Self(format!("{}{:020}", Self::PROPOSALS, id.0))
     }
 
     /// What an operator may do, and which certificate is theirs.

@@ -7,6 +7,7 @@ mod alert;
 mod audit;
 mod event;
 mod operator;
+mod proposal;
 mod revision;
 mod rollout;
 mod secret;
@@ -26,9 +27,10 @@ use fleet::{
     time::Timestamp,
 };
 pub use operator::{Certificate, Holder, OperatorRecord, TokenRecord};
+pub use proposal::ProposalRecord;
 use prost::Message;
 use proto::wire::{agent, store as wire};
-pub use revision::{RevisionHead, RevisionPart, RevisionRecord};
+pub use revision::{RevisionHead, RevisionPart, RevisionRecord, Sanction};
 pub use rollout::{ROLLOUT_STEPS_MAX, RolloutRecord, ShardRecord};
 pub use secret::{SecretRecord, SecretUses};
 pub use silence::SilencesRecord;

@@ -33,7 +33,7 @@ async fn head(coordinator: &TestCoordinator) -> (Head, FleetEpoch) {
     (head_from_wire(&reply).unwrap(), FleetEpoch(reply.fleet_epoch.try_into().unwrap()))
 }
 
-async fn entries(coordinator: &TestCoordinator) -> Result<Vec<(Entry, Link)>, Status> {
+pub(crate) async fn entries(coordinator: &TestCoordinator) -> Result<Vec<(Entry, Link)>, Status> {
     filtered(coordinator, wire::ListAuditRequest::default()).await
 }
 

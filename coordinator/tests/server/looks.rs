@@ -14,13 +14,16 @@ use coordinator::{
     config::Config,
     store::{
         CommitError, Entry, Key, Memory, Range, Read, Store, Transaction, Version, Write,
-        records::{NodeRecord, Record as _, RevisionRecord, RolloutRecord, SeenRecord, ShardRecord, Target},
+        records::{
+            NodeRecord, Record as _, RevisionRecord, RolloutRecord, Sanction, SeenRecord, ShardRecord, Target,
+        },
         revisions,
     },
     tasks::Tasks,
     wall_clock,
 };
 use fleet::{
+    approval::ApprovalRules,
     bundle::RestartClass,
     ids::{Digest, GroupName, NodeName, Revision, RolloutId},
     rollout::{FleetPolicy, FleetView, GroupGoal, NewRollout, NodeGoal, RolloutRules, Target as StepTarget},
@@ -118,6 +121,8 @@ async fn apply(store: &dyn Store, nodes: u32) -> Transaction {
         left_out: BTreeSet::new(),
         secrets: None,
         origin: None,
+        approval: ApprovalRules::default(),
+        sanction: Sanction::None,
     };
     let rollout = NewRollout {
         id: RolloutId(1),

@@ -6,6 +6,7 @@ mod absent;
 mod alertmanager;
 mod alerts;
 mod alerts_over_time;
+mod approvals;
 mod audit;
 mod calls;
 mod crash;

@@ -21,7 +21,7 @@ use proto::wire::{
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
-    calls::{call_alerts, call_revisions, silence_of_km},
+    calls::{call_alerts, call_audit, call_proposals, call_revisions, silence_of_km},
     support::{PATIENCE, ScriptedAgent, TestCoordinator, upload},
 };
 
@@ -91,13 +91,13 @@ fn the_documented_table_has_every_call_and_every_action() {
 }
 
 /// Somebody with a certificate of their own.
-struct Person {
+pub(crate) struct Person {
     reply: EnrollReply,
     key_pem: String,
 }
 
 impl Person {
-    async fn channel(&self, coordinator: &TestCoordinator) -> Channel {
+    pub(crate) async fn channel(&self, coordinator: &TestCoordinator) -> Channel {
         coordinator.channel(Some((&self.reply.certificate_pem, &self.key_pem))).await.unwrap()
     }
 
@@ -137,18 +137,18 @@ async fn join(coordinator: &TestCoordinator, name: &str, token: &OperatorToken) 
     Ok(Person { reply, key_pem: key.serialize_pem() })
 }
 
-async fn added(coordinator: &TestCoordinator, name: &str, role: Role, groups: &[&str]) -> Person {
+pub(crate) async fn added(coordinator: &TestCoordinator, name: &str, role: Role, groups: &[&str]) -> Person {
     let token = invite(coordinator, name, Some(grant(role, groups))).await;
     join(coordinator, name, &token).await.unwrap()
 }
 
-async fn remove(coordinator: &TestCoordinator, name: &str) {
+pub(crate) async fn remove(coordinator: &TestCoordinator, name: &str) {
     let request = wire::RemoveOperatorRequest { name: name.to_owned() };
     operators(coordinator).await.remove(request).await.unwrap();
 }
 
 /// A group of identity servers and one beside it, each with a layer of its own.
-fn two_groups(km: &str, beside: &str) -> BTreeMap<String, String> {
+pub(crate) fn two_groups(km: &str, beside: &str) -> BTreeMap<String, String> {
     let group = |name: &str| {
         format!(
             "[groups.{name}]\nproduct = \"wso2is-7.2\"\nlayers = [\"{name}\"]\nafter = []\n\
@@ -161,7 +161,7 @@ fn two_groups(km: &str, beside: &str) -> BTreeMap<String, String> {
     files.map(|(path, text)| (path.to_owned(), text.to_owned())).into()
 }
 
-fn hostname(name: &str) -> String {
+pub(crate) fn hostname(name: &str) -> String {
     format!("[server]\nhostname = \"{name}\"\n")
 }
 
@@ -187,7 +187,7 @@ async fn rolled_out(beside: &str) -> TestCoordinator {
 }
 
 /// An upload for the nodes of some groups.
-fn limited(files: &BTreeMap<String, String>, groups: &[&str]) -> Vec<wire::Upload> {
+pub(crate) fn limited(files: &BTreeMap<String, String>, groups: &[&str]) -> Vec<wire::Upload> {
     let mut messages = upload(files, None);
     if let Some(Part::Header(header)) = &mut messages[0].part {
         header.groups = groups.iter().map(|&group| group.to_owned()).collect();
@@ -201,6 +201,7 @@ async fn call(channel: Channel, method: &str, round: usize) -> Result<(), Status
         Some("Audit") => call_audit(AuditClient::new(channel), method).await,
         Some("Secrets") => call_secrets(SecretsClient::new(channel), method, round).await,
         Some("Alerts") => call_alerts(AlertsClient::new(channel), method).await,
+        Some("Proposals") => call_proposals(channel, method).await,
         Some("Revisions") => call_revisions(channel).await,
         Some("Logs") => crate::logs::call(channel).await,
         Some("Operators") => call_operators(OperatorsClient::new(channel), method, round).await,
@@ -288,14 +289,6 @@ async fn call_fleet(mut operator: OperatorClient<Channel>, method: &str, round: 
         "Operator.Rollback" => operator.rollback(rollback()).await.map(drop),
         "Operator.PlanRollback" => operator.plan_rollback(rollback()).await.map(drop),
         "Operator.Events" => operator.events(wire::EventsRequest::default()).await.map(drop),
-        other => panic!("nobody says how {other} is called"),
-    }
-}
-
-async fn call_audit(mut audit: AuditClient<Channel>, method: &str) -> Result<(), Status> {
-    match method {
-        "Audit.List" => audit.list(wire::ListAuditRequest::default()).await.map(drop),
-        "Audit.Head" => audit.head(wire::AuditHeadRequest {}).await.map(drop),
         other => panic!("nobody says how {other} is called"),
     }
 }
@@ -391,6 +384,13 @@ async fn every_call_by_every_role_and_scope_is_as_documented() {
                 // So that there is something to go back from.
                 let km = hostname(&format!("r{round}.example.org"));
                 let files = two_groups(&km, &hostname("b.example.org"));
+                admin.apply(tokio_stream::iter(limited(&files, &["km"]))).await.unwrap();
+            }
+            if matches!(row.call.as_str(), "Proposals.Approve" | "Proposals.Reject") {
+                // So that there is something to decide.
+                let km = hostname(&format!("p{round}.example.org"));
+                let mut files = two_groups(&km, &hostname("b.example.org"));
+                files.get_mut("fleet.toml").unwrap().push_str("[groups.km.approval]\nrequired = true\n");
                 admin.apply(tokio_stream::iter(limited(&files, &["km"]))).await.unwrap();
             }
             let outcome = call(person.channel(&coordinator).await, &row.call, round).await;

@@ -7,9 +7,12 @@ use std::{
 
 use coordinator::store::{
     VALUE_MAX,
-    records::{Assigned, NodeRecord, Record as _, RevisionRecord, RolloutRecord, ShardRecord, Target},
+    records::{
+        Assigned, NodeRecord, Record as _, RevisionRecord, RolloutRecord, Sanction, ShardRecord, Target,
+    },
 };
 use fleet::{
+    approval::ApprovalRules,
     bundle::RestartClass,
     ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId, ZoneName},
     rollout::{
@@ -55,6 +58,8 @@ fn revision(nodes: u32) -> RevisionRecord {
         left_out: BTreeSet::new(),
         secrets: None,
         origin: None,
+        approval: ApprovalRules::default(),
+        sanction: Sanction::None,
     }
 }
 

@@ -17,6 +17,10 @@ pub enum Action {
     Apply,
     /// Go back to an earlier revision. Judged by what it changes.
     RollBack,
+    /// Approve what somebody else proposes. Judged by what it changes.
+    Approve,
+    /// End a proposal.
+    Reject,
     /// Restart a server.
     Restart,
     /// Stop a server, or start it again.
@@ -47,12 +51,14 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Look,
         Self::ReadHost,
         Self::ReadLogs,
         Self::Apply,
         Self::RollBack,
+        Self::Approve,
+        Self::Reject,
         Self::Restart,
         Self::SetRun,
         Self::ReturnToOriginal,
@@ -76,6 +82,8 @@ impl Action {
             Self::ReadLogs => "read-logs",
             Self::Apply => "apply",
             Self::RollBack => "roll-back",
+            Self::Approve => "approve",
+            Self::Reject => "reject",
             Self::Restart => "restart",
             Self::SetRun => "set-run",
             Self::ReturnToOriginal => "return-to-original",
@@ -100,6 +108,8 @@ impl Action {
             Self::ReadLogs => "reading the logs of a node",
             Self::Apply => "applying this",
             Self::RollBack => "going back to this revision",
+            Self::Approve => "approving this",
+            Self::Reject => "rejecting this",
             Self::Restart => "restarting a server",
             Self::SetRun => "starting or stopping a server",
             Self::ReturnToOriginal => "putting back the original files of a node",
@@ -124,6 +134,8 @@ impl Action {
             | Self::ReadLogs
             | Self::Apply
             | Self::RollBack
+            | Self::Approve
+            | Self::Reject
             | Self::Restart
             | Self::SetRun
             | Self::ReturnToOriginal

@@ -109,11 +109,13 @@ pub enum Rule {
     StoreTrouble,
     /// A channel has taken no message for a day.
     AlertsUndelivered,
+    /// A change went out without the approval that it needed.
+    BreakGlass,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::DriftFound,
         Self::DriftRestored,
         Self::TugOfWar,
@@ -138,6 +140,7 @@ impl Rule {
         Self::KeyManagerDrift,
         Self::StoreTrouble,
         Self::AlertsUndelivered,
+        Self::BreakGlass,
     ];
 
     /// The stable word.
@@ -167,6 +170,7 @@ impl Rule {
             Rule::KeyManagerDrift => "key-manager-drift",
             Rule::StoreTrouble => "store-trouble",
             Rule::AlertsUndelivered => "alerts-undelivered",
+            Rule::BreakGlass => "break-glass",
         }
     }
 
@@ -215,6 +219,7 @@ impl Rule {
             Rule::KeyManagerDrift => "Key Manager changed in the portal",
             Rule::StoreTrouble => "The coordinator cannot keep its records",
             Rule::AlertsUndelivered => "Alerts are not delivered",
+            Rule::BreakGlass => "A change went out without approval",
         }
     }
 
@@ -242,7 +247,8 @@ impl Rule {
             | Rule::StartHeld
             | Rule::KeyManager
             | Rule::KeyManagerDrift
-            | Rule::AlertsUndelivered => Severity::Warning,
+            | Rule::AlertsUndelivered
+            | Rule::BreakGlass => Severity::Warning,
             Rule::DriftRestored | Rule::AwaitingPromotion => Severity::Info,
         }
     }
@@ -250,7 +256,7 @@ impl Rule {
     /// Whether it has an end.
     pub const fn nature(self) -> Nature {
         match self {
-            Rule::DriftRestored => Nature::Occurrence,
+            Rule::DriftRestored | Rule::BreakGlass => Nature::Occurrence,
             Rule::DriftFound
             | Rule::TugOfWar
             | Rule::DoomedEdit
@@ -302,7 +308,8 @@ impl Rule {
             | Rule::StepFailed
             | Rule::CertificateEnding
             | Rule::StoreTrouble
-            | Rule::AlertsUndelivered => Source::Coordinator,
+            | Rule::AlertsUndelivered
+            | Rule::BreakGlass => Source::Coordinator,
         }
     }
 
@@ -332,7 +339,8 @@ impl Rule {
             | Rule::AssignmentRefused
             | Rule::CertificateEnding
             | Rule::SecretResidue
-            | Rule::AlertsUndelivered => Duration::ZERO,
+            | Rule::AlertsUndelivered
+            | Rule::BreakGlass => Duration::ZERO,
         }
     }
 
@@ -359,7 +367,8 @@ impl Rule {
             | Rule::SecretResidue
             | Rule::StartHeld
             | Rule::StoreTrouble
-            | Rule::AlertsUndelivered => Duration::ZERO,
+            | Rule::AlertsUndelivered
+            | Rule::BreakGlass => Duration::ZERO,
         }
     }
 
@@ -405,7 +414,8 @@ impl Rule {
             | Rule::AwaitingPromotion
             | Rule::CertificateEnding
             | Rule::StoreTrouble
-            | Rule::AlertsUndelivered => &[],
+            | Rule::AlertsUndelivered
+            | Rule::BreakGlass => &[],
         }
     }
 
@@ -433,7 +443,8 @@ impl Rule {
             | Rule::KeyManager
             | Rule::KeyManagerDrift
             | Rule::StoreTrouble
-            | Rule::AlertsUndelivered => false,
+            | Rule::AlertsUndelivered
+            | Rule::BreakGlass => false,
         }
     }
 }

@@ -137,9 +137,11 @@ impl Rule {
             | Rule::StartHeld
             | Rule::KeyManager
             | Rule::KeyManagerDrift => format!("convoy node show {node}"),
-            Rule::RolloutStopped | Rule::RolledBack | Rule::RolloutStalled | Rule::StepFailed => {
-                format!("convoy rollout show {rollout}")
-            }
+            Rule::RolloutStopped
+            | Rule::RolledBack
+            | Rule::RolloutStalled
+            | Rule::StepFailed
+            | Rule::BreakGlass => format!("convoy rollout show {rollout}"),
             Rule::AwaitingPromotion => format!("convoy rollout promote {rollout}"),
             Rule::CertificateEnding => match subject {
                 Subject::Node(node) => format!("convoy node show {node}"),

@@ -23,6 +23,7 @@ use super::{
     vault,
 };
 use crate::{
+    approval::ApprovalRules,
     bundle::Bundle,
     call::{Check, Hooks},
     drift::keys::KeyRules,
@@ -269,10 +270,20 @@ impl<'a> Composer<'a> {
             databases: self.manifest.databases.clone(),
             balancers,
             rollout: self.manifest.rollout.clone(),
+            approval: self.approval(),
             groups,
             order_reasons: order.reasons,
             nodes,
         })
+    }
+
+    fn approval(&self) -> ApprovalRules {
+        let groups = self.manifest.groups.iter().filter(|(_, group)| group.needs_approval);
+        ApprovalRules {
+            fleet: self.manifest.approval.required,
+            groups: groups.map(|(name, _)| name.clone()).collect(),
+            expires: self.manifest.approval.expires,
+        }
     }
 
     fn products(&self, report: &mut Report) -> BTreeMap<GroupName, Arc<Product>> {

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     DefaultCredentials,
+    approval_text::{self, FleetApproval},
     balancers_text::{self, BalancerText},
     call_text::HooksText,
     databases_text::{self, DatabaseServer},
@@ -32,6 +33,7 @@ pub(super) struct Manifest<'a> {
     pub(super) databases: Vec<DatabaseServer>,
     pub(super) balancers: Vec<BalancerText>,
     pub(super) rollout: FleetPolicy,
+    pub(super) approval: FleetApproval,
     pub(super) values: Option<&'a Table>,
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
@@ -47,6 +49,8 @@ pub(super) struct GroupText<'a> {
     /// Absent: derived.
     pub(super) after: Option<Vec<Typed<String>>>,
     pub(super) rollout: RolloutPolicy,
+    /// `approval.required`.
+    pub(super) needs_approval: bool,
     pub(super) gates: Vec<GateText>,
     pub(super) values: Option<&'a Table>,
     pub(super) ports: Ports,
@@ -158,6 +162,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
         Some(table) => super::rollout_text::read_fleet(table, report),
         None => FleetPolicy::default(),
     };
+    let approval = approval_text::read_fleet(&mut reader, report);
     let files = read_files(&mut reader, report);
     let drift_keys = drift_text::read(&mut reader, report);
     let mut groups = BTreeMap::new();
@@ -183,6 +188,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
         databases,
         balancers,
         rollout,
+        approval,
         values,
         service,
         files,
@@ -248,6 +254,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
         Some(table) => super::rollout_text::read_group(table, report),
         None => (RolloutPolicy::default(), Vec::new()),
     };
+    let needs_approval = approval_text::read_group(&mut reader, report);
     let values = read_values(&mut reader, report);
     let ports = read_ports(&mut reader, report);
     let run = read_run(&mut reader, report);
@@ -263,6 +270,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
         layers,
         after,
         rollout,
+        needs_approval,
         gates,
         values,
         ports,

@@ -4,6 +4,7 @@
 //! Called by the coordinator for `plan` and `apply` and by the CLI for `lint`. Reads no file: the directory comes as a
 //! map. Reports everything that is wrong at once, each with its place and remedy (docs/findings.md).
 
+mod approval_text;
 mod balancers_text;
 mod call_text;
 pub mod canonical;
@@ -33,6 +34,7 @@ use std::{
 };
 
 use crate::{
+    approval::ApprovalRules,
     balancer::Balancer,
     bundle::Bundle,
     call::Check,
@@ -99,6 +101,8 @@ pub struct Fleet {
     pub balancers: BTreeMap<String, Balancer>,
     /// `[rollout]`.
     pub rollout: FleetPolicy,
+    /// `[approval]` and `[groups.NAME.approval]`.
+    pub approval: ApprovalRules,
     /// By name.
     pub groups: BTreeMap<GroupName, Group>,
     /// Why groups come after others where `after` is not typed.

@@ -7,6 +7,7 @@ mod balancer;
 mod canary;
 mod crash;
 mod enrolment;
+mod four_eyes;
 mod gates;
 mod going_back;
 mod history;

@@ -46,7 +46,7 @@ async fn a_revision_says_which_commit_it_came_from() -> Result<()> {
     ensure!(of(0)["commit"] == third.as_str() && of(0)["changed"] == 0, "{revisions:#}");
     ensure!(of(1)["commit"] == commit.as_str() && of(1)["changed"] == 1, "{revisions:#}");
     let shown = operator.done(["revision", "show", "3"]).await?;
-    ensure_holds(&shown, &[&third, "changed is-1, is-2: server.hostname"])?;
+    ensure_holds(&shown, &[&third, "changed: is-1, is-2: server.hostname"])?;
     let audit = operator.done(["audit", "list"]).await?;
     ensure_holds(&audit, &[&format!("applied revision 3 (commit {third} on prod by Ann")])?;
 

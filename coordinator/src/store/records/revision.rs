@@ -1,9 +1,13 @@
 //! A revision: a head that says what it is, and parts with what grows with the fleet (ADR 0076).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use fleet::{
-    ids::{Digest, NodeName, Revision},
+    approval::ApprovalRules,
+    ids::{Digest, GroupName, NodeName, OperatorName, ProposalId, Revision},
     origin::Origin,
     rollout::RolloutRules,
     time::Timestamp,
@@ -43,6 +47,30 @@ pub struct RevisionRecord {
     pub secrets: Option<SecretUses>,
     /// The commit that the fleet directory was at; `None`: not known.
     pub origin: Option<Origin>,
+    /// Which changes need approval while it is in force.
+    pub approval: ApprovalRules,
+    /// Who else was for it.
+    pub sanction: Sanction,
+}
+
+/// Who stands for a revision beside its author.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Sanction {
+    /// Nobody: it needed no approval.
+    #[default]
+    None,
+    /// Somebody approved it.
+    Approved {
+        /// Who.
+        by: OperatorName,
+        /// The proposal that it was.
+        proposal: ProposalId,
+    },
+    /// Nobody, although it needed approval.
+    BrokeGlass {
+        /// Why, in its author's words.
+        reason: String,
+    },
 }
 
 impl RevisionRecord {
@@ -87,6 +115,8 @@ impl RevisionRecord {
             author: self.author.clone(),
             message: self.message.clone(),
             origin: self.origin.clone(),
+            approval: self.approval.clone(),
+            sanction: self.sanction.clone(),
             ..*self
         };
         let head = RevisionHead { record, parts: digests };
@@ -141,6 +171,11 @@ impl Record for RevisionHead {
 
     fn to_wire(&self) -> wire::Revision {
         let Self { record, parts } = self;
+        let (approved_by, proposal, broke_glass) = match &record.sanction {
+            Sanction::None => (String::new(), 0, String::new()),
+            Sanction::Approved { by, proposal } => (by.to_string(), proposal.0, String::new()),
+            Sanction::BrokeGlass { reason } => (String::new(), 0, reason.clone()),
+        };
         wire::Revision {
             number: record.number.0,
             parent: record.parent.0,
@@ -155,10 +190,19 @@ impl Record for RevisionHead {
             secrets: record.secrets.as_ref().map(SecretUses::to_wire),
             parts: parts.iter().map(|part| part.0.to_vec()).collect(),
             origin: record.origin.as_ref().map(Into::into),
+            approval: Some(approval_to_wire(&record.approval)),
+            approved_by,
+            proposal,
+            broke_glass,
         }
     }
 
     fn from_wire(wire: wire::Revision) -> Result<Self, String> {
+        let sanction = match (wire.approved_by.as_str(), wire.broke_glass.as_str()) {
+            ("", "") => Sanction::None,
+            ("", reason) => Sanction::BrokeGlass { reason: reason.to_owned() },
+            (by, _) => Sanction::Approved { by: operator(by)?, proposal: ProposalId(wire.proposal) },
+        };
         let record = RevisionRecord {
             number: Revision(wire.number),
             parent: Revision(wire.parent),
@@ -180,6 +224,8 @@ impl Record for RevisionHead {
                 .map(|origin| Origin::try_from(&origin))
                 .transpose()
                 .map_err(|error| error.to_string())?,
+            approval: wire.approval.as_ref().map(approval_from_wire).transpose()?.unwrap_or_default(),
+            sanction,
         };
         let parts = wire.parts.iter().map(|part| digest(part, "a part of a revision"));
         Ok(Self { record, parts: parts.collect::<Result<_, _>>()? })
@@ -230,6 +276,27 @@ impl Record for RevisionPart {
     }
 }
 
+fn approval_to_wire(rules: &ApprovalRules) -> wire::ApprovalRules {
+    wire::ApprovalRules {
+        fleet: rules.fleet,
+        groups: rules.groups.iter().map(ToString::to_string).collect(),
+        expires_ms: u64::try_from(rules.expires.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn approval_from_wire(wire: &wire::ApprovalRules) -> Result<ApprovalRules, String> {
+    let groups = wire.groups.iter().map(|group| GroupName::parse(group).map_err(|error| error.to_string()));
+    Ok(ApprovalRules {
+        fleet: wire.fleet,
+        groups: groups.collect::<Result<_, _>>()?,
+        expires: Duration::from_millis(wire.expires_ms),
+    })
+}
+
+pub(super) fn operator(name: &str) -> Result<OperatorName, String> {
+    OperatorName::parse(name).map_err(|error| error.to_string())
+}
+
 fn sources(wire: BTreeMap<String, Vec<u8>>) -> Result<BTreeMap<String, Digest>, String> {
     wire.into_iter().map(|(path, bytes)| digest(&bytes, &path).map(|digest| (path, digest))).collect()
 }
@@ -238,7 +305,7 @@ fn nodes(wire: BTreeMap<String, wire::NodeTarget>) -> Result<BTreeMap<NodeName, 
     wire.into_iter().map(|(node, target)| Ok((name(&node)?, Target::from_wire(target)?))).collect()
 }
 
-fn names(wire: &[String]) -> Result<BTreeSet<NodeName>, String> {
+pub(super) fn names(wire: &[String]) -> Result<BTreeSet<NodeName>, String> {
     wire.iter().map(|node| name(node)).collect()
 }
 

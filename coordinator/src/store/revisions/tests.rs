@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
-    ids::{GroupName, NodeName, ZoneName},
+    approval::ApprovalRules,
+    ids::{GroupName, NodeName, OperatorName, ProposalId, ZoneName},
     origin::Origin,
     spec::SecretName,
     time::Timestamp,
@@ -12,7 +13,7 @@ use proto::wire::store as wire;
 use super::*;
 use crate::store::{
     Memory, Range, Transaction,
-    records::{SecretUses, Target},
+    records::{Sanction, SecretUses, Target},
     rollouts::tests::{ENTRY_MAX, node},
 };
 
@@ -53,6 +54,12 @@ pub(crate) fn revision(number: u64, nodes: u32) -> RevisionRecord {
         left_out: (0..nodes).step_by(10).map(node).collect(),
         secrets: Some(SecretUses::new((0..nodes).map(|index| (node(index), secrets(index))))),
         origin: Some(origin()),
+        approval: ApprovalRules {
+            fleet: true,
+            groups: [GroupName::parse("gateway-frankfurt").unwrap()].into(),
+            ..ApprovalRules::default()
+        },
+        sanction: Sanction::Approved { by: OperatorName::parse("bob").unwrap(), proposal: ProposalId(3) },
     }
 }
 
