@@ -487,8 +487,8 @@ const COMMANDS: [&str; 56] = [
 ];
 
 /// They ask no coordinator.
-const LOCAL: [&str; 8] =
-    ["lint", "render", "explain", "completions", "man", "join", "context list", "context use"];
+const LOCAL: [&str; 9] =
+    ["lint", "render", "explain", "schema", "completions", "man", "join", "context list", "context use"];
 
 /// Every command by its words: `rollout show`.
 fn leaves(command: &clap::Command, above: &str) -> Vec<String> {
