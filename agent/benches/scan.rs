@@ -99,6 +99,7 @@ fn bundle(home: &Path) -> Bundle {
         hooks: Hooks::default(),
         origin: None,
         drift_keys: KeyRules::default(),
+        unnamed_editors: false,
         key_managers: fleet::key_manager::KeyManagers::default(),
     }
 }

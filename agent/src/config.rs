@@ -55,6 +55,9 @@ pub struct Config {
     /// server itself reaches them.
     #[serde(default = "default_check_endpoints")]
     pub check_endpoints: bool,
+    /// Tell who wrote a managed file, where the system tells the agent.
+    #[serde(default = "default_name_editors")]
+    pub name_editors: bool,
     /// What hooks and gates may reach.
     #[serde(default)]
     pub allow: Allow,
@@ -84,6 +87,10 @@ pub struct Allow {
 
 fn default_unit_bus() -> String {
     "system".to_owned()
+}
+
+fn default_name_editors() -> bool {
+    true
 }
 
 fn default_check_endpoints() -> bool {

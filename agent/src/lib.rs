@@ -12,6 +12,7 @@ pub mod config;
 pub mod doctor;
 #[cfg(unix)]
 pub mod door;
+pub mod editors;
 pub mod files;
 pub mod identity;
 pub mod journal;

@@ -11,6 +11,7 @@ use agent::{
     chain,
     config::Config,
     doctor::{self, Logins},
+    editors::Sight,
     identity::Store,
     link, telemetry, wall_clock,
 };
@@ -53,14 +54,16 @@ fn main() -> ExitCode {
     if let Err(error) = agent::platform::forbid_cores() {
         return fail(1, &format!("cannot forbid core files: {error}"));
     }
+    let command = arguments.command.unwrap_or(Command::Run);
+    // Before there are threads; and whatever the command does, it does without the right that this takes.
+    let sight = Sight::open(config.name_editors && matches!(command, Command::Run));
     let runtime = match agent::runtime() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &format!("cannot start: {error}")),
     };
-    let result = match arguments.command.unwrap_or(Command::Run) {
-        Command::Run => {
-            runtime.block_on(async { agent::run(config, stopped()).await.map_err(|error| chain(&error)) })
-        }
+    let result = match command {
+        Command::Run => runtime
+            .block_on(async { agent::run(config, sight, stopped()).await.map_err(|error| chain(&error)) }),
         Command::Enroll { token: _, token_file, coordinator } => read_token(token_file)
             .and_then(|token| runtime.block_on(enroll(&config, &token, coordinator.as_deref()))),
         #[cfg(target_os = "linux")]

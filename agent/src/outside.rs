@@ -12,6 +12,7 @@ use fleet::{
 use futures::{FutureExt as _, future::BoxFuture};
 
 use crate::{
+    editors::Sight,
     link::{Network, network},
     preflight::{self, Subject},
     probe::{self, Pins},
@@ -117,6 +118,8 @@ pub struct Outside {
     pub machine: MakeMachine,
     /// Whether this host can say that it shuts down ([`crate::door`]); a simulated one cannot.
     pub has_door: bool,
+    /// Whose doing a change of a file is; a simulated host does not tell.
+    pub sight: Sight,
 }
 
 impl Outside {
@@ -129,6 +132,7 @@ impl Outside {
             network: network(proxy),
             machine: Box::new(machine),
             has_door: cfg!(unix),
+            sight: Sight::none(),
         }
     }
 }

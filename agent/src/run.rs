@@ -10,6 +10,7 @@ use crate::{
     cache::Cache,
     call::{self, Caller},
     config::Config,
+    editors::{Editors, Sight},
     files::{Defaults, Files, Job, Kept},
     identity::{IdentityError, Store},
     journal::{Journal, JournalError, Switches},
@@ -67,8 +68,8 @@ pub enum RunError {
 ///
 /// # Errors
 /// The agent could not start.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-    let outside = Outside::real(config.proxy.as_deref());
+pub async fn run(config: Config, sight: Sight, stop: impl Future<Output = ()>) -> Result<(), RunError> {
+    let outside = Outside { sight, ..Outside::real(config.proxy.as_deref()) };
     run_in(config, outside, stop).await
 }
 
@@ -170,7 +171,7 @@ struct Parts {
 fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, BuildError> {
     let Parts { journal, kept, events, vital, state } = parts;
     let (cache, outcomes) = (kept.cache.clone(), kept.events.clone());
-    let packs = kept.pack.subscribe();
+    let (packs, editors) = (kept.pack.subscribe(), Editors::start(outside.sight, &outcomes));
     let (watch, hints) = Watch::new();
     let defaults = defaults(config);
     let console = Console::open(&config.data_dir, config.console_bytes).map_err(BuildError::DataDir)?;
@@ -215,7 +216,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
     let link = link.map_err(BuildError::Identity)?;
     let judge = (machine.clone(), outcomes.clone());
     let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), (config.site(), units), judge);
-    let mut files = Files::start(kept, defaults, watch, checkpoint, &vital);
+    let mut files = Files::start(kept, defaults, (watch, editors), checkpoint, &vital);
     if let [home] = config.homes.as_slice() {
         // Before anything is assigned, so that the first plan knows the host already.
         files.start_job(Job::ReadPack(home.clone()));

@@ -135,7 +135,7 @@ fn service_main(_arguments: Vec<OsString>) {
 fn serve(config: Config, stop: CancellationToken, status: ServiceStatusHandle) -> Result<(), String> {
     let runtime = crate::runtime().map_err(|error| format!("cannot start: {error}"))?;
     tell(status, ServiceState::Running, 0);
-    let ended = runtime.block_on(crate::run(config, stop.cancelled_owned()));
+    let ended = runtime.block_on(crate::run(config, crate::editors::Sight::none(), stop.cancelled_owned()));
     // Threads that wait for the server's end would keep the process.
     runtime.shutdown_timeout(crate::SHUTDOWN_TIME);
     ended.map_err(|error| crate::chain(&error))

@@ -3,6 +3,7 @@
 
 mod agents;
 mod alert;
+mod drift;
 mod found;
 mod logs;
 mod plan;
@@ -18,6 +19,7 @@ use crate::text::bytes;
 
 pub use self::agents::{Agent, AgentList, Skew};
 pub use self::alert::{Alert, AlertChannel, AlertState, Alerts, Delivery, Silence};
+pub use self::drift::{DriftEntry, Editor};
 pub use self::found::{Found, FoundFile, FoundHost, FoundProduct};
 pub use self::logs::{LogLine, LogLines};
 pub use self::plan::{
@@ -383,22 +385,6 @@ pub struct Health {
 pub struct Process {
     pub pid: u32,
     pub started: When,
-}
-
-/// One difference between desired and disk.
-#[derive(Debug, Clone, Serialize)]
-pub struct DriftEntry {
-    pub path: String,
-    /// `edited`, `deleted`, `mode`, `owner`, `product-owned`, `generated-edited` or `generated-deleted`.
-    pub kind: String,
-    /// `restored`, `reported`, `paused` or `tug-of-war`.
-    pub action: String,
-    /// deployment.toml keys that differ; never values.
-    pub keys: Vec<String>,
-    pub at: When,
-    /// From noticed to durable, milliseconds; `null` unless restored.
-    pub restored_after_ms: Option<f64>,
-    pub detail: String,
 }
 
 /// Edits are left alone for a while.

@@ -329,18 +329,28 @@ impl Coordinator {
                 (Command::ResumeDrift, about("resume", text))
             }
             DriftControl::Accept { path, until } => {
-                let event = about(ACCEPT, format!("{actor} accepts how {path} of {node} is"));
+                let by = self.by(node, &path);
+                let event = about(ACCEPT, format!("{actor} accepts how {path} of {node} is{by}"));
                 let event = event.with("path", &path);
                 (Command::AcceptDrift { path, until }, event)
             }
             DriftControl::Restore { path } => {
                 let what = path.as_ref().map_or_else(|| "all files".to_owned(), ToString::to_string);
-                let event = about("restore", format!("{actor} restores {what} of {node}"));
+                let by = path.as_ref().map_or_else(String::new, |path| self.by(node, path));
+                let event = about("restore", format!("{actor} restores {what} of {node}{by}"));
                 (Command::RestoreDrift { path }, event)
             }
         };
         let sent = self.hand_over(node, command, (event.clone(), permit)).await;
         self.outcome(node, (event, permit), sent).await
+    }
+
+    /// Who made the edit that an order is about, as the node told it.
+    fn by(&self, node: &NodeName, path: &HomePath) -> String {
+        let observed = self.live.node(node).and_then(|node| node.observed.clone());
+        let drift = observed.and_then(|seen| seen.drift.into_iter().find(|drift| drift.path == *path));
+        let who = drift.and_then(|drift| fleet::editor::named(&drift.editors));
+        who.map_or_else(String::new, |who| format!(", edited by {who}"))
     }
 
     /// Changes the course of a rollout.

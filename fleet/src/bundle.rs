@@ -308,6 +308,8 @@ pub struct Bundle {
     pub origin: Option<Origin>,
     /// Which keys of deployment.toml may be edited on the host. The agent's own: a change restarts nothing.
     pub drift_keys: KeyRules,
+    /// The agent does not ask who wrote a file. The agent's own: a change restarts nothing.
+    pub unnamed_editors: bool,
     /// What its API Manager shall know. The agent's own: a change restarts nothing.
     pub key_managers: KeyManagers,
 }
@@ -382,6 +384,9 @@ impl Bundle {
         }
         if let Some(rules) = self.drift_keys.canonical() {
             writeln!(text, "drift keys {rules}").expect("a String takes any text");
+        }
+        if self.unnamed_editors {
+            text.push_str("unnamed editors\n");
         }
         if let Some(key_managers) = self.key_managers.canonical() {
             writeln!(text, "key managers {key_managers}").expect("a String takes any text");

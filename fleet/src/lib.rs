@@ -13,6 +13,7 @@ pub mod balancer;
 pub mod bundle;
 pub mod call;
 pub mod drift;
+pub mod editor;
 pub mod finding;
 pub mod foreign;
 pub mod health;

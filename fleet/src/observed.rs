@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use crate::{
     bundle::{Applied, HomePath},
+    editor::Editor,
     host::Original,
     ids::{Digest, FleetEpoch, Generation},
     time::Timestamp,
@@ -326,6 +327,8 @@ pub struct Drift {
     pub restored_after: Option<Duration>,
     /// For people.
     pub detail: String,
+    /// Who wrote it since it was last as desired, newest first, at most [`crate::editor::EDITORS_MAX`]; empty: not known.
+    pub editors: Vec<Editor>,
 }
 
 /// Measurements of the server and its host.

@@ -73,6 +73,7 @@ impl Library {
             hooks: self.hooks.clone(),
             origin: None,
             drift_keys: fleet::drift::keys::KeyRules::default(),
+            unnamed_editors: false,
             key_managers: fleet::key_manager::KeyManagers::default(),
         });
         let digest = bundle.digest();

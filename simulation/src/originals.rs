@@ -80,6 +80,7 @@ fn original(by_hand: ByHand, coming: &Bundle, before: Generation) -> Bundle {
         service,
         hooks,
         drift_keys: KeyRules::default(),
+        unnamed_editors: false,
         origin: Some(origin),
         key_managers: fleet::key_manager::KeyManagers::default(),
     }

@@ -1,5 +1,6 @@
 //! `cargo xtask proof packages`: the packages on throw-away Debian hosts, one of them with systemd as its first process.
 //! As root; ten minutes with `--rounds 3`. The hosts have a network of their own and end with the command.
+//! `cargo xtask proof edits`: who edited a managed file, by many edits with each of several tools. As root.
 
 mod host;
 
@@ -15,7 +16,7 @@ use clap::{Args, Subcommand};
 
 use self::host::{Host, Root};
 use crate::{
-    cargo::{run, target},
+    cargo::{cargo, run, step, target},
     dist,
     packages::{self, Needed},
 };
@@ -52,6 +53,12 @@ enum Part {
         #[arg(long)]
         made: bool,
     },
+    /// Edit managed files with vim, sed, cp, mv, a shell and Ansible's calls, and count who was named rightly.
+    Edits {
+        /// How many edits with each.
+        #[arg(long, default_value_t = 1_000)]
+        edits: u32,
+    },
 }
 
 /// Proves it.
@@ -59,7 +66,22 @@ enum Part {
 /// # Errors
 /// What does not hold.
 pub fn prove(asked: &Proof) -> Result<ExitCode> {
-    let Part::Packages { rounds, made } = asked.part;
+    match asked.part {
+        Part::Packages { rounds, made } => prove_packages(rounds, made),
+        Part::Edits { edits } => prove_edits(edits),
+    }
+}
+
+fn prove_edits(edits: u32) -> Result<ExitCode> {
+    step("programs", cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+    let mut measure = cargo();
+    measure.args(["test", "--workspace", "--locked", "--test", "agent", "--", "--nocapture"]);
+    measure.args(["--exact", "edits::whoever_edits_is_named_rightly_or_not_at_all"]);
+    step("edits", measure.env("CONVOY_EDITS", edits.to_string()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prove_packages(rounds: u32, made: bool) -> Result<ExitCode> {
     packages::install(MMDEBSTRAP)?;
     packages::install(NSPAWN)?;
     for version in [OLD, NEW].into_iter().filter(|_| !made) {

@@ -81,6 +81,7 @@ fn empty(coming: &Staging) -> Bundle {
         hooks,
         origin: Some(origin),
         drift_keys: KeyRules::default(),
+        unnamed_editors: false,
         key_managers: KeyManagers::default(),
     }
 }

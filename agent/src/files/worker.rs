@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use fleet::{
     bundle::{Applied, Bundle, HomePath},
     drift::{Occasion, generated::RECORD},
+    editor::Editor,
     ids::Digest,
     node::{Event, Extent, Failure, Keeping, Recovery, SwitchRecord, Way},
     observed::RefusalReason,
@@ -22,7 +23,9 @@ use super::{
     stage::{NEW, Over, Staged, carried, declared, discard, fits, read_bounded, stage, write_beside},
     switch::{recover, switch, switch_one},
 };
-use crate::{cache::Cache, journal::Switches, preflight::Checkpoint, task::Vital, watch::Watch};
+use crate::{
+    cache::Cache, editors::Editors, journal::Switches, preflight::Checkpoint, task::Vital, watch::Watch,
+};
 
 /// Jobs that may wait; the engine asks for few at a time.
 const JOBS_MAX: usize = 256;
@@ -83,7 +86,7 @@ impl Files {
     pub fn start(
         kept: Kept,
         defaults: Defaults,
-        watch: Watch,
+        (watch, editors): (Watch, Editors),
         checkpoint: Checkpoint,
         vital: &Vital,
     ) -> Self {
@@ -92,6 +95,7 @@ impl Files {
             kept,
             defaults,
             watch,
+            editors,
             staged: None,
             taken: None,
             mixed: false,
@@ -162,6 +166,7 @@ struct Worker {
     kept: Kept,
     defaults: Defaults,
     watch: Watch,
+    editors: Editors,
     staged: Option<(Applied, Arc<Bundle>, Staged)>,
     /// The original that was kept last: the journal may not name it yet.
     taken: Option<Digest>,
@@ -200,6 +205,7 @@ impl Worker {
             Job::Watch(target, bundle) => {
                 self.scanner.reset();
                 self.watch.set(&bundle);
+                self.editors.set(&bundle);
                 self.watched = Some((target, bundle));
                 self.scan(Extent::All);
             }
@@ -209,6 +215,7 @@ impl Worker {
                 self.tell(Event::PackRead(pack));
             }
             Job::Restore { path, bundle, as_seen } => {
+                let begun = std::time::Instant::now();
                 let event = match self.restore((&path, as_seen), &bundle) {
                     Ok(Restoring::Overtaken) => {
                         self.watch.hint(&path);
@@ -218,6 +225,9 @@ impl Worker {
                         let took = self.watch.since_hint(&path);
                         // Its directory may have been made anew.
                         self.watch.rearm();
+                        self.editors.rearm();
+                        let editors = self.editors.replaced(&path, begun);
+                        self.tell_editors(&path, editors, true);
                         Event::Restored { path, took }
                     }
                     Ok(Restoring::AsDesired) => Event::AsDesired { path },
@@ -298,6 +308,12 @@ impl Worker {
             changed
         });
         digest
+    }
+
+    fn tell_editors(&self, path: &HomePath, editors: Vec<Editor>, restored: bool) {
+        if !editors.is_empty() {
+            self.tell(Event::Edited { path: path.clone(), editors, restored });
+        }
     }
 
     fn tell(&self, event: Event) {
@@ -410,9 +426,10 @@ impl Worker {
         };
         if hinted.is_none() {
             self.watch.rearm();
+            self.editors.rearm();
             self.look_at_generated(&bundle);
         }
-        let (begun, all) = (tokio::time::Instant::now(), hinted.is_none());
+        let (begun, all) = (std::time::Instant::now(), hinted.is_none());
         let result = Home::open(&bundle.service.home).map_err(|error| missing(&error)).and_then(|home| {
             let owner = self.defaults.owner(&bundle)?;
             Ok(self.scanner.scan(&home, &self.kept.cache, (&bundle, owner), hinted.as_ref()))
@@ -424,6 +441,10 @@ impl Worker {
                     tracing::debug!(files = looked.len(), took_us = took, "Scanned all files");
                 }
                 self.watch.settled(looked.iter().filter(|path| !found.contains_key(*path)));
+                self.editors.clean(looked.iter().filter(|path| !found.contains_key(*path)), begun);
+                for path in found.keys() {
+                    self.tell_editors(path, self.editors.so_far(path), false);
+                }
                 self.tell(Event::Scanned { target, looked, found });
             }
             Err(failure) => {

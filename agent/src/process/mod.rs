@@ -20,6 +20,8 @@ mod table;
 #[cfg(windows)]
 pub use self::stop::{INTERRUPT_COMMAND, interrupt_console};
 #[cfg(target_os = "linux")]
+pub(crate) use self::table::is_server_of;
+#[cfg(target_os = "linux")]
 pub use self::table::{RunningHome, running_homes, started};
 pub use self::{
     console::Console,

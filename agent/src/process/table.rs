@@ -56,9 +56,9 @@ fn home_of<'a>(arguments: &[&'a str]) -> Option<&'a str> {
 }
 
 #[cfg(target_os = "linux")]
-pub use linux::running_homes;
-#[cfg(target_os = "linux")]
 pub use linux::{alive, is_running, owns_port, servers, started, threads_and_files};
+#[cfg(target_os = "linux")]
+pub use linux::{is_server_of, running_homes};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -140,6 +140,14 @@ mod linux {
                 Some(RunningHome { path, pid })
             })
             .collect()
+    }
+
+    /// Whether a process is a server of this home.
+    pub fn is_server_of(pid: u32, home: &std::path::Path) -> bool {
+        let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let arguments: Vec<&str> = text.split('\0').collect();
+        home.to_str().is_some_and(|home| is_server(&arguments, home))
     }
 
     /// All live servers of a home.

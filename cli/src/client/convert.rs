@@ -354,6 +354,24 @@ fn drift(drift: agent::Drift) -> view::DriftEntry {
         at: When(drift.at_ms),
         restored_after_ms: is_measured.then_some(after),
         detail: drift.detail,
+        editors: drift.editors.into_iter().map(editor).collect(),
+    }
+}
+
+fn editor(editor: agent::Editor) -> view::Editor {
+    let editor = fleet::editor::Editor::from(editor);
+    let some = |word: &str| Some(word.to_owned()).filter(|word| !word.is_empty());
+    view::Editor {
+        text: editor.to_string(),
+        short: editor.short(),
+        pid: Some(editor.pid).filter(|pid| *pid != 0),
+        process: some(&editor.process),
+        user: some(&editor.user),
+        login: some(&editor.login),
+        parent: some(&editor.parent),
+        terminal: some(&editor.terminal),
+        remote: some(&editor.remote),
+        is_server: editor.is_server,
     }
 }
 

@@ -42,6 +42,7 @@ pub fn node_detail(detail: &NodeDetail, now: When, style: Style) -> String {
             if !report.drift.is_empty() {
                 out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Drift")));
                 out.push_str(&entries(None, &report.drift, now, style));
+                out.push_str(&editors(&report.drift, style));
                 out.push_str(&details(&report.drift, style));
             }
         }
@@ -207,7 +208,7 @@ pub fn drift_list(nodes: &[NodeDrift], now: When, style: Style) -> String {
         out.push_str("No drift: every managed file is as desired.\n");
         return out;
     }
-    let mut table = Table::headed(["NODE", "WHEN", "FILE", "WHAT", "ACTION", "KEYS"]);
+    let mut table = Table::headed(["NODE", "WHEN", "FILE", "WHAT", "ACTION", "BY", "KEYS"]);
     for (node, entry) in rows {
         table.row(row(Some(node), entry, now));
     }
@@ -224,6 +225,7 @@ pub fn drift_detail(node: &NodeDrift, now: When, style: Style) -> String {
         out.push_str("No drift: every managed file is as desired.\n");
     } else {
         out.push_str(&entries(None, &node.entries, now, style));
+        out.push_str(&editors(&node.entries, style));
         out.push_str(&details(&node.entries, style));
     }
     out + &node.differences.as_ref().map_or_else(String::new, |found| differences(found, now, style))
@@ -288,6 +290,26 @@ fn details(entries: &[DriftEntry], style: Style) -> String {
     entries.map(line).collect()
 }
 
+/// Who wrote what, in full.
+fn editors(entries: &[DriftEntry], style: Style) -> String {
+    let one = |entry: &DriftEntry| {
+        let words: Vec<&str> = entry.editors.iter().map(|editor| editor.text.as_str()).collect();
+        (!words.is_empty())
+            .then(|| hanging(&format!("{}: by {}", entry.path, words.join("; before that ")), 2, style))
+    };
+    entries.iter().filter_map(one).collect()
+}
+
+/// The newest of those who wrote, and how many more.
+fn short(entry: &DriftEntry) -> String {
+    match entry.editors.as_slice() {
+        [] if entry.kind == "product-owned" => String::new(),
+        [] => "unknown".to_owned(),
+        [one] => one.short.clone(),
+        [newest, earlier @ ..] => format!("{} and {} more", newest.short, earlier.len()),
+    }
+}
+
 fn concerns(report: &Report, style: Style) -> String {
     let one = |concern: &Concern| {
         let what = hanging(&format!("{}: {}", concern.kind, concern.detail), 2, style);
@@ -316,6 +338,7 @@ fn row(node: Option<&str>, entry: &DriftEntry, now: When) -> Vec<Cell> {
         Cell::plain(entry.path.clone()),
         Cell::plain(entry.kind.clone()),
         Cell::toned(tone, action),
+        Cell::plain(short(entry)),
         Cell::plain(entry.keys.join(", ")),
     ]);
     cells

@@ -67,6 +67,7 @@ fn difference() -> DriftEntry {
         at: When(NOW.0 - 90_000),
         restored_after_ms: None,
         detail: String::new(),
+        editors: Vec::new(),
     }
 }
 

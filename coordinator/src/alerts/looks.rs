@@ -174,7 +174,8 @@ impl Node<'_> {
             }
         };
         let subject = Subject::File { node: self.name.clone(), path: drift.path.clone() };
-        let reason = format!("{}, {done}{}", drift.kind.as_str(), of_keys(&drift.keys));
+        let by = fleet::editor::named(&drift.editors).map_or_else(String::new, |who| format!(", by {who}"));
+        let reason = format!("{}, {done}{}{by}", drift.kind.as_str(), of_keys(&drift.keys));
         looks.hold(AlertId { rule, subject }, Held { place: self.place.clone(), reason });
     }
 

@@ -12,7 +12,7 @@ use std::{
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use proto::wire::{
-    agent::{Drift, FromAgent, Report, ServiceState, Verdict, from_agent, to_agent},
+    agent::{Drift, Editor, FromAgent, Report, ServiceState, Verdict, from_agent, to_agent},
     operator::{
         AlertState, EventsRequest, ListAlertsReply, ListAlertsRequest, TestChannelRequest,
         alerts_client::AlertsClient,
@@ -176,6 +176,13 @@ fn drift(path: &str, action: &str) -> Drift {
         action: action.into(),
         keys: vec!["server.hostname".into(), "super_admin.password".into()],
         detail: "password = canary-of-this-test".into(),
+        editors: vec![Editor {
+            pid: 812,
+            process: "sed".into(),
+            user: "root".into(),
+            login: "alice".into(),
+            ..Editor::default()
+        }],
         ..Drift::default()
     }
 }
@@ -224,7 +231,14 @@ async fn an_edit_is_told_once_signed_by_both_secrets_and_its_end_too() {
     assert_eq!((&incident["rule"], &incident["group"]), (&Value::from("tug-of-war"), &Value::from("km")));
     assert_eq!(incident["begun"][0]["path"], FILE);
     let text = message["text"].as_str().unwrap();
-    for part in ["is-1", FILE, "server.hostname", "left alone", "next: convoy drift show is-1"] {
+    for part in [
+        "is-1",
+        FILE,
+        "server.hostname",
+        "left alone",
+        "by alice as root with sed (process 812)",
+        "next: convoy drift show is-1",
+    ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
     assert!(!told.body.contains("canary"), "values are not for alerts: {}", told.body);

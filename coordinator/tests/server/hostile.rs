@@ -2,8 +2,8 @@
 
 use proto::wire::{
     agent::{
-        Ack, Applied, Attempt, CommandResult, Concern, Drift, DriftPause, Heartbeat, Hello, Notice, Notices,
-        Process, Refusal, Report, Stage, Vitals, from_agent::Message, to_agent,
+        Ack, Applied, Attempt, CommandResult, Concern, Drift, DriftPause, Editor, Heartbeat, Hello, Notice,
+        Notices, Process, Refusal, Report, Stage, Vitals, from_agent::Message, to_agent,
     },
     operator::{Event, EventFilter, EventsRequest, NodeRequest, StatusReply},
 };
@@ -59,6 +59,7 @@ pub(crate) fn extremes() -> Vec<Report> {
             at_ms: at,
             restored_after_us: n,
             detail: String::new(),
+            editors: vec![Editor { pid: narrow(n), ..Editor::default() }; 5],
         }];
         (extreme.drift_total, extreme.starts_total) = (narrow(n), n);
         extreme.drift_pause = Some(DriftPause { paused: true, reason: "x".into(), until_ms: at });

@@ -12,6 +12,7 @@ use std::{
 use crate::{
     bundle::{Bundle, DriftPolicy, FileEntry, HomePath},
     drift::keys::KeyRules,
+    editor::Editor,
     observed::{DRIFT_MAX, Drift, DriftAction, DriftKind},
     spec::canonical,
     time::{Instant, Timestamp},
@@ -234,6 +235,8 @@ pub struct Drifts {
     holding: BTreeMap<HomePath, Instant>,
     /// Seen and not told yet, and since when: it may be half of a write.
     suspected: BTreeMap<HomePath, (Difference, Instant)>,
+    /// Who wrote a file that differs, as far as it was told.
+    editors: BTreeMap<HomePath, Vec<Editor>>,
 }
 
 /// A restore that does not succeed.
@@ -338,6 +341,7 @@ impl Drifts {
         self.failing.remove(path);
         self.holding.remove(path);
         self.standing.remove(path);
+        self.editors.remove(path);
         if let Some(drift) = self.seen.iter_mut().find(|drift| drift.path == *path) {
             (drift.action, drift.restored_after) = (DriftAction::Restored, Some(took));
             drift.detail = drift.detail.trim_end_matches("; it is being restored").to_owned();
@@ -403,6 +407,25 @@ impl Drifts {
         was_pending
     }
 
+    /// Who wrote a file whose difference stands, or is about to be told.
+    pub fn written_by(&mut self, path: &HomePath, editors: Vec<Editor>) {
+        if let Some(drift) = self.seen.iter_mut().find(|drift| drift.path == *path)
+            && drift.action != DriftAction::Restored
+        {
+            drift.editors.clone_from(&editors);
+        }
+        self.editors.insert(path.clone(), editors);
+    }
+
+    /// Who had written a file that is restored by now. Whether that is news.
+    pub fn was_written_by(&mut self, path: &HomePath, editors: Vec<Editor>) -> bool {
+        let restored = |drift: &&mut Drift| drift.path == *path && drift.action == DriftAction::Restored;
+        let Some(drift) = self.seen.iter_mut().find(restored) else { return false };
+        let is_news = drift.editors != editors;
+        drift.editors = editors;
+        is_news
+    }
+
     /// Whether exactly this difference, with this action, is already the newest word on the file.
     pub fn is_known(&self, path: &HomePath, difference: &Difference, action: DriftAction) -> bool {
         self.standing.get(path).is_some_and(|(kind, done, keys)| {
@@ -411,7 +434,10 @@ impl Drifts {
     }
 
     /// Records a difference; an older word on the same file is replaced.
-    pub fn record(&mut self, drift: Drift) {
+    pub fn record(&mut self, mut drift: Drift) {
+        if let Some(editors) = self.editors.get(&drift.path) {
+            drift.editors.clone_from(editors);
+        }
         self.seen.retain(|known| known.path != drift.path);
         if drift.action == DriftAction::Restored {
             self.standing.remove(&drift.path);
@@ -440,6 +466,7 @@ impl Drifts {
         self.holding.retain(|path, _| !is_over(path));
         self.seen.retain(|drift| drift.action == DriftAction::Restored || !is_over(&drift.path));
         self.suspected.retain(|path, _| !is_over(path));
+        self.editors.retain(|path, _| !is_over(path));
         let over = self.standing.extract_if(.., |path, _| is_over(path));
         over.map(|(path, (_, action, _))| (path, action)).collect()
     }
@@ -452,6 +479,7 @@ impl Drifts {
         self.holding.clear();
         self.standing.clear();
         self.suspected.clear();
+        self.editors.clear();
         self.seen.retain(|drift| drift.action == DriftAction::Restored);
     }
 
@@ -478,6 +506,7 @@ impl Drifts {
             at,
             restored_after: None,
             detail: difference.detail,
+            editors: Vec::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     bundle::{Applied, Assignment, Bundle, HomePath, Probe},
     call::{Check, HaproxyCall, HaproxyState, Hook, HookPoint},
     drift::{Found, generated::Looked},
+    editor::Editor,
     health::ProbeResult,
     ids::{Digest, FleetEpoch, Generation},
     key_manager::work::{Outcome, Trouble, Work},
@@ -240,6 +241,15 @@ pub enum Event {
         dropped: bool,
         /// What could not be done.
         trouble: Option<String>,
+    },
+    /// Who wrote a file that differs, as far as the host tells. What differs is told apart from it, before or after.
+    Edited {
+        /// Which file.
+        path: HomePath,
+        /// Newest first, at most [`crate::editor::EDITORS_MAX`].
+        editors: Vec<Editor>,
+        /// It is the difference that a restore has ended or is about to; otherwise one that is about to be told.
+        restored: bool,
     },
     /// A file is as desired again, durable.
     Restored {

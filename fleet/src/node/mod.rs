@@ -310,6 +310,7 @@ impl Engine {
             Event::Mended { restored, dropped, trouble } => {
                 self.on_mended(clock, &restored, dropped, trouble);
             }
+            Event::Edited { path, editors, restored } => self.on_edited(clock, (&path, restored), editors),
             Event::Restored { path, took } => self.on_restored(clock, &path, took),
             // A difference that was known and is over is told by the next look.
             Event::AsDesired { path } => self.drifts.as_desired(&path),

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     bundle::{Applied, Bundle, DriftPolicy, HomePath},
     drift::{self, Answer, CONFIRM_TIME, Difference, Drifts, Found, KeyOwners, TUG_MAX, TUG_WINDOW},
+    editor::{self, EDITORS_MAX, Editor},
     ids::Digest,
     node::{Action, Clock, Engine, Extent, Failure, Out, Phase},
     observed::{DriftAction, DriftKind, RefusalReason},
@@ -125,9 +126,41 @@ impl Engine {
                 format!("{path}: {}, {}", difference.kind.as_str(), action.as_str())
             }
         };
-        let fields = [("path", path.to_string()), ("keys", difference.keys.join(", "))];
-        self.notice(clock, &format!("drift-{}", action.as_str()), &text, &fields);
+        let keys = difference.keys.join(", ");
         self.drifts.record(Drifts::describe(path, difference, action, clock.wall));
+        let editors = self.editors_of(path);
+        let text = format!("{text}{}", by(editors.as_deref()));
+        let mut fields = vec![("path", path.to_string()), ("keys", keys)];
+        fields.extend(editors.map(|editors| ("editors", editors)));
+        self.notice(clock, &format!("drift-{}", action.as_str()), &text, &fields);
+    }
+
+    /// Who wrote a file, for people.
+    fn editors_of(&self, path: &HomePath) -> Option<String> {
+        editor::named(&self.drifts.seen().find(|drift| drift.path == *path)?.editors)
+    }
+
+    /// A restore never waits for this: told after it, it is told as news of its own.
+    pub(super) fn on_edited(
+        &mut self,
+        clock: Clock,
+        (path, restored): (&HomePath, bool),
+        editors: Vec<Editor>,
+    ) {
+        let Some(who) = editor::named(&editors) else { return };
+        let editors = editors.into_iter().take(EDITORS_MAX).collect();
+        if !restored || self.drifts.is_pending(path) {
+            return self.drifts.written_by(path, editors);
+        }
+        if self.drifts.was_written_by(path, editors) {
+            let fields = [("path", path.to_string()), ("editors", who.clone())];
+            self.notice(
+                clock,
+                "drift-editors",
+                &format!("{path}: the edit that was restored was by {who}"),
+                &fields,
+            );
+        }
     }
 
     pub(super) fn on_restored(&mut self, clock: Clock, path: &HomePath, took: Duration) {
@@ -136,13 +169,16 @@ impl Engine {
         }
         let drift = self.drifts.seen().find(|drift| drift.path == *path).cloned();
         let (kind, keys) = drift.map_or(("edited", String::new()), |d| (d.kind.as_str(), d.keys.join(", ")));
-        let text = format!("{path}: {kind}, restored after {:.1} ms", took.as_secs_f64() * 1000.0);
-        let fields = [
+        let editors = self.editors_of(path);
+        let took_ms = took.as_secs_f64() * 1000.0;
+        let text = format!("{path}: {kind}, restored after {took_ms:.1} ms{}", by(editors.as_deref()));
+        let mut fields = vec![
             ("path", path.to_string()),
             ("kind", kind.to_owned()),
             ("keys", keys),
             ("took_us", took.as_micros().to_string()),
         ];
+        fields.extend(editors.map(|editors| ("editors", editors)));
         self.notice(clock, "drift-restored", &text, &fields);
     }
 
@@ -248,6 +284,11 @@ impl Engine {
             self.timers.pause = Some(clock.now.after(left.min(Duration::from_secs(60))));
         }
     }
+}
+
+/// The end of a sentence about an edit.
+fn by(editors: Option<&str>) -> String {
+    editors.map_or_else(String::new, |editors| format!(", by {editors}"))
 }
 
 /// What a tug-of-war means and what ends it.

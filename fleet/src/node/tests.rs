@@ -102,6 +102,7 @@ pub(super) fn bundle(config: &str, logging: &str) -> Arc<Bundle> {
         hooks: Hooks::default(),
         origin: None,
         drift_keys: KeyRules::default(),
+        unnamed_editors: false,
         key_managers: KeyManagers::default(),
     })
 }

@@ -242,6 +242,7 @@ fn drift(action: DriftAction) -> Drift {
         at: Timestamp(900),
         restored_after: None,
         detail: String::new(),
+        editors: Vec::new(),
     }
 }
 

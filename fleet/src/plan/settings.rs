@@ -48,6 +48,9 @@ pub(super) fn of_file(
 /// What tells one new node from another; its product's profile gives the rest.
 const OF_A_NEW_NODE: [&str; 6] = ["product", "home", "offset", "args", "java_home", "run_user"];
 
+/// Of the agent; told of a new node only if it is switched off.
+const NAME_EDITORS: &str = "drift.name_editors";
+
 /// What differs between the settings of a node's service. Of a new node only what is its own.
 pub(super) fn changes(old: Option<&Bundle>, new: &Bundle) -> Vec<SettingChange> {
     let all = |bundle: &Bundle| {
@@ -57,6 +60,7 @@ pub(super) fn changes(old: Option<&Bundle>, new: &Bundle) -> Vec<SettingChange> 
         let word = |policy: DriftPolicy| format!("{policy:?}").to_lowercase();
         let rules = bundle.drift_keys.iter();
         all.extend(rules.map(|rule| (format!("drift.keys.{}", rule.pattern), word(rule.policy))));
+        all.insert(NAME_EDITORS.to_owned(), (!bundle.unnamed_editors).to_string());
         all.extend(key_managers(&bundle.key_managers));
         all
     };
@@ -68,6 +72,7 @@ pub(super) fn changes(old: Option<&Bundle>, new: &Bundle) -> Vec<SettingChange> 
                 || name.starts_with("env.")
                 || name.starts_with("hooks.")
                 || name.starts_with("drift.keys.")
+                || (name == NAME_EDITORS && text == "false")
                 || name.starts_with(KEY_MANAGERS);
             own && !text.is_empty()
         });

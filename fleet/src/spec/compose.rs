@@ -462,12 +462,12 @@ impl<'a> Composer<'a> {
         let service = service::settings(&draft, &self.manifest.service, scope, &flat, report)?;
         let (hooks, gates) = self.calls(&draft, scope, report);
         let key_managers = self.key_managers(&draft, scope, report);
-        let drift_keys = self.drift_keys(&draft);
+        let (drift_keys, unnamed_editors) = self.drift(&draft);
         Some(ComposedNode {
             group: draft.text.group.clone(),
             host: draft.facts.host.clone(),
             zone: draft.text.zone.clone(),
-            bundle: Bundle { files, service, hooks, origin: None, drift_keys, key_managers },
+            bundle: Bundle { files, service, hooks, origin: None, drift_keys, unnamed_editors, key_managers },
             gates,
             contents,
             config_text: text,
@@ -497,9 +497,11 @@ impl<'a> Composer<'a> {
         (hooks, gates)
     }
 
-    fn drift_keys(&self, draft: &Draft<'_>) -> KeyRules {
-        let scopes = [&draft.text.drift_keys, &draft.group.drift_keys, &self.manifest.drift_keys];
-        KeyRules::of_scopes(scopes.map(Clone::clone))
+    /// Whose edits of which keys are left alone, and whether it is not asked who made an edit.
+    fn drift(&self, draft: &Draft<'_>) -> (KeyRules, bool) {
+        let scopes = [&draft.text.drift, &draft.group.drift, &self.manifest.drift];
+        let unnamed = scopes.iter().find_map(|scope| scope.name_editors) == Some(false);
+        (KeyRules::of_scopes(scopes.map(|scope| scope.keys.clone())), unnamed)
     }
 
     fn key_managers(

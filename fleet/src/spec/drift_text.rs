@@ -1,5 +1,5 @@
-//! `[drift.keys]` of the fleet, a group or a node as typed: patterns of deployment.toml keys and what is done about
-//! edits of them.
+//! `[drift]` of the fleet, a group or a node as typed: patterns of deployment.toml keys and what is done about edits of
+//! them, and whether it is asked who made an edit.
 
 use super::{
     reader::{Reader, as_leaf},
@@ -18,11 +18,25 @@ const OFFSET: &str = "server.offset";
 const POLICIES: [(DriftPolicy, &str); 3] =
     [(DriftPolicy::Enforce, "enforce"), (DriftPolicy::Report, "report"), (DriftPolicy::Ignore, "ignore")];
 
-pub(super) fn read(reader: &mut Reader<'_>, report: &mut Report) -> Vec<KeyRule> {
-    let Some(mut table) = reader.table("drift", report) else { return Vec::new() };
+/// What a scope says.
+#[derive(Debug, Clone, Default)]
+pub(super) struct DriftText {
+    /// `keys`.
+    pub keys: Vec<KeyRule>,
+    /// `name_editors`; `None`: what is above decides.
+    pub name_editors: Option<bool>,
+}
+
+pub(super) fn read(reader: &mut Reader<'_>, report: &mut Report) -> DriftText {
+    let Some(mut table) = reader.table("drift", report) else { return DriftText::default() };
     let keys = table.table("keys", report);
+    let name_editors = table.flag("name_editors", report);
     table.finish(report);
-    let Some(keys) = keys else { return Vec::new() };
+    let keys = keys.map_or_else(Vec::new, |keys| read_keys(&keys, report));
+    DriftText { keys, name_editors }
+}
+
+fn read_keys(keys: &Reader<'_>, report: &mut Report) -> Vec<KeyRule> {
     let mut rules = Vec::new();
     collect(keys.raw(), "", &mut rules, report);
     if SCOPE_MAX < rules.len() {

@@ -8,7 +8,7 @@ use super::{
     balancers_text::{self, BalancerText},
     call_text::HooksText,
     databases_text::{self, DatabaseServer},
-    drift_text,
+    drift_text::{self, DriftText},
     gate_text::GateText,
     key_manager_text::KeyManagerText,
     reader::{Reader, Typed},
@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     bundle::{RestartPolicy, Thresholds},
-    drift::keys::KeyRule,
     ids::{FleetName, GroupName, NameError, NodeName, ZoneName},
     product::{FileRuleText, file_rule},
     rollout::policy::{FleetPolicy, RolloutPolicy},
@@ -37,7 +36,7 @@ pub(super) struct Manifest<'a> {
     pub(super) values: Option<&'a Table>,
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
-    pub(super) drift_keys: Vec<KeyRule>,
+    pub(super) drift: DriftText,
     pub(super) groups: BTreeMap<GroupName, GroupText<'a>>,
     pub(super) nodes: BTreeMap<NodeName, NodeText<'a>>,
 }
@@ -59,7 +58,7 @@ pub(super) struct GroupText<'a> {
     pub(super) files: Vec<FileRuleText>,
     pub(super) hooks: HooksText,
     pub(super) key_managers: Vec<KeyManagerText>,
-    pub(super) drift_keys: Vec<KeyRule>,
+    pub(super) drift: DriftText,
 }
 
 pub(super) struct NodeText<'a> {
@@ -75,7 +74,7 @@ pub(super) struct NodeText<'a> {
     pub(super) run: RunText,
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
-    pub(super) drift_keys: Vec<KeyRule>,
+    pub(super) drift: DriftText,
 }
 
 /// Ports that the configuration moves elsewhere, by the product's names; the offset is not added.
@@ -164,7 +163,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
     };
     let approval = approval_text::read_fleet(&mut reader, report);
     let files = read_files(&mut reader, report);
-    let drift_keys = drift_text::read(&mut reader, report);
+    let drift = drift_text::read(&mut reader, report);
     let mut groups = BTreeMap::new();
     if let Some(table) = reader.table("groups", report) {
         for (name, at, group) in named(&table, "group", GroupName::parse, report) {
@@ -192,7 +191,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
         values,
         service,
         files,
-        drift_keys,
+        drift,
         groups,
         nodes,
     })
@@ -262,7 +261,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
     let files = read_files(&mut reader, report);
     let hooks = HooksText::read(&mut reader, report);
     let key_managers = KeyManagerText::read_all(&mut reader, report);
-    let drift_keys = drift_text::read(&mut reader, report);
+    let drift = drift_text::read(&mut reader, report);
     reader.finish(report);
     Some(GroupText {
         at,
@@ -279,7 +278,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
         files,
         hooks,
         key_managers,
-        drift_keys,
+        drift,
     })
 }
 
@@ -318,7 +317,7 @@ fn read_node<'a>(
     let run = read_run(&mut reader, report);
     let service = read_service(&mut reader, report);
     let files = read_files(&mut reader, report);
-    let drift_keys = drift_text::read(&mut reader, report);
+    let drift = drift_text::read(&mut reader, report);
     reader.finish(report);
     Some(NodeText {
         at,
@@ -333,7 +332,7 @@ fn read_node<'a>(
         run,
         service,
         files,
-        drift_keys,
+        drift,
     })
 }
 

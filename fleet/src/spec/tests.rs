@@ -546,3 +546,18 @@ fn the_time_limits_of_hooks_count_into_the_shortest_healthy_deadline() {
         assert!(told.contains("CV012") && told.contains(&words), "{healthy}: {told}");
     }
 }
+
+#[test]
+fn the_nearest_word_on_naming_editors_counts_and_the_default_keeps_its_digest() {
+    let unnamed = |text: &str| {
+        let fleet = composed(&[("fleet.toml", &format!("{SMALL}{text}")), ("config/common.toml", COMMON)]);
+        let bundle = &node(&fleet, "is-1").bundle;
+        (bundle.unnamed_editors, bundle.digest())
+    };
+    let (off, plain) = unnamed("");
+    let (fleets, different) = unnamed("[drift]\nname_editors = false\n");
+    assert!(!off && fleets && plain != different);
+    let near = "[drift]\nname_editors = false\n[nodes.is-1.drift]\nname_editors = true\n";
+    assert_eq!(unnamed(near), (false, plain));
+    assert!(unnamed("[groups.km.drift]\nname_editors = false\n").0);
+}

@@ -79,7 +79,8 @@ impl From<&Bundle> for wire::Bundle {
         let drift_keys = bundle.drift_keys.iter().map(rule_to_wire).collect();
         let key_managers = key_managers_to_wire(&bundle.key_managers);
         let service = Some(wire::Service::from(&bundle.service));
-        Self { files, service, hooks, origin, drift_keys, key_managers }
+        let unnamed_editors = bundle.unnamed_editors;
+        Self { files, service, hooks, origin, drift_keys, key_managers, unnamed_editors }
     }
 }
 
@@ -108,7 +109,8 @@ impl TryFrom<wire::Bundle> for Bundle {
         let origin = bundle.origin.map(Origin::try_from).transpose()?;
         let hooks = hooks_from_wire(bundle.hooks)?;
         let key_managers = key_managers_from_wire(bundle.key_managers)?;
-        let bundle = Self { files, service, hooks, origin, drift_keys, key_managers };
+        let unnamed_editors = bundle.unnamed_editors;
+        let bundle = Self { files, service, hooks, origin, drift_keys, unnamed_editors, key_managers };
         if BUNDLE_SIZE_MAX < bundle.size() {
             let why = format!("{} bytes together, more than {BUNDLE_SIZE_MAX}", bundle.size());
             return Err(invalid("Bundle", "files", why));
@@ -465,6 +467,7 @@ mod tests {
             key_managers: fleet::key_manager::KeyManagers::default(),
             origin: None,
             drift_keys: KeyRules::default(),
+            unnamed_editors: false,
         }
     }
 
@@ -499,7 +502,7 @@ mod tests {
     fn a_bundle_reads_back_and_keeps_its_digest() {
         let rule = |text: &str, policy| KeyRule { pattern: KeyPattern::parse(text).unwrap(), policy };
         let rules = vec![rule("a.*.b", DriftPolicy::Ignore), rule("a", DriftPolicy::Report)];
-        let ruled = Bundle { drift_keys: KeyRules::new(rules), ..example() };
+        let ruled = Bundle { drift_keys: KeyRules::new(rules), unnamed_editors: true, ..example() };
         assert_ne!(ruled.digest(), example().digest());
         for bundle in [example(), ruled] {
             let back = decode_bundle(&encode_bundle(&bundle)).unwrap();

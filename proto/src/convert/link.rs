@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
     bundle::{Applied, Assignment, HomePath, RunState},
+    editor::{EDITORS_MAX, Editor},
     foreign::printable,
     host::Original,
     ids::{Digest, FleetEpoch, Generation, Revision},
@@ -312,6 +313,7 @@ impl From<&Drift> for wire::Drift {
             // Zero means "not restored", so the shortest time there is counts as one.
             restored_after_us: drift.restored_after.map_or(0, |time| micros(time).max(1)),
             detail: bounded(&drift.detail),
+            editors: drift.editors.iter().take(EDITORS_MAX).map(Into::into).collect(),
         }
     }
 }
@@ -330,7 +332,22 @@ impl TryFrom<wire::Drift> for Drift {
             at: Timestamp(drift.at_ms),
             restored_after: restored.map(Duration::from_micros),
             detail: foreign(&drift.detail),
+            editors: drift.editors.into_iter().take(EDITORS_MAX).map(Editor::from).collect(),
         })
+    }
+}
+
+impl From<&Editor> for wire::Editor {
+    fn from(editor: &Editor) -> Self {
+        let Editor { pid, process, user, login, parent, terminal, remote, is_server } = editor.clone();
+        Self { pid, process, user, login, parent, terminal, remote, server: is_server }
+    }
+}
+
+impl From<wire::Editor> for Editor {
+    fn from(editor: wire::Editor) -> Self {
+        let wire::Editor { pid, process, user, login, parent, terminal, remote, server } = editor;
+        Self { pid, process, user, login, parent, terminal, remote, is_server: server }.bounded()
     }
 }
 
@@ -517,6 +534,16 @@ mod tests {
                 at: Timestamp(8),
                 restored_after: Some(Duration::from_micros(1)),
                 detail: String::new(),
+                editors: vec![Editor {
+                    pid: 5,
+                    process: "vim".into(),
+                    user: "root".into(),
+                    login: "alice".into(),
+                    parent: "bash".into(),
+                    terminal: "pts/1".into(),
+                    remote: "10.0.0.1".into(),
+                    is_server: false,
+                }],
             }],
             drift_total: 9,
             starts_total: 2,

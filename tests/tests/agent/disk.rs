@@ -235,6 +235,7 @@ fn bundle(files: &Files, service: ServiceSettings) -> Bundle {
         hooks: fleet::call::Hooks::default(),
         origin: None,
         drift_keys: fleet::drift::keys::KeyRules::default(),
+        unnamed_editors: false,
         key_managers: fleet::key_manager::KeyManagers::default(),
     }
 }

@@ -9,6 +9,8 @@ mod databases;
 mod disk;
 mod doctor;
 mod drift;
+#[cfg(target_os = "linux")]
+mod edits;
 mod faults;
 mod generated;
 mod hooks;

@@ -99,6 +99,7 @@ pub struct Wanted {
     pub service: ServiceSettings,
     pub hooks: Hooks,
     pub drift_keys: KeyRules,
+    pub unnamed_editors: bool,
 }
 
 impl Rig {
@@ -170,6 +171,7 @@ impl Rig {
             service: self.settings(),
             hooks: Hooks::default(),
             drift_keys: KeyRules::default(),
+            unnamed_editors: false,
         }
     }
 
@@ -276,6 +278,7 @@ impl Rig {
             hooks: wanted.hooks.clone(),
             origin: None,
             drift_keys: wanted.drift_keys.clone(),
+            unnamed_editors: wanted.unnamed_editors,
             key_managers: fleet::key_manager::KeyManagers::default(),
         }
     }

@@ -315,7 +315,12 @@ fn a_journal_of_a_newer_version_is_refused_and_left_as_it_is() {
     let newer = with_field(&encode_memory(&Memory::default()), 1, 99);
     fs::write(data.path().join("journal"), &newer).unwrap();
     let text = format!("data_dir = {:?}\nhomes = [\"/opt/wso2\"]\n", data.path());
-    let refused = alone(agent::run(toml::from_str(&text).unwrap(), std::future::pending())).unwrap_err();
+    let refused = alone(agent::run(
+        toml::from_str(&text).unwrap(),
+        agent::editors::Sight::none(),
+        std::future::pending(),
+    ))
+    .unwrap_err();
     let said = agent::chain(&refused);
     for part in ["journal", "format 99", "newer version", "reads 1", "install"] {
         assert!(said.contains(part), "{part}: {said}");

@@ -265,6 +265,7 @@ impl Site {
             machine: Box::new(machine),
             // A simulated network has no sockets of this host.
             has_door: false,
+            sight: agent::editors::Sight::none(),
         };
         Ok(agent::run_in(toml::from_str(&text)?, outside, std::future::pending()).await?)
     }

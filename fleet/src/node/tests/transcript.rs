@@ -1,6 +1,7 @@
 //! One story per test, as text that a reviewer can read: what happened, and what was asked for.
 
 pub(super) mod adoption;
+mod editors;
 mod orders;
 mod unanswered;
 
