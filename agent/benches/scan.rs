@@ -101,6 +101,7 @@ fn bundle(home: &Path) -> Bundle {
         drift_keys: KeyRules::default(),
         unnamed_editors: false,
         key_managers: fleet::key_manager::KeyManagers::default(),
+        balancer: None,
     }
 }
 

@@ -29,6 +29,7 @@ use tokio::{
 };
 
 pub use haproxy::rotation;
+pub(crate) use haproxy::runtime_command;
 
 use crate::probe::{self, Pins, Trust};
 

@@ -9,12 +9,14 @@ use std::{
 };
 
 use fleet::{
-    node::{Allowed, Authorities, Limits},
+    node::{Allowed, Authorities, Event, Limits},
     spec::meant_field,
 };
 use serde::Deserialize;
+use tokio::sync::mpsc;
 
 use crate::{
+    balancer::{Balancer, BalancerConfig},
     preflight::Site,
     unit::{Units, plain},
 };
@@ -31,8 +33,12 @@ pub struct Config {
     pub proxy: Option<String>,
     /// Journal, content, key and console log. Must not be shared with another agent.
     pub data_dir: PathBuf,
-    /// CARBON_HOMEs that may be managed, absolute.
+    /// CARBON_HOMEs that may be managed, absolute. The home of a load balancer is added.
+    #[serde(default)]
     pub homes: Vec<String>,
+    /// A load balancer that is looked after.
+    #[serde(default)]
+    pub balancer: Option<BalancerConfig>,
     /// Start arguments that may be used: exact, or a prefix that ends in `*`.
     #[serde(default = "default_args")]
     pub args: Vec<String>,
@@ -184,12 +190,16 @@ impl Config {
     /// # Errors
     /// As [`Config::read`].
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|source| {
+        let mut config: Self = toml::from_str(text).map_err(|source| {
             let hint = meant_field(source.message()).map(|hint| format!("; {hint}")).unwrap_or_default();
             ConfigError::Parse { path: path.to_owned(), hint, source: Box::new(source) }
         })?;
         let refuse =
             |key, why: &str| Err(ConfigError::Value { path: path.to_owned(), key, why: why.to_owned() });
+        if let Some(why) = config.balancer.as_ref().and_then(BalancerConfig::refused) {
+            return refuse("balancer", &why);
+        }
+        config.add_balancer();
         if config.homes.is_empty() {
             return refuse("homes", "is empty; name the CARBON_HOME that this agent may manage");
         }
@@ -234,6 +244,23 @@ impl Config {
             return refuse(key, &why);
         }
         Ok(config)
+    }
+
+    /// Its home, its file and its unit, beside those of servers.
+    fn add_balancer(&mut self) {
+        let Some(balancer) = self.balancer.clone() else { return };
+        self.homes.push(balancer.home.clone());
+        self.allow.files.push(balancer.kind().file().as_str().to_owned());
+        if let Some(unit) = balancer.unit {
+            self.units.insert(balancer.home, unit);
+        }
+    }
+
+    /// The load balancer that is looked after; outcomes go to `events`.
+    pub(crate) fn balancer(&self, units: &Units, events: &mpsc::Sender<Event>) -> Option<Balancer> {
+        let config = self.balancer.as_ref()?;
+        let unit = units.of(&config.home).cloned();
+        Some(Balancer::new(config, unit, &self.data_dir, events.clone()))
     }
 
     fn unit_refused(&self) -> Option<(&'static str, String)> {
@@ -327,7 +354,7 @@ mod tests {
             .collect();
         let whole = parse(&whole).unwrap();
         assert!(whole.java_home.is_some() && whole.run_user.is_some() && whole.allow.authorities.is_some());
-        assert_eq!(whole.units.len(), 1);
+        assert_eq!((whole.units.len(), whole.balancer.is_some()), (2, true));
     }
 
     #[cfg(unix)]

@@ -48,6 +48,7 @@ pub async fn look(config: &Config, logins: Logins) -> Vec<Check> {
     let (coordinator, clock) = of_coordinator(config).await;
     checks.extend(coordinator);
     match server(config) {
+        Ok(subject) if subject.balancer.is_some() => checks.extend(of_balancer(config).await),
         Ok(mut subject) => {
             subject.clock = clock;
             subject.settings.check_databases |= logins == Logins::Always;
@@ -55,6 +56,7 @@ pub async fn look(config: &Config, logins: Logins) -> Vec<Check> {
         }
         Err(why) => {
             checks.extend(of_units(config).await);
+            checks.extend(of_balancer(config).await);
             checks.extend(of_defaults(config).await);
             checks.push(check("server", "", Outcome::Skipped(why)));
         }
@@ -88,7 +90,13 @@ fn of_host(config: &Config) -> Vec<Check> {
     };
     let mut checks = vec![check("data_dir", "", data_dir), check("certificate", "", certificate)];
     for home in &config.homes {
-        let outcome = if Path::new(home).join("repository/conf").is_dir() {
+        let is_balancer = config.balancer.as_ref().is_some_and(|balancer| balancer.home == *home);
+        let outcome = if is_balancer && !Path::new(home).is_dir() {
+            fail(
+                format!("there is no directory {home}"),
+                "install the load balancer, or correct `home` of `balancer`",
+            )
+        } else if is_balancer || Path::new(home).join("repository/conf").is_dir() {
             Outcome::Pass(home.clone())
         } else {
             fail(format!("{home} holds no WSO2 pack"), "unpack the product there, or correct `homes`")
@@ -150,11 +158,23 @@ async fn of_defaults(config: &Config) -> Vec<Check> {
     checks
 }
 
+/// The load balancer, as its configuration lies there now.
+async fn of_balancer(config: &Config) -> Vec<Check> {
+    // Nobody listens: nothing is done here.
+    let (events, _) = tokio::sync::mpsc::channel(1);
+    match config.balancer(&config.units(), &events) {
+        Some(balancer) => balancer.doctor().await,
+        None => Vec::new(),
+    }
+}
+
 /// Units, while no bundle says more of their servers.
 async fn of_units(config: &Config) -> Vec<Check> {
     let units = config.units();
     let mut checks = Vec::new();
-    for home in config.units.keys() {
+    let is_balancer =
+        |home: &&String| config.balancer.as_ref().is_some_and(|balancer| balancer.home == **home);
+    for home in config.units.keys().filter(|home| !is_balancer(home)) {
         let Some(unit) = units.of(home) else { continue };
         let outcome = match unit.look().await {
             Ok(fact) => unit::check_home(&fact, home),
@@ -177,6 +197,7 @@ fn server(config: &Config) -> Result<Subject, String> {
     subject.site = config.site();
     subject.unit = config.units().of(&bundle.service.home).cloned();
     subject.has_launch_files = bundle.has_launch_files();
+    subject.balancer = bundle.balancer;
     Ok(subject.with_defaults(java_home.as_deref(), run_user(config).as_deref()))
 }
 

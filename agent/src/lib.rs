@@ -6,6 +6,7 @@
 //! data directory, [`door`], for its own host.
 
 pub mod arguments;
+mod balancer;
 pub mod cache;
 pub mod call;
 pub mod config;

@@ -12,6 +12,7 @@ use fleet::{
 use futures::{FutureExt as _, future::BoxFuture};
 
 use crate::{
+    balancer::Balancer,
     editors::Sight,
     link::{Network, network},
     preflight::{self, Subject},
@@ -30,6 +31,11 @@ pub trait Machine: fmt::Debug + Send + Sync + 'static {
     fn servers(&self, home: String) -> BoxFuture<'static, Vec<ProcessIdentity>>;
     /// Starts the server unless one lives on its home, and follows it to its end.
     fn launch(&self, bundle: Arc<Bundle>) -> Work;
+    /// Has the load balancer of that home read its configuration anew. A machine that has none never answers, and the
+    /// engine waits no longer than [`fleet::node::RELOAD_TIME`].
+    fn reload(&self, _run: u64, _process: ProcessIdentity, _bundle: Arc<Bundle>) -> Work {
+        async {}.boxed()
+    }
     /// Follows a server that was found running.
     fn adopt(&self, process: ProcessIdentity, bundle: Arc<Bundle>) -> Work;
     /// Asks the server to stop.
@@ -58,23 +64,51 @@ pub struct ThisMachine {
     pub pins: Pins,
     /// What probes dial.
     pub probe_address: IpAddr,
+    /// The load balancer of this host, if the agent looks after one.
+    pub balancer: Option<Balancer>,
+}
+
+impl ThisMachine {
+    /// The load balancer, if this home is its.
+    fn balancer(&self, home: &str) -> Option<Balancer> {
+        self.balancer.clone().filter(|balancer| balancer.is_at(home))
+    }
 }
 
 impl Machine for ThisMachine {
     fn look(&self, home: String) -> Work {
-        self.processes.clone().look(home).boxed()
+        match self.balancer(&home) {
+            Some(balancer) => balancer.look().boxed(),
+            None => self.processes.clone().look(home).boxed(),
+        }
     }
 
     fn servers(&self, home: String) -> BoxFuture<'static, Vec<ProcessIdentity>> {
-        Processes::servers(home).boxed()
+        match self.balancer(&home) {
+            Some(balancer) => async move { balancer.servers().await }.boxed(),
+            None => Processes::servers(home).boxed(),
+        }
     }
 
     fn launch(&self, bundle: Arc<Bundle>) -> Work {
-        self.processes.clone().launch(bundle).boxed()
+        match self.balancer(&bundle.service.home) {
+            Some(balancer) => balancer.launch().boxed(),
+            None => self.processes.clone().launch(bundle).boxed(),
+        }
     }
 
     fn adopt(&self, process: ProcessIdentity, bundle: Arc<Bundle>) -> Work {
-        self.processes.clone().adopt(process, bundle).boxed()
+        match self.balancer(&bundle.service.home) {
+            Some(balancer) => balancer.follow(process).boxed(),
+            None => self.processes.clone().adopt(process, bundle).boxed(),
+        }
+    }
+
+    fn reload(&self, run: u64, process: ProcessIdentity, bundle: Arc<Bundle>) -> Work {
+        match self.balancer(&bundle.service.home) {
+            Some(balancer) => balancer.reload(run, process, bundle).boxed(),
+            None => async {}.boxed(),
+        }
     }
 
     fn stop(&self, process: ProcessIdentity) -> Work {
@@ -99,7 +133,14 @@ impl Machine for ThisMachine {
     }
 
     fn gather(&self, subject: Subject) -> BoxFuture<'static, PreflightFacts> {
-        async move { preflight::gather(&subject).await }.boxed()
+        let balancer = self.balancer(&subject.settings.home);
+        async move {
+            match balancer {
+                Some(balancer) if subject.balancer.is_some() => balancer.gather(&subject).await,
+                Some(_) | None => preflight::gather(&subject).await,
+            }
+        }
+        .boxed()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     link::{Link, LinkSettings, LinkState, Sources},
     logs,
     look::{KeptKeyManagers, Looker},
-    outside::{Outside, ThisMachine},
+    outside::{Machine, MakeMachine, Outside, ThisMachine},
     preflight::Checkpoint,
     private,
     probe::Pins,
@@ -168,6 +168,11 @@ struct Parts {
     state: watch::Sender<LinkState>,
 }
 
+fn machine(config: &Config, make: MakeMachine, (processes, pins): (Processes, Pins)) -> Arc<dyn Machine> {
+    let balancer = config.balancer(&processes.units, &processes.events);
+    make(ThisMachine { processes, pins, probe_address: config.probe_address, balancer })
+}
+
 fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, BuildError> {
     let Parts { journal, kept, events, vital, state } = parts;
     let (cache, outcomes) = (kept.cache.clone(), kept.events.clone());
@@ -192,8 +197,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         units: units.clone(),
         events: outcomes.clone(),
     };
-    let machine =
-        (outside.machine)(ThisMachine { processes, pins: pins.clone(), probe_address: config.probe_address });
+    let machine = machine(config, outside.machine, (processes, pins.clone()));
     let (in_force, original) = (watch::Sender::new(None), watch::Sender::new(None));
     let key_managers = watch::Sender::new(KeptKeyManagers::default());
     let caller = caller(config, pins)?;

@@ -29,7 +29,7 @@ use crate::{
     link::{Link, Order},
     look::KeptKeyManagers,
     outside::{Machine, Work},
-    process::{Console, servers},
+    process::Console,
     task::Vital,
     vitals::Meter,
     watch::{Hint, Hinted},
@@ -301,6 +301,7 @@ impl World {
                 info!(pid = process.pid, "Adopting the running server");
                 self.follow(self.machine.adopt(process, bundle));
             }
+            Action::Reload { run, process, bundle } => self.reload(run, process, bundle),
             Action::Stop(process) => {
                 info!(pid = process.pid, "Stopping the server");
                 self.spawn(self.machine.stop(process));
@@ -321,6 +322,11 @@ impl World {
                 self.measure(process, home);
             }
         }
+    }
+
+    fn reload(&self, run: u64, process: ProcessIdentity, bundle: Arc<Bundle>) {
+        info!(pid = process.pid, "Having the load balancer read its configuration anew");
+        self.spawn(self.machine.reload(run, process, bundle));
     }
 
     /// At once and here: a launch that is asked for later writes them later.
@@ -411,11 +417,25 @@ impl World {
         });
     }
 
+    /// Somebody else may have started a server where none is known: an operator, or systemd at the host's start.
+    fn tell_strangers(&self, home: String) {
+        let (looking, outcomes) = (self.machine.servers(home), self.outcomes.clone());
+        self.spawn(async move {
+            let seen = looking.await;
+            if !seen.is_empty() {
+                drop(outcomes.send(Event::Seen(seen)).await);
+            }
+        });
+    }
+
     fn measure(&mut self, process: Option<ProcessIdentity>, home: String) {
         if self.watching.measuring.as_ref().is_some_and(|task| !task.is_finished()) {
             return;
         }
         let before = self.watching.meter.take();
+        if process.is_none() {
+            self.tell_strangers(home.clone());
+        }
         let (console, outcomes) = (self.console.clone(), self.outcomes.clone());
         self.watching.measuring = Some(crate::task::blocking(move || {
             let mut meter = before.unwrap_or_default();
@@ -423,9 +443,6 @@ impl World {
                 tracing::warn!(%error, "Cannot rotate the console log");
             }
             let vitals = meter.measure(process.as_ref(), &home);
-            if process.is_none() {
-                tell_strangers(&home, &outcomes);
-            }
             drop(outcomes.blocking_send(Event::Measured(vitals)));
             meter
         }));
@@ -437,14 +454,6 @@ async fn written(writing: &mut Option<JoinHandle<io::Result<()>>>) -> io::Result
     match writing {
         Some(handle) => handle.await.map_err(io::Error::other)?,
         None => std::future::pending().await,
-    }
-}
-
-/// Somebody else may have started a server where none is known: an operator, or systemd at the host's start.
-fn tell_strangers(home: &str, outcomes: &mpsc::Sender<Event>) {
-    let seen: Vec<ProcessIdentity> = servers(home).into_iter().map(|server| server.process).collect();
-    if !seen.is_empty() {
-        drop(outcomes.blocking_send(Event::Seen(seen)));
     }
 }
 

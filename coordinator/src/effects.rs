@@ -77,7 +77,8 @@ impl Coordinator {
         (subjects, given): (&Subjects, &GivenPacks),
     ) -> Result<BTreeMap<NodeName, NodePacks>, StoreError> {
         let mut all = BTreeMap::new();
-        for (name, node) in &fleet.nodes {
+        // A load balancer renders nothing.
+        for (name, node) in fleet.nodes.iter().filter(|(_, node)| node.bundle.balancer.is_none()) {
             let before = subjects.get(name).and_then(|subject| subject.base.assigned.as_ref());
             let host = match moves(before, node) {
                 Some(why) => Err(why),

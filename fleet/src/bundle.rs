@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    balancer,
     call::Hooks,
     drift::keys::KeyRules,
     host::Original,
@@ -312,6 +313,9 @@ pub struct Bundle {
     pub unnamed_editors: bool,
     /// What its API Manager shall know. The agent's own: a change restarts nothing.
     pub key_managers: KeyManagers,
+    /// What runs there is no server but a load balancer, which is reloaded and never started by the agent
+    /// (docs/decisions/0078-balancers-are-members-of-the-fleet.md).
+    pub balancer: Option<balancer::Kind>,
 }
 
 /// What an agent notes of files that it found, beside what every bundle says of its files.
@@ -390,6 +394,9 @@ impl Bundle {
         }
         if let Some(key_managers) = self.key_managers.canonical() {
             writeln!(text, "key managers {key_managers}").expect("a String takes any text");
+        }
+        if let Some(kind) = self.balancer {
+            writeln!(text, "balancer {kind}").expect("a String takes any text");
         }
         Digest::of(text.as_bytes())
     }

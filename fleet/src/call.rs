@@ -117,7 +117,7 @@ impl HaproxyState {
 }
 
 /// `set server` on HAProxy's runtime socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HaproxyCall {
     /// Path of a unix socket, or `127.0.0.1:PORT`.
     pub socket: String,
@@ -127,6 +127,31 @@ pub struct HaproxyCall {
     pub server: String,
     /// What it should be.
     pub state: HaproxyState,
+    /// Where it listens, of a server that a balancer of the fleet is in front of: HAProxy is told before the server is
+    /// put back, since the file that says so comes later.
+    pub listens: Option<Listens>,
+}
+
+/// Ports of a server, as a load balancer knows them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listens {
+    /// For requests.
+    pub port: u16,
+    /// For health checks, if those go to another port.
+    pub check: Option<u16>,
+}
+
+// The digest of a bundle rests on this, so a call without `listens` reads as it did before there was one.
+impl fmt::Debug for HaproxyCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { socket, backend, server, state, listens } = self;
+        let mut text = f.debug_struct("HaproxyCall");
+        text.field("socket", socket).field("backend", backend).field("server", server).field("state", state);
+        if let Some(listens) = listens {
+            text.field("listens", listens);
+        }
+        text.finish()
+    }
 }
 
 /// A token by the client-credentials grant, and a request that carries it.
@@ -599,6 +624,7 @@ mod tests {
                 backend: backend.into(),
                 server: server.into(),
                 state: HaproxyState::Drain,
+                listens: None,
             };
             Call::Haproxy(call).problem().map(|(key, _)| key)
         };

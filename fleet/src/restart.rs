@@ -17,8 +17,8 @@ pub struct RestartDecision {
 
 impl RestartDecision {
     /// Whether the server is restarted for it.
-    pub fn restarts(&self) -> bool {
-        RestartClass::Restart <= self.class
+    pub const fn restarts(&self) -> bool {
+        matches!(self.class, RestartClass::Restart | RestartClass::Phased)
     }
 }
 
@@ -61,7 +61,8 @@ fn file_reasons(old: &Bundle, new: &Bundle) -> Vec<(RestartClass, String)> {
             ),
             Some(_) => continue,
         };
-        reasons.push((class, format!("{path} {what}")));
+        let how = if new.balancer.is_some() { " (by a reload)" } else { "" };
+        reasons.push((class, format!("{path} {what}{how}")));
     }
     for (path, file) in &old.files {
         if !new.files.contains_key(path) {

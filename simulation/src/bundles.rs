@@ -75,6 +75,7 @@ impl Library {
             drift_keys: fleet::drift::keys::KeyRules::default(),
             unnamed_editors: false,
             key_managers: fleet::key_manager::KeyManagers::default(),
+            balancer: None,
         });
         let digest = bundle.digest();
         self.bundles.insert(digest, (bundle, nature, truth));

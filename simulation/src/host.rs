@@ -428,6 +428,8 @@ impl Sim {
             | Action::AskRotation(_)
             // These bundles declare none.
             | Action::KeyManager { .. }
+            // None of them is a load balancer.
+            | Action::Reload { .. }
             | Action::Measure { .. } => {}
         }
     }

@@ -83,6 +83,7 @@ fn original(by_hand: ByHand, coming: &Bundle, before: Generation) -> Bundle {
         unnamed_editors: false,
         origin: Some(origin),
         key_managers: fleet::key_manager::KeyManagers::default(),
+        balancer: None,
     }
 }
 

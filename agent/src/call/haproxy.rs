@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet::{
-    call::{HaproxyCall, HaproxyState},
+    call::{HaproxyCall, HaproxyState, Listens},
     time::Human,
 };
 use tokio::{
@@ -29,22 +29,74 @@ const SERVERS: &str = "show stat -1 4 -1";
 /// # Errors
 /// What HAProxy said to the order, or how it saw the server last.
 pub(super) async fn set(call: &HaproxyCall, most: Duration) -> Result<String, String> {
-    let HaproxyCall { socket, backend, server, state } = call;
+    let HaproxyCall { socket, backend, server, state, listens } = call;
+    if let (Some(listens), HaproxyState::Ready) = (listens, state) {
+        tell_ports(call, *listens).await?;
+    }
     let order = format!("set server {backend}/{server} state {}", state.as_str());
-    let answer = asked(socket, &order).await?;
+    let answer = runtime_command(socket, &order).await?;
     // It says nothing when it has done so.
     match (answer.trim(), state) {
         ("", HaproxyState::Ready) => served(call, most).await,
+        // Its configuration does not have it yet: a node that is new, or the first apply of the balancer itself.
+        ("No such server." | "No such backend.", HaproxyState::Ready) => Ok(format!(
+            "HAProxy has no server {backend}/{server}, so there was nothing to put back; it gets requests once the \
+             configuration of HAProxy names it"
+        )),
         ("", HaproxyState::Drain | HaproxyState::Maint) => Ok("done".to_owned()),
         (said, _) => Err(format!("it said: {}", told(said))),
     }
+}
+
+/// A server that listens elsewhere than HAProxy thinks would be waited for in vain: its file changes only afterwards.
+async fn tell_ports(call: &HaproxyCall, listens: Listens) -> Result<(), String> {
+    let HaproxyCall { socket, backend, server, .. } = call;
+    // One that HAProxy does not have yet is no matter here.
+    let Some(known) = known_ports(call).await? else { return Ok(()) };
+    if known.port != listens.port.to_string() {
+        let order = format!("set server {backend}/{server} addr {} port {}", known.address, listens.port);
+        runtime_command(socket, &order).await?;
+    }
+    if let Some(check) = listens.check.filter(|check| known.check != check.to_string()) {
+        runtime_command(socket, &format!("set server {backend}/{server} check-port {check}")).await?;
+    }
+    // What it answers are words for people; whether it took them, its table says.
+    match known_ports(call).await? {
+        Some(now) if now.port != listens.port.to_string() => Err(format!(
+            "it keeps sending requests to port {}, and the server listens on {}",
+            told(&now.port),
+            listens.port
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+struct KnownPorts {
+    address: String,
+    port: String,
+    check: String,
+}
+
+/// HAProxy's management guide, 9.3, `show servers state`: srv_name is the fourth field, srv_addr the fifth, srv_port the
+/// nineteenth, srv_check_port the twenty-second.
+async fn known_ports(call: &HaproxyCall) -> Result<Option<KnownPorts>, String> {
+    let answer = runtime_command(&call.socket, &format!("show servers state {}", call.backend)).await?;
+    let found = answer.lines().map(|line| line.split(' ').collect::<Vec<&str>>()).find(|fields| {
+        fields.get(1) == Some(&call.backend.as_str()) && fields.get(3) == Some(&call.server.as_str())
+    });
+    let text = |fields: &[&str], at: usize| fields.get(at).copied().unwrap_or_default().to_owned();
+    Ok(found.map(|fields| KnownPorts {
+        address: text(&fields, 4),
+        port: text(&fields, 18),
+        check: text(&fields, 21),
+    }))
 }
 
 /// Waits until requests are sent to the server, for less than `most`, so that there is time to say why not.
 async fn served(call: &HaproxyCall, most: Duration) -> Result<String, String> {
     let (begin, most) = (Instant::now(), most.saturating_sub(2 * LOOK));
     loop {
-        let stat = asked(&call.socket, SERVERS).await?;
+        let stat = runtime_command(&call.socket, SERVERS).await?;
         let why = match Statistics::of(&stat, call) {
             Some(seen) if seen.is_served() && begin.elapsed() < LOOK => return Ok("done".to_owned()),
             Some(seen) if seen.is_served() => {
@@ -65,7 +117,7 @@ async fn served(call: &HaproxyCall, most: Duration) -> Result<String, String> {
 pub(super) async fn drained(call: &HaproxyCall, most: Duration) -> String {
     let begin = Instant::now();
     loop {
-        let left = match tokio::time::timeout(most, asked(&call.socket, SERVERS)).await {
+        let left = match tokio::time::timeout(most, runtime_command(&call.socket, SERVERS)).await {
             Ok(Ok(stat)) => Statistics::of(&stat, call).and_then(|seen| seen.sessions),
             Ok(Err(_)) | Err(_) => None,
         };
@@ -83,7 +135,7 @@ pub(super) async fn drained(call: &HaproxyCall, most: Duration) -> String {
 /// What HAProxy does with the server of a call. `None`: it cannot be asked, or has no such server. A server that is down
 /// is none that somebody took out.
 pub async fn rotation(call: &HaproxyCall) -> Option<HaproxyState> {
-    let stat = tokio::time::timeout(ROTATION_TIME, asked(&call.socket, SERVERS)).await;
+    let stat = tokio::time::timeout(ROTATION_TIME, runtime_command(&call.socket, SERVERS)).await;
     let stat = stat.ok()?.ok()?;
     let seen = Statistics::of(&stat, call)?;
     // With more behind it where something else decided so: `MAINT (via wso2/is-2)`.
@@ -144,7 +196,10 @@ impl<'a> Statistics<'a> {
 }
 
 /// One command of the runtime socket and its answer.
-async fn asked(socket: &str, command: &str) -> Result<String, String> {
+///
+/// # Errors
+/// Nobody listens there, or it breaks off.
+pub(crate) async fn runtime_command(socket: &str, command: &str) -> Result<String, String> {
     let failed = |error: std::io::Error| error.to_string();
     if let Ok(address) = socket.parse::<std::net::SocketAddr>() {
         return spoken(TcpStream::connect(address).await.map_err(failed)?, command).await.map_err(failed);

@@ -123,6 +123,7 @@ async fn what_haproxy_does_with_a_server_is_read_from_its_table() {
         backend: "be".to_owned(),
         server: "is-1".to_owned(),
         state: HaproxyState::Ready,
+        listens: None,
     };
     let cases = [
         ("UP", Some(HaproxyState::Ready)),
@@ -175,6 +176,7 @@ fn haproxy(
         backend: "be".to_owned(),
         server: "is-1".to_owned(),
         state,
+        listens: None,
     };
     let settle = Duration::from_secs(20);
     (Hook { call: Call::Haproxy(call), tries: tries(1), settle, on_failure: HookFailure::Abort }, asked)
@@ -216,6 +218,55 @@ async fn a_server_is_in_service_when_haproxy_sends_requests_there_and_not_when_i
     let expected =
         ["set server be/is-1 state ready", "show stat -1 4 -1", "show stat -1 4 -1", "show stat -1 4 -1"];
     assert_eq!(asked.await.unwrap(), expected);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn haproxy_is_told_where_a_server_listens_before_it_is_put_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = |port: u16, check: u16| {
+        format!("1\n# be_id ...\n3 be 1 is-1 10.0.0.1 0 8 1 1 1 8 2 0 6 0 0 0 - {port} - 0 {check} - - 0\n\n")
+    };
+    let answers = [
+        state(9443, 9763),
+        "port changed\n".to_owned(),
+        "check port changed\n".to_owned(),
+        state(9445, 9765),
+        "\n".to_owned(),
+        statistics(0, "UP", "L7OK,200"),
+        state(9443, 9763),
+        "no\n".to_owned(),
+        "no\n".to_owned(),
+        state(9443, 9763),
+    ];
+    let (mut hook, asked) = haproxy(dir.path(), HaproxyState::Ready, answers.into());
+    if let Call::Haproxy(call) = &mut hook.call {
+        call.listens = Some(fleet::call::Listens { port: 9445, check: Some(9765) });
+    }
+    let done = caller(dir.path()).tried(&hook.call, &tries(1)).await.unwrap();
+    assert!(done.ends_with(": done"), "{done}");
+    let why = caller(dir.path()).tried(&hook.call, &tries(1)).await.unwrap_err();
+    assert!(why.ends_with("it keeps sending requests to port 9443, and the server listens on 9445"), "{why}");
+    let expected = [
+        "show servers state be",
+        "set server be/is-1 addr 10.0.0.1 port 9445",
+        "set server be/is-1 check-port 9765",
+        "show servers state be",
+        "set server be/is-1 state ready",
+    ];
+    assert_eq!(asked.await.unwrap()[..5], expected);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_server_that_haproxy_does_not_have_yet_is_not_put_back_and_that_is_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    for answer in ["No such server.\n\n", "No such backend.\n\n"] {
+        let dir = tempfile::tempdir_in(dir.path()).unwrap();
+        let (hook, _asked) = haproxy(dir.path(), HaproxyState::Ready, vec![answer.to_owned()]);
+        let done = caller(dir.path()).tried(&hook.call, &tries(1)).await.unwrap();
+        assert!(done.contains("HAProxy has no server be/is-1, so there was nothing to put back"), "{done}");
+    }
 }
 
 #[cfg(unix)]

@@ -64,8 +64,11 @@ pub fn failure_of(error: &PlaceError) -> Failure {
 /// # Errors
 /// The first check that does not hold.
 pub fn check(home: &Home, cache: &Cache, bundle: &Bundle, defaults: &Defaults) -> Result<(), Failure> {
-    check_pack(home.path(), bundle)?;
-    check_owner(home, bundle, defaults)?;
+    // A load balancer has neither, and a user of its own.
+    if bundle.balancer.is_none() {
+        check_pack(home.path(), bundle)?;
+        check_owner(home, bundle, defaults)?;
+    }
     check_config(cache, bundle)?;
     let free = home.free().map_err(|error| failure_of(&error))?;
     let needed = bundle.size().saturating_mul(2);

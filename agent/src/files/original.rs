@@ -83,6 +83,7 @@ fn empty(coming: &Staging) -> Bundle {
         drift_keys: KeyRules::default(),
         unnamed_editors: false,
         key_managers: KeyManagers::default(),
+        balancer: coming.bundle.balancer,
     }
 }
 

@@ -99,6 +99,7 @@ impl Checkpoint {
             site: self.site,
             unit: self.units.of(&bundle.service.home).cloned(),
             has_launch_files: bundle.has_launch_files(),
+            balancer: bundle.balancer,
         };
         subject.with_defaults(self.defaults.java_home.as_deref(), self.defaults.run_user.as_deref())
     }

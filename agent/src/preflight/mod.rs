@@ -22,12 +22,13 @@ use std::{
 };
 
 use fleet::{
+    balancer::Kind,
     bundle::{FILE_SIZE_MAX, HomePath, ServiceSettings},
     preflight::{
         Check, Keystore, Needs, PreflightFacts,
         components::{Component, ComponentFact},
         databases::Database,
-        facts::{ClockSkew, ConfigFact, HomeFact, HostFact, KeystoreFact, Seen, StoreContent},
+        facts::{BalancerFact, ClockSkew, ConfigFact, HomeFact, HostFact, KeystoreFact, Seen, StoreContent},
         needs::{self, Target},
         peers::TRY_TIME,
         unit::UnitFact,
@@ -65,6 +66,8 @@ pub struct Subject {
     pub unit: Option<Unit>,
     /// Whether the server needs files that are there only while it starts.
     pub has_launch_files: bool,
+    /// Set if it is no server but a load balancer.
+    pub balancer: Option<Kind>,
 }
 
 /// What only the owner of a host knows of it.
@@ -93,6 +96,7 @@ impl Subject {
             site: Site::default(),
             unit: None,
             has_launch_files: false,
+            balancer: None,
         }
     }
 
@@ -127,6 +131,12 @@ pub async fn run(subject: &Subject) -> Vec<Check> {
 
 /// Looks at everything, and judges nothing.
 pub async fn gather(subject: &Subject) -> PreflightFacts {
+    if let Some(wanted) = subject.balancer {
+        // Whoever looks after one at this home answers for it.
+        let config = Err("nobody looks after it".to_owned());
+        let balancer = Some(BalancerFact { wanted, looked_after: None, config });
+        return PreflightFacts { balancer, ..PreflightFacts::default() };
+    }
     let settings = &subject.settings;
     let of_subject = subject.clone();
     let (needs, config) = match blocking(move || read_needs(&of_subject)).await {
@@ -178,6 +188,7 @@ pub async fn gather(subject: &Subject) -> PreflightFacts {
         unit,
         has_launch_files,
         now,
+        balancer: None,
     }
 }
 

@@ -19,10 +19,11 @@ mod table;
 
 #[cfg(windows)]
 pub use self::stop::{INTERRUPT_COMMAND, interrupt_console};
+pub(crate) use self::supervise::wait_for_end;
 #[cfg(target_os = "linux")]
 pub(crate) use self::table::is_server_of;
 #[cfg(target_os = "linux")]
-pub use self::table::{RunningHome, running_homes, started};
+pub use self::table::{RunningHome, children, process_called, running_homes, started};
 pub use self::{
     console::Console,
     stop::Stopper,

@@ -286,7 +286,7 @@ impl Watched {
 
 /// Returns once the process is gone. On Linux a pidfd says so at once; it need not be our child.
 #[cfg(target_os = "linux")]
-async fn wait_for_end(process: ProcessIdentity) {
+pub(crate) async fn wait_for_end(process: ProcessIdentity) {
     use rustix::{
         event::{PollFd, PollFlags, poll},
         process::{PidfdFlags, pidfd_open},
@@ -315,7 +315,7 @@ async fn wait_for_end(process: ProcessIdentity) {
 }
 
 #[cfg(not(target_os = "linux"))]
-async fn wait_for_end(process: ProcessIdentity) {
+pub(crate) async fn wait_for_end(process: ProcessIdentity) {
     poll_for_end(&process).await;
 }
 

@@ -58,7 +58,7 @@ fn home_of<'a>(arguments: &[&'a str]) -> Option<&'a str> {
 #[cfg(target_os = "linux")]
 pub use linux::{alive, is_running, owns_port, servers, started, threads_and_files};
 #[cfg(target_os = "linux")]
-pub use linux::{is_server_of, running_homes};
+pub use linux::{children, is_server_of, process_called, running_homes};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -166,6 +166,23 @@ mod linux {
             .collect()
     }
 
+    /// The live process of a number, if its name is `name`, of which the kernel keeps 15 bytes.
+    pub fn process_called(pid: u32, name: &str) -> Option<ProcessIdentity> {
+        let kept = name.as_bytes().get(..15).unwrap_or(name.as_bytes());
+        let called = fs::read(format!("/proc/{pid}/comm")).ok()?;
+        let stat = stat(pid).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+        (called.trim_ascii_end() == kept).then(|| identity(pid, &stat))
+    }
+
+    /// The live children of a process, with the ticks at which they began.
+    pub fn children(pid: u32) -> Vec<(u32, u64)> {
+        let child = |of: u32| {
+            let stat = stat(of).filter(|stat| !matches!(stat.state, 'Z' | 'X'))?;
+            (stat.parent == pid).then_some((of, stat.start))
+        };
+        pids().filter_map(child).collect()
+    }
+
     /// When a process began, if it is there.
     pub fn started(pid: u32) -> Option<Timestamp> {
         stat(pid).map(|stat| identity(pid, &stat).started)
@@ -214,12 +231,23 @@ mod linux {
         if known.is_some_and(|inode| inodes.contains(&inode)) && alive(process).is_some() {
             return Some(true);
         }
-        let files = fs::read_dir(format!("/proc/{}/fd", process.pid)).ok()?;
-        let owned = files.filter_map(Result::ok).find_map(|entry| {
-            let link = fs::read_link(entry.path()).ok()?;
-            let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
-            inodes.contains(&inode).then_some(inode)
-        });
+        let held = |pid: u32| {
+            let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+            Some(files.filter_map(Result::ok).find_map(|entry| {
+                let link = fs::read_link(entry.path()).ok()?;
+                let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
+                inodes.contains(&inode).then_some(inode)
+            }))
+        };
+        // Of a load balancer it may be a worker that listens. One that cannot be seen is not judged.
+        let owned = match held(process.pid)? {
+            Some(inode) => Some(inode),
+            None => {
+                let workers: Option<Vec<Option<u64>>> =
+                    children(process.pid).into_iter().map(|(pid, _)| held(pid)).collect();
+                workers?.into_iter().flatten().next()
+            }
+        };
         let mut proved = PROVED.lock().unwrap_or_else(PoisonError::into_inner);
         match owned {
             Some(inode) => {

@@ -30,6 +30,7 @@ trait Manager {
     fn load_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn reload_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
     #[zbus(name = "GetUnitByPID")]
@@ -179,6 +180,7 @@ pub(super) async fn job(unit: &Unit, what: &'static str, limit: Duration) -> Res
     let asked = match what {
         "start" => manager.start_unit(&unit.name, "replace").await,
         "restart" => manager.restart_unit(&unit.name, "replace").await,
+        "reload" => manager.reload_unit(&unit.name, "replace").await,
         _ => manager.stop_unit(&unit.name, "replace").await,
     };
     let job = asked.map_err(&failed)?;

@@ -15,6 +15,8 @@ use fleet::preflight::unit::UnitFact;
 
 /// A start waits for the script's first process, and behind a restart that systemd already waits for.
 const START_TIME: Duration = Duration::from_secs(120);
+/// A reload runs the unit's ExecReload, which checks a configuration and sends a signal.
+const RELOAD_TIME: Duration = Duration::from_secs(45);
 /// A stop may take as long as the unit's TimeoutStopSec; only its outcome is waited for, not the server's end.
 const STOP_TIME: Duration = Duration::from_secs(900);
 
@@ -125,6 +127,14 @@ impl Unit {
     pub async fn start(&self, fact: &UnitFact) -> Result<(), UnitError> {
         let what = if fact.active == "active" && !fact.is_busy() { "restart" } else { "start" };
         bus::job(self, what, START_TIME).await
+    }
+
+    /// Has it reload its configuration and waits until systemd says that it has.
+    ///
+    /// # Errors
+    /// systemd does not, or could not.
+    pub async fn reload(&self) -> Result<(), UnitError> {
+        bus::job(self, "reload", RELOAD_TIME).await
     }
 
     /// Stops it and waits until systemd says that it has.

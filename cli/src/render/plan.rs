@@ -133,13 +133,20 @@ fn summary(plan: &Plan, changing: &[&NodePlan], style: Style) -> String {
         (restarts, 0) => servers(restarts, "restart"),
         (restarts, starts) => format!("{}, {}", servers(restarts, "restart"), servers(starts, "start")),
     };
+    let reloads = changing.iter().filter(|node| node.restart == "reload").count();
+    let reloads = match reloads {
+        0 => String::new(),
+        1 => ", 1 load balancer reloads".to_owned(),
+        more => format!(", {more} load balancers reload"),
+    };
     let unchanged = match plan.unchanged {
         0 => String::new(),
         1 => ", 1 stays as it is".to_owned(),
         more => format!(", {more} stay as they are"),
     };
     let nodes = count(changing.len(), "node");
-    style.paint(Tone::Strong, &format!("{nodes} {verb}{unchanged}; {restarts}")) + &format!(" ({against}).\n")
+    style.paint(Tone::Strong, &format!("{nodes} {verb}{unchanged}; {restarts}{reloads}"))
+        + &format!(" ({against}).\n")
 }
 
 /// `1 server restarts`, `2 servers restart`.
@@ -159,6 +166,8 @@ fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
         "none" | "hot" if node.adoption.as_deref() == Some("adopted") => {
             style.paint(Tone::Good, "adopted, no restart")
         }
+        "reload" if node.adoption.as_deref() == Some("started") => style.paint(Tone::Doubtful, "starts"),
+        "reload" => style.paint(Tone::Good, "reloads, and drops no connection"),
         "none" | "" => style.paint(Tone::Good, "no restart"),
         "hot" => style.paint(Tone::Good, "no restart: the server picks it up by itself"),
         "phased" => style.paint(Tone::Bad, &format!("{verb}, and all nodes have to agree on it")),

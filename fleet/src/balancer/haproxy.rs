@@ -9,17 +9,20 @@ const CONNECT: &str = "5s";
 /// Of a WebSocket that is silent.
 const TUNNEL: &str = "1h";
 
-pub(super) fn text(balancer: &Balancer, fleet: &str) -> String {
-    let mut out = head(balancer, fleet, "haproxy -c -f FILE");
+pub(super) fn text(balancer: &Balancer, fleet: &str, home: Option<&str>) -> String {
+    let mut out = head(balancer, (fleet, home), "haproxy -c -f FILE");
     let mut line = |text: std::fmt::Arguments<'_>| {
         // Writing to a text cannot fail.
         let _infallible = writeln!(out, "{text}");
     };
     line(format_args!("global"));
     line(format_args!("    log stdout format raw local0"));
-    line(format_args!("    maxconn 20000"));
     if let Some(socket) = &balancer.socket {
         line(format_args!("    stats socket {socket} mode 660 level admin"));
+        // What hooks have set is forgotten at a reload unless the agent has saved it here.
+        if let Some(home) = home {
+            line(format_args!("    server-state-file {home}/convoy.state"));
+        }
     }
     line(format_args!("    ssl-default-bind-options ssl-min-ver TLSv1.2"));
     line(format_args!("\ndefaults"));
@@ -32,6 +35,9 @@ pub(super) fn text(balancer: &Balancer, fleet: &str) -> String {
     line(format_args!("    timeout server 5m"));
     line(format_args!("    timeout http-request 30s"));
     // A name that is gone keeps its server out, and not the balancer from its start.
+    if balancer.socket.is_some() && home.is_some() {
+        line(format_args!("    load-server-state-from-file global"));
+    }
     line(format_args!("    default-server init-addr last,libc,none"));
     for (port, services) in balancer.ports() {
         frontend(balancer, (port, &services), &mut line);
@@ -51,9 +57,10 @@ fn frontend(
 ) {
     let is_tls = services.iter().any(|service| service.transport.is_tls());
     line(format_args!("\nfrontend port-{port}"));
+    let listen = balancer.listens(":", port);
     match balancer.certificate.as_ref().filter(|_| is_tls) {
-        Some(certificate) => line(format_args!("    bind :{port} ssl crt {certificate} alpn http/1.1")),
-        None => line(format_args!("    bind :{port}")),
+        Some(certificate) => line(format_args!("    bind {listen} ssl crt {certificate} alpn http/1.1")),
+        None => line(format_args!("    bind {listen}")),
     }
     // What clients say of themselves is not believed.
     line(format_args!("    http-request set-header X-Forwarded-For %[src]"));

@@ -1,15 +1,19 @@
 //! The configuration of a load balancer in front of the fleet's servers, made from the fleet alone: the same fleet gives
-//! the same text. Nothing is sent to a balancer; `convoy render DIR --balancer NAME` writes the text.
+//! the same text. It is a file of the nodes that a group of that balancer has; without such a group
+//! `convoy render DIR --balancer NAME` writes it.
 //!
 //! Headers, timeouts and stickiness are those of WSO2's guides for NGINX (the project's notes on surroundings, section
 //! 4); what is asked of a server's health is its product's readiness probe.
 
 mod haproxy;
+mod host;
 mod nginx;
 
-use std::time::Duration;
+pub use host::{refusal, states};
 
-use crate::ids::NodeName;
+use std::{fmt, net::IpAddr, time::Duration};
+
+use crate::{bundle::HomePath, ids::NodeName};
 
 /// A load balancer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub struct Balancer {
     pub server_ca: Option<String>,
     /// HAProxy's runtime socket, which hooks use.
     pub socket: Option<String>,
+    /// Where clients connect; every address of its host, if absent.
+    pub address: Option<IpAddr>,
     /// In the order in which they were typed.
     pub services: Vec<Service>,
 }
@@ -37,6 +43,51 @@ pub enum Kind {
     Haproxy,
     /// The free NGINX, 1.18 and newer.
     Nginx,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Haproxy, Self::Nginx];
+
+    /// As typed, and the product of its nodes.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Kind::Haproxy => "haproxy",
+            Kind::Nginx => "nginx",
+        }
+    }
+
+    /// By its word.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    /// For people.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Kind::Haproxy => "HAProxy",
+            Kind::Nginx => "NGINX",
+        }
+    }
+
+    /// The generated file, below the home of its node: Debian's `/etc/haproxy/haproxy.cfg`, or one of the files that
+    /// NGINX's own configuration includes from `/etc/nginx/conf.d`.
+    ///
+    /// # Panics
+    /// Never: the names are fixed.
+    pub fn file(self) -> HomePath {
+        let name = match self {
+            Kind::Haproxy => "haproxy.cfg",
+            Kind::Nginx => "convoy.conf",
+        };
+        HomePath::parse(name).expect("a fixed name below home")
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// What clients reach at one port, by one or several names.
@@ -146,12 +197,17 @@ pub enum Stickiness {
 }
 
 impl Balancer {
-    /// The whole configuration file.
-    pub fn text(&self, fleet: &str) -> String {
+    /// The whole configuration file. `home` is the directory of a node that an agent looks after.
+    pub fn text(&self, fleet: &str, home: Option<&str>) -> String {
         match self.kind {
-            Kind::Haproxy => haproxy::text(self, fleet),
-            Kind::Nginx => nginx::text(self, fleet),
+            Kind::Haproxy => haproxy::text(self, fleet, home),
+            Kind::Nginx => nginx::text(self, fleet, home),
         }
+    }
+
+    /// What is listened on, `bare` standing before a port without an address.
+    fn listens(&self, bare: &str, port: u16) -> String {
+        self.address.map_or_else(|| format!("{bare}{port}"), |listen| address(&listen.to_string(), port))
     }
 
     /// Ports with their services, in order of the ports; of one port those with names first.
@@ -180,7 +236,13 @@ fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-fn head(balancer: &Balancer, fleet: &str, check: &str) -> String {
+fn head(balancer: &Balancer, (fleet, home): (&str, Option<&str>), check: &str) -> String {
+    if home.is_some() {
+        return format!(
+            "# Balancer {} of fleet {fleet}, kept by convoy-agent: an edit is undone. Change fleet.toml instead.\n",
+            balancer.name
+        );
+    }
     format!(
         "# Made by `convoy render DIR --balancer {}` from fleet {fleet}; make it anew instead of editing it.\n# Check it \
          with `{check}`.\n",

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use super::{Balancer, Service, Stickiness, address, head};
 
-pub(super) fn text(balancer: &Balancer, fleet: &str) -> String {
-    let mut out = head(balancer, fleet, "nginx -t");
+pub(super) fn text(balancer: &Balancer, fleet: &str, home: Option<&str>) -> String {
+    let mut out = head(balancer, (fleet, home), "nginx -t");
     let mut line = |text: std::fmt::Arguments<'_>| {
         // Writing to a text cannot fail.
         let _infallible = writeln!(out, "{text}");
@@ -128,10 +128,11 @@ fn listen(
     line: &mut impl FnMut(std::fmt::Arguments<'_>),
 ) {
     let default = if is_default { " default_server" } else { "" };
+    let listen = balancer.listens("", port);
     if !is_tls {
-        return line(format_args!("    listen {port}{default};"));
+        return line(format_args!("    listen {listen}{default};"));
     }
-    line(format_args!("    listen {port} ssl{default};"));
+    line(format_args!("    listen {listen} ssl{default};"));
     if let (Some(certificate), Some(key)) = (&balancer.certificate, &balancer.certificate_key) {
         line(format_args!("    ssl_certificate {certificate};"));
         line(format_args!("    ssl_certificate_key {key};"));

@@ -58,7 +58,7 @@ fn composed(front: &str) -> Composition {
 fn text(front: &str) -> String {
     let composition = composed(front);
     let fleet = composition.fleet.unwrap_or_else(|| panic!("{:#?}", composition.findings));
-    fleet.balancers["front"].text(fleet.name.as_str())
+    fleet.balancers["front"].text(fleet.name.as_str(), None)
 }
 
 #[test]
@@ -120,3 +120,5 @@ fn what_cannot_be_is_refused_with_its_place() {
     let found = composed(&cookie).findings;
     assert!(found.iter().any(|it| it.message.contains("the free NGINX cannot do")), "{found:#?}");
 }
+
+mod nodes;

@@ -52,6 +52,7 @@ impl Engine {
         self.memory.epoch = Some(epoch);
         self.exits.forgive();
         self.hooks.forgive();
+        self.reload.forgive();
         self.facts.failed_starts = 0;
         let fields = [("generation", new.applied.generation.to_string()), ("why", new.why.clone())];
         self.notice(clock, "assigned", &format!("generation {} accepted", new.applied.generation), &fields);
@@ -329,6 +330,9 @@ impl Engine {
     }
 
     fn asks_restart(&self, new: &Bundle) -> bool {
+        if new.balancer.is_some() {
+            return false;
+        }
         match self.bundle(self.memory.running) {
             Some((_, old)) => restart::decide(&old, new).restarts(),
             // A server of somebody else's: judged by what it found on disk.

@@ -74,12 +74,14 @@ impl Engine {
                 self.set_service(clock, Service::Stopped, "an operator asked for another try");
             }
             Service::Stopped | Service::Starting { .. } | Service::Running { .. } => {
+                self.reload.forgive();
                 self.look_before_restart(clock, out);
                 self.memory.restart = Some(format!("an operator asked for a restart{}", Reason(why)));
             }
             Service::Stopping { .. } => {}
         }
-        Ok("the server restarts".to_owned())
+        Ok(if self.is_balancer() { "the load balancer is reloaded" } else { "the server restarts" }
+            .to_owned())
     }
 
     fn restore(&mut self, clock: Clock, path: Option<&HomePath>, out: &mut Out) -> Result<String, String> {

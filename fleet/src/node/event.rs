@@ -323,6 +323,13 @@ pub enum Event {
         /// How.
         outcome: Result<Outcome, Trouble>,
     },
+    /// A reload of the load balancer is over, with what was seen, for people.
+    Reloaded {
+        /// Which.
+        run: u64,
+        /// How.
+        outcome: Result<String, String>,
+    },
     /// Measurements.
     Measured(Vitals),
     /// A deadline has passed.
@@ -464,6 +471,15 @@ pub enum Action {
         /// How it is run.
         bundle: Arc<Bundle>,
     },
+    /// Check the load balancer's whole configuration and have it read anew, without dropping a connection.
+    Reload {
+        /// Pairs the outcome.
+        run: u64,
+        /// Its master process.
+        process: ProcessIdentity,
+        /// Whose files are in force.
+        bundle: Arc<Bundle>,
+    },
     /// TERM to java.
     Stop(ProcessIdentity),
     /// QUIT to java: a thread dump in its output.
@@ -539,6 +555,7 @@ impl Action {
             | Action::Mend { .. }
             | Action::Look { .. }
             | Action::ClearLaunchFiles(_)
+            | Action::Reload { .. }
             | Action::Stop(_)
             | Action::Adopt { .. }
             | Action::Dump(_)

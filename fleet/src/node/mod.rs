@@ -21,6 +21,7 @@ mod launch;
 mod memory;
 mod original;
 mod recover;
+mod reload;
 mod repair;
 mod rotation;
 mod supervise;
@@ -43,6 +44,7 @@ pub use self::{
         BACKUPS_SIZE_MAX, COMMANDS_MAX, KeptOriginal, Memory, NOTICES_MAX, PREVIOUS_GOOD_MAX, Placed,
         Replaced, SwitchRecord,
     },
+    reload::RELOAD_TIME,
 };
 use crate::{
     bundle::{Applied, Bundle, RunState},
@@ -206,6 +208,7 @@ pub struct Engine {
     hooks: hooks::HookWork,
     rotation: rotation::Rotation,
     key_managers: key_managers::KeyManagerWork,
+    reload: reload::State,
     timers: Timers,
     unanswered: unanswered::State,
     // Reported.
@@ -248,6 +251,7 @@ impl Engine {
             hooks: hooks::HookWork::default(),
             rotation: rotation::Rotation::default(),
             key_managers: key_managers::KeyManagerWork::default(),
+            reload: reload::State::default(),
             timers: Timers::default(),
             unanswered: unanswered::State::default(),
             told: Told::default(),
@@ -332,6 +336,7 @@ impl Engine {
             Event::Checked { id, outcome } => on_checked(id, outcome, out),
             Event::Rotation(answer) => self.on_rotation(answer),
             Event::KeyManagerDone { run, outcome } => self.on_key_manager(clock, run, outcome),
+            Event::Reloaded { run, outcome } => self.on_reloaded(clock, run, outcome, out),
             Event::Measured(vitals) => self.on_measured(clock, vitals),
             Event::Timer => {}
         }
@@ -345,6 +350,7 @@ impl Engine {
         self.settle_pause(clock, out);
         self.settle_look(clock);
         self.settle_accepted(clock, out);
+        self.settle_reload_deadlines(clock, out);
         self.settle_apply(clock, out);
         self.settle_service(clock, out);
         self.settle_unanswered(clock, out);
@@ -399,6 +405,7 @@ impl Engine {
             hooks,
             self.rotation.next_deadline(),
             self.key_managers.next_deadline(),
+            self.reload.next_deadline(),
             self.look_deadline(),
             self.unanswered.next_deadline(),
             self.drifts.hold_deadline(),

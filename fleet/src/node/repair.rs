@@ -180,6 +180,7 @@ impl Engine {
         ];
         fields.extend(editors.map(|editors| ("editors", editors)));
         self.notice(clock, "drift-restored", &text, &fields);
+        self.reload_after(path.as_str());
     }
 
     /// What was seen may have been half of a write, also of the product: it counts as never seen. The file is looked at

@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// The bundle that says how the server is run: the one in force, or the one on its way to be the first.
-    fn settings(&self) -> Option<Arc<Bundle>> {
+    pub(super) fn settings(&self) -> Option<Arc<Bundle>> {
         let coming = match self.phase {
             Phase::Staging(step) | Phase::Halting(step) | Phase::Switching(step) => Some(step.to),
             Phase::Idle | Phase::Obtaining(_) | Phase::Recovering(_) => None,
@@ -145,7 +145,7 @@ impl Engine {
         if self.halts_start() {
             return self.stop(clock, process, "new files replace those that it is reading", out);
         }
-        if let Some(why) = self.memory.restart.clone() {
+        if let Some(why) = self.memory.restart.clone().filter(|_| !self.is_balancer()) {
             return self.stop(clock, process, &why, out);
         }
         // Once more for an attempt that came later and reads the same: without it, that one would never end.
@@ -176,7 +176,7 @@ impl Engine {
         if self.wants_stopped() {
             return self.stop(clock, process, self.stop_reason(), out);
         }
-        if self.memory.restart.is_some() && self.may_restart(clock, out) {
+        if self.memory.restart.is_some() && !self.is_balancer() && self.may_restart(clock, out) {
             let why = self.memory.restart.clone().unwrap_or_default();
             return self.stop(clock, process, &why, out);
         }
@@ -185,6 +185,9 @@ impl Engine {
 
     /// The files in force are newer than those that the server read: restart it if they mean something else to it.
     fn settle_files_read(&mut self, clock: Clock, process: ProcessIdentity, out: &mut Out) {
+        if self.is_balancer() {
+            return self.settle_reload(clock, process, out);
+        }
         if self.phase != Phase::Idle || self.memory.running == self.memory.written || self.is_stop_refused() {
             return;
         }
@@ -211,7 +214,7 @@ impl Engine {
         }
     }
 
-    fn read_same(&mut self, clock: Clock, written: Placed) {
+    pub(super) fn read_same(&mut self, clock: Clock, written: Placed) {
         let is_first = self.memory.running.replace(written).is_none();
         if let Some(attempt) =
             self.memory.attempted.as_mut().filter(|attempt| attempt.target == written.applied)
@@ -418,6 +421,7 @@ impl Engine {
         self.memory.restart = None;
         self.facts.ended = Some(process.clone());
         self.hooks.on_exit();
+        self.reload.on_exit();
         if let Service::Stopping { .. } = self.service {
             let verdict = if self.wants_stopped() {
                 Verdict::Unknown(self.stop_reason().to_owned())

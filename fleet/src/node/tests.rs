@@ -3,6 +3,7 @@
 mod hooks;
 mod key_managers;
 mod original;
+mod reload;
 mod sim;
 mod transcript;
 mod writers;
@@ -104,6 +105,7 @@ pub(super) fn bundle(config: &str, logging: &str) -> Arc<Bundle> {
         drift_keys: KeyRules::default(),
         unnamed_editors: false,
         key_managers: KeyManagers::default(),
+        balancer: None,
     })
 }
 

@@ -171,6 +171,8 @@ pub struct NodePlan {
     pub settings: Vec<SettingChange>,
     /// Whether the server restarts, and why.
     pub restart: RestartDecision,
+    /// It is a load balancer, which reloads where a server restarts.
+    pub is_balancer: bool,
     /// What becomes of the server that this node has before Convoy manages it; `None` if Convoy does already, or if
     /// its host is not known.
     pub adoption: Option<Adoption>,
@@ -198,6 +200,7 @@ impl NodePlan {
             kept: Vec::new(),
             settings: Vec::new(),
             restart: RestartDecision { class: RestartClass::None, why: Vec::new() },
+            is_balancer: false,
             adoption: None,
             unmanaged: Vec::new(),
             unpacked: None,
@@ -212,6 +215,7 @@ pub fn compare(base: &Base, new: &ComposedNode) -> NodePlan {
     let there = elsewhere.as_ref().unwrap_or(base);
     let desired = Desired::over(there, new);
     NodePlan {
+        is_balancer: new.bundle.balancer.is_some(),
         is_new: base.assigned.is_none(),
         source: base.source(),
         settings: settings::changes(base.assigned.as_ref().map(|old| &old.bundle), &new.bundle),

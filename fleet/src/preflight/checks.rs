@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Check, Outcome, PreflightFacts, components, databases,
+    Check, Outcome, PreflightFacts, balancer, components, databases,
     facts::{
         ClockSkew, ConfigFact, EndpointFact, HomeFact, HostFact, JavaFact, KeystoreFact, Listener, Owner,
         Seen,
@@ -32,6 +32,9 @@ const DISK_COMFORT: u64 = 1 << 30;
 
 /// Judges everything.
 pub fn check(facts: &PreflightFacts, settings: &ServiceSettings) -> Vec<Check> {
+    if let Some(fact) = &facts.balancer {
+        return vec![balancer::check(fact)];
+    }
     let mut checks = vec![
         one("jdk", java(&facts.java, settings)),
         one("pack", pack(&facts.home, settings)),

@@ -11,7 +11,7 @@ use super::{
     peers::{Peer, PeerFact},
     unit::UnitFact,
 };
-use crate::time::Timestamp;
+use crate::{balancer::Kind, time::Timestamp};
 
 /// Something that could be looked at, or why not.
 pub type Seen<T> = Result<T, String>;
@@ -45,6 +45,19 @@ pub struct PreflightFacts {
     pub has_launch_files: bool,
     /// When the look was, for the ends of certificates.
     pub now: Timestamp,
+    /// Set for a node that is a load balancer; nothing else is looked at then.
+    pub balancer: Option<BalancerFact>,
+}
+
+/// A load balancer of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BalancerFact {
+    /// What the bundle is for.
+    pub wanted: Kind,
+    /// What the agent's configuration names at that home.
+    pub looked_after: Option<Kind>,
+    /// What the program says to the text that is to come; its words, if it refuses.
+    pub config: Seen<Result<(), String>>,
 }
 
 /// The deployment.toml that the server would read.

@@ -4,6 +4,7 @@
 //! the old one is still in force and its server still runs. Nothing here repairs anything, and nothing here ever
 //! holds a password: needs carry them to the agent as [`Password`], outcomes only name keys and files.
 
+mod balancer;
 pub mod certificate;
 mod checks;
 pub mod components;
@@ -15,6 +16,7 @@ pub mod peers;
 mod trust;
 pub mod unit;
 
+pub use balancer::check as check_balancer;
 pub use checks::check;
 pub use facts::PreflightFacts;
 pub use needs::{Endpoint, Keystore, Needs, Password};

@@ -134,14 +134,15 @@ pub fn reasons(nodes: &[OrderNode<'_>]) -> Vec<Reason> {
     found.into_values().collect()
 }
 
-/// The order of the groups: as `typed`, and for groups that are not in there, as their configurations ask for. An
-/// empty set in `typed` says that the group comes after none, whatever its configuration names.
+/// The order of the groups: as `typed`, and for groups that are not in there, as their configurations and the reasons
+/// that are `stated` beside them ask for. An empty set in `typed` says that the group comes after none, whatever its configuration names.
 ///
 /// # Errors
 /// If groups need each other at start, or what is typed says the opposite; the reasons say by which keys.
 pub fn derive(
     typed: &BTreeMap<GroupName, BTreeSet<GroupName>>,
     nodes: &[OrderNode<'_>],
+    stated: Vec<Reason>,
 ) -> Result<Order, Cycle> {
     let mut after = typed.clone();
     for node in nodes {
@@ -149,6 +150,7 @@ pub fn derive(
     }
     let (starts, publishes): (Vec<_>, Vec<_>) = reasons(nodes)
         .into_iter()
+        .chain(stated)
         .filter(|reason| !typed.contains_key(&reason.group))
         .partition(|reason| reason.need == Need::Starts);
     for reason in &starts {
@@ -322,7 +324,7 @@ mod tests {
             let line = |(group, after): (GroupName, BTreeSet<GroupName>)| {
                 format!("{group}: {}", after.iter().map(GroupName::as_str).collect::<Vec<_>>().join(" "))
             };
-            derive(&typed, &nodes)
+            derive(&typed, &nodes, Vec::new())
                 .map(|order| order.after.into_iter().map(line).collect::<Vec<_>>().join("\n"))
                 .map_err(|cycle| cycle.to_string())
         }

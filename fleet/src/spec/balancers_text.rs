@@ -24,13 +24,21 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 
 /// A balancer that is not yet checked against the nodes.
 pub(super) struct BalancerText {
-    name: String,
-    kind: Kind,
+    pub(super) name: String,
+    pub(super) kind: Kind,
     certificate: Option<Typed<String>>,
     certificate_key: Option<Typed<String>>,
     server_ca: Option<Typed<String>>,
     socket: Option<Typed<String>>,
+    address: Option<IpAddr>,
     services: Vec<ServiceText>,
+}
+
+impl BalancerText {
+    /// The groups that it is in front of.
+    pub(super) fn groups(&self) -> impl Iterator<Item = &str> {
+        self.services.iter().map(|service| service.group.value.as_str())
+    }
 }
 
 struct ServiceText {
@@ -83,6 +91,7 @@ fn balancer(name: &str, mut reader: Reader<'_>, report: &mut Report) -> Option<B
         certificate_key: path("certificate_key", &mut reader, report),
         server_ca: path("server_ca", &mut reader, report),
         socket: path("socket", &mut reader, report),
+        address: address(&mut reader, report),
         services: reader
             .tables("services", report)
             .into_iter()
@@ -99,6 +108,21 @@ fn balancer(name: &str, mut reader: Reader<'_>, report: &mut Report) -> Option<B
     }
     reader.finish(report);
     kind.map(|_| text)
+}
+
+/// Where clients connect.
+fn address(reader: &mut Reader<'_>, report: &mut Report) -> Option<IpAddr> {
+    let typed = reader.text("address", report)?;
+    let parsed = typed.value.parse().ok();
+    if parsed.is_none() {
+        report.error(
+            "CV564",
+            Some(typed.at.value_place()),
+            format!("address {:?} is no IP address", typed.value),
+            "write the address that clients connect to, or remove the line to listen on all",
+        );
+    }
+    parsed
 }
 
 /// An absolute path on the host of the balancer, in characters that need no quotes in either language.
@@ -180,6 +204,7 @@ pub(super) fn resolve(
                 certificate_key: value(&text.certificate_key),
                 server_ca: value(&text.server_ca),
                 socket: value(&text.socket),
+                address: text.address,
                 services,
             },
         );

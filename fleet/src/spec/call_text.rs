@@ -127,6 +127,11 @@ impl HooksText {
         }
     }
 
+    /// Whether there is any.
+    pub(super) const fn is_typed(&self) -> bool {
+        self.before_stop.is_some() || self.after_ready.is_some()
+    }
+
     /// For one node.
     pub(super) fn resolve(&self, scope: &Scope<'_>, report: &mut Report) -> Hooks {
         let one = |typed: &Option<HookText>, report: &mut Report| {
@@ -365,6 +370,7 @@ pub(super) fn resolve(typed: &CallText, at: &At, scope: &Scope<'_>, report: &mut
                 None => scope.node.to_owned(),
             },
             state: *state,
+            listens: None,
         }),
         CallText::Token(token) => Call::Token(TokenCall {
             token_url: text(&token.token_url, report)?,

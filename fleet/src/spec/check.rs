@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    ComposedNode,
+    ComposedNode, balancer_nodes,
     compose::{Documents, Draft, layer_path},
     expression::NodeFacts,
     files::whole_file,
@@ -118,7 +118,8 @@ pub(super) fn order(
         .iter()
         .filter_map(|(name, node)| Some(order_node(name, node, facts.get(name.as_str())?)))
         .collect();
-    match order::derive(&typed, &order_nodes) {
+    let of_balancers = balancer_nodes::reasons(manifest, nodes);
+    match order::derive(&typed, &order_nodes, of_balancers) {
         Ok(order) => order,
         // A circle of typed ones alone has been told, with its place.
         Err(cycle) if cycle.reasons.is_empty() => Order::default(),

@@ -6,7 +6,7 @@ use minijinja::Value;
 
 use super::{
     ComposedNode, Composition, Fleet, Group, SOURCES_MAX, SOURCES_SIZE_MAX, Sources, TOML_SIZE_MAX,
-    balancers_text,
+    balancer_nodes, balancers_text,
     call_text::{self, SecretUse},
     check, config,
     expression::{Expressions, NodeFacts, Origin, from_toml, has_expression, to_toml},
@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     approval::ApprovalRules,
+    balancer::Kind,
     bundle::Bundle,
     call::{Check, Hooks},
     drift::keys::KeyRules,
@@ -83,6 +84,7 @@ fn compose_into(sources: &Sources, secrets: &Resolver, report: &mut Report) -> O
     check::references(&manifest, report);
     check::layers(&manifest, &documents, report);
     key_manager_text::check(&manifest, report);
+    balancer_nodes::check(&manifest, report);
     let owners: Vec<&str> = manifest
         .groups
         .keys()
@@ -228,6 +230,25 @@ pub(super) struct Draft<'a> {
     pub(super) secrets: Resolver,
 }
 
+/// The keys of a composed deployment.toml.
+fn flattened(text: &str, report: &mut Report) -> Option<super::canonical::Flat> {
+    match super::canonical::flatten(text) {
+        Ok(flat) => Some(flat),
+        Err(error) => {
+            // Never expected: what is printed comes from a parsed tree.
+            let message = format!("the composed deployment.toml is {error}");
+            report.error("CV209", None, message, "report this");
+            None
+        }
+    }
+}
+
+/// File rules of a node's group and of the node.
+fn own_rules(draft: &Draft<'_>, report: &mut Report) -> Vec<FileRule> {
+    let typed = draft.group.files.iter().chain(&draft.text.files);
+    typed.filter_map(|rule| rule.literal(report)).collect()
+}
+
 impl<'a> Composer<'a> {
     fn fleet(&self, report: &mut Report) -> Option<Fleet> {
         let products = self.products(report);
@@ -251,6 +272,8 @@ impl<'a> Composer<'a> {
         let rules = self.fleet_rules(report);
         let facts: Vec<Arc<NodeFacts>> = drafts.iter().map(|draft| Arc::clone(&draft.facts)).collect();
         let mut nodes = BTreeMap::new();
+        let (of_balancers, drafts): (Vec<_>, Vec<_>) =
+            drafts.into_iter().partition(|draft| draft.group.balancer.is_some());
         for draft in drafts {
             report.node = Some(draft.name.clone());
             let (name, secrets) = (draft.name.clone(), draft.secrets.clone());
@@ -260,10 +283,18 @@ impl<'a> Composer<'a> {
             self.secrets.take_up(&secrets);
             report.node = None;
         }
+        let balancers = balancers_text::resolve(&self.manifest.balancers, &nodes, report);
+        balancer_nodes::tell_hooks(self.manifest, &balancers, &mut nodes);
+        for draft in &of_balancers {
+            report.node = Some(draft.name.clone());
+            let node = balancer_nodes::compose(draft, self.manifest, &balancers, &rules, report);
+            nodes.extend(node.map(|node| (draft.name.clone(), node)));
+            report.node = None;
+        }
+        balancer_nodes::ports(&of_balancers, &nodes, report);
         let order = check::order(self.manifest, &nodes, &facts, report);
         let groups = self.groups(&nodes, &order);
         rollout_check::policies(self.manifest, &groups, &nodes, report);
-        let balancers = balancers_text::resolve(&self.manifest.balancers, &nodes, report);
         Some(Fleet {
             name: self.manifest.name.clone(),
             default_credentials: self.manifest.default_credentials,
@@ -289,6 +320,11 @@ impl<'a> Composer<'a> {
     fn products(&self, report: &mut Report) -> BTreeMap<GroupName, Arc<Product>> {
         let mut products = BTreeMap::new();
         for (name, group) in &self.manifest.groups {
+            if group.balancer.is_some() {
+                let kind = Kind::parse(&group.product.value).unwrap_or(Kind::Haproxy);
+                products.insert(name.clone(), Arc::new(balancer_nodes::product(kind)));
+                continue;
+            }
             match self.catalogue.get(&group.product.value) {
                 Some(product) => {
                     products.insert(name.clone(), Arc::new(product.clone()));
@@ -416,26 +452,8 @@ impl<'a> Composer<'a> {
         config::set_offset(&mut draft, report);
         config::secrets_last(&mut draft);
         let text = config::print(&draft, &draft.trailing, self.manifest.name.as_str());
-        let flat = match super::canonical::flatten(&text) {
-            Ok(flat) => flat,
-            Err(error) => {
-                // Never expected: what is printed comes from a parsed tree.
-                report.error(
-                    "CV209",
-                    None,
-                    format!("the composed deployment.toml is {error}"),
-                    "report this",
-                );
-                return None;
-            }
-        };
-        let own: Vec<FileRule> = draft
-            .group
-            .files
-            .iter()
-            .chain(&draft.text.files)
-            .filter_map(|rule| rule.literal(report))
-            .collect();
+        let flat = flattened(&text, report)?;
+        let own: Vec<FileRule> = own_rules(&draft, report);
         let product = Arc::clone(&draft.facts.product);
         let rules: Vec<&FileRule> = product.files.iter().chain(fleet_rules).chain(&own).collect();
         let mut files = BTreeMap::new();
@@ -463,11 +481,21 @@ impl<'a> Composer<'a> {
         let (hooks, gates) = self.calls(&draft, scope, report);
         let key_managers = self.key_managers(&draft, scope, report);
         let (drift_keys, unnamed_editors) = self.drift(&draft);
+        let (origin, balancer) = (None, None);
         Some(ComposedNode {
             group: draft.text.group.clone(),
             host: draft.facts.host.clone(),
             zone: draft.text.zone.clone(),
-            bundle: Bundle { files, service, hooks, origin: None, drift_keys, unnamed_editors, key_managers },
+            bundle: Bundle {
+                files,
+                service,
+                hooks,
+                origin,
+                drift_keys,
+                unnamed_editors,
+                key_managers,
+                balancer,
+            },
             gates,
             contents,
             config_text: text,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     DefaultCredentials,
     approval_text::{self, FleetApproval},
+    balancer_nodes,
     balancers_text::{self, BalancerText},
     call_text::HooksText,
     databases_text::{self, DatabaseServer},
@@ -43,7 +44,10 @@ pub(super) struct Manifest<'a> {
 
 pub(super) struct GroupText<'a> {
     pub(super) at: At,
+    /// That of a balancer's group is its kind.
     pub(super) product: Typed<String>,
+    /// Name of the balancer whose nodes they are.
+    pub(super) balancer: Option<Typed<String>>,
     pub(super) layers: Vec<Typed<String>>,
     /// Absent: derived.
     pub(super) after: Option<Vec<Typed<String>>>,
@@ -88,6 +92,14 @@ pub(super) struct RunText {
     pub(super) args: Option<Typed<Vec<String>>>,
     pub(super) env: BTreeMap<String, Typed<String>>,
     pub(super) vault: VaultText,
+}
+
+impl RunText {
+    /// Whether anything of it is.
+    pub(super) fn is_typed(&self) -> bool {
+        let is_bare = self.java_home.is_none() && self.run_user.is_none() && self.args.is_none();
+        !is_bare || !self.env.is_empty() || self.vault.is_typed()
+    }
 }
 
 /// `[service]` at one of its three places; what is absent comes from the wider one.
@@ -167,7 +179,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
     let mut groups = BTreeMap::new();
     if let Some(table) = reader.table("groups", report) {
         for (name, at, group) in named(&table, "group", GroupName::parse, report) {
-            if let Some(group) = read_group(at, group, report) {
+            if let Some(group) = read_group(at, group, &balancers, report) {
                 groups.insert(name, group);
             }
         }
@@ -244,9 +256,35 @@ fn named<'a, T>(
     entries
 }
 
-fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option<GroupText<'a>> {
+/// What the nodes of a group are: a product of WSO2's, or the load balancer that it names.
+fn read_product(
+    reader: &mut Reader<'_>,
+    balancers: &[BalancerText],
+    report: &mut Report,
+) -> (Option<Typed<String>>, Option<Typed<String>>) {
     let product = reader.text("product", report);
-    let product = reader.required("product", product, "\"wso2is-7.2\"", report);
+    let Some(balancer) = reader.text("balancer", report) else {
+        return (reader.required("product", product, "\"wso2is-7.2\"", report), None);
+    };
+    if let Some(product) = product {
+        report.error(
+            "CV565",
+            Some(product.at.key_place()),
+            "a group has a `product` or a `balancer`, and this one has both",
+            "remove one of the two; servers and the load balancer in front of them are groups of their own",
+        );
+    }
+    let kind = balancer_nodes::kind_of(&balancer.value, balancers).as_str().to_owned();
+    (Some(Typed { value: kind, at: balancer.at.clone() }), Some(balancer))
+}
+
+fn read_group<'a>(
+    at: At,
+    mut reader: Reader<'a>,
+    balancers: &[BalancerText],
+    report: &mut Report,
+) -> Option<GroupText<'a>> {
+    let (product, balancer) = read_product(&mut reader, balancers, report);
     let layers = read_list(&mut reader, "layers", report);
     let after = reader.raw().get("after").is_some().then(|| read_list(&mut reader, "after", report));
     let (rollout, gates) = match reader.table("rollout", report) {
@@ -266,6 +304,7 @@ fn read_group<'a>(at: At, mut reader: Reader<'a>, report: &mut Report) -> Option
     Some(GroupText {
         at,
         product: product?,
+        balancer,
         layers,
         after,
         rollout,

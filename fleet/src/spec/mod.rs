@@ -5,6 +5,7 @@
 //! map. Reports everything that is wrong at once, each with its place and remedy (docs/findings.md).
 
 mod approval_text;
+mod balancer_nodes;
 mod balancers_text;
 mod call_text;
 pub mod canonical;

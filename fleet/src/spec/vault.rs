@@ -28,6 +28,13 @@ pub(super) struct VaultText {
 }
 
 impl VaultText {
+    /// Whether anything of it is.
+    pub(super) const fn is_typed(&self) -> bool {
+        self.keystore_password.is_some()
+            || self.private_key_password.is_some()
+            || self.encryption_key.is_some()
+    }
+
     pub(super) fn read(reader: &mut Reader<'_>, report: &mut Report) -> Self {
         let Some(mut table) = reader.table("vault", report) else { return Self::default() };
         let vault = Self {

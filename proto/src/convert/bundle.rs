@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
+    balancer,
     bundle::{
         BUNDLE_FILES_MAX, BUNDLE_SIZE_MAX, BodyRule, Bundle, DriftPolicy, FILE_SIZE_MAX, FileEntry, HomePath,
         Origin, OwnerIds, Port, Probe, ProbeKind, ProbeRole, RestartClass, RestartPolicy, ServiceSettings,
@@ -80,7 +81,8 @@ impl From<&Bundle> for wire::Bundle {
         let key_managers = key_managers_to_wire(&bundle.key_managers);
         let service = Some(wire::Service::from(&bundle.service));
         let unnamed_editors = bundle.unnamed_editors;
-        Self { files, service, hooks, origin, drift_keys, key_managers, unnamed_editors }
+        let balancer = bundle.balancer.map(|kind| kind.as_str().to_owned());
+        Self { files, service, hooks, origin, drift_keys, key_managers, unnamed_editors, balancer }
     }
 }
 
@@ -109,8 +111,15 @@ impl TryFrom<wire::Bundle> for Bundle {
         let origin = bundle.origin.map(Origin::try_from).transpose()?;
         let hooks = hooks_from_wire(bundle.hooks)?;
         let key_managers = key_managers_from_wire(bundle.key_managers)?;
+        let kind = |word: String| {
+            balancer::Kind::parse(&word).ok_or_else(|| {
+                invalid("Bundle", "balancer", format!("{word:?} is no kind of balancer known here"))
+            })
+        };
+        let balancer = bundle.balancer.map(kind).transpose()?;
         let unnamed_editors = bundle.unnamed_editors;
-        let bundle = Self { files, service, hooks, origin, drift_keys, unnamed_editors, key_managers };
+        let bundle =
+            Self { files, service, hooks, origin, drift_keys, unnamed_editors, key_managers, balancer };
         if BUNDLE_SIZE_MAX < bundle.size() {
             let why = format!("{} bytes together, more than {BUNDLE_SIZE_MAX}", bundle.size());
             return Err(invalid("Bundle", "files", why));
@@ -465,6 +474,7 @@ mod tests {
             service,
             hooks: Hooks::default(),
             key_managers: fleet::key_manager::KeyManagers::default(),
+            balancer: None,
             origin: None,
             drift_keys: KeyRules::default(),
             unnamed_editors: false,
@@ -504,7 +514,9 @@ mod tests {
         let rules = vec![rule("a.*.b", DriftPolicy::Ignore), rule("a", DriftPolicy::Report)];
         let ruled = Bundle { drift_keys: KeyRules::new(rules), unnamed_editors: true, ..example() };
         assert_ne!(ruled.digest(), example().digest());
-        for bundle in [example(), ruled] {
+        let front = Bundle { balancer: Some(balancer::Kind::Nginx), ..example() };
+        assert_ne!(front.digest(), example().digest());
+        for bundle in [example(), ruled, front] {
             let back = decode_bundle(&encode_bundle(&bundle)).unwrap();
             assert_eq!(back, bundle);
             assert_eq!(back.digest(), bundle.digest());

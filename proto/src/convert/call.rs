@@ -5,7 +5,7 @@ use std::time::Duration;
 use fleet::{
     call::{
         Call, Check, CommandCall, Credential, HaproxyCall, HaproxyState, Hook, HookFailure, Hooks, HttpCall,
-        Method, OnInconclusive, PrometheusCall, TIMEOUT_MAX, TRIES_MAX, TokenCall, Tries,
+        Listens, Method, OnInconclusive, PrometheusCall, TIMEOUT_MAX, TRIES_MAX, TokenCall, Tries,
         measure::{Bound, Finite},
     },
     ids::Digest,
@@ -155,6 +155,8 @@ fn call_to_wire(call: &Call, tries: &Tries) -> wire::Call {
             backend: call.backend.clone(),
             server: call.server.clone(),
             state: call.state.as_str().to_owned(),
+            port: call.listens.map_or(0, |listens| u32::from(listens.port)),
+            check_port: call.listens.and_then(|listens| listens.check).map_or(0, u32::from),
         }),
         Call::Token(call) => wire::call::Call::Token(wire::TokenCall {
             token_url: call.token_url.clone(),
@@ -174,6 +176,14 @@ fn call_to_wire(call: &Call, tries: &Tries) -> wire::Call {
     }
 }
 
+fn listens(port: u32, check: u32) -> Result<Option<Listens>, ConvertError> {
+    let number = |port: u32| {
+        u16::try_from(port).map_err(|_| invalid("HaproxyCall", "port", format!("{port} is not 1 to 65535")))
+    };
+    let (port, check) = (number(port)?, number(check)?);
+    Ok((port != 0).then_some(Listens { port, check: (check != 0).then_some(check) }))
+}
+
 fn call_from_wire(call: wire::Call) -> Result<(Call, Tries), ConvertError> {
     let tries = Tries {
         timeout: Duration::from_millis(call.timeout_ms).min(TIMEOUT_MAX),
@@ -190,6 +200,7 @@ fn call_from_wire(call: wire::Call) -> Result<(Call, Tries), ConvertError> {
             backend: call.backend,
             server: call.server,
             state: word(&HaproxyState::ALL, &call.state, "HaproxyCall", "state")?,
+            listens: listens(call.port, call.check_port)?,
         }),
         wire::call::Call::Token(call) => Call::Token(TokenCall {
             token_url: call.token_url,
@@ -284,6 +295,7 @@ mod tests {
                 backend: "b".into(),
                 server: "s".into(),
                 state: HaproxyState::Maint,
+                listens: Some(Listens { port: 9445, check: Some(9765) }),
             }),
             Call::Token(TokenCall {
                 token_url: "https://km/token".into(),

@@ -44,6 +44,14 @@ pub const fn restart_word(class: RestartClass) -> &'static str {
     }
 }
 
+/// The same of a node's plan: where a server restarts, a load balancer reloads.
+const fn plan_restart_word(plan: &NodePlan) -> &'static str {
+    match restart_word(plan.restart.class) {
+        _ if plan.is_balancer && plan.restart.restarts() => "reload",
+        word => word,
+    }
+}
+
 /// The word for a drift policy.
 pub const fn drift_word(policy: DriftPolicy) -> &'static str {
     match policy {
@@ -70,7 +78,7 @@ pub fn node_plan_to_wire(node: &NodeName, group: &str, plan: &NodePlan) -> wire:
         files: plan.files.iter().map(Into::into).collect(),
         keys: plan.keys.iter().map(Into::into).collect(),
         kept: plan.kept.iter().take(KEPT_MAX).map(Into::into).collect(),
-        restart: restart_word(plan.restart.class).to_owned(),
+        restart: plan_restart_word(plan).to_owned(),
         restart_why: plan.restart.why.join("; "),
         settings: plan.settings.iter().map(|change| setting_text(plan.is_new, change)).collect(),
         source: plan.source.as_str().to_owned(),

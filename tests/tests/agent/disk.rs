@@ -237,5 +237,6 @@ fn bundle(files: &Files, service: ServiceSettings) -> Bundle {
         drift_keys: fleet::drift::keys::KeyRules::default(),
         unnamed_editors: false,
         key_managers: fleet::key_manager::KeyManagers::default(),
+        balancer: None,
     }
 }

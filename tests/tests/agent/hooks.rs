@@ -24,6 +24,7 @@ fn hook(haproxy: &Haproxy, state: HaproxyState, settle: Duration) -> Option<Hook
             backend: BACKEND.into(),
             server: "is-1".into(),
             state,
+            listens: None,
         }),
         tries: Tries { timeout: Duration::from_secs(5), most: 1, interval: Duration::from_millis(100) },
         settle,

@@ -280,6 +280,7 @@ impl Rig {
             drift_keys: wanted.drift_keys.clone(),
             unnamed_editors: wanted.unnamed_editors,
             key_managers: fleet::key_manager::KeyManagers::default(),
+            balancer: None,
         }
     }
 

@@ -29,7 +29,7 @@ const PAGE: &str = "/oauth2/token/.well-known/openid-configuration";
 /// Clients that send one request after the other.
 const AT_ONCE: usize = 8;
 /// Most requests of one test.
-const REQUESTS_MAX: u64 = 100_000;
+pub const REQUESTS_MAX: u64 = 100_000;
 
 /// HAProxy, which ends with the test.
 struct Balancer {
@@ -104,14 +104,14 @@ struct Seen {
 }
 
 /// Clients that ask without a pause until they are stopped.
-struct Load {
+pub struct Load {
     seen: Arc<Seen>,
     is_over: Arc<AtomicBool>,
     clients: JoinSet<()>,
 }
 
 impl Load {
-    fn start(address: SocketAddr) -> Self {
+    pub fn start(address: SocketAddr) -> Self {
         let (seen, is_over) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
         let mut clients = JoinSet::new();
         for _ in 0..AT_ONCE {
@@ -135,12 +135,12 @@ impl Load {
         Self { seen, is_over, clients }
     }
 
-    fn answered(&self) -> u64 {
+    pub fn answered(&self) -> u64 {
         self.seen.answered.load(Ordering::Relaxed)
     }
 
     /// Answered and failed requests in the end.
-    async fn end(mut self) -> (u64, u64) {
+    pub async fn end(mut self) -> (u64, u64) {
         self.is_over.store(true, Ordering::Relaxed);
         while self.clients.join_next().await.is_some() {}
         (self.answered(), self.seen.failed.load(Ordering::Relaxed))
@@ -148,7 +148,7 @@ impl Load {
 }
 
 /// One request over a connection that is kept.
-async fn ask(connection: &mut Option<SendRequest<Empty<Bytes>>>, address: SocketAddr) -> Result<()> {
+pub async fn ask(connection: &mut Option<SendRequest<Empty<Bytes>>>, address: SocketAddr) -> Result<()> {
     let sender = match connection {
         Some(sender) if !sender.is_closed() => sender,
         _ => {

@@ -16,6 +16,7 @@ mod keys;
 mod keystores;
 mod kills;
 mod logs;
+mod managed_balancer;
 mod operators;
 mod origins;
 mod panics;

@@ -75,6 +75,7 @@ fn behind_haproxy(config: &str) -> Arc<Bundle> {
             backend: "wso2".into(),
             server: "is-1".into(),
             state,
+            listens: None,
         };
         hook("", HookFailure::Abort).map(|hook| Hook { call: Call::Haproxy(call), ..hook })
     };

@@ -118,6 +118,7 @@ fn line(action: &Action) -> Option<String> {
         Action::Launch(_) => "launch".into(),
         Action::ClearLaunchFiles(_) => "clear launch files".into(),
         Action::Adopt { process, .. } => format!("adopt {}", process.pid),
+        Action::Reload { run, process, .. } => format!("reload {run} {}", process.pid),
         Action::Stop(process) => format!("TERM {}", process.pid),
         Action::Dump(process) => format!("QUIT {}", process.pid),
         Action::Kill(process) => format!("KILL {}", process.pid),
