@@ -31,7 +31,7 @@ const AFTER_APPLY: Duration = Duration::from_secs(30);
 const LARGE_PAGE: usize = 4;
 /// Records of a node that are in memory at once.
 const SMALL_PAGE: usize = 500;
-/// Only one of several coordinators collects.
+/// Nobody else collects meanwhile, not even one that was started by mistake.
 const LEASE: Duration = Duration::from_secs(300);
 
 /// Runs until the coordinator stops.

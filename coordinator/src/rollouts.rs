@@ -2,7 +2,8 @@
 //!
 //! Level-triggered: whatever happened, the whole fleet is looked at again, in the mirror. A step exists once the node's
 //! new generation and the rollout that sent it are committed together, on the condition that neither had changed; so
-//! a crash at any instant neither loses a step nor repeats one, and several coordinators may do this at once.
+//! a crash at any instant neither loses a step nor repeats one. What is down at the moment of a step is guarded by a lock
+//! of this process (ADR 16), so one coordinator at a time works on a store.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -3,7 +3,7 @@
 //!
 //! Each value is sealed with XChaCha20-Poly1305 under the key of `<data_dir>/secrets.key`, with the fleet and the name
 //! as associated data, so that a sealed value moved to another name does not open. The key file is not in the store:
-//! a copy of the store alone gives no value away. Several coordinators on one store need the same key file.
+//! a copy of the store alone gives no value away.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -18,16 +18,22 @@ pub struct Needed {
     pub package: &'static str,
 }
 
+const HAPROXY: Needed = Needed { program: "haproxy", version: "-v", package: "haproxy" };
+// Started by tests and by the demo of the guide, on loopback.
+const MARIADB: Needed = Needed { program: "mariadbd", version: "--version", package: "mariadb-server" };
+
+/// What the demo of the guide runs beside Convoy.
+pub const OF_GUIDE: [Needed; 2] = [HAPROXY, MARIADB];
+
 /// What the tests run beside Convoy; those that need one of them say `NOT EXERCISED` where it is missing.
 pub const OF_TESTS: [Needed; 6] = [
-    Needed { program: "haproxy", version: "-v", package: "haproxy" },
+    HAPROXY,
     // Only its check of a configuration is run.
     Needed { program: "nginx", version: "-v", package: "nginx-light" },
     // Only its checker `promtool` is run.
     Needed { program: "promtool", version: "--version", package: "prometheus" },
     Needed { program: "prometheus-alertmanager", version: "--version", package: "prometheus-alertmanager" },
-    // Started by tests, on loopback.
-    Needed { program: "mariadbd", version: "--version", package: "mariadb-server" },
+    MARIADB,
     Needed { program: "postgres", version: "--version", package: "postgresql" },
 ];
 

@@ -126,13 +126,16 @@ fn backend(balancer: &Balancer, service: &Service, line: &mut impl FnMut(std::fm
         }
         server += " check inter 2s fall 3 rise 2";
         if let Some(health) = &member.health {
-            if health.port != member.port {
+            let is_elsewhere = health.port != member.port;
+            if is_elsewhere {
                 server += &format!(" port {}", health.port);
             }
             server += match (health.tls, service.transport.is_tls()) {
                 (true, false) if balancer.server_ca.is_some() => " check-ssl",
                 (true, false) => " check-ssl verify none",
                 (false, true) => " no-check-ssl",
+                // A check follows `ssl` of its server only where it has no port of its own.
+                (true, true) if is_elsewhere => " check-ssl",
                 (true, true) | (false, false) => "",
             };
             if health.tls

@@ -13,6 +13,7 @@ use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
 mod first_day;
+mod guide;
 mod outside;
 mod packs;
 mod scenes;
@@ -31,6 +32,9 @@ struct Typed {
     /// Leave the directory behind.
     #[arg(long)]
     keep: bool,
+    /// The guide instead, from its first step to a token that opens an API: with a real MariaDB and a real HAProxy.
+    #[arg(long, conflicts_with_all = ["wso2is", "wso2am"])]
+    guide: bool,
     /// A real WSO2 Identity Server; it is copied, the original is not touched.
     #[arg(long, value_name = "HOME", requires = "wso2am")]
     wso2is: Option<PathBuf>,
@@ -77,8 +81,15 @@ async fn show(typed: Typed) -> Result<()> {
         (Some(is), Some(am)) => packs::Source::Real { is: is.clone(), am: am.clone() },
         _ => packs::Source::StandIns,
     };
+    let playing = async {
+        if typed.guide {
+            guide::play(&directory, stay).await
+        } else {
+            scenes::play(&directory, &packs, stay).await
+        }
+    };
     let outcome = tokio::select! {
-        outcome = scenes::play(&directory, &packs, stay) => outcome,
+        outcome = playing => outcome,
         name = interrupted() => {
             println!("\n{}: stopping everything.", name?);
             match stay {

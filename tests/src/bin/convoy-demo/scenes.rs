@@ -196,7 +196,7 @@ fn figures(talk: &Talk, site: &Site) {
     }
 }
 
-fn hints(talk: &Talk, site: &Site, fleet: &FleetDir) {
+pub fn hints(talk: &Talk, site: &Site, fleet: &FleetDir) {
     talk.step("All of it stays up until Ctrl-C. In another terminal:");
     let context = site.coordinator.context();
     talk.say(&format!("export CONVOY_CONTEXT={}", context.display()));
