@@ -164,7 +164,10 @@ pub(super) fn compose(
             hooks: Hooks::default(),
             origin: None,
             drift_keys: KeyRules::default(),
-            unnamed_editors: false,
+            unnamed_editors: [&draft.text.drift, &draft.group.drift, &manifest.drift]
+                .into_iter()
+                .find_map(|drift| drift.name_editors)
+                == Some(false),
             key_managers: KeyManagers::default(),
             balancer: Some(balancer.kind),
         },

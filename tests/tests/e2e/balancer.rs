@@ -27,7 +27,7 @@ const CLIENTS: u16 = 9443;
 /// What clients ask for; the servers' readiness probe asks the same.
 const PAGE: &str = "/oauth2/token/.well-known/openid-configuration";
 /// Clients that send one request after the other.
-const AT_ONCE: usize = 8;
+pub const AT_ONCE: usize = 8;
 /// Most requests of one test.
 pub const REQUESTS_MAX: u64 = 100_000;
 
