@@ -6,6 +6,7 @@ mod audit;
 mod logs;
 mod proposal;
 mod revision;
+mod trust;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ pub use self::{
     logs::Logs,
     proposal::{Approve, Proposal, Reject},
     revision::Revision,
+    trust::Trust,
 };
 
 const AFTER_HELP: &str = "\
@@ -78,6 +80,8 @@ pub enum Command {
         /// The node.
         node: String,
     },
+    /// Say who must trust whom: the TLS connections of every node, and who answers there; make their truststores. Nobody is asked.
+    Trust(Trust),
     /// Say what a key of deployment.toml is, where it ends up, and what it brings along.
     Explain {
         /// The key, as in server.hostname or apim.gateway.environment[].name; or a finding's code, as in CV502.

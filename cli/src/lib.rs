@@ -29,6 +29,7 @@ pub mod screen;
 mod secrets;
 mod text;
 mod tokens;
+mod trust;
 pub mod view;
 mod wait;
 

@@ -12,6 +12,7 @@ use crate::{
     request::Local,
     schema,
     screen::Screen,
+    trust,
 };
 
 /// Runs one command.
@@ -26,6 +27,7 @@ pub fn execute(local: Local, screen: &mut Screen) -> Result<Exit, Failure> {
         Local::Import(request) => import::execute(&request, screen),
         Local::Render(request) => render_config::run(&request, screen),
         Local::Schema { dir, node } => schema::run(&dir, &node, screen),
+        Local::Trust(request) => trust::run(&request, screen),
         Local::Explain(request) => explain::run(&request, screen),
         Local::Completions { shell } => {
             let mut script = Vec::new();

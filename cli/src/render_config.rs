@@ -76,8 +76,13 @@ pub fn run(request: &Render, screen: &mut Screen) -> Result<Exit, Failure> {
 
 /// The fleet of a directory; secrets are placeholders.
 pub(crate) fn composed(dir: &Path) -> Result<Fleet, Failure> {
+    composed_with(dir, &Secrets::new(BTreeMap::new(), Absent::Placeholder))
+}
+
+/// The fleet of a directory with these secrets.
+pub(crate) fn composed_with(dir: &Path, secrets: &Secrets) -> Result<Fleet, Failure> {
     let sources = directory::read(dir)?;
-    let composition = compose_with(&sources, &Secrets::new(BTreeMap::new(), Absent::Placeholder));
+    let composition = compose_with(&sources, secrets);
     composition.fleet.ok_or_else(|| {
         Failure::failed(
             format!("{} has errors", dir.display()),

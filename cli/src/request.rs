@@ -6,6 +6,7 @@ mod logs;
 mod only;
 mod operators;
 mod proposal;
+mod trust;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -29,6 +30,7 @@ pub use logs::Logs;
 pub use only::Only;
 pub use operators::{ContextAct, ContextName, Join, OperatorAct, parse_token};
 pub use proposal::ProposalAct;
+pub use trust::Trust;
 
 /// One command, meant.
 #[derive(Debug)]
@@ -49,6 +51,7 @@ pub enum Local {
     Render(Render),
     Explain(Explain),
     Schema { dir: PathBuf, node: NodeName },
+    Trust(Trust),
     Completions { shell: Shell },
     Man { out: PathBuf },
     Contexts(ContextAct),
@@ -365,6 +368,7 @@ impl Request {
             }
             Command::Render(typed) => Request::Local(Local::Render(render(typed)?)),
             Command::Schema { dir, node: name } => Request::Local(Local::Schema { dir, node: node(&name)? }),
+            Command::Trust(typed) => Request::Local(Local::Trust(typed.into())),
             Command::Explain { key, product, pack, toml } => {
                 Request::Local(Local::Explain(Explain { key, product, pack, toml }))
             }
@@ -433,6 +437,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         | Command::Import(_)
         | Command::Render(_)
         | Command::Schema { .. }
+        | Command::Trust(_)
         | Command::Explain { .. }
         | Command::Completions { .. }
         | Command::Join { .. }

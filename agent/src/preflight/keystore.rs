@@ -3,11 +3,14 @@
 mod jks;
 mod pkcs12;
 
-use fleet::preflight::{
-    Keystore, Password,
-    certificate::CertificateFact,
-    facts::{Held, KeystoreFact, Seen, StoreContent},
-    needs::Given,
+use fleet::{
+    keystore::{self, NotOpened},
+    preflight::{
+        Keystore, Password,
+        certificate::CertificateFact,
+        facts::{Held, KeystoreFact, Seen, StoreContent},
+        needs::Given,
+    },
 };
 use p12_keystore::Certificate;
 
@@ -22,12 +25,6 @@ pub(super) struct Opened {
     certificates: Vec<String>,
 }
 
-/// Why a store did not open.
-pub(super) enum NotOpened {
-    WrongPassword,
-    Broken(String),
-}
-
 /// Opens `content` once: looks for what the configuration names, and tells what is in it. `None` for the second if it
 /// does not open or cannot be read here.
 pub(super) fn look(content: &[u8], store: &Keystore) -> (KeystoreFact, Option<StoreContent>) {
@@ -38,15 +35,15 @@ pub(super) fn look(content: &[u8], store: &Keystore) -> (KeystoreFact, Option<St
     // The formats are told apart by their first bytes; JDKs open either under the other's name.
     let unread = match content {
         [0xFE, 0xED, 0xFE, 0xED, ..] => {
-            let entries = jks::read(content, password);
+            let entries = keystore::jks::read(content, password);
             let held = entries.as_ref().ok().and_then(|entries| jks::held(entries));
             let fact = judge(entries.map(|entries| jks::opened(&entries)), store, |alias, key_password| {
-                jks::key_opens(content, alias, key_password)
+                keystore::jks::key_opens(content, alias, key_password)
             });
             return (fact, held.map(|held| told(held, store)));
         }
         [0x30, ..] => {
-            let archive = pkcs12::read(content, password);
+            let archive = keystore::open_pkcs12(content, password);
             let held = archive.as_ref().ok().and_then(pkcs12::held);
             let opened = archive.map(|archive| pkcs12::opened(&archive));
             // Keys of a PKCS #12 store are read with the store's password only.
@@ -106,15 +103,14 @@ pub(crate) struct Anchor {
 /// What Java takes from a truststore: lone certificates, and the first of each key's.
 pub(super) fn truststore(content: &[u8], store: &Keystore) -> Truststore {
     let read = |password: &Password| match content {
-        [0xFE, 0xED, 0xFE, 0xED, ..] => jks::read(content, password).map(|entries| jks::anchors(&entries)),
-        [0x30, ..] => pkcs12::read(content, password).map(|archive| pkcs12::anchors(&archive)),
+        [0xFE, 0xED, 0xFE, 0xED, ..] => {
+            keystore::jks::read(content, password).map(|entries| jks::anchors(&entries))
+        }
+        [0x30, ..] => keystore::open_pkcs12(content, password).map(|archive| pkcs12::anchors(&archive)),
         _ => Err(NotOpened::Broken("it is neither JKS nor PKCS #12".to_owned())),
     };
     let anchors = match &store.password {
-        Given::Plain(password) => read(password).map_err(|why| match why {
-            NotOpened::WrongPassword => "its password is wrong, or it is damaged".to_owned(),
-            NotOpened::Broken(why) => why,
-        }),
+        Given::Plain(password) => read(password).map_err(|why| why.to_string()),
         Given::Unknown(why) => Err(format!("its password: {why}")),
     };
     Truststore { file: store.file.clone(), anchors }

@@ -497,8 +497,18 @@ const COMMANDS: [&str; 56] = [
 ];
 
 /// They ask no coordinator.
-const LOCAL: [&str; 9] =
-    ["lint", "render", "explain", "schema", "completions", "man", "join", "context list", "context use"];
+const LOCAL: [&str; 10] = [
+    "lint",
+    "render",
+    "explain",
+    "schema",
+    "trust",
+    "completions",
+    "man",
+    "join",
+    "context list",
+    "context use",
+];
 
 /// Every command by its words: `rollout show`.
 fn leaves(command: &clap::Command, above: &str) -> Vec<String> {

@@ -136,6 +136,17 @@ pub fn read(text: &str, product: &str, env: &BTreeMap<String, String>) -> Result
     })
 }
 
+/// The name that a server has of itself (`server.hostname`), if the text says it.
+pub fn hostname(text: &str, env: &BTreeMap<String, String>) -> Option<String> {
+    let flat = flatten(text).ok()?;
+    Typed::new(&flat, env).text("server.hostname")?.ok()
+}
+
+/// Where a URL with TLS leads; `None` for one without.
+pub fn tls_address(url: &str) -> Option<Address> {
+    peers::parse(url).map(|(_, address)| address)
+}
+
 /// Why the server's own reader (TOML 0.5, with its quirks) would not take a deployment.toml; `None` if it would. What the
 /// reader found instead of what it expected is left out: it may be a piece of a secret.
 pub fn refused(text: &str) -> Option<String> {

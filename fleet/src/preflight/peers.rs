@@ -135,7 +135,7 @@ fn is_of_interest(key: &str) -> bool {
 }
 
 /// `https`, `ssl` and `ldaps` with their default ports; nothing else is TLS.
-fn parse(url: &str) -> Option<(Client, Address)> {
+pub(super) fn parse(url: &str) -> Option<(Client, Address)> {
     let (scheme, rest) = url.trim().trim_matches(['[', ']', '"', '\'']).split_once("://")?;
     let (client, default) = match scheme {
         "https" => (Client::Http, Some(443)),

@@ -29,3 +29,4 @@ mod setting_up;
 mod small;
 mod storm;
 mod taking_over;
+mod trust_stores;

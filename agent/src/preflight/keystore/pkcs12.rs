@@ -1,16 +1,9 @@
 //! PKCS #12, of any JDK: the reader is a library; here is only what Java makes of it.
 
-use fleet::preflight::{Password, facts::Held};
-use p12_keystore::{Certificate, CertificateBag, Pkcs12Archive, error::Error};
+use fleet::preflight::facts::Held;
+use p12_keystore::{Certificate, CertificateBag, Pkcs12Archive};
 
-use super::{Anchor, NotOpened, Opened};
-
-pub(super) fn read(content: &[u8], password: &Password) -> Result<Pkcs12Archive, NotOpened> {
-    Pkcs12Archive::from_pkcs12(content, password.expose()).map_err(|error| match error {
-        Error::MacError(_) => NotOpened::WrongPassword,
-        other => NotOpened::Broken(other.to_string()),
-    })
-}
+use super::{Anchor, Opened};
 
 pub(super) fn opened(archive: &Pkcs12Archive) -> Opened {
     // Java numbers entries that have no name.
