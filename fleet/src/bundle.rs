@@ -223,8 +223,7 @@ pub struct RestartPolicy {
 
 /// How the service of a node is run and judged. Everything here comes from the product profile and the fleet spec,
 /// already resolved for this node.
-// The digest of a bundle rests on this Debug, so it must not change. Logs show bundles, which leave it out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ServiceSettings {
     /// Catalogue id of the product, e.g. `wso2is-7.2`.
     pub product: String,
@@ -268,6 +267,36 @@ pub struct ServiceSettings {
     pub owned_keys: Vec<String>,
     /// Supported JDK feature versions, both ends included; no upper bound if `None`.
     pub jdk: (u32, Option<u32>),
+}
+
+/// The digest of a bundle rests on this text, so what is said of an earlier version's settings must not change: a field
+/// that is added is said only where it is not as it always was. Logs show bundles, which leave the text out.
+impl fmt::Debug for ServiceSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = f.debug_struct("ServiceSettings");
+        text.field("product", &self.product)
+            .field("home", &self.home)
+            .field("script_unix", &self.script_unix)
+            .field("script_windows", &self.script_windows)
+            .field("config_path", &self.config_path)
+            .field("args", &self.args)
+            .field("env", &self.env)
+            .field("java_home", &self.java_home)
+            .field("run_user", &self.run_user)
+            .field("offset", &self.offset)
+            .field("ports", &self.ports)
+            .field("probes", &self.probes)
+            .field("ready_lines", &self.ready_lines)
+            .field("start_deadline", &self.start_deadline)
+            .field("stop_deadline", &self.stop_deadline)
+            .field("thresholds", &self.thresholds)
+            .field("restart_policy", &self.restart_policy)
+            .field("unhealthy_restarts", &self.unhealthy_restarts);
+        if self.check_databases {
+            text.field("check_databases", &true);
+        }
+        text.field("owned_keys", &self.owned_keys).field("jdk", &self.jdk).finish()
+    }
 }
 
 impl ServiceSettings {
