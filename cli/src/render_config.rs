@@ -119,15 +119,23 @@ fn render_balancer(dir: &Path, name: &str, request: &Render, screen: &mut Screen
     Ok(Exit::Done)
 }
 
-fn render_node(dir: &Path, name: &NodeName, request: &Render, screen: &mut Screen) -> Result<Exit, Failure> {
-    let fleet = composed(dir)?;
-    let Some(node) = fleet.nodes.get(name) else {
+/// A node of a fleet directory.
+///
+/// # Errors
+/// There is none of that name.
+pub(crate) fn node_of<'f>(fleet: &'f Fleet, name: &NodeName) -> Result<&'f ComposedNode, Failure> {
+    fleet.nodes.get(name).ok_or_else(|| {
         let names: Vec<&str> = fleet.nodes.keys().map(NodeName::as_str).collect();
-        return Err(Failure::failed(
+        Failure::failed(
             format!("fleet {} has no node {name}", fleet.name),
             format!("its nodes are {}", names.join(", ")),
-        ));
-    };
+        )
+    })
+}
+
+fn render_node(dir: &Path, name: &NodeName, request: &Render, screen: &mut Screen) -> Result<Exit, Failure> {
+    let fleet = composed(dir)?;
+    let node = node_of(&fleet, name)?;
     if request.pack.is_none() {
         return Ok(show(name, node, screen));
     }

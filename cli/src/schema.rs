@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     exit::{Exit, Failure},
-    render_config::composed,
+    render_config::{composed, node_of},
     screen::Screen,
 };
 
@@ -57,13 +57,7 @@ struct Other<'a> {
 /// The directory has errors, or no such node.
 pub fn run(dir: &Path, name: &NodeName, screen: &mut Screen) -> Result<Exit, Failure> {
     let fleet = composed(dir)?;
-    let Some(node) = fleet.nodes.get(name) else {
-        let names: Vec<&str> = fleet.nodes.keys().map(NodeName::as_str).collect();
-        return Err(Failure::failed(
-            format!("fleet {} has no node {name}", fleet.name),
-            format!("its nodes are {}", names.join(", ")),
-        ));
-    };
+    let node = node_of(&fleet, name)?;
     let service = &node.bundle.service;
     let schema = schema::read(&node.config_text, &service.product, &service.env).map_err(|error| {
         Failure::failed(format!("the deployment.toml of {name} is {error}"), "see `convoy lint`")

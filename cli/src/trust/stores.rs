@@ -105,6 +105,12 @@ pub struct Added {
 }
 
 impl Made {
+    /// Nothing of this node is made yet.
+    fn of(node: String) -> Self {
+        let (added, removed, missing) = (Vec::new(), Vec::new(), Vec::new());
+        Self { node, file: None, added, removed, kept: 0, missing, content: None }
+    }
+
     /// Whether the store differs from the one that is there.
     pub fn is_new(&self) -> bool {
         self.content.is_some()
@@ -140,15 +146,7 @@ impl Made {
 pub fn make(fleet: &Fleet, trusters: &[Truster], beside: &Beside, now: Timestamp) -> Vec<Made> {
     let members: Vec<Vec<u8>> = fleet.nodes.values().filter_map(|node| shown(node).ok()).collect();
     let one = |truster: &Truster| {
-        let mut made = Made {
-            node: truster.node.to_string(),
-            file: None,
-            added: Vec::new(),
-            removed: Vec::new(),
-            kept: 0,
-            missing: Vec::new(),
-            content: None,
-        };
+        let mut made = Made::of(truster.node.to_string());
         let filled = match fleet.nodes.get(&truster.node) {
             None => Err("it is not in the fleet".to_owned()),
             Some(node) => {
@@ -354,18 +352,6 @@ fn told(alias: &str, der: &[u8]) -> Added {
 mod tests {
     use super::*;
 
-    fn made() -> Made {
-        Made {
-            node: "n".to_owned(),
-            file: None,
-            added: Vec::new(),
-            removed: Vec::new(),
-            kept: 0,
-            missing: Vec::new(),
-            content: None,
-        }
-    }
-
     fn entry(alias: &str, certificate: &[u8]) -> Entry {
         Entry { alias: alias.to_owned(), has_key: false, certificate: certificate.to_vec() }
     }
@@ -378,7 +364,7 @@ mod tests {
         let members: Vec<Vec<u8>> = shown.iter().map(|der| der.to_vec()).collect();
         let wanted = Wanted { named, is_whole: shown.is_some(), members: &members };
         let before = before.iter().map(|(alias, der)| entry(alias, der)).collect();
-        let mut made = made();
+        let mut made = Made::of("n".to_owned());
         let all = merge(before, &wanted, &mut made);
         (all.into_iter().map(|(alias, _)| alias).collect(), made.removed)
     }

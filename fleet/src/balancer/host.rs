@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Kind;
+use crate::foreign::printable;
 
 /// Of what a program says about a configuration, this much is told, bytes.
 const WORDS_MAX: usize = 600;
@@ -31,7 +32,7 @@ pub fn refusal(kind: Kind, said: &str, (candidate, target): (&str, &str)) -> Str
     sentences.dedup();
     let more = sentences.len().saturating_sub(SENTENCES_MAX);
     sentences.truncate(SENTENCES_MAX);
-    let mut text = sentences.join("; ");
+    let mut text = printable(&sentences.join("; ")).into_owned();
     if text.is_empty() {
         "it said nothing".clone_into(&mut text);
     }
@@ -113,6 +114,8 @@ mod tests {
             ),
             (Kind::Nginx, nginx, "unknown directive \"servr\" in /etc/x/here:3"),
             (Kind::Haproxy, "", "it said nothing"),
+            // It may repeat what somebody has put into the file.
+            (Kind::Nginx, "nginx: [emerg] unknown \u{1b}[2J", "unknown \\u001b[2J"),
             (Kind::Haproxy, "Segmentation fault\n", "Segmentation fault"),
             (
                 Kind::Haproxy,

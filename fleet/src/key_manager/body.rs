@@ -104,8 +104,7 @@ pub fn differences(wanted: &Value, served: &Value) -> Vec<Difference> {
     let mut found = Vec::new();
     compare(("", ""), wanted, Some(served), &mut found);
     for (name, value) in listed(served) {
-        let field = ENDPOINTS.iter().find(|(_, listed)| *listed == name).map(|(field, _)| *field);
-        let Some(expected) = field.and_then(|field| wanted.get(field)) else { continue };
+        let Some(expected) = repeated(name).and_then(|field| wanted.get(field)) else { continue };
         compare((&format!("endpoints.{name}"), ""), expected, Some(value), &mut found);
     }
     found.sort();
@@ -165,9 +164,12 @@ fn told(key: &str, value: Option<&Value>) -> String {
 
 /// The field that a difference is about: `endpoints.token_endpoint` of the newer form repeats `tokenEndpoint`.
 pub(super) fn field_of(field: &str) -> &str {
-    let repeated = field.strip_prefix("endpoints.");
-    let known = ENDPOINTS.iter().find(|(_, listed)| repeated == Some(*listed));
-    known.map_or(field, |(field, _)| *field)
+    field.strip_prefix("endpoints.").and_then(repeated).unwrap_or(field)
+}
+
+/// The field whose value the newer form repeats under this name.
+fn repeated(listed: &str) -> Option<&'static str> {
+    ENDPOINTS.iter().find(|(_, name)| *name == listed).map(|(field, _)| *field)
 }
 
 /// `endpoints: [{name, value}]` of the newer form.
@@ -183,9 +185,8 @@ pub fn merged(wanted: &Value, served: &Value) -> Value {
     let list = body.get_mut("endpoints").and_then(Value::as_array_mut);
     for entry in list.into_iter().flatten() {
         let name = entry.get("name").and_then(Value::as_str).unwrap_or_default();
-        let field = ENDPOINTS.iter().find(|(_, listed)| *listed == name).map(|(field, _)| *field);
-        if let (Some(value), Some(entry)) = (field.and_then(|field| wanted.get(field)), entry.as_object_mut())
-        {
+        let value = repeated(name).and_then(|field| wanted.get(field));
+        if let (Some(value), Some(entry)) = (value, entry.as_object_mut()) {
             entry.insert("value".to_owned(), value.clone());
         }
     }

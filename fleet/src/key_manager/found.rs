@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{
     KeyManagers, NAME_MAX, Registration,
     body::{self, Difference},
-    work::Trouble,
+    work::{KIND_MAX, Trouble, entries, shown},
 };
 use crate::bundle::DriftPolicy;
 
@@ -13,8 +13,6 @@ use crate::bundle::DriftPolicy;
 pub const FOUND_MAX: usize = 64;
 /// Differences of one Key Manager that an answer tells.
 pub const DIFFERENCES_MAX: usize = 32;
-/// The longest type that is told, characters.
-const KIND_MAX: usize = 60;
 /// Differences that one sentence names.
 const NAMED_MAX: usize = 3;
 
@@ -140,14 +138,10 @@ fn still(found: &Difference, changed: &[Difference]) -> Option<Difference> {
 /// # Errors
 /// The answer is no list of Key Managers.
 pub fn listed(list: &Value) -> Result<Vec<Found>, Trouble> {
-    let entries = list.get("list").and_then(Value::as_array);
-    let entries =
-        entries.ok_or_else(|| Trouble::Refused("its answer is no list of Key Managers".to_owned()))?;
     let text = |entry: &Value, key: &str, most: usize| {
-        let text = entry.get(key).and_then(Value::as_str).unwrap_or_default();
-        text.chars().filter(|c| !c.is_control()).take(most).collect::<String>()
+        shown(entry.get(key).and_then(Value::as_str).unwrap_or_default(), most)
     };
-    let found = entries.iter().map(|entry| Found {
+    let found = entries(list)?.iter().map(|entry| Found {
         name: text(entry, "name", NAME_MAX),
         kind: text(entry, "type", KIND_MAX),
         differences: Vec::new(),

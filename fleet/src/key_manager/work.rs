@@ -126,15 +126,13 @@ pub enum Standing {
 /// # Errors
 /// The answer is no list of Key Managers.
 pub fn find(list: &Value, registration: &Registration) -> Result<Standing, Trouble> {
-    let unread = || Trouble::Refused("its answer is no list of Key Managers".to_owned());
-    let entries = list.get("list").and_then(Value::as_array).ok_or_else(unread)?;
+    let entries = entries(list)?;
     let text = |entry: &Value, key: &str| entry.get(key).and_then(Value::as_str).map(str::to_owned);
     let named = entries.iter().find(|entry| text(entry, "name").as_ref() == Some(&registration.name));
     let Some(entry) = named else { return Ok(Standing::Absent) };
     let found = text(entry, "type").unwrap_or_default();
     if found != registration.connector.as_str() {
-        let found: String = found.chars().filter(|c| !c.is_control()).take(60).collect();
-        return Ok(Standing::OtherType(found));
+        return Ok(Standing::OtherType(shown(&found, KIND_MAX)));
     }
     // It becomes a part of a URL.
     let is_id = |id: &String| {
@@ -142,8 +140,25 @@ pub fn find(list: &Value, registration: &Registration) -> Result<Standing, Troub
             && id.len() <= 128
             && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
     };
-    let id = text(entry, "id").filter(is_id).ok_or_else(unread)?;
+    let id = text(entry, "id").filter(is_id).ok_or_else(no_list)?;
     Ok(Standing::Present { id })
+}
+
+/// The longest type that is told, characters.
+pub(super) const KIND_MAX: usize = 60;
+
+/// The entries of the answer of `GET /key-managers`.
+pub(super) fn entries(list: &Value) -> Result<&Vec<Value>, Trouble> {
+    list.get("list").and_then(Value::as_array).ok_or_else(no_list)
+}
+
+fn no_list() -> Trouble {
+    Trouble::Refused("its answer is no list of Key Managers".to_owned())
+}
+
+/// A text of the server without control characters, at most so many others.
+pub(super) fn shown(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect()
 }
 
 /// What follows from what the server has.

@@ -6,6 +6,7 @@
 
 mod agent;
 mod by_hand;
+pub mod client;
 mod coordinator;
 mod daemon;
 #[cfg(unix)]
@@ -13,6 +14,8 @@ pub mod database;
 mod fleet_dir;
 #[cfg(unix)]
 pub mod haproxy;
+#[cfg(unix)]
+pub mod master;
 mod operator;
 mod programs;
 mod site;

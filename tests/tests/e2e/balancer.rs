@@ -6,19 +6,15 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
 };
 
 use anyhow::{Context as _, Result, ensure};
-use bytes::Bytes;
-use convoy_tests::harness::{LIMIT, until};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::JoinSet};
+use convoy_tests::harness::{
+    LIMIT,
+    client::{Client, Load},
+    until,
+};
+use tokio::net::TcpStream;
 
 use crate::small::{NODES, Small, common, pid};
 
@@ -26,10 +22,10 @@ use crate::small::{NODES, Small, common, pid};
 const CLIENTS: u16 = 9443;
 /// What clients ask for; the servers' readiness probe asks the same.
 const PAGE: &str = "/oauth2/token/.well-known/openid-configuration";
-/// Clients that send one request after the other.
-pub const AT_ONCE: usize = 8;
 /// Most requests of one test.
-pub const REQUESTS_MAX: u64 = 100_000;
+const REQUESTS_MAX: u64 = 100_000;
+/// Whom clients take the balancer for.
+const CLIENT: Client = Client::plain("login.example.org");
 
 /// HAProxy, which ends with the test.
 struct Balancer {
@@ -96,77 +92,6 @@ impl Balancer {
     }
 }
 
-/// What clients saw.
-#[derive(Debug, Default)]
-struct Seen {
-    answered: AtomicU64,
-    failed: AtomicU64,
-}
-
-/// Clients that ask without a pause until they are stopped.
-pub struct Load {
-    seen: Arc<Seen>,
-    is_over: Arc<AtomicBool>,
-    clients: JoinSet<()>,
-}
-
-impl Load {
-    pub fn start(address: SocketAddr) -> Self {
-        let (seen, is_over) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
-        let mut clients = JoinSet::new();
-        for _ in 0..AT_ONCE {
-            let (seen, is_over) = (seen.clone(), is_over.clone());
-            clients.spawn(async move {
-                let mut connection = None;
-                while !is_over.load(Ordering::Relaxed) && seen.answered.load(Ordering::Relaxed) < REQUESTS_MAX
-                {
-                    let counter = match ask(&mut connection, address).await {
-                        Ok(()) => &seen.answered,
-                        Err(error) => {
-                            println!("a request failed: {error:#}");
-                            connection = None;
-                            &seen.failed
-                        }
-                    };
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-            });
-        }
-        Self { seen, is_over, clients }
-    }
-
-    pub fn answered(&self) -> u64 {
-        self.seen.answered.load(Ordering::Relaxed)
-    }
-
-    /// Answered and failed requests in the end.
-    pub async fn end(mut self) -> (u64, u64) {
-        self.is_over.store(true, Ordering::Relaxed);
-        while self.clients.join_next().await.is_some() {}
-        (self.answered(), self.seen.failed.load(Ordering::Relaxed))
-    }
-}
-
-/// One request over a connection that is kept.
-pub async fn ask(connection: &mut Option<SendRequest<Empty<Bytes>>>, address: SocketAddr) -> Result<()> {
-    let sender = match connection {
-        Some(sender) if !sender.is_closed() => sender,
-        _ => {
-            let stream = TcpStream::connect(address).await.context("cannot connect")?;
-            let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-            tokio::spawn(async move { drop(driver.await) });
-            connection.insert(sender)
-        }
-    };
-    sender.ready().await?;
-    let request = http::Request::get(PAGE).header("host", "login.example.org").body(Empty::new())?;
-    let answer = sender.send_request(request).await.context("no answer")?;
-    let status = answer.status();
-    answer.into_body().collect().await.context("half an answer")?;
-    ensure!(status.is_success(), "{status}");
-    Ok(())
-}
-
 /// A fleet that serves clients through HAProxy.
 async fn behind(with_hooks: bool) -> Result<Option<(Small, Balancer)>> {
     let mut small = Small::open().await?;
@@ -184,19 +109,20 @@ async fn behind(with_hooks: bool) -> Result<Option<(Small, Balancer)>> {
     Ok(Some((small, balancer)))
 }
 
-/// Changes what both servers read while clients ask, and returns the answered and the failed requests.
-async fn changed_under_load(small: &Small, balancer: &Balancer) -> Result<(u64, u64)> {
+/// Makes a change that both servers restart for while clients ask, and returns the answered and the failed requests.
+pub async fn changed_under_load(
+    small: &Small,
+    clients: SocketAddr,
+    change: impl AsyncFnOnce() -> Result<()>,
+) -> Result<(u64, u64)> {
     let mut before = Vec::new();
     for node in NODES {
         before.push(pid(&small.ready(node).await?)?);
     }
     // Without hooks nobody waited for HAProxy yet.
-    let clients = balancer.clients;
-    until("the first answer", LIMIT, async || Ok(ask(&mut None, clients).await.ok())).await?;
-    let load = Load::start(clients);
-    until("the load to be on its way", LIMIT, async || Ok((1_000 < load.answered()).then_some(()))).await?;
-    small.fleet.write("config/common.toml", common("second"))?;
-    small.apply().await?;
+    served(clients).await?;
+    let load = loaded(clients).await?;
+    change().await?;
     for (node, before) in NODES.into_iter().zip(before) {
         ensure!(pid(&small.ready(node).await?)? != before, "{node} was not restarted");
     }
@@ -211,10 +137,35 @@ async fn changed_under_load(small: &Small, balancer: &Balancer) -> Result<(u64, 
     Ok((answered, failed))
 }
 
+/// Waits until the balancer serves.
+pub async fn served(clients: SocketAddr) -> Result<()> {
+    until("an answer through the balancer", LIMIT, async || {
+        Ok(CLIENT.finds(clients.port(), PAGE).await.then_some(()))
+    })
+    .await
+}
+
+/// Clients that ask, once they are on their way.
+pub async fn loaded(clients: SocketAddr) -> Result<Load> {
+    let load = Load::start(&CLIENT, (clients.port(), PAGE), REQUESTS_MAX, |error| {
+        println!("a request failed: {error:#}");
+    });
+    until("the load to be on its way", LIMIT, async || Ok((1_000 < load.answered()).then_some(()))).await?;
+    Ok(load)
+}
+
+async fn restarted_under_load(small: &Small, balancer: &Balancer) -> Result<(u64, u64)> {
+    changed_under_load(small, balancer.clients, async || {
+        small.fleet.write("config/common.toml", common("second"))?;
+        small.apply().await.map(drop)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_rollout_behind_haproxy_loses_no_request() -> Result<()> {
     let Some((small, balancer)) = behind(true).await? else { return Ok(()) };
-    let (answered, failed) = changed_under_load(&small, &balancer).await?;
+    let (answered, failed) = restarted_under_load(&small, &balancer).await?;
     ensure!(failed == 0, "{failed} requests failed, {answered} were answered");
     let events = small.site.operator().done(["events", "--last", "500"]).await?;
     ensure!(!events.contains("hook-failed"), "{events}");
@@ -224,7 +175,7 @@ async fn a_rollout_behind_haproxy_loses_no_request() -> Result<()> {
 #[tokio::test]
 async fn without_hooks_the_same_rollout_loses_requests() -> Result<()> {
     let Some((small, balancer)) = behind(false).await? else { return Ok(()) };
-    let (answered, failed) = changed_under_load(&small, &balancer).await?;
+    let (answered, failed) = restarted_under_load(&small, &balancer).await?;
     ensure!(0 < failed, "{answered} requests were answered and none failed: the other test proves nothing");
     Ok(())
 }

@@ -5,35 +5,28 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use convoy_tests::harness::{LIMIT, until};
+use convoy_tests::harness::{
+    LIMIT,
+    client::AT_ONCE,
+    master::{Master, haproxy, haproxy_by_hand},
+    until,
+};
 
 use crate::{
-    balancer::{AT_ONCE, Load, REQUESTS_MAX, ask},
+    balancer::{changed_under_load, loaded, served},
     small::{NODES, Small, common, ensure_holds, is_alive, pid},
 };
 
 /// Where clients connect, before the offset that is this test's alone.
 const CLIENTS: u16 = 9743;
 
-/// A balancer with its master process, which ends with the test.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // TERM to the master ends its workers, too.
-        let master = self.0.id().to_string();
-        drop(Command::new("kill").args(["-TERM", &master]).status());
-        drop(self.0.wait());
-    }
-}
-
 struct Fronted {
     small: Small,
-    _program: Program,
+    _master: Master,
     clients: SocketAddr,
     /// The generated file.
     file: PathBuf,
@@ -47,12 +40,7 @@ fn by_hand(kind: &str, clients: SocketAddr, socket: &Path) -> String {
     if kind == "nginx" {
         return format!("server {{\n  listen {clients};\n  return 503;\n}}\n");
     }
-    format!(
-        "global\n    stats socket {} mode 600 level admin\ndefaults\n    mode http\n    timeout connect 2s\n    timeout \
-         client 60s\n    timeout server 60s\nfrontend clients\n    bind {clients}\n    http-request deny deny_status \
-         503\n",
-        socket.display()
-    )
+    haproxy_by_hand(clients, socket)
 }
 
 /// What includes the file of NGINX.
@@ -66,21 +54,19 @@ fn around(home: &Path, file: &Path) -> String {
     )
 }
 
-fn started(kind: &str, home: &Path, file: &Path) -> Result<Option<Program>> {
-    let log = fs::File::create(home.join("log"))?;
-    let mut command = Command::new(kind);
-    if kind == "nginx" {
-        command.arg("-c").arg(home.join("nginx.conf"));
+async fn started(kind: &str, home: &Path, (file, pid_file): (&Path, &Path)) -> Result<Option<Master>> {
+    let mut command = if kind == "nginx" {
+        let mut nginx = Command::new("nginx");
+        nginx.arg("-c").arg(home.join("nginx.conf"));
+        nginx
     } else {
-        command.arg("-W").arg("-f").arg(file).arg("-p").arg(home.join("haproxy.pid"));
+        haproxy(file, pid_file)
+    };
+    let master = Master::start(&mut command, &home.join("log"), pid_file).await?;
+    if master.is_none() {
+        println!("NOT EXERCISED: a real {kind} is not installed");
     }
-    match command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn() {
-        Ok(child) => Ok(Some(Program(child))),
-        Err(error) => {
-            println!("NOT EXERCISED: a real {kind}: {error}");
-            Ok(None)
-        }
-    }
+    Ok(master)
 }
 
 impl Fronted {
@@ -95,11 +81,7 @@ impl Fronted {
         let clients = SocketAddr::from((Ipv4Addr::LOCALHOST, CLIENTS + small.site.offset(6)));
         fs::write(&file, by_hand(kind, clients, &socket))?;
         fs::write(home.join("nginx.conf"), around(&home, &file))?;
-        let Some(program) = started(kind, &home, &file)? else { return Ok(None) };
-        until("the balancer to run", LIMIT, async || {
-            Ok(fs::read_to_string(&pid_file).ok().filter(|text| text.ends_with('\n')))
-        })
-        .await?;
+        let Some(master) = started(kind, &home, (&file, &pid_file)).await? else { return Ok(None) };
         let java_home = small.packs[0].java_home.clone();
         let agent = small.site.agent_at("lb-1", &home, &java_home).await?;
         agent.kill().await?;
@@ -134,7 +116,7 @@ impl Fronted {
         };
         let hooks = hook("before_stop", "settle = \"20s\"\n") + &hook("after_ready", "");
         small.fleet.write("fleet.toml", plain + &front + if with_hooks { &hooks } else { "" })?;
-        Ok(Some(Self { small, _program: program, clients, file, socket, home }))
+        Ok(Some(Self { small, _master: master, clients, file, socket, home }))
     }
 
     fn text(&self) -> Result<String> {
@@ -162,8 +144,7 @@ impl Fronted {
     }
 
     async fn served(&self) -> Result<()> {
-        let clients = self.clients;
-        until("an answer through the balancer", LIMIT, async || Ok(ask(&mut None, clients).await.ok())).await
+        served(self.clients).await
     }
 }
 
@@ -238,44 +219,26 @@ async fn a_balancer_is_planned_applied_watched_and_rolled_back_like_a_server() -
     Ok(())
 }
 
-/// Changes what both servers read while clients ask; answered and failed requests.
-async fn changed_under_load(front: &Fronted) -> Result<(u64, u64)> {
+/// Changes what both servers read while clients ask, and the balancer with them, so that it is reloaded under load as
+/// well; answered and failed requests.
+async fn all_changed_under_load(front: &Fronted) -> Result<(u64, u64)> {
     front.first_apply().await?;
-    let mut before = Vec::new();
-    for node in NODES {
-        before.push(pid(&front.small.ready(node).await?)?);
-    }
     front.small.ready("lb-1").await?;
-    front.served().await?;
-    let load = Load::start(front.clients);
-    until("the load to be on its way", LIMIT, async || Ok((1_000 < load.answered()).then_some(()))).await?;
-    front.small.fleet.write("config/common.toml", common("second"))?;
-    // The balancer changes with them, so that it is reloaded under load as well.
-    let fleet = front.small.fleet.read("fleet.toml")?;
-    front
-        .small
-        .fleet
-        .write("fleet.toml", fleet.replace("sticky = \"none\"", "sticky = \"none\"\ntimeout = \"4m\""))?;
-    front.small.apply().await?;
-    for (node, before) in NODES.into_iter().zip(before) {
-        ensure!(pid(&front.small.ready(node).await?)? != before, "{node} was not restarted");
-    }
-    front.told("reloaded with the files of generation 2").await?;
-    let after = load.answered();
-    until("answers behind the rollout", LIMIT, async || {
-        let answered = load.answered();
-        Ok((REQUESTS_MAX <= answered || after + 100 < answered).then_some(()))
+    changed_under_load(&front.small, front.clients, async || {
+        front.small.fleet.write("config/common.toml", common("second"))?;
+        let fleet = front.small.fleet.read("fleet.toml")?;
+        let longer = fleet.replace("sticky = \"none\"", "sticky = \"none\"\ntimeout = \"4m\"");
+        front.small.fleet.write("fleet.toml", longer)?;
+        front.small.apply().await?;
+        front.told("reloaded with the files of generation 2").await.map(drop)
     })
-    .await?;
-    let (answered, failed) = load.end().await;
-    println!("{answered} requests answered, {failed} failed");
-    Ok((answered, failed))
+    .await
 }
 
 #[tokio::test]
 async fn behind_a_balancer_of_the_fleet_a_rollout_loses_no_request() -> Result<()> {
     let Some(front) = Fronted::open("haproxy", true).await? else { return Ok(()) };
-    let (answered, failed) = changed_under_load(&front).await?;
+    let (answered, failed) = all_changed_under_load(&front).await?;
     ensure!(failed == 0, "{failed} requests failed, {answered} were answered");
     let events = front.events().await?;
     ensure!(!events.contains("hook-failed"), "{events}");
@@ -285,7 +248,7 @@ async fn behind_a_balancer_of_the_fleet_a_rollout_loses_no_request() -> Result<(
 #[tokio::test]
 async fn behind_the_same_balancer_without_hooks_it_does() -> Result<()> {
     let Some(front) = Fronted::open("haproxy", false).await? else { return Ok(()) };
-    let (answered, failed) = changed_under_load(&front).await?;
+    let (answered, failed) = all_changed_under_load(&front).await?;
     ensure!(0 < failed, "{answered} requests were answered and none failed: the other test proves nothing");
     Ok(())
 }
@@ -327,7 +290,7 @@ async fn behind_nginx_a_rollout_loses_at_most_what_is_sent_into_the_reload() -> 
     let Some(front) = Fronted::open("nginx", false).await? else { return Ok(()) };
     let fleet = front.small.fleet.read("fleet.toml")?;
     front.small.fleet.write("fleet.toml", fleet.replace("soak = \"1s\"", "soak = \"12s\""))?;
-    let (answered, failed) = changed_under_load(&front).await?;
+    let (answered, failed) = all_changed_under_load(&front).await?;
     let most = u64::try_from(AT_ONCE)?;
     ensure!(failed <= most, "{failed} requests failed, {answered} were answered");
     Ok(())
@@ -339,8 +302,7 @@ async fn servers_come_move_and_go_behind_it_and_no_request_is_lost() -> Result<(
     front.first_apply().await?;
     front.small.ready("lb-1").await?;
     front.served().await?;
-    let load = Load::start(front.clients);
-    until("the load to be on its way", LIMIT, async || Ok((1_000 < load.answered()).then_some(()))).await?;
+    let load = loaded(front.clients).await?;
 
     // It comes: in service once it is ready.
     let pack = front.small.site.pack("is-3", "wso2is-7.2".parse()?)?;

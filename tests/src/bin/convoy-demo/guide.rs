@@ -5,9 +5,9 @@
 use std::{
     fmt::Write as _,
     fs,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
     time::Duration,
 };
 
@@ -16,7 +16,9 @@ use base64::Engine as _;
 use convoy_tests::{
     harness::{
         Agent, FleetDir, Operator, Programs, Site,
+        client::{Ask, Client, Load},
         database::{DatabaseServer, Setup},
+        master::{Master, haproxy, haproxy_by_hand},
         until,
     },
     pack::Pack,
@@ -26,15 +28,16 @@ use serde_json::{Value, json};
 
 use crate::{
     Stay,
-    guide::client::{Ask, Client, Load, NAME},
     scenes::{self, PATIENCE, shown},
     talk::Talk,
 };
 
-mod client;
-
 /// What clients ask an Identity Server for while it restarts.
 const PAGE: &str = "/oauth2/token/.well-known/openid-configuration";
+/// Most requests of one load.
+const REQUESTS_MAX: u64 = 200_000;
+/// The name that the balancer's certificate is for.
+const NAME: &str = "localhost";
 /// Where the balancer listens for the Key Manager and for the gateway, before the offset that is the demo's alone.
 const KEY_MANAGER: u16 = 9743;
 const GATEWAY: u16 = 9843;
@@ -103,7 +106,7 @@ pub async fn play(directory: &Path, stay: Stay) -> Result<()> {
     .await?;
     shown(&operator, ["events", "--kind", "key-manager", "--last", "3"]).await?;
 
-    let client = Client::trusting(&balancer.certificate)?;
+    let client = Client::trusting(NAME, &balancer.certificate)?;
     token(&talk, &client, &balancer).await?;
     under_load(&talk, &operator, &fleet, (&client, &balancer)).await?;
     portal(&talk, &operator, &packs[2]).await?;
@@ -150,7 +153,7 @@ fn homes(talk: &Talk, site: &Site) -> Result<[Pack; 3]> {
 
 /// HAProxy with a master process, as systemd's unit of Debian runs it.
 struct Balancer {
-    program: Child,
+    _master: Master,
     home: PathBuf,
     file: PathBuf,
     socket: PathBuf,
@@ -160,14 +163,6 @@ struct Balancer {
     certificate: String,
     key_manager: u16,
     gateway: u16,
-}
-
-impl Drop for Balancer {
-    fn drop(&mut self) {
-        // TERM to the master ends its workers, too.
-        drop(Command::new("kill").args(["-TERM", &self.program.id().to_string()]).status());
-        drop(self.program.wait());
-    }
 }
 
 impl Balancer {
@@ -181,24 +176,12 @@ impl Balancer {
         fs::write(&pem, made.cert.pem() + &made.signing_key.serialize_pem())?;
         fs::set_permissions(&pem, fs::Permissions::from_mode(0o600))?;
         let (key_manager, gateway) = (KEY_MANAGER + site.offset(6), GATEWAY + site.offset(6));
-        fs::write(
-            &file,
-            format!(
-                "global\n    stats socket {} mode 600 level admin\ndefaults\n    mode http\n    timeout connect 2s\n    \
-                 timeout client 60s\n    timeout server 60s\nfrontend clients\n    bind 127.0.0.1:{key_manager}\n    \
-                 http-request deny deny_status 503\n",
-                socket.display()
-            ),
-        )?;
-        let log = fs::File::create(home.join("haproxy.log"))?;
-        let mut command = Command::new("haproxy");
-        command.arg("-W").arg("-f").arg(&file).arg("-p").arg(&pid_file);
-        let program = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        let program = program.context("HAProxy is not installed; install haproxy, or run this as root")?;
+        let clients = SocketAddr::from((Ipv4Addr::LOCALHOST, key_manager));
+        fs::write(&file, haproxy_by_hand(clients, &socket))?;
+        let master = Master::start(&mut haproxy(&file, &pid_file), &at("haproxy.log"), &pid_file).await?;
+        let master = master.context("HAProxy is not installed; install haproxy, or run this as root")?;
         let certificate = made.cert.pem();
-        let balancer = Self { program, home, file, socket, pid_file, pem, certificate, key_manager, gateway };
-        until("HAProxy to run", PATIENCE, async || Ok(balancer.pid_file.is_file().then_some(()))).await?;
-        Ok(balancer)
+        Ok(Self { _master: master, home, file, socket, pid_file, pem, certificate, key_manager, gateway })
     }
 }
 
@@ -351,7 +334,9 @@ async fn under_load(
     let changed = fleet.read(layer)? + "\n[oauth.token_validation]\nuser_access_token_validity = \"1800\"\n";
     fleet.write(layer, changed)?;
     let before = pids(operator).await?;
-    let load = Load::start(client, balancer.key_manager, PAGE);
+    let load = Load::start(client, (balancer.key_manager, PAGE), REQUESTS_MAX, |error| {
+        println!("   a request failed: {error:#}");
+    });
     let path = fleet.path().display().to_string();
     let applied = shown(operator, ["apply", &path, "--yes", "--wait", "--reason", "shorter tokens"]).await;
     let (answered, failed) = load.end().await;

@@ -1,4 +1,4 @@
-//! Clients of the load balancer: over TLS, with its certificate and no other, and many that never pause.
+//! Clients of a load balancer, in the clear or over TLS with its certificate and no other, and many that never pause.
 
 use std::{
     net::Ipv4Addr,
@@ -14,65 +14,106 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
-use tokio::{net::TcpStream, task::JoinSet};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinSet,
+};
 use tokio_rustls::TlsConnector;
 
-/// The name that the balancer's certificate is for.
-pub const NAME: &str = "localhost";
-
-/// Speaks to whoever shows the one certificate.
+/// Asks on 127.0.0.1 for what a host of this name serves.
 #[derive(Clone)]
 pub struct Client {
-    tls: TlsConnector,
+    host: &'static str,
+    tls: Option<TlsConnector>,
 }
 
 /// A connection that is kept.
-pub type Connection = SendRequest<Full<Bytes>>;
+type Connection = SendRequest<Full<Bytes>>;
 
-/// What is asked: method, path, `authorization`, and a body with its type.
+/// What is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
+    /// In capitals.
     pub method: &'a str,
+    /// Begins with a slash.
     pub path: &'a str,
+    /// The whole header.
     pub authorization: Option<&'a str>,
+    /// Its type, and the body; none if it is empty.
     pub body: (&'a str, &'a str),
 }
 
 impl<'a> Ask<'a> {
+    /// A page.
     pub fn get(path: &'a str) -> Self {
         Self { method: "GET", path, authorization: None, body: ("", "") }
     }
 }
 
 impl Client {
-    /// One that trusts this certificate, as PEM.
-    pub fn trusting(pem: &str) -> Result<Self> {
+    /// In the clear.
+    pub const fn plain(host: &'static str) -> Self {
+        Self { host, tls: None }
+    }
+
+    /// Over TLS; it trusts this certificate, as PEM, and no other.
+    ///
+    /// # Errors
+    /// It is no certificate.
+    pub fn trusting(host: &'static str, pem: &str) -> Result<Self> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(pem.as_bytes())?)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config =
             rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let config = config.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)) })
+        Ok(Self { host, tls: Some(TlsConnector::from(Arc::new(config))) })
+    }
+
+    /// One request on a connection of its own: status and body.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not in whole.
+    pub async fn ask(&self, port: u16, ask: &Ask<'_>) -> Result<(u16, String)> {
+        send(&mut self.connect(port).await?, self.host, ask).await
+    }
+
+    /// Whether a page is there, on a connection of its own.
+    pub async fn finds(&self, port: u16, path: &str) -> bool {
+        self.page(&mut None, port, path).await.is_ok()
+    }
+
+    /// A page over a connection that is kept, or made if there is none.
+    async fn page(&self, connection: &mut Option<Connection>, port: u16, path: &str) -> Result<()> {
+        let kept = match connection {
+            Some(kept) if !kept.is_closed() => kept,
+            _ => connection.insert(self.connect(port).await?),
+        };
+        let (status, _) = send(kept, self.host, &Ask::get(path)).await?;
+        ensure!((200..300).contains(&status), "status {status}");
+        Ok(())
     }
 
     async fn connect(&self, port: u16) -> Result<Connection> {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.context("cannot connect")?;
-        let stream = self.tls.connect(ServerName::try_from(NAME)?, stream).await.context("TLS")?;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(async move { drop(driver.await) });
-        Ok(sender)
-    }
-
-    /// One request on a connection of its own: status and body.
-    pub async fn ask(&self, port: u16, ask: &Ask<'_>) -> Result<(u16, String)> {
-        send(&mut self.connect(port).await?, ask).await
+        let Some(tls) = &self.tls else { return spoken(stream).await };
+        spoken(tls.connect(ServerName::try_from(self.host)?, stream).await.context("TLS")?).await
     }
 }
 
-async fn send(connection: &mut Connection, ask: &Ask<'_>) -> Result<(u16, String)> {
+async fn spoken<S>(stream: S) -> Result<Connection>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move { drop(driver.await) });
+    Ok(sender)
+}
+
+async fn send(connection: &mut Connection, host: &str, ask: &Ask<'_>) -> Result<(u16, String)> {
     connection.ready().await?;
-    let mut request = http::Request::builder().method(ask.method).uri(ask.path).header("host", NAME);
+    let mut request = http::Request::builder().method(ask.method).uri(ask.path).header("host", host);
     if let Some(authorization) = ask.authorization {
         request = request.header("authorization", authorization);
     }
@@ -87,10 +128,8 @@ async fn send(connection: &mut Connection, ask: &Ask<'_>) -> Result<(u16, String
     Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// Clients at once.
-const AT_ONCE: usize = 8;
-/// Most requests of one load.
-const REQUESTS_MAX: u64 = 200_000;
+/// Clients of a load, which send one request after the other.
+pub const AT_ONCE: usize = 8;
 
 /// What clients saw.
 #[derive(Debug, Default)]
@@ -107,19 +146,24 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn start(client: &Client, port: u16, path: &'static str) -> Self {
+    /// At most `most` requests are answered; each that fails is told.
+    pub fn start(
+        client: &Client,
+        (port, path): (u16, &'static str),
+        most: u64,
+        tell: fn(&anyhow::Error),
+    ) -> Self {
         let (seen, is_over) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)));
         let mut clients = JoinSet::new();
         for _ in 0..AT_ONCE {
             let (seen, is_over, client) = (seen.clone(), is_over.clone(), client.clone());
             clients.spawn(async move {
                 let mut connection = None;
-                while !is_over.load(Ordering::Relaxed) && seen.answered.load(Ordering::Relaxed) < REQUESTS_MAX
-                {
-                    let counter = match once(&client, &mut connection, port, path).await {
+                while !is_over.load(Ordering::Relaxed) && seen.answered.load(Ordering::Relaxed) < most {
+                    let counter = match client.page(&mut connection, port, path).await {
                         Ok(()) => &seen.answered,
                         Err(error) => {
-                            println!("   a request failed: {error:#}");
+                            tell(&error);
                             connection = None;
                             &seen.failed
                         }
@@ -131,20 +175,15 @@ impl Load {
         Self { seen, is_over, clients }
     }
 
+    /// Answered requests so far.
+    pub fn answered(&self) -> u64 {
+        self.seen.answered.load(Ordering::Relaxed)
+    }
+
     /// Answered and failed requests in the end.
     pub async fn end(mut self) -> (u64, u64) {
         self.is_over.store(true, Ordering::Relaxed);
         while self.clients.join_next().await.is_some() {}
-        (self.seen.answered.load(Ordering::Relaxed), self.seen.failed.load(Ordering::Relaxed))
+        (self.answered(), self.seen.failed.load(Ordering::Relaxed))
     }
-}
-
-async fn once(client: &Client, connection: &mut Option<Connection>, port: u16, path: &str) -> Result<()> {
-    let kept = match connection {
-        Some(kept) if !kept.is_closed() => kept,
-        _ => connection.insert(client.connect(port).await?),
-    };
-    let (status, _) = send(kept, &Ask::get(path)).await?;
-    ensure!((200..300).contains(&status), "status {status}");
-    Ok(())
 }
