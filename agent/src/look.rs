@@ -12,11 +12,11 @@ use std::{
 };
 
 use fleet::{
-    bundle::{FILE_SIZE_MAX, HomePath},
+    bundle::{FILE_SIZE_MAX, HomePath, ServiceSettings},
     drift::generated::RECORD,
     host::{
-        AskKeyManagers, CONFIG, ConfigRead, FoundEntry, FoundFile, FoundProduct, FoundServer, HomeHistory,
-        HostFacts, HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original, WantedContents,
+        AskDatabases, AskKeyManagers, CONFIG, ConfigRead, FoundEntry, FoundFile, FoundProduct, FoundServer,
+        HomeHistory, HostFacts, HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original, WantedContents,
     },
     ids::Digest,
     import,
@@ -24,7 +24,7 @@ use fleet::{
     node::Allowed,
     observed::ProcessIdentity,
     pack::VERSION_FILE,
-    preflight::needs,
+    preflight::{databases::DatabaseLimit, needs},
     spec::canonical,
     time::Timestamp,
 };
@@ -39,7 +39,7 @@ use crate::{
     key_manager,
     outside::Machine,
     platform::Names,
-    preflight::{Truststore, judge, truststore_at, try_all},
+    preflight::{Truststore, database_limits, judge, truststore_at, try_all},
 };
 
 /// A look that takes longer is not answered; the coordinator has given up by then.
@@ -53,13 +53,15 @@ const KEYSTORES_MAX: usize = 16;
 /// The log that every start writes.
 const LOG: &str = "repository/logs/wso2carbon.log";
 
-/// The Key Managers that the files in force have this node keep.
+/// What the files in force declare of others: these are asked with their credentials, never with those of a question.
 #[derive(Debug, Clone, Default)]
-pub struct KeptKeyManagers {
-    /// As declared there.
+pub struct Declared {
+    /// The Key Managers that this node keeps.
     pub registrations: Vec<Registration>,
     /// The keystores of those files, of which a pinned certificate depends.
     pub keystores: String,
+    /// How the server is run, and whether databases may be logged in to; `None`: nothing is in force.
+    pub service: Option<ServiceSettings>,
 }
 
 /// Answers questions about this host's home.
@@ -71,8 +73,8 @@ pub struct Looker {
     pub in_force: watch::Receiver<Option<String>>,
     /// What is kept of that home from before the first write.
     pub original: watch::Receiver<Option<Original>>,
-    /// The Key Managers of the files in force.
-    pub kept: watch::Receiver<KeptKeyManagers>,
+    /// Whom the files in force name.
+    pub declared: watch::Receiver<Declared>,
     /// Asks the Admin API.
     pub caller: Caller,
     /// Knows what runs.
@@ -98,7 +100,7 @@ impl Looker {
         }
         let home = self.home_of(question.home.as_deref())?;
         let peers = if self.check_endpoints { question.peers.clone() } else { Vec::new() };
-        let key_managers = question.key_managers;
+        let (key_managers, databases) = (question.key_managers, question.databases);
         let looking = async {
             let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| "the agent is ending")?;
             let servers = self.machine.servers(home.clone()).await;
@@ -110,10 +112,12 @@ impl Looker {
             });
             reading.await.map_err(|error| error.to_string())?
         };
-        let looked =
-            async { tokio::join!(looking, try_all(peers, PEER_TIME), self.registered(key_managers)) };
+        let looked = async {
+            let asking = (self.registered(key_managers), self.limits(databases));
+            tokio::join!(looking, try_all(peers, PEER_TIME), asking.0, asking.1)
+        };
         let looked = tokio::time::timeout(LOOK_TIME, looked).await;
-        let (read, tried, registered): (Result<_, String>, _, _) =
+        let (read, tried, registered, limits): (Result<_, String>, _, _, _) =
             looked.map_err(|_| format!("the home was not read within {} ms", LOOK_TIME.as_millis()))?;
         let (mut facts, truststore): (HostFacts, Truststore) = read?;
         facts.peers = judge(tried, &truststore, facts.at);
@@ -121,6 +125,7 @@ impl Looker {
         if self.in_force.borrow().as_ref() == Some(&facts.home) {
             facts.original = self.original.borrow().clone();
             facts.registered = registered;
+            facts.databases = limits;
         }
         Ok(facts)
     }
@@ -128,11 +133,20 @@ impl Looker {
     /// What the Admin API has, asked with the credentials of the files in force: those of a question would let whoever
     /// may plan have them sent to a port of this host.
     async fn registered(&self, asked: AskKeyManagers) -> Option<Registered> {
-        let kept = self.kept.borrow().clone();
-        let caller = self.caller.with_keystores(&kept.keystores);
+        let declared = self.declared.borrow().clone();
+        let caller = self.caller.with_keystores(&declared.keystores);
         match asked {
-            AskKeyManagers::Yes => key_manager::survey(&caller, &kept.registrations, PEER_TIME).await,
+            AskKeyManagers::Yes => key_manager::survey(&caller, &declared.registrations, PEER_TIME).await,
             AskKeyManagers::No => None,
+        }
+    }
+
+    /// What the databases of the files in force allow, if their fleet has agents log in.
+    async fn limits(&self, asked: AskDatabases) -> Vec<DatabaseLimit> {
+        let service = self.declared.borrow().service.clone();
+        match service.filter(|service| service.check_databases && self.check_endpoints) {
+            Some(service) if asked == AskDatabases::Yes => database_limits(service, PEER_TIME).await,
+            Some(_) | None => Vec::new(),
         }
     }
 
@@ -203,6 +217,7 @@ fn read(
         allowed: None,
         peers: Vec::new(),
         registered: None,
+        databases: Vec::new(),
     };
     Ok((facts, truststore))
 }

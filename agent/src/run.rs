@@ -16,7 +16,7 @@ use crate::{
     journal::{Journal, JournalError, Switches},
     link::{Link, LinkSettings, LinkState, Sources},
     logs,
-    look::{KeptKeyManagers, Looker},
+    look::{Declared, Looker},
     outside::{Machine, MakeMachine, Outside, ThisMachine},
     preflight::Checkpoint,
     private,
@@ -199,13 +199,13 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
     };
     let machine = machine(config, outside.machine, (processes, pins.clone()));
     let (in_force, original) = (watch::Sender::new(None), watch::Sender::new(None));
-    let key_managers = watch::Sender::new(KeptKeyManagers::default());
+    let declared = watch::Sender::new(Declared::default());
     let caller = caller(config, pins)?;
     let looker = Looker {
         homes: config.homes.clone(),
         in_force: in_force.subscribe(),
         original: original.subscribe(),
-        kept: key_managers.subscribe(),
+        declared: declared.subscribe(),
         caller: caller.clone(),
         machine: machine.clone(),
         allowed: config.limits().allowed,
@@ -241,7 +241,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         gate: Gate::default(),
         watching: Watching::default(),
         in_force,
-        kept: key_managers,
+        declared,
         original,
     })
 }

@@ -27,7 +27,7 @@ use crate::{
     journal::Journal,
     key_manager,
     link::{Link, Order},
-    look::KeptKeyManagers,
+    look::Declared,
     outside::{Machine, Work},
     process::Console,
     task::Vital,
@@ -79,7 +79,7 @@ pub struct World {
     /// The home whose files are in force.
     pub in_force: watch::Sender<Option<String>>,
     /// The Key Managers of those files.
-    pub kept: watch::Sender<KeptKeyManagers>,
+    pub declared: watch::Sender<Declared>,
     /// What is kept of that home from before the first write.
     pub original: watch::Sender<Option<Original>>,
 }
@@ -278,9 +278,10 @@ impl World {
             Action::Watch { target, bundle } => {
                 self.watching.keystores = keystores(&bundle);
                 self.in_force.send_replace(Some(bundle.service.home.clone()));
-                self.kept.send_replace(KeptKeyManagers {
+                self.declared.send_replace(Declared {
                     registrations: bundle.key_managers.kept.clone(),
                     keystores: self.watching.keystores.clone(),
+                    service: Some(bundle.service.clone()),
                 });
                 self.files.start_job(Job::Watch(target, bundle));
             }

@@ -13,6 +13,7 @@ use fleet::{
     lint::{self, ClearText, PackFacts},
     observed::{Drift, DriftKind},
     plan::{Before, Effects, NodePlan, PlannedNode, effects},
+    preflight::databases::DatabaseLimits,
     spec::{ComposedNode, Fleet},
 };
 
@@ -127,7 +128,7 @@ impl Coordinator {
     ) -> Result<(Fleet, Vec<Finding>), ApplyError> {
         let _turn = self.packs.evaluating.acquire().await;
         let looking = crate::tasks::blocking(move || {
-            let findings = doubts(&fleet, &mut packs);
+            let findings = doubts(&fleet, &mut packs, &DatabaseLimits::new());
             (fleet, findings)
         });
         looking.await.map_err(ApplyError::Compose)
@@ -141,11 +142,11 @@ impl Coordinator {
         &self,
         fleet: Fleet,
         subjects: Subjects,
-        mut packs: BTreeMap<NodeName, NodePacks>,
+        (mut packs, limits): (BTreeMap<NodeName, NodePacks>, DatabaseLimits),
     ) -> Result<(Fleet, Plans), ApplyError> {
         let _turn = self.packs.evaluating.acquire().await;
         let weighing = crate::tasks::blocking(move || {
-            let findings = doubts(&fleet, &mut packs);
+            let findings = doubts(&fleet, &mut packs, &limits);
             let plans = compare_all(&fleet.nodes, &subjects);
             let mut effects = BTreeMap::new();
             for (name, node) in &fleet.nodes {
@@ -199,7 +200,7 @@ fn config_text(node: &PlannedNode) -> Option<String> {
 }
 
 /// Findings of all nodes together. Should one pack crash the evaluation, it is left out and told as not known.
-fn doubts(fleet: &Fleet, packs: &mut BTreeMap<NodeName, NodePacks>) -> Vec<Finding> {
+fn doubts(fleet: &Fleet, packs: &mut BTreeMap<NodeName, NodePacks>, limits: &DatabaseLimits) -> Vec<Finding> {
     let attempt = |packs: &BTreeMap<NodeName, NodePacks>, only: Option<&NodeName>| {
         let of = |name: &NodeName| packs.get(name).and_then(|packs| packs.now.as_ref().ok());
         let looking = || {
@@ -208,7 +209,7 @@ fn doubts(fleet: &Fleet, packs: &mut BTreeMap<NodeName, NodePacks>) -> Vec<Findi
                 |name, _| {
                     only.is_none_or(|only| only == name).then(|| of(name)).flatten().map(|pack| &*pack.facts)
                 },
-                ClearText::Unknown,
+                (ClearText::Unknown, limits),
             )
         };
         catch_unwind(AssertUnwindSafe(looking)).ok()

@@ -14,6 +14,7 @@ mod commands;
 pub mod config;
 mod context;
 mod coordinator;
+mod databases;
 mod differences;
 mod disk;
 mod effects;

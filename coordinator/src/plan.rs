@@ -162,7 +162,8 @@ impl Coordinator {
         let subjects = self.subjects(&snapshot, &fleet.nodes, &rollout).await?;
         let packs = self.node_packs(&snapshot, &fleet, (&subjects, given)).await?;
         planned.findings.extend(against_hosts(&subjects, &fleet));
-        let (fleet, mut weighed) = self.weigh(fleet, subjects, packs).await?;
+        let (fleet, limits) = self.database_limits(&snapshot, fleet).await?;
+        let (fleet, mut weighed) = self.weigh(fleet, subjects, (packs, limits)).await?;
         planned.findings.append(&mut weighed.findings);
         planned.take(&draft, weighed, &snapshot);
         planned.waves = outlook::waves(&rollout, Some(&fleet.order_reasons));

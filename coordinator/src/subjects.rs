@@ -8,7 +8,7 @@ use std::{
 
 use fleet::{
     bundle::HomePath,
-    host::{AskKeyManagers, HostFacts, HostQuestion, LOOK_PATHS_MAX, WantedContents},
+    host::{AskDatabases, AskKeyManagers, HostFacts, HostQuestion, LOOK_PATHS_MAX, WantedContents},
     ids::{Digest, NodeName},
     key_manager::found::Registered,
     observed::DriftAction,
@@ -217,6 +217,7 @@ fn question(node: &ComposedNode, assigned: Option<&PlannedNode>) -> HostQuestion
         contents: WantedContents::Unknown { known: known.take(LOOK_PATHS_MAX).copied().collect() },
         peers: needs.map(|needs| needs.peers).unwrap_or_default(),
         key_managers: ask_key_managers(node),
+        databases: AskDatabases::No,
     }
 }
 

@@ -15,7 +15,10 @@ use crate::{
     ids::{Digest, Generation},
     key_manager::found::Registered,
     node::Allowed,
-    preflight::peers::{PEERS_MAX, Peer, PeerFact},
+    preflight::{
+        databases::DatabaseLimit,
+        peers::{PEERS_MAX, Peer, PeerFact},
+    },
     time::Timestamp,
 };
 
@@ -45,6 +48,18 @@ pub struct HostQuestion {
     pub peers: Vec<Peer>,
     /// Look at the Admin API too, with what the files in force declare of Key Managers.
     pub key_managers: AskKeyManagers,
+    /// Log in to the databases of the files in force and ask what they allow, if those files have `check_databases`.
+    pub databases: AskDatabases,
+}
+
+/// Whether databases are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AskDatabases {
+    /// They are.
+    Yes,
+    /// They are not.
+    #[default]
+    No,
 }
 
 /// Whether the Admin API is looked at.
@@ -75,14 +90,17 @@ const PART_BYTES: usize = 32 * 1024;
 impl HostQuestion {
     /// What lies at `paths`, without content.
     pub fn facts(paths: Vec<HomePath>) -> Self {
-        let contents = WantedContents::None;
-        Self { home: None, paths, contents, peers: Vec::new(), key_managers: AskKeyManagers::No }
+        Self::about(paths, WantedContents::None)
     }
 
     /// What lies at `paths`, with content.
     pub fn contents(paths: Vec<HomePath>) -> Self {
-        let contents = WantedContents::Unknown { known: BTreeSet::new() };
-        Self { home: None, paths, contents, peers: Vec::new(), key_managers: AskKeyManagers::No }
+        Self::about(paths, WantedContents::Unknown { known: BTreeSet::new() })
+    }
+
+    fn about(paths: Vec<HomePath>, contents: WantedContents) -> Self {
+        let (key_managers, databases) = (AskKeyManagers::No, AskDatabases::No);
+        Self { home: None, paths, contents, peers: Vec::new(), key_managers, databases }
     }
 
     /// The question in parts that fit into one message each; [`HostQuestion::extend`] puts them together again.
@@ -111,6 +129,7 @@ impl HostQuestion {
             // They are few, and all in the first part.
             self.peers.clear();
             self.key_managers = AskKeyManagers::No;
+            self.databases = AskDatabases::No;
             if paths.peek().is_none() && digests.peek().is_none() {
                 return parts;
             }
@@ -132,6 +151,9 @@ impl HostQuestion {
         self.peers.extend(part.peers);
         if part.key_managers == AskKeyManagers::Yes {
             self.key_managers = AskKeyManagers::Yes;
+        }
+        if part.databases == AskDatabases::Yes {
+            self.databases = AskDatabases::Yes;
         }
         if let (WantedContents::Unknown { known }, WantedContents::Unknown { known: more }) =
             (&mut self.contents, part.contents)
@@ -172,6 +194,8 @@ pub struct HostFacts {
     pub peers: Vec<(Peer, PeerFact)>,
     /// What the Admin API has of Key Managers; `None`: the files in force have this node keep none, or nobody asked.
     pub registered: Option<Registered>,
+    /// What the database servers of the files in force allow; none if nobody asked or nobody was let in.
+    pub databases: Vec<DatabaseLimit>,
 }
 
 impl HostFacts {
@@ -379,6 +403,7 @@ mod tests {
             contents: WantedContents::Unknown { known },
             peers: Vec::new(),
             key_managers: AskKeyManagers::Yes,
+            databases: AskDatabases::Yes,
         };
         let parts = question.clone().parts();
         let bytes = |part: &HostQuestion| part.paths.iter().map(|path| path.as_str().len()).sum::<usize>();

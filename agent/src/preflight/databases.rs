@@ -5,7 +5,7 @@ use std::{io, panic::AssertUnwindSafe, path::Path, time::Duration};
 
 use base64::Engine as _;
 use fleet::preflight::{
-    databases::{Database, Inside, Login, LoginFact, Looked, Tls, Vendor, is_same},
+    databases::{Database, DatabaseLimit, Inside, Login, LoginFact, Looked, Tls, Vendor, is_same},
     needs::Address,
 };
 use futures::{FutureExt as _, future::join_all};
@@ -29,11 +29,28 @@ const AUTHORITIES_SIZE_MAX: u64 = 1024 * 1024;
 const TABLES: &str =
     "'REG_RESOURCE', 'UM_USER', 'IDN_BASE_TABLE', 'IDN_OAUTH2_ACCESS_TOKEN', 'AM_API', 'AM_KEY_MANAGER'";
 
+/// What the database servers of these data sources allow, as far as they say so within `time`.
+pub(super) async fn limits(
+    databases: Vec<Database>,
+    trust: &Truststore,
+    time: Duration,
+) -> Vec<DatabaseLimit> {
+    fleet::preflight::databases::limits(&try_each(databases, &[], (trust, time)).await)
+}
+
 /// Tries each different login once, all at the same time. `in_use` are the databases of the server that runs.
 pub(super) async fn try_all(
     databases: Vec<Database>,
     in_use: &[Database],
     trust: &Truststore,
+) -> Vec<Looked> {
+    try_each(databases, in_use, (trust, LOGIN_TIME)).await
+}
+
+async fn try_each(
+    databases: Vec<Database>,
+    in_use: &[Database],
+    (trust, time): (&Truststore, Duration),
 ) -> Vec<Looked> {
     let mut logins: Vec<&Login> = Vec::new();
     for login in databases.iter().filter_map(|database| database.login.as_ref().ok()) {
@@ -41,7 +58,7 @@ pub(super) async fn try_all(
             logins.push(login);
         }
     }
-    let facts = join_all(logins.iter().take(LOGINS_MAX).map(|login| try_one(login, trust))).await;
+    let facts = join_all(logins.iter().take(LOGINS_MAX).map(|login| try_one(login, (trust, time)))).await;
     let fact = |database: &Database| match &database.login {
         Err(why) => LoginFact::NotTried(why.clone()),
         Ok(login) => {
@@ -62,7 +79,7 @@ pub(super) async fn try_all(
         .collect()
 }
 
-async fn try_one(login: &Login, trust: &Truststore) -> LoginFact {
+async fn try_one(login: &Login, (trust, time): (&Truststore, Duration)) -> LoginFact {
     let authorities = match authorities(&login.tls, trust) {
         Ok(pem) => pem,
         Err(why) => return LoginFact::NotTried(why),
@@ -83,10 +100,10 @@ async fn try_one(login: &Login, trust: &Truststore) -> LoginFact {
         last
     };
     // The libraries read what a stranger sends; what they do not expect must not end the agent's look.
-    match tokio::time::timeout(LOGIN_TIME, AssertUnwindSafe(attempt).catch_unwind()).await {
+    match tokio::time::timeout(time, AssertUnwindSafe(attempt).catch_unwind()).await {
         Ok(Ok(fact)) => fact,
         Ok(Err(_)) => LoginFact::Unclear("its answer is not understood".to_owned()),
-        Err(_) => LoginFact::Silent(LOGIN_TIME.as_secs()),
+        Err(_) => LoginFact::Silent(time.as_secs()),
     }
 }
 
@@ -156,13 +173,15 @@ async fn mysql(
     ));
     let found = connection.fetch_all(tables).await?;
     let number = |text: String| text.parse::<u64>().ok().filter(|&most| most != 0);
-    let limits = [number(row.try_get(3)?), number(row.try_get(4)?)];
+    let of_server = number(row.try_get(3)?);
+    let limits = [of_server, number(row.try_get(4)?)];
     let version: String = row.try_get(0)?;
     let inside = Inside {
         version: plain(&mysql_version(&version)),
         character_set: plain(row.try_get(1)?),
         collation: plain(row.try_get(2)?),
         connections_max: limits.into_iter().flatten().min().unwrap_or(0),
+        of_server: of_server.unwrap_or(0),
         tables: found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
     };
     leave(connection).await;
@@ -213,18 +232,22 @@ async fn postgresql(
              d.datcollate::text, LEAST(current_setting('max_connections')::bigint - \
              current_setting('superuser_reserved_connections')::bigint, \
              CASE WHEN 0 <= d.datconnlimit THEN d.datconnlimit END, \
-             CASE WHEN 0 <= r.rolconnlimit THEN r.rolconnlimit END)::text \
+             CASE WHEN 0 <= r.rolconnlimit THEN r.rolconnlimit END)::text, \
+             (current_setting('max_connections')::bigint - \
+             current_setting('superuser_reserved_connections')::bigint)::text \
              FROM pg_catalog.pg_database d, pg_catalog.pg_roles r \
              WHERE d.datname = current_database() AND r.rolname = current_user",
         )
         .await?;
     let found = connection.fetch_all(AssertSqlSafe(postgresql_tables(&login.schemas))).await?;
-    let (version, limit): (String, String) = (row.try_get(0)?, row.try_get(3)?);
+    let (version, limit, of_server): (String, String, String) =
+        (row.try_get(0)?, row.try_get(3)?, row.try_get(4)?);
     let inside = Inside {
         version: plain(&format!("PostgreSQL {}", version.split(' ').next().unwrap_or_default())),
         character_set: plain(row.try_get(1)?),
         collation: plain(row.try_get(2)?),
         connections_max: limit.parse().unwrap_or(0),
+        of_server: of_server.parse().unwrap_or(0),
         tables: found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
     };
     leave(connection).await;

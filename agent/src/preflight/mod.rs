@@ -27,7 +27,7 @@ use fleet::{
     preflight::{
         Check, Keystore, Needs, PreflightFacts,
         components::{Component, ComponentFact},
-        databases::Database,
+        databases::{Database, DatabaseLimit},
         facts::{BalancerFact, ClockSkew, ConfigFact, HomeFact, HostFact, KeystoreFact, Seen, StoreContent},
         needs::{self, Target},
         peers::TRY_TIME,
@@ -289,6 +289,22 @@ fn read_absolute(store: &Keystore) -> Seen<Option<Vec<u8>>> {
         Ok(content) => Ok(Some(content)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What the databases allow that the deployment.toml in force logs in to, as far as they say so within `time`. Nothing of
+/// what cannot be read.
+pub(crate) async fn database_limits(settings: ServiceSettings, time: Duration) -> Vec<DatabaseLimit> {
+    let read = blocking(move || {
+        let home = Home::open(&settings.home).ok()?;
+        let text = home.read(&settings.config_path, FILE_SIZE_MAX).ok()??.bytes;
+        let text = String::from_utf8(text).ok()?;
+        let needs = needs::read(&text, &settings.product, &settings.env).ok()?;
+        Some((needs.databases, truststore_at(&home, &text)))
+    });
+    match read.await {
+        Ok(Some((databases, truststore))) => databases::limits(databases, &truststore, time).await,
+        Ok(None) | Err(_) => Vec::new(),
     }
 }
 

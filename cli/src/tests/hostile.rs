@@ -97,6 +97,7 @@ fn host() -> message::HostReply {
         allowed: None,
         peers: Vec::new(),
         key_managers: None,
+        databases: Vec::new(),
     };
     message::HostReply {
         facts: Some(facts),

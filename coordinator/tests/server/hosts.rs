@@ -45,6 +45,7 @@ pub fn facts() -> HostFacts {
         allowed: None,
         peers: Vec::new(),
         registered: None,
+        databases: Vec::new(),
     }
 }
 

@@ -58,6 +58,7 @@ fn home(files: &[(&str, &str)]) -> HostFacts {
         allowed: None,
         peers: Vec::new(),
         registered: None,
+        databases: Vec::new(),
     };
     for (path, text) in files {
         let digest = Digest::of(text.as_bytes());

@@ -37,6 +37,7 @@ use carbon::{
 use crate::{
     finding::Finding,
     ids::NodeName,
+    preflight::databases::DatabaseLimits,
     spec::{ComposedNode, Fleet, report::Report},
 };
 
@@ -94,15 +95,16 @@ impl Look<'_> {
 /// Everything doubtful about a composed fleet: each node by itself, with the resources of its product where a pack is
 /// at hand, and then all of them together. Errors are what a server certainly fails on.
 pub fn fleet(fleet: &Fleet, packs: &Packs, clear_text: ClearText) -> Vec<Finding> {
-    nodes(fleet, |_, node| packs.get(&node.bundle.service.product), clear_text)
+    let of_product = |_: &NodeName, node: &ComposedNode| packs.get(&node.bundle.service.product);
+    nodes(fleet, of_product, (clear_text, &DatabaseLimits::new()))
 }
 
 /// The same where every node may have a pack of its own: hosts are updated one by one. Without a pack a node is looked
-/// at as far as that goes.
+/// at as far as that goes. `limits`: what the database servers themselves say.
 pub fn nodes<'p>(
     fleet: &'p Fleet,
     pack_of: impl Fn(&NodeName, &ComposedNode) -> Option<&'p PackFacts>,
-    clear_text: ClearText,
+    (clear_text, limits): (ClearText, &DatabaseLimits),
 ) -> Vec<Finding> {
     let mut report = Report::default();
     let judged = Judged::default();
@@ -112,7 +114,7 @@ pub fn nodes<'p>(
     let mut found = workers::each(&order, |one| (one.name, one.findings(clear_text, &judged)));
     found.sort_by_key(|(name, _)| *name);
     found.into_iter().flat_map(|(_, findings)| findings).for_each(|finding| report.add(finding));
-    across::check(fleet, &pack_of, &mut report);
+    across::check(fleet, (&pack_of, limits), &mut report);
     rotation::check(fleet, &mut report);
     report.into_findings_by(|found| share::shared(found, fleet))
 }

@@ -35,6 +35,7 @@ fn host(files: &[(&str, &str)]) -> HostFacts {
         allowed: None,
         peers: Vec::new(),
         registered: None,
+        databases: Vec::new(),
     };
     for (at, text) in files {
         let digest = Digest::of(text.as_bytes());

@@ -12,7 +12,7 @@ use super::{
     Check, Outcome,
     needs::{Address, Password, Typed},
 };
-use crate::{finding::names, observed::RefusalReason};
+use crate::{finding::names, ids::NodeName, observed::RefusalReason};
 
 /// `maxActive` of every data source in the products' default.json.
 pub(crate) const POOL_OF_PRODUCT: u64 = 50;
@@ -110,8 +110,52 @@ pub struct Inside {
     pub collation: String,
     /// The most connections that the server, the database and the user allow; the least of these.
     pub connections_max: u64,
+    /// The most connections that the server allows to all databases and users together, less what it keeps for its
+    /// administrators; 0: it does not say.
+    pub of_server: u64,
     /// Tables that are there, in upper case, as far as they were asked for.
     pub tables: BTreeSet<String>,
+}
+
+/// At most this many database servers in one answer.
+pub const LIMITS_MAX: usize = 16;
+
+/// How many connections one database server allows in all, as it said itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseLimit {
+    /// As the data source names it, also `localhost`; not empty.
+    pub addresses: Vec<Address>,
+    /// At least 1.
+    pub connections_max: u64,
+}
+
+/// What database servers say, by [`Address::place`].
+pub type DatabaseLimits = BTreeMap<Vec<Address>, SaidLimit>;
+
+/// What a database server said to one node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SaidLimit {
+    /// The most connections that it allows in all.
+    pub connections_max: u64,
+    /// The node that logged in.
+    pub to: NodeName,
+}
+
+/// What each database server that let somebody in allows; the least, should it say different things.
+pub fn limits(looked: &[Looked]) -> Vec<DatabaseLimit> {
+    let mut of: BTreeMap<&[Address], u64> = BTreeMap::new();
+    for one in looked {
+        let (Ok(login), LoginFact::In(inside)) = (&one.database.login, &one.fact) else { continue };
+        if inside.of_server != 0 {
+            let most = of.entry(&login.addresses).or_insert(inside.of_server);
+            *most = (*most).min(inside.of_server);
+        }
+    }
+    let limit = |(addresses, connections_max): (&[Address], _)| DatabaseLimit {
+        addresses: addresses.to_vec(),
+        connections_max,
+    };
+    of.into_iter().take(LIMITS_MAX).map(limit).collect()
 }
 
 /// A data source with what was found.

@@ -23,6 +23,7 @@ use crate::{
     spec::canonical::{Flat, Unusable, flatten},
 };
 
+pub(crate) use jdbc::is_loopback;
 pub use jdbc::{Address, Target, jdbc_target, ldap_target};
 
 /// Where stores lie.

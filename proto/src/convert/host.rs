@@ -8,9 +8,9 @@ use std::{
 use fleet::{
     bundle::HomePath,
     host::{
-        ALLOWED_MAX, ALLOWED_TEXT_MAX, AskKeyManagers, ConfigRead, FoundEntry, FoundFile, FoundProduct,
-        FoundServer, HomeHistory, HostFacts, HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX, Original,
-        OtherKind, WantedContents,
+        ALLOWED_MAX, ALLOWED_TEXT_MAX, AskDatabases, AskKeyManagers, ConfigRead, FoundEntry, FoundFile,
+        FoundProduct, FoundServer, HomeHistory, HostFacts, HostQuestion, LOOK_CONTENT_MAX, LOOK_PATHS_MAX,
+        Original, OtherKind, WantedContents,
     },
     ids::{Digest, Generation},
     node::{Allowed, Authorities},
@@ -22,6 +22,7 @@ use crate::{
     convert::{
         ConvertError,
         bundle::digest,
+        databases::{limit_to_wire, limits_from_wire},
         invalid,
         link::{bounded, foreign},
         peers::{found_from_wire, found_to_wire, peer_from_wire, peer_to_wire},
@@ -55,6 +56,7 @@ pub fn look_to_wire(id: u64, part: &HostQuestion, more: bool) -> wire::Look {
         more,
         peers: part.peers.iter().map(peer_to_wire).collect(),
         key_managers: part.key_managers == AskKeyManagers::Yes,
+        databases: part.databases == AskDatabases::Yes,
     }
 }
 
@@ -83,7 +85,8 @@ impl TryFrom<wire::Look> for LookPart {
         let peers = look.peers.iter().map(peer_from_wire).collect::<Result<Vec<_>, _>>()?;
         let peers = peers.into_iter().flatten().collect();
         let key_managers = if look.key_managers { AskKeyManagers::Yes } else { AskKeyManagers::No };
-        let question = HostQuestion { home, paths, contents, peers, key_managers };
+        let databases = if look.databases { AskDatabases::Yes } else { AskDatabases::No };
+        let question = HostQuestion { home, paths, contents, peers, key_managers, databases };
         Ok(Self { id: look.id, question, more: look.more })
     }
 }
@@ -149,6 +152,7 @@ impl From<&HostFacts> for wire::HostFacts {
             allowed: facts.allowed.as_ref().and_then(allowed_to_wire),
             peers: facts.peers.iter().map(found_to_wire).collect(),
             key_managers: facts.registered.as_ref().map(registered_to_wire),
+            databases: facts.databases.iter().map(limit_to_wire).collect(),
         }
     }
 }
@@ -185,6 +189,7 @@ impl TryFrom<wire::HostFacts> for HostFacts {
             allowed: facts.allowed.map(allowed_from_wire).transpose()?,
             peers: found_from_wire(facts.peers)?,
             registered: facts.key_managers.as_ref().map(registered_from_wire),
+            databases: limits_from_wire(facts.databases)?,
         })
     }
 }
@@ -368,6 +373,10 @@ mod tests {
             }),
             peers: Vec::new(),
             registered: None,
+            databases: vec![fleet::preflight::databases::DatabaseLimit {
+                addresses: vec![fleet::preflight::needs::Address { host: "db".to_owned(), port: 3306 }],
+                connections_max: 151,
+            }],
         }
     }
 

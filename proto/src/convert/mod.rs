@@ -6,6 +6,7 @@ mod access;
 pub mod audit;
 pub mod bundle;
 mod call;
+mod databases;
 pub mod host;
 pub mod journal;
 mod key_manager;

@@ -6,6 +6,7 @@ mod adopted;
 mod balancer;
 mod canary;
 mod crash;
+mod databases;
 mod enrolment;
 mod four_eyes;
 mod gates;

@@ -24,17 +24,22 @@ use self::server::{PackOf, Server, Setting};
 use crate::{
     finding::names,
     ids::{GroupName, NodeName},
+    preflight::databases::DatabaseLimits,
     spec::{Fleet, report::Report},
 };
 
-pub(super) fn check<'f>(fleet: &'f Fleet, pack_of: &PackOf<'_, 'f>, report: &mut Report) {
+pub(super) fn check<'f>(
+    fleet: &'f Fleet,
+    (pack_of, limits): (&PackOf<'_, 'f>, &DatabaseLimits),
+    report: &mut Report,
+) {
     let servers = server::all(fleet, pack_of);
     listeners::check(&servers, report);
     endpoints::check(&servers, report);
     keys::check(&servers, report);
     credentials::check(&servers, report);
     databases::check(&servers, report);
-    pools::check(&servers, &fleet.databases, report);
+    pools::check(&servers, (&fleet.databases, limits), report);
     events::check(&servers, report);
     gateways::check(&servers, report);
     clusters::check(&servers, report);

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::server::{Server, Setting, is_loopback};
+use super::server::{Server, Setting};
 use crate::{
     finding::names,
     preflight::{
-        databases::{POOL_OF_PRODUCT, POOL_OF_TOMCAT},
+        databases::{DatabaseLimits, POOL_OF_PRODUCT, POOL_OF_TOMCAT},
         needs::{Address, Target, jdbc_target},
     },
     spec::{DatabaseServer, report::Report},
@@ -20,7 +20,12 @@ const MYSQL: u64 = 151;
 /// `max_connections` of a fresh PostgreSQL; 3 of them are kept for its administrators.
 const POSTGRESQL: u64 = 100;
 
-pub(super) fn check(servers: &[Server<'_>], declared: &[DatabaseServer], report: &mut Report) {
+/// `said`: what the database servers themselves say, as far as they were asked.
+pub(super) fn check(
+    servers: &[Server<'_>],
+    (declared, said): (&[DatabaseServer], &DatabaseLimits),
+    report: &mut Report,
+) {
     let mut at: BTreeMap<Vec<Address>, Vec<Pool<'_>>> = BTreeMap::new();
     for server in servers {
         for (place, pool) in pools(server) {
@@ -29,15 +34,32 @@ pub(super) fn check(servers: &[Server<'_>], declared: &[DatabaseServer], report:
     }
     unused(&at, declared, report);
     for (place, pools) in &at {
-        let said = declared.iter().filter(|server| place.iter().any(|address| is_same(address, server)));
-        let limit = match said.map(|server| server.max_connections).min() {
-            Some(said) => Some((u64::from(said), "fleet.toml says")),
-            None => pools.first().and_then(|pool| pool.vendor.default_limit()),
+        let meant = declared.iter().filter(|server| place.iter().any(|address| is_same(address, server)));
+        let meant = meant.map(|server| u64::from(server.max_connections)).min();
+        let limit = match (said.get(place), meant) {
+            (Some(said), Some(meant)) if meant < said.connections_max => by_fleet(meant),
+            (Some(said), _) => {
+                Limit { most: said.connections_max, who: format!("it allows, as {} was told", said.to) }
+            }
+            (None, Some(meant)) => by_fleet(meant),
+            (None, None) => match pools.first().and_then(|pool| pool.vendor.default_limit()) {
+                Some((most, who)) => Limit { most, who: who.to_owned() },
+                None => continue,
+            },
         };
-        if let Some(limit) = limit {
-            judge((place, pools), limit, report);
-        }
+        judge((place, pools), &limit, report);
     }
+}
+
+/// How many connections a database server allows.
+struct Limit {
+    most: u64,
+    /// Whose word that is.
+    who: String,
+}
+
+fn by_fleet(most: u64) -> Limit {
+    Limit { most, who: "fleet.toml says".to_owned() }
 }
 
 /// Who made a database server.
@@ -113,7 +135,7 @@ fn pools<'s>(server: &'s Server<'_>) -> Vec<(Vec<Address>, Pool<'s>)> {
 
 /// Where a data source leads. A name of the host itself is another one on every host.
 fn place(server: &Server<'_>, text: &dyn Fn(&str) -> Setting) -> Option<(Vec<Address>, Vendor)> {
-    let (mut addresses, vendor) = match text("url") {
+    let (addresses, vendor) = match text("url") {
         Setting::Is(url) => match jdbc_target(&url)? {
             Target::Addresses(addresses) => {
                 (addresses, Vendor::of(url.split("//").next().unwrap_or_default()))
@@ -128,14 +150,7 @@ fn place(server: &Server<'_>, text: &dyn Fn(&str) -> Setting) -> Option<(Vec<Add
             (vec![Address { host, port }], Vendor::of(&kind))
         }
     };
-    for address in &mut addresses {
-        if is_loopback(&address.host) {
-            address.host.clone_from(&server.node.host);
-        }
-        address.host.make_ascii_lowercase();
-    }
-    addresses.sort();
-    Some((addresses, vendor))
+    Some((Address::place(addresses, &server.node.host), vendor))
 }
 
 /// The most connections of a data source, and the key to point at.
@@ -169,10 +184,10 @@ fn is_same(address: &Address, declared: &DatabaseServer) -> bool {
     address.port == declared.address.port && address.host.eq_ignore_ascii_case(&declared.address.host)
 }
 
-fn judge((place, pools): (&[Address], &[Pool<'_>]), limit: (u64, &str), report: &mut Report) {
-    let (most, who) = limit;
+fn judge((place, pools): (&[Address], &[Pool<'_>]), limit: &Limit, report: &mut Report) {
+    let Limit { most, who } = limit;
     let sum: u64 = pools.iter().filter_map(|pool| pool.connections_max).fold(0, u64::saturating_add);
-    if sum <= most {
+    if sum <= *most {
         return;
     }
     let mut by_node: BTreeMap<&str, Vec<&Pool<'_>>> = BTreeMap::new();

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use carbon::{Value, flatten::Flattened, java::substrings_between, value::Table};
 
+pub(super) use crate::preflight::needs::is_loopback;
 use crate::{
     finding::Place,
     ids::NodeName,
@@ -344,11 +345,6 @@ impl<'f> Server<'f> {
 fn version(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.split_once('.')?;
     Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
-}
-
-/// Whether a name means the machine that says it.
-pub(super) fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.starts_with("127.") || host == "::1" || host == "0.0.0.0"
 }
 
 /// A URL of a peer.

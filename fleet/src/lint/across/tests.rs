@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     finding::{Finding, Severity},
     lint::{ClearText, PackFacts, Packs},
-    spec::{Sources, compose},
+    spec::{Fleet, Sources, compose},
 };
 
 /// A node: name, group, product, offset, and its own layer. It is reached by its name.
@@ -25,6 +25,10 @@ fn findings(nodes: &[Node<'_>], extra: &[(&str, &str)]) -> Vec<Finding> {
 }
 
 fn findings_with(nodes: &[Node<'_>], extra: &[(&str, &str)], packs: &Packs) -> Vec<Finding> {
+    crate::lint::fleet(&composed(nodes, extra), packs, ClearText::Unknown)
+}
+
+fn composed(nodes: &[Node<'_>], extra: &[(&str, &str)]) -> Fleet {
     let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     let mut text = "name = 'x'\n".to_owned();
     let groups: BTreeMap<&str, &str> =
@@ -50,8 +54,7 @@ fn findings_with(nodes: &[Node<'_>], extra: &[(&str, &str)], packs: &Packs) -> V
     }
     files.insert("fleet.toml".to_owned(), text.into_bytes());
     let composition = compose(&Sources(files));
-    let fleet = composition.fleet.unwrap_or_else(|| panic!("{:#?}", composition.findings));
-    crate::lint::fleet(&fleet, packs, ClearText::Unknown)
+    composition.fleet.unwrap_or_else(|| panic!("{:#?}", composition.findings))
 }
 
 fn codes(nodes: &[Node<'_>]) -> BTreeSet<&'static str> {

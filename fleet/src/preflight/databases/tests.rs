@@ -31,8 +31,18 @@ fn inside(tables: &[&str]) -> Inside {
         character_set: "utf8mb4".to_owned(),
         collation: "utf8mb4_general_ci".to_owned(),
         connections_max: 151,
+        of_server: 151,
         tables: tables.iter().map(|table| (*table).to_owned()).collect(),
     }
+}
+
+#[test]
+fn a_server_is_told_once_with_the_least_that_it_says() {
+    let of = |of_server| LoginFact::In(Inside { of_server, ..inside(&[]) });
+    let all = [looked(of(151)), looked(of(40)), looked(of(0)), looked(LoginFact::Full("no".to_owned()))];
+    let found = limits(&all);
+    assert_eq!(found.iter().map(|limit| limit.connections_max).collect::<Vec<_>>(), [40]);
+    assert_eq!(limits(&all[2..]), []);
 }
 
 #[test]

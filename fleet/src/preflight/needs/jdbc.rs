@@ -18,6 +18,26 @@ pub struct Address {
     pub port: u16,
 }
 
+impl Address {
+    /// Addresses of one data source of a server on `host` as they are compared between servers: in lower case, sorted,
+    /// and with the name of the host in place of the loopback, which is another one on every host.
+    pub fn place(mut addresses: Vec<Self>, host: &str) -> Vec<Self> {
+        for address in &mut addresses {
+            if is_loopback(&address.host) {
+                host.clone_into(&mut address.host);
+            }
+            address.host.make_ascii_lowercase();
+        }
+        addresses.sort();
+        addresses
+    }
+}
+
+/// Whether a host name or address is that of the host itself.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.starts_with("127.") || host == "::1" || host == "0.0.0.0"
+}
+
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.host.contains(':') {

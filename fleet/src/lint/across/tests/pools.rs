@@ -1,6 +1,10 @@
 //! The pools of all nodes against the limit of the database server.
 
 use super::*;
+use crate::preflight::{
+    databases::{DatabaseLimits, SaidLimit},
+    needs::Address,
+};
 
 const REMOTE: &str = "[database.identity_db]\nurl = 'jdbc:mysql://db:3306/identity'\n\
                       [database.shared_db]\ntype = 'mysql'\nhostname = 'DB'\nport = 3306\nname = 's'\n\
@@ -8,7 +12,13 @@ const REMOTE: &str = "[database.identity_db]\nurl = 'jdbc:mysql://db:3306/identi
 
 /// What is said of pools: code, message, line of the place.
 fn told(nodes: &[Node<'_>], databases: &str) -> Vec<String> {
-    let found = findings(nodes, &[("fleet.toml", databases)]);
+    told_with(nodes, databases, &DatabaseLimits::new())
+}
+
+/// The same where the database servers say what they allow.
+fn told_with(nodes: &[Node<'_>], databases: &str, limits: &DatabaseLimits) -> Vec<String> {
+    let fleet = composed(nodes, &[("fleet.toml", databases)]);
+    let found = crate::lint::nodes(&fleet, |_, _| None, (ClearText::Unknown, limits));
     let of_pools = found.into_iter().filter(|finding| ["CV561", "CV562"].contains(&finding.code));
     of_pools
         .map(|finding| {
@@ -81,6 +91,39 @@ fn localhost_is_another_server_on_every_host() {
     let by_name = local.replace("localhost", "a");
     let found = told(&[("a", "is", IS7, 0, local), ("b", "is", IS7, 0, &by_name)], "");
     assert!(found.len() == 1 && found[0].contains("open 120 connections to a:5432"), "{found:?}");
+}
+
+#[test]
+fn what_the_server_says_counts_unless_the_fleet_may_have_less() {
+    let two = [("is-1", "is", IS7, 0, REMOTE), ("is-2", "is", IS7, 0, REMOTE)];
+    let place = Address::place(vec![Address { host: "Db".to_owned(), port: 3306 }], "is-1");
+    let of = |most: u64| {
+        let said = SaidLimit { connections_max: most, to: "is-2".parse().unwrap() };
+        DatabaseLimits::from([(place.clone(), said)])
+    };
+    let declared =
+        |most: u32| format!("[databases.main]\nhost = 'db'\nport = 3306\nmax_connections = {most}\n");
+    let server = Some("the 159 that it allows, as is-2 was told");
+    let fleet = Some("the 158 that fleet.toml says");
+    // The server says, fleet.toml says, whose word counts; the fleet wants 160.
+    let cases = [
+        (of(160), String::new(), None),
+        (of(159), String::new(), server),
+        (of(159), declared(500), server),
+        (of(500), declared(158), fleet),
+        (of(159), declared(158), fleet),
+        (DatabaseLimits::new(), declared(158), fleet),
+    ];
+    for (limits, declared, expected) in cases {
+        let found = told_with(&two, &declared, &limits);
+        match expected {
+            Some(words) => assert!(found.len() == 1 && found[0].contains(words), "{declared}: {found:?}"),
+            None => assert!(found.is_empty(), "{found:?}"),
+        }
+    }
+    // The loopback is the host's own.
+    let local = Address { host: "localhost".to_owned(), port: 3306 };
+    assert_eq!(Address::place(vec![local], "DB"), place);
 }
 
 #[test]
