@@ -112,13 +112,22 @@ fn of_stores(made: &[Made], out: &Path) -> String {
     }
     lines.push(String::new());
     if made.iter().any(Made::is_new) {
-        lines.push(
-            "Apply these before any key is switched, then switch keys, then run this again: it\nremoves what nobody shows \
-             any more.\n"
-                .to_owned(),
-        );
+        lines.push(phases(made));
     }
     lines.join("\n")
+}
+
+/// Where a change of keys stands, as far as these stores tell.
+fn phases(made: &[Made]) -> String {
+    let is_last = made.iter().any(|store| !store.removed.is_empty()) && !made.iter().any(Made::is_given);
+    let mark = |is_now: bool| if is_now { '>' } else { ' ' };
+    let (first, last) = (mark(!is_last), mark(is_last));
+    format!(
+        "Keys change in three phases, each applied before the next is begun:\n\
+         {first} 1. these stores: everybody trusts the old and, by --add, the new certificates\n  \
+         2. the new keystores, as files of the fleet\n\
+         {last} 3. what this command makes then without --add: without what nobody shows\n"
+    )
 }
 
 fn day(seconds: i64) -> String {
@@ -217,6 +226,30 @@ mod tests {
     use fleet::{ids::NodeName, preflight::needs::Address, trust::Connection};
 
     use super::*;
+
+    #[test]
+    fn the_phase_of_a_change_of_keys_is_marked() {
+        let made = |aliases: &[&str], removed: &[&str]| {
+            let added = aliases.iter().map(|alias| stores::Added {
+                alias: (*alias).to_owned(),
+                subject: "CN=is".to_owned(),
+                until: 0,
+            });
+            let removed = removed.iter().map(|alias| (*alias).to_owned()).collect();
+            vec![Made { added: added.collect(), removed, ..Made::of("am-1".to_owned()) }]
+        };
+        let marked = |made: &[Made]| {
+            let text = phases(made);
+            assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+            let now: Vec<&str> = text.lines().filter(|line| line.starts_with('>')).collect();
+            now.iter().map(|line| line.chars().nth(2).unwrap_or_default()).collect::<String>()
+        };
+        assert_eq!(marked(&made(&["convoy-added.0"], &[])), "1");
+        assert_eq!(marked(&made(&["convoy-is-1"], &[])), "1");
+        // One change follows the other: what is to come counts.
+        assert_eq!(marked(&made(&["convoy-added.0"], &["convoy-is-1"])), "1");
+        assert_eq!(marked(&made(&["convoy-is-1"], &["convoy-added.0"])), "3");
+    }
 
     #[test]
     fn people_read_who_trusts_whom_within_80_columns() {

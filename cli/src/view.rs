@@ -315,6 +315,8 @@ pub struct Report {
     pub drift_pause: Option<DriftPause>,
     /// What else an operator should see to.
     pub concerns: Vec<Concern>,
+    /// The Key Managers that it keeps at its Admin API.
+    pub key_managers: Vec<KeyManager>,
     /// The last lines that the server wrote before it ended; empty once one is ready with what was last assigned.
     pub last_output: Vec<String>,
     pub starts_total: u64,
@@ -330,6 +332,16 @@ impl Report {
             _ => self.service.since,
         }
     }
+}
+
+/// One Key Manager that a node keeps at its Admin API.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeyManager {
+    pub name: String,
+    /// `registered`, `waiting`, `differs`, `failing`, or `unknown` from an agent of a later version.
+    pub state: String,
+    /// When the Admin API last answered about it; `null`: not since the agent started.
+    pub looked: Option<When>,
 }
 
 /// Something that an operator should see to, and that is neither drift of a managed file nor ill health.

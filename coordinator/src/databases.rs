@@ -63,8 +63,9 @@ fn to_ask(fleet: &Fleet, connected: &BTreeSet<NodeName>) -> BTreeMap<NodeName, S
         }
         let Ok(needs) = needs::read(&node.config_text, &service.product, &service.env) else { continue };
         let logins = needs.databases.into_iter().filter_map(|database| database.login.ok());
-        let places = logins.map(|login| Address::place(login.addresses, &node.host));
-        if places.fold(false, |is_new, place| known.insert(place) || is_new) {
+        let before = known.len();
+        known.extend(logins.map(|login| Address::place(login.addresses, &node.host)));
+        if before < known.len() {
             chosen.insert(name.clone(), node.host.clone());
         }
     }

@@ -88,6 +88,7 @@ fn on(applied: Applied) -> Observed {
         pack: None,
         drift_pause: None,
         concerns: Vec::new(),
+        key_managers: Vec::new(),
         last_output: Vec::new(),
         original: None,
     }

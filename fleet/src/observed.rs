@@ -7,6 +7,7 @@ use crate::{
     editor::Editor,
     host::Original,
     ids::{Digest, FleetEpoch, Generation},
+    key_manager,
     time::Timestamp,
 };
 
@@ -399,6 +400,8 @@ pub struct Observed {
     pub drift_pause: Option<(String, Timestamp)>,
     /// At most [`CONCERNS_MAX`].
     pub concerns: Vec<Concern>,
+    /// The Key Managers that the files in force have it keep, at most [`crate::key_manager::KEY_MANAGERS_MAX`].
+    pub key_managers: Vec<key_manager::seen::Seen>,
     /// The last lines that the server wrote before it ended, secrets masked; empty once one is ready with what was last
     /// assigned. At most [`OUTPUT_LINES_MAX`].
     pub last_output: Vec<String>,

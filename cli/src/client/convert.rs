@@ -1,6 +1,9 @@
 //! Generated messages to views. Nothing is judged here but what the wire cannot express: absent is `None`.
 
-use proto::wire::{agent, operator as wire};
+use proto::{
+    convert::registered,
+    wire::{agent, operator as wire},
+};
 
 use crate::{
     exit::{Exit, Failure},
@@ -311,6 +314,7 @@ fn report(report: agent::Report) -> view::Report {
         drift_pause: pause
             .map(|pause| view::DriftPause { reason: pause.reason, until: When(pause.until_ms) }),
         concerns: report.concerns.into_iter().map(concern).collect(),
+        key_managers: report.key_managers.into_iter().map(key_manager).collect(),
         last_output: report.last_output,
         starts_total: report.starts_total,
         vitals: vitals(report.vitals.unwrap_or_default()),
@@ -319,6 +323,14 @@ fn report(report: agent::Report) -> view::Report {
 
 fn concern(concern: agent::Concern) -> view::Concern {
     view::Concern { kind: concern.kind, detail: concern.detail, remedy: concern.remedy }
+}
+
+fn key_manager(seen: agent::KeyManagerSeen) -> view::KeyManager {
+    view::KeyManager {
+        state: registered::state(seen.state()).to_string(),
+        looked: seen.looked_ms.map(When),
+        name: seen.name,
+    }
 }
 
 fn attempt(attempt: agent::Attempt) -> view::Attempt {

@@ -35,6 +35,10 @@ pub fn node_detail(detail: &NodeDetail, now: When, style: Style) -> String {
                 out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, title)));
                 out.extend(report.last_output.iter().map(|line| format!("  {line}\n")));
             }
+            if !report.key_managers.is_empty() {
+                out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Key Managers")));
+                out.push_str(&key_managers(report, now, style));
+            }
             if !report.concerns.is_empty() {
                 out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "To see to")));
                 out.push_str(&concerns(report, style));
@@ -308,6 +312,27 @@ fn short(entry: &DriftEntry) -> String {
         [one] => one.short.clone(),
         [newest, earlier @ ..] => format!("{} and {} more", newest.short, earlier.len()),
     }
+}
+
+fn key_managers(report: &Report, now: When, style: Style) -> String {
+    let mut table = Table::indented(2);
+    for one in &report.key_managers {
+        let tone = match one.state.as_str() {
+            "registered" => Tone::Good,
+            "failing" => Tone::Bad,
+            _ => Tone::Doubtful,
+        };
+        let looked = match one.looked {
+            Some(at) => format!("last looked at {}", ago(now, at)),
+            None => "not looked at since its agent started".to_owned(),
+        };
+        table.row(vec![
+            Cell::plain(&one.name),
+            Cell::toned(tone, &one.state),
+            Cell::toned(Tone::Faint, looked),
+        ]);
+    }
+    table.render(style)
 }
 
 fn concerns(report: &Report, style: Style) -> String {

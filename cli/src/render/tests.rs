@@ -40,6 +40,7 @@ fn ready(name: &str) -> Node {
             drift_total: 0,
             drift_pause: None,
             concerns: Vec::new(),
+            key_managers: Vec::new(),
             last_output: Vec::new(),
             starts_total: 3,
             vitals: Vitals {

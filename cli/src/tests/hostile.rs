@@ -67,6 +67,7 @@ fn report() -> agent::Report {
         drift_pause: Some(agent::DriftPause { paused: true, reason: text(), until_ms: i64::MAX }),
         original: None,
         concerns: vec![agent::Concern { kind: text(), detail: text(), remedy: text() }],
+        key_managers: vec![agent::KeyManagerSeen { name: text(), state: 99, looked_ms: Some(1) }],
         last_output: vec![text()],
     }
 }

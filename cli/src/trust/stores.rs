@@ -106,9 +106,14 @@ pub struct Added {
 
 impl Made {
     /// Nothing of this node is made yet.
-    fn of(node: String) -> Self {
+    pub(super) fn of(node: String) -> Self {
         let (added, removed, missing) = (Vec::new(), Vec::new(), Vec::new());
         Self { node, file: None, added, removed, kept: 0, missing, content: None }
+    }
+
+    /// Whether it gets a certificate of `--add`.
+    pub fn is_given(&self) -> bool {
+        self.added.iter().any(|one| one.alias.starts_with(ADDED))
     }
 
     /// Whether the store differs from the one that is there.

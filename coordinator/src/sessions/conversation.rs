@@ -300,6 +300,10 @@ fn same_facts(a: &Observed, b: &Observed) -> bool {
         Verdict::Unknown(_) => 2,
     };
     let service = |o: &Observed| std::mem::discriminant::<ServiceState>(&o.service);
+    // When they were looked at is a measurement.
+    let registrations = |o: &Observed| -> Vec<_> {
+        o.key_managers.iter().map(|seen| (seen.name.clone(), seen.state)).collect()
+    };
     applied(a) == applied(b)
         && a.attempted == b.attempted
         && counts(a) == counts(b)
@@ -307,6 +311,7 @@ fn same_facts(a: &Observed, b: &Observed) -> bool {
         && service(a) == service(b)
         && a.pack == b.pack
         && a.drift_pause == b.drift_pause
+        && registrations(a) == registrations(b)
         // Their details hold measurements.
         && a.concerns.iter().map(|concern| &concern.kind).eq(b.concerns.iter().map(|concern| &concern.kind))
 }

@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod found;
+pub mod seen;
 pub mod work;
 
 use std::{fmt, time::Duration};

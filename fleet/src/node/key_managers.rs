@@ -12,12 +12,13 @@ use crate::{
     key_manager::{
         Registration,
         body::Difference,
+        seen::{Seen, State},
         work::{Outcome, Task, Trouble, Work},
     },
     node::{Action, Clock, Engine, Out, Phase, Placed},
     observed::{Concern, Verdict},
     service::Service,
-    time::Instant,
+    time::{Instant, Timestamp},
 };
 
 /// The longest that one turn takes: its requests have limits of their own, and there are at most a dozen.
@@ -63,6 +64,8 @@ struct Known {
     due: Option<Instant>,
     failures: u32,
     trouble: Option<(Trouble, String)>,
+    /// When the Admin API last answered.
+    looked: Option<Timestamp>,
     /// Somebody changed it, and it was left so.
     drift: Vec<Difference>,
     /// What the server does not keep as it is written.
@@ -285,6 +288,7 @@ impl Engine {
         let due = clock.now.after(spread(registration.check_interval, self.seed, turn.run));
         let known = self.key_managers.known.entry(name.clone()).or_default();
         (known.due, known.failures, known.trouble) = (Some(due), 0, None);
+        known.looked = Some(clock.wall);
         let told = known.learn(&turn.work, outcome);
         match turn.work.task {
             Task::Apply => {
@@ -328,6 +332,25 @@ impl Engine {
             let text = failed(&name, turn.work.task, trouble);
             self.notice(clock, "key-manager-failed", &text, &[("key-manager", name)]);
         }
+    }
+
+    /// How those stand that the files in force have this node keep.
+    pub(super) fn key_managers_seen(&self) -> Vec<Seen> {
+        let Some((_, bundle)) = self.written() else { return Vec::new() };
+        let seen = |one: &Registration| {
+            let known = self.key_managers.known.get(&one.name);
+            let is_written = self.memory.registered.get(&one.name).is_some_and(|known| {
+                known.is_written && self.definition(known, &one.name).as_ref() == Some(one)
+            });
+            let state = match known {
+                Some(Known { trouble: Some(_), .. }) => State::Failing,
+                Some(known) if !known.drift.is_empty() || !known.unkept.is_empty() => State::Differs,
+                Some(_) | None if is_written => State::Registered,
+                Some(_) | None => State::Waiting,
+            };
+            Seen { name: one.name.clone(), state, looked: known.and_then(|known| known.looked) }
+        };
+        bundle.key_managers.kept.iter().map(seen).collect()
     }
 
     /// What is waited for, wrong, or was changed by somebody.

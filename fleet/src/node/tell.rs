@@ -71,6 +71,7 @@ impl Engine {
             pack: self.pack,
             drift_pause: self.memory.pause.clone(),
             concerns: self.concerns(),
+            key_managers: self.key_managers_seen(),
             last_output,
             original: self.kept_original(),
         }

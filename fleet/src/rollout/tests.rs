@@ -111,6 +111,7 @@ fn healthy(applied: Applied) -> Observed {
         pack: None,
         drift_pause: None,
         concerns: Vec::new(),
+        key_managers: Vec::new(),
         last_output: Vec::new(),
         original: None,
     }

@@ -8,6 +8,7 @@ use fleet::{
     foreign::printable,
     host::Original,
     ids::{Digest, FleetEpoch, Generation, Revision},
+    key_manager::KEY_MANAGERS_MAX,
     observed::{
         Attempt, CONCERNS_MAX, Concern, DRIFT_MAX, Drift, DriftAction, DriftKind, Notice, OUTPUT_LINES_MAX,
         Observed, ProcessIdentity, Refusal, RefusalReason, ServiceState, Stage, Verdict, Vitals,
@@ -17,7 +18,13 @@ use fleet::{
 
 pub use crate::convert::bundle::{decode_bundle, encode_bundle};
 use crate::{
-    convert::{ConvertError, bundle::digest, invalid, required},
+    convert::{
+        ConvertError,
+        bundle::digest,
+        invalid,
+        registered::{seen_from_wire, seen_to_wire},
+        required,
+    },
     wire::agent as wire,
 };
 
@@ -414,6 +421,7 @@ impl From<&Observed> for wire::Report {
                 until_ms: until.0,
             }),
             concerns: observed.concerns.iter().take(CONCERNS_MAX).map(Into::into).collect(),
+            key_managers: observed.key_managers.iter().take(KEY_MANAGERS_MAX).map(seen_to_wire).collect(),
             last_output: observed
                 .last_output
                 .iter()
@@ -457,6 +465,7 @@ impl TryFrom<wire::Report> for Observed {
                 .filter(|pause| pause.paused)
                 .map(|pause| (foreign(&pause.reason), Timestamp(pause.until_ms))),
             concerns: report.concerns.into_iter().take(CONCERNS_MAX).map(Into::into).collect(),
+            key_managers: report.key_managers.iter().take(KEY_MANAGERS_MAX).map(seen_from_wire).collect(),
             last_output: report.last_output.iter().take(OUTPUT_LINES_MAX).map(|line| foreign(line)).collect(),
             original: report.original.map(Original::try_from).transpose()?,
         })
@@ -550,6 +559,11 @@ mod tests {
             vitals: Vitals { rss: 1, cpu_percent: 2.0, threads: 3, open_files: 4, disk_free: 5, logs: 6 },
             pack: Some(Digest([7; 32])),
             drift_pause: Some(("maintenance".into(), Timestamp(10))),
+            key_managers: vec![fleet::key_manager::seen::Seen {
+                name: "IS7".to_owned(),
+                state: fleet::key_manager::seen::State::Registered,
+                looked: Some(Timestamp(9)),
+            }],
             concerns: vec![Concern {
                 kind: "secret-residue".into(),
                 detail: "env:X".into(),

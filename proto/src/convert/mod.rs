@@ -16,7 +16,7 @@ pub mod operator;
 mod origin;
 pub mod pack;
 mod peers;
-mod registered;
+pub mod registered;
 pub mod store;
 
 /// Why a message is not a domain value. Says where; never repeats content that could be a secret.

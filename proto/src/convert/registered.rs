@@ -1,9 +1,12 @@
-//! What an Admin API has of Key Managers (ADR 67).
+//! What an Admin API has of Key Managers, and how those stand that a node keeps (ADR 67).
 
 use fleet::key_manager::{
     body::Difference,
     found::{DIFFERENCES_MAX, FOUND_MAX, Found, Registered},
+    seen::{Seen, State},
 };
+
+use fleet::time::Timestamp;
 
 use crate::{
     convert::link::{bounded, foreign},
@@ -30,6 +33,32 @@ pub(super) fn registered_to_wire(registered: &Registered) -> wire::KeyManagersFo
     }
 }
 
+const STATES: [(State, wire::KeyManagerState); 5] = [
+    (State::Registered, wire::KeyManagerState::Registered),
+    (State::Waiting, wire::KeyManagerState::Waiting),
+    (State::Differs, wire::KeyManagerState::Differs),
+    (State::Failing, wire::KeyManagerState::Failing),
+    (State::Unknown, wire::KeyManagerState::Unspecified),
+];
+
+/// How a Key Manager stands; one of a later version is [`State::Unknown`].
+pub fn state(wire: wire::KeyManagerState) -> State {
+    STATES.iter().find(|(_, known)| *known == wire).map_or(State::Unknown, |(state, _)| *state)
+}
+
+pub(super) fn seen_to_wire(seen: &Seen) -> wire::KeyManagerSeen {
+    let state = STATES.iter().find(|(known, _)| *known == seen.state);
+    wire::KeyManagerSeen {
+        name: bounded(&seen.name),
+        state: state.map_or(0, |(_, wire)| i32::from(*wire)),
+        looked_ms: seen.looked.map(|at| at.0),
+    }
+}
+
+pub(super) fn seen_from_wire(wire: &wire::KeyManagerSeen) -> Seen {
+    Seen { name: foreign(&wire.name), state: state(wire.state()), looked: wire.looked_ms.map(Timestamp) }
+}
+
 /// What is beyond the bounds is left out.
 pub(super) fn registered_from_wire(wire: &wire::KeyManagersFound) -> Registered {
     if !wire.unknown.is_empty() {
@@ -51,6 +80,17 @@ pub(super) fn registered_from_wire(wire: &wire::KeyManagersFound) -> Registered 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn how_a_key_manager_stands_reads_back() {
+        for (index, (state, _)) in State::ALL.into_iter().enumerate() {
+            let looked = (index % 2 == 0).then_some(Timestamp(7));
+            let seen = Seen { name: "IS7".to_owned(), state, looked };
+            assert_eq!(seen_from_wire(&seen_to_wire(&seen)), seen);
+        }
+        let later = wire::KeyManagerSeen { state: 99, ..wire::KeyManagerSeen::default() };
+        assert_eq!(seen_from_wire(&later).state, State::Unknown);
+    }
 
     #[test]
     fn what_was_found_reads_back() {

@@ -159,6 +159,7 @@ async fn a_key_manager_is_registered_kept_and_deleted() -> Result<()> {
     fleet.declare("grant_types = [\"client_credentials\"]\nrole_creation = true\n")?;
     fleet.apply().await?;
     fleet.told("registered Key Manager IS7: WSO2-IS-7 at https://localhost").await?;
+    fleet.concern("Key Managers IS7 registered last looked at").await?;
     let [one] = <[Value; 1]>::try_from(fleet.registered()?).expect("exactly one");
     let server = format!("https://localhost:{}", 9443 + offset);
     ensure!(one["userInfoEndpoint"] == format!("{server}/scim2/Me"), "{one:#}");
@@ -190,7 +191,8 @@ async fn a_key_manager_is_registered_kept_and_deleted() -> Result<()> {
     ensure_holds(&fleet.apply().await?, &["key_managers.IS7"])?;
     fleet.told("wrote Key Manager IS7, where availableGrantTypes is client_credentials").await?;
     fleet.edit(|all| all[0]["enabled"] = json!(false))?;
-    fleet.concern("key-manager-drift: somebody changed Key Manager IS7: enabled is false, not true").await?;
+    let shown = "key-manager-drift: somebody changed Key Manager IS7: enabled is false, not true";
+    ensure_holds(&fleet.concern(shown).await?, &["Key Managers IS7 differs last looked at"])?;
     ensure!(fleet.registered()?[0]["enabled"] == false, "it was only to be told");
     // A plan asks the Admin API itself, although no file changes.
     let said = "am-1: somebody changed Key Manager IS7 in the portal: enabled is false, not true";

@@ -50,6 +50,7 @@ fn observed(last_good: Option<Applied>) -> Observed {
         pack: None,
         drift_pause: None,
         concerns: Vec::new(),
+        key_managers: Vec::new(),
         last_output: Vec::new(),
         original: None,
     }
