@@ -235,8 +235,10 @@ mod tests {
                 subject: "CN=is".to_owned(),
                 until: 0,
             });
-            let removed = removed.iter().map(|alias| (*alias).to_owned()).collect();
-            vec![Made { added: added.collect(), removed, ..Made::of("am-1".to_owned()) }]
+            let mut made = Made::of("am-1".to_owned());
+            made.added = added.collect();
+            made.removed = removed.iter().map(|alias| (*alias).to_owned()).collect();
+            vec![made]
         };
         let marked = |made: &[Made]| {
             let text = phases(made);

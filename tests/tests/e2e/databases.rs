@@ -10,7 +10,6 @@ use fleet::preflight::databases::Vendor;
 const PASSWORD: &str = "S3CRET-of-the-database";
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "the caller reads what was left out")]
 async fn a_plan_knows_how_many_connections_the_database_allows() -> Result<()> {
     let statements = format!(
         "CREATE DATABASE identity;\nCREATE TABLE identity.IDN_BASE_TABLE (id INT);\n\
