@@ -168,8 +168,19 @@ struct Parts {
     state: watch::Sender<LinkState>,
 }
 
-fn machine(config: &Config, make: MakeMachine, (processes, pins): (Processes, Pins)) -> Arc<dyn Machine> {
+fn machine(
+    config: &Config,
+    make: MakeMachine,
+    (processes, pins): (Processes, Pins),
+    vital: &Vital,
+) -> Arc<dyn Machine> {
     let balancer = config.balancer(&processes.units, &processes.events);
+    #[cfg(unix)]
+    if let Some(balancer) = balancer.clone() {
+        vital.spawn("hooks of members", balancer.serve_hooks());
+    }
+    #[cfg(not(unix))]
+    let _no_balancer_here = vital;
     make(ThisMachine { processes, pins, probe_address: config.probe_address, balancer })
 }
 
@@ -197,7 +208,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         units: units.clone(),
         events: outcomes.clone(),
     };
-    let machine = machine(config, outside.machine, (processes, pins.clone()));
+    let machine = machine(config, outside.machine, (processes, pins.clone()), &vital);
     let (in_force, original) = (watch::Sender::new(None), watch::Sender::new(None));
     let declared = watch::Sender::new(Declared::default());
     let caller = caller(config, pins)?;

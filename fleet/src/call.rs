@@ -8,6 +8,7 @@ pub mod measure;
 use std::{fmt, time::Duration};
 
 use crate::{
+    balancer::Kind,
     call::measure::{Bound, INCONCLUSIVE_MAX, SeriesLimits},
     ids::Digest,
     spec::{Secret, SecretName},
@@ -116,14 +117,17 @@ impl HaproxyState {
     }
 }
 
-/// `set server` on HAProxy's runtime socket.
+/// `set server` on a runtime socket: HAProxy's own, or the one at which the agent that looks after an NGINX answers in
+/// the same language.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HaproxyCall {
+    /// Who is behind the socket. It changes words only.
+    pub balancer: Kind,
     /// Path of a unix socket, or `127.0.0.1:PORT`.
     pub socket: String,
-    /// As in haproxy.cfg.
+    /// As in haproxy.cfg; NGINX's upstream.
     pub backend: String,
-    /// As in haproxy.cfg.
+    /// As in haproxy.cfg; the node of a member of NGINX.
     pub server: String,
     /// What it should be.
     pub state: HaproxyState,
@@ -141,14 +145,17 @@ pub struct Listens {
     pub check: Option<u16>,
 }
 
-// The digest of a bundle rests on this, so a call without `listens` reads as it did before there was one.
+// The digest of a bundle rests on this, so a call of HAProxy without `listens` reads as it did before there were more.
 impl fmt::Debug for HaproxyCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { socket, backend, server, state, listens } = self;
+        let Self { balancer, socket, backend, server, state, listens } = self;
         let mut text = f.debug_struct("HaproxyCall");
         text.field("socket", socket).field("backend", backend).field("server", server).field("state", state);
         if let Some(listens) = listens {
             text.field("listens", listens);
+        }
+        if *balancer != Kind::Haproxy {
+            text.field("balancer", balancer);
         }
         text.finish()
     }
@@ -221,7 +228,7 @@ pub enum Call {
     Http(HttpCall),
     /// Run a program.
     Command(CommandCall),
-    /// Tell HAProxy.
+    /// Tell HAProxy, or the agent of an NGINX.
     Haproxy(HaproxyCall),
     /// Get a token and use it.
     Token(TokenCall),
@@ -321,10 +328,12 @@ impl Call {
                     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
                     !text.is_empty() && text.len() <= 256 && text.bytes().all(plain)
                 };
-                match (name(&call.backend), name(&call.server)) {
-                    (false, _) => Some(("backend", "is not a name of HAProxy")),
-                    (_, false) => Some(("server", "is not a name of HAProxy")),
-                    _ => None,
+                match (name(&call.backend), name(&call.server), call.balancer) {
+                    (false, _, Kind::Haproxy) => Some(("backend", "is not a name of HAProxy")),
+                    (false, _, Kind::Nginx) => Some(("upstream", "is not a name of an upstream")),
+                    (true, false, Kind::Haproxy) => Some(("server", "is not a name of HAProxy")),
+                    (true, false, Kind::Nginx) => Some(("server", "is not a name of a member")),
+                    (true, true, _) => None,
                 }
             }
             Call::Token(call) => {
@@ -394,7 +403,9 @@ impl fmt::Display for Call {
             Call::Http(call) => write!(f, "{} {}", call.method.as_str(), shown_url(&call.url)),
             Call::Command(call) => f.write_str(&call.program),
             Call::Haproxy(call) => {
-                write!(f, "HAProxy {}: {}/{} {}", call.socket, call.backend, call.server, call.state.as_str())
+                let HaproxyCall { socket, backend, server, .. } = call;
+                let (title, state) = (call.balancer.title(), call.state.as_str());
+                write!(f, "{title} {socket}: {backend}/{server} {state}")
             }
             Call::Token(call) => {
                 let (method, url) = (call.request.method.as_str(), shown_url(&call.request.url));
@@ -455,8 +466,8 @@ pub struct Hook {
     pub call: Call,
     /// How often, how long.
     pub tries: Tries,
-    /// After it succeeded, so long for what is under way to end. HAProxy is asked meanwhile, and no session left
-    /// ends it earlier. Default: none.
+    /// After it succeeded, so long for what is under way to end. HAProxy, or the agent of an NGINX, is asked
+    /// meanwhile, and no session left ends it earlier. Default: none.
     pub settle: Duration,
     /// What a failure means.
     pub on_failure: HookFailure,
@@ -620,6 +631,7 @@ mod tests {
     fn a_name_that_would_be_another_command_is_no_name() {
         let call = |socket: &str, backend: &str, server: &str| {
             let call = HaproxyCall {
+                balancer: Kind::Haproxy,
                 socket: socket.into(),
                 backend: backend.into(),
                 server: server.into(),

@@ -8,8 +8,12 @@ mod master;
 #[cfg(not(target_os = "linux"))]
 #[path = "master_none.rs"]
 mod master;
+#[cfg_attr(not(unix), allow(dead_code, reason = "its orders come over a unix socket"))]
+mod members;
 mod reload;
 mod run;
+#[cfg(unix)]
+mod socket;
 
 use std::{
     fs,
@@ -30,7 +34,10 @@ use fleet::{
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
-use crate::{preflight::Subject, process::wait_for_end, unit::Unit};
+use crate::{call::runtime_command, preflight::Subject, process::wait_for_end, unit::Unit};
+
+/// For the answer of the agent's own socket.
+const SOCKET_TIME: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What the file that keeps states over a reload is called, below the home.
 pub(crate) const STATE_FILE: &str = "convoy.state";
@@ -52,9 +59,13 @@ pub struct BalancerConfig {
     /// Where its master process writes its number, if no unit runs it.
     #[serde(default)]
     pub pid_file: Option<PathBuf>,
-    /// HAProxy's runtime socket, by which the states of its servers outlive a reload.
+    /// HAProxy's runtime socket, by which the states of its servers outlive a reload. With NGINX the agent listens there
+    /// for hooks.
     #[serde(default)]
     pub socket: Option<PathBuf>,
+    /// The group whose users may open the socket of an NGINX.
+    #[serde(default)]
+    pub socket_group: Option<String>,
     /// NGINX's own configuration, which includes the generated file.
     #[serde(default)]
     pub main: Option<PathBuf>,
@@ -100,7 +111,12 @@ impl BalancerConfig {
         }
         match self.kind() {
             Kind::Haproxy if self.main.is_some() => Some("has `main`, which only NGINX has".to_owned()),
-            Kind::Nginx if self.socket.is_some() => Some("has `socket`, which only HAProxy has".to_owned()),
+            Kind::Haproxy if self.socket_group.is_some() => {
+                Some("has `socket_group`; HAProxy opens its socket itself, as haproxy.cfg says".to_owned())
+            }
+            Kind::Nginx if self.socket_group.is_some() && self.socket.is_none() => {
+                Some("has `socket_group` and no `socket`".to_owned())
+            }
             Kind::Haproxy | Kind::Nginx => None,
         }
     }
@@ -118,6 +134,10 @@ struct Inner {
     unit: Option<Unit>,
     pid_file: PathBuf,
     socket: Option<PathBuf>,
+    #[cfg_attr(not(unix), allow(dead_code, reason = "there are no unix sockets"))]
+    socket_group: Option<String>,
+    /// Of NGINX, which of its members hooks have taken out.
+    members: members::Members,
     /// What the program reads: the generated file itself, or what includes it.
     main: PathBuf,
     /// Scratch of the agent.
@@ -147,6 +167,8 @@ impl Balancer {
             unit,
             pid_file: config.pid_file.clone().unwrap_or_default(),
             socket: config.socket.clone(),
+            socket_group: config.socket_group.clone(),
+            members: members::Members::default(),
             main,
             data_dir: data_dir.to_owned(),
             events,
@@ -220,6 +242,18 @@ impl Balancer {
         self.tell(Event::Exited { process: master, how }).await;
     }
 
+    /// Answers hooks that take members of NGINX out, where the configuration has a socket for them.
+    ///
+    /// # Errors
+    /// Never: what fails is logged and tried again.
+    #[cfg(unix)]
+    pub(crate) async fn serve_hooks(self) -> Result<(), String> {
+        match (self.0.kind, self.0.socket.clone()) {
+            (Kind::Nginx, Some(path)) => socket::serve(self, &path).await,
+            (Kind::Nginx, None) | (Kind::Haproxy, _) => Ok(()),
+        }
+    }
+
     /// Has it read its configuration anew.
     pub async fn reload(self, run: u64, master: ProcessIdentity, bundle: Arc<Bundle>) {
         let outcome = reload::reload(&self, &master, &bundle).await;
@@ -255,7 +289,26 @@ impl Balancer {
             let why = format!("{} is not there yet", own.display());
             Check { name: "balancer", subject: title.to_owned(), outcome: Outcome::Skipped(why) }
         };
-        vec![runs, taken]
+        [runs, taken].into_iter().chain(self.socket_check().await).collect()
+    }
+
+    /// Whether hooks reach the agent of an NGINX that is to answer them.
+    async fn socket_check(&self) -> Option<Check> {
+        let path = self.0.socket.as_ref().filter(|_| self.0.kind == Kind::Nginx)?.display().to_string();
+        let asked = tokio::time::timeout(SOCKET_TIME, runtime_command(&path, "show stat")).await;
+        let outcome = match asked.unwrap_or_else(|_| Err("no answer".to_owned())) {
+            Ok(table) if table.starts_with('#') => {
+                let out = table.lines().filter(|line| line.ends_with(",DRAIN")).count();
+                Outcome::Pass(format!("hooks are answered; {out} members are out of service"))
+            }
+            Ok(said) => Outcome::Pass(format!("hooks are answered; {}", said.trim())),
+            Err(error) => Outcome::Fail {
+                why: format!("hooks are not answered: {error}"),
+                remedy: "start the agent; its log says why it cannot listen there".to_owned(),
+                reason: RefusalReason::PreflightFailed,
+            },
+        };
+        Some(Check { name: "balancer", subject: path, outcome })
     }
 
     /// The program's own judgement of the text that is to come.

@@ -30,19 +30,44 @@ pub(super) async fn reload(
     process: &ProcessIdentity,
     bundle: &Bundle,
 ) -> Result<String, String> {
+    let _turn = balancer.0.members.turn().await;
+    if balancer.0.kind == Kind::Nginx {
+        balancer.refresh_members()?;
+    }
     balancer.whole().await?;
     let saved = save_states(balancer, bundle).await;
+    let renewed = renew(balancer, process).await;
+    if let Some(states) = &saved {
+        // For the reload only: at a later start of the host they would be news of another time.
+        forget(states);
+    }
+    let worker = renewed?.worker;
+    if balancer.0.kind == Kind::Nginx {
+        balancer.members_loaded();
+    }
+    let kept = if saved.is_some() { "; states of its servers were kept" } else { "" };
+    Ok(format!("worker {worker} serves{kept}"))
+}
+
+/// A reload that succeeded.
+pub(super) struct Renewed {
+    /// A worker that was not there before.
+    pub(super) worker: u32,
+    /// Those that were there.
+    pub(super) before: Vec<(u32, u64)>,
+}
+
+/// Signals `process` and waits for a new worker.
+///
+/// # Errors
+/// There is none in time, or the signal cannot be sent.
+pub(super) async fn renew(balancer: &Balancer, process: &ProcessIdentity) -> Result<Renewed, String> {
     let before = master::workers(process);
     match &balancer.0.unit {
         Some(unit) => unit.reload().await.map_err(|error| crate::chain(&error))?,
         None => master::signal(process, balancer.0.kind)?,
     }
-    let taken_over = new_worker(process, &before).await;
-    if let Some(states) = &saved {
-        // For the reload only: at a later start of the host they would be news of another time.
-        forget(states);
-    }
-    let worker = taken_over.ok_or_else(|| {
+    let worker = new_worker(process, &before).await.ok_or_else(|| {
         format!(
             "its master process {} has no new worker {} s after the signal, so it goes on with what it had read \
              before; its own log says why",
@@ -50,8 +75,7 @@ pub(super) async fn reload(
             WORKER_TIME.as_secs()
         )
     })?;
-    let kept = if saved.is_some() { "; states of its servers were kept" } else { "" };
-    Ok(format!("worker {worker} serves{kept}"))
+    Ok(Renewed { worker, before })
 }
 
 async fn new_worker(process: &ProcessIdentity, before: &[(u32, u64)]) -> Option<u32> {

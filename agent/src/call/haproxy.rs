@@ -1,8 +1,10 @@
-//! HAProxy's runtime socket, as far as hooks need it: a server's state is set, and waited for.
+//! HAProxy's runtime socket, as far as hooks need it: a server's state is set, and waited for. The agent of an NGINX
+//! answers at a socket of its own as HAProxy does (`crate::balancer`).
 
 use std::time::Duration;
 
 use fleet::{
+    balancer::Kind,
     call::{HaproxyCall, HaproxyState, Listens},
     time::Human,
 };
@@ -29,7 +31,8 @@ const SERVERS: &str = "show stat -1 4 -1";
 /// # Errors
 /// What HAProxy said to the order, or how it saw the server last.
 pub(super) async fn set(call: &HaproxyCall, most: Duration) -> Result<String, String> {
-    let HaproxyCall { socket, backend, server, state, listens } = call;
+    let HaproxyCall { balancer, socket, backend, server, state, listens } = call;
+    let title = balancer.title();
     if let (Some(listens), HaproxyState::Ready) = (listens, state) {
         tell_ports(call, *listens).await?;
     }
@@ -40,8 +43,8 @@ pub(super) async fn set(call: &HaproxyCall, most: Duration) -> Result<String, St
         ("", HaproxyState::Ready) => served(call, most).await,
         // Its configuration does not have it yet: a node that is new, or the first apply of the balancer itself.
         ("No such server." | "No such backend.", HaproxyState::Ready) => Ok(format!(
-            "HAProxy has no server {backend}/{server}, so there was nothing to put back; it gets requests once the \
-             configuration of HAProxy names it"
+            "{title} has no server {backend}/{server}, so there was nothing to put back; it gets requests once the \
+             configuration of {title} names it"
         )),
         ("", HaproxyState::Drain | HaproxyState::Maint) => Ok("done".to_owned()),
         (said, _) => Err(format!("it said: {}", told(said))),
@@ -116,17 +119,24 @@ async fn served(call: &HaproxyCall, most: Duration) -> Result<String, String> {
 /// Waits until no session is left, for so long at most; says how it ended.
 pub(super) async fn drained(call: &HaproxyCall, most: Duration) -> String {
     let begin = Instant::now();
+    // An old worker of NGINX has sessions until it ends.
+    let what = |count: u64| match (call.balancer, count) {
+        (Kind::Haproxy, 1) => "session",
+        (Kind::Haproxy, _) => "sessions",
+        (Kind::Nginx, 1) => "old worker",
+        (Kind::Nginx, _) => "old workers",
+    };
     loop {
         let left = match tokio::time::timeout(most, runtime_command(&call.socket, SERVERS)).await {
             Ok(Ok(stat)) => Statistics::of(&stat, call).and_then(|seen| seen.sessions),
             Ok(Err(_)) | Err(_) => None,
         };
         if left == Some(0) {
-            return format!("no session left after {:.1} s", begin.elapsed().as_secs_f64());
+            return format!("no {} left after {:.1} s", what(1), begin.elapsed().as_secs_f64());
         }
         if most <= begin.elapsed() {
             let count = left.map_or_else(|| "an unknown number of".to_owned(), |left| left.to_string());
-            return format!("{count} sessions left after {} s", most.as_secs());
+            return format!("{count} {} left after {} s", what(left.unwrap_or(0)), most.as_secs());
         }
         tokio::time::sleep(LOOK.min(most)).await;
     }

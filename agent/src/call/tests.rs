@@ -119,6 +119,7 @@ async fn what_haproxy_does_with_a_server_is_read_from_its_table() {
     let socket = dir.path().join("haproxy.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     let call = fleet::call::HaproxyCall {
+        balancer: fleet::balancer::Kind::Haproxy,
         socket: socket.display().to_string(),
         backend: "be".to_owned(),
         server: "is-1".to_owned(),
@@ -172,6 +173,7 @@ fn haproxy(
         asked
     });
     let call = fleet::call::HaproxyCall {
+        balancer: fleet::balancer::Kind::Haproxy,
         socket: socket.display().to_string(),
         backend: "be".to_owned(),
         server: "is-1".to_owned(),

@@ -74,6 +74,11 @@ impl Names {
         self.users.get(&id).cloned().unwrap_or_else(|| id.to_string())
     }
 
+    /// The number of a group that the host's files have.
+    pub fn group_of(&self, name: &str) -> Option<u32> {
+        self.groups.iter().find(|(_, known)| *known == name).map(|(id, _)| *id)
+    }
+
     /// The name, or the number.
     pub fn group(&self, id: u32) -> String {
         self.groups.get(&id).cloned().unwrap_or_else(|| id.to_string())

@@ -8,6 +8,7 @@
 mod haproxy;
 mod host;
 mod nginx;
+pub mod out;
 
 pub use host::{refusal, states};
 

@@ -1,9 +1,9 @@
 //! NGINX's language. The free NGINX has no health checks of its own: a server that fails is left out for a while, and
-//! one that stops is taken out by writing the file anew and reloading.
+//! one that stops is taken out by an agent that looks after it ([`super::out`]).
 
 use std::fmt::Write as _;
 
-use super::{Balancer, Service, Stickiness, address, head};
+use super::{Balancer, Service, Stickiness, address, head, out};
 
 pub(super) fn text(balancer: &Balancer, fleet: &str, home: Option<&str>) -> String {
     let mut out = head(balancer, (fleet, home), "nginx -t");
@@ -18,12 +18,12 @@ pub(super) fn text(balancer: &Balancer, fleet: &str, home: Option<&str>) -> Stri
     line(format_args!("}}"));
     for (_, services) in balancer.ports() {
         for service in services {
-            upstream(service, &mut line);
+            upstream(service, home, &mut line);
         }
     }
     for (port, services) in balancer.ports() {
         for service in &services {
-            server(balancer, service, &mut line);
+            server((balancer, home), service, &mut line);
         }
         if services.iter().all(|service| !service.hosts.is_empty()) {
             nobody(balancer, (port, &services), &mut line);
@@ -32,7 +32,7 @@ pub(super) fn text(balancer: &Balancer, fleet: &str, home: Option<&str>) -> Stri
     out
 }
 
-fn upstream(service: &Service, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+fn upstream(service: &Service, home: Option<&str>, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     line(format_args!("\nupstream {} {{", service.name));
     match service.sticky {
         Stickiness::None => line(format_args!("    least_conn;")),
@@ -47,9 +47,16 @@ fn upstream(service: &Service, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     }
     line(format_args!("    keepalive 32;"));
     line(format_args!("}}"));
+    for text in home.iter().flat_map(|home| out::reading(&service.name, home)) {
+        line(format_args!("{text}"));
+    }
 }
 
-fn server(balancer: &Balancer, service: &Service, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
+fn server(
+    (balancer, home): (&Balancer, Option<&str>),
+    service: &Service,
+    line: &mut impl FnMut(std::fmt::Arguments<'_>),
+) {
     let is_default = service.hosts.is_empty();
     line(format_args!("\nserver {{"));
     listen(balancer, (service.listen, service.transport.is_tls(), is_default), line);
@@ -63,7 +70,8 @@ fn server(balancer: &Balancer, service: &Service, line: &mut impl FnMut(std::fmt
     };
     line(format_args!("    client_max_body_size 0;"));
     line(format_args!("    location / {{"));
-    line(format_args!("        proxy_pass {scheme}://{};", service.name));
+    let pool = home.map_or_else(|| service.name.clone(), |_| out::variable(&service.name));
+    line(format_args!("        proxy_pass {scheme}://{pool};"));
     line(format_args!("        proxy_http_version 1.1;"));
     for (name, value) in [
         ("Host", "$http_host"),
@@ -94,9 +102,9 @@ fn server(balancer: &Balancer, service: &Service, line: &mut impl FnMut(std::fmt
 
 fn upstream_tls(balancer: &Balancer, service: &Service, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     line(format_args!("        proxy_ssl_server_name on;"));
-    if let Some(name) = service.hosts.first() {
-        line(format_args!("        proxy_ssl_name {name};"));
-    }
+    // Otherwise it would be the name of the upstream in use, which changes when a member is taken out.
+    let name = service.hosts.first().unwrap_or(&service.name);
+    line(format_args!("        proxy_ssl_name {name};"));
     match &balancer.server_ca {
         Some(ca) => {
             line(format_args!("        proxy_ssl_verify on;"));

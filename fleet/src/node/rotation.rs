@@ -1,7 +1,7 @@
 //! Whether the load balancer sends requests to a server that its hooks put into service. An administrator may take one
 //! out by hand, and a server that nobody is sent to must not be counted as one that serves.
 //!
-//! Only HAProxy can be asked. It is asked while the server runs and no hook is under way or owed; what a hook did is no
+//! Only HAProxy and the agent of an NGINX can be asked. They are asked while the server runs and no hook is under way or owed; what a hook did is no
 //! news.
 
 use std::time::Duration;
@@ -42,7 +42,7 @@ impl Rotation {
 }
 
 impl Engine {
-    /// The call that puts the server into service, if HAProxy can be asked about it.
+    /// The call that puts the server into service, if the balancer can be asked about it.
     fn puts_into_service(&self) -> Option<HaproxyCall> {
         let (_, bundle) = self.written()?;
         let hook = bundle.hooks.after_ready.as_ref()?;
@@ -80,8 +80,10 @@ impl Engine {
             HaproxyState::Drain => "drains",
             HaproxyState::Maint => "has in maintenance",
         };
-        let server = self.puts_into_service().map(|call| format!("{}/{}", call.backend, call.server));
-        let server = server.unwrap_or_default();
-        Verdict::Unknown(format!("HAProxy {does} {server}, which no hook of this agent asked for"))
+        let Some(HaproxyCall { balancer, backend, server, .. }) = self.puts_into_service() else {
+            return Verdict::Healthy;
+        };
+        let title = balancer.title();
+        Verdict::Unknown(format!("{title} {does} {backend}/{server}, which no hook of this agent asked for"))
     }
 }

@@ -10,6 +10,7 @@ use super::{
     tree::At,
 };
 use crate::{
+    balancer,
     call::{
         ARGS_MAX, Call, CommandCall, Credential, HaproxyCall, HaproxyState, Hook, HookFailure, HookPoint,
         Hooks, HttpCall, Method, OnInconclusive, PrometheusCall, TIMEOUT_MAX, TRIES_MAX, TokenCall, Tries,
@@ -22,7 +23,7 @@ use std::time::Duration;
 /// How long a try may take where nothing is typed.
 const TRY: Duration = Duration::from_secs(10);
 /// The same for HAProxy, which takes a server back when its own health checks have succeeded (`inter` times `rise`,
-/// 2 s times 2 by default).
+/// 2 s times 2 by default), and for NGINX, which is checked and reloaded.
 const BACK_IN_SERVICE: Duration = Duration::from_secs(60);
 /// Between two tries where nothing is typed.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -41,6 +42,7 @@ pub(super) enum CallText {
         args: Option<Typed<Vec<String>>>,
     },
     Haproxy {
+        balancer: balancer::Kind,
         socket: Typed<String>,
         backend: Typed<String>,
         server: Option<Typed<String>>,
@@ -171,12 +173,18 @@ fn read_hook(mut table: Reader<'_>, point: HookPoint, report: &mut Report) -> Op
         HookPoint::BeforeStop => HaproxyState::Drain,
         HookPoint::AfterReady => HaproxyState::Ready,
     };
-    let kinds = [(Kind::Haproxy, "haproxy"), (Kind::Http, "http"), (Kind::Command, "command")];
+    let kinds = [
+        (Kind::Haproxy, "haproxy"),
+        (Kind::Nginx, "nginx"),
+        (Kind::Http, "http"),
+        (Kind::Command, "command"),
+    ];
     let call = read_call(&mut table, &kinds, state, report);
     let usual = match &call {
-        Some(CallText::Haproxy { state: HaproxyState::Ready, .. }) => {
-            Tries { timeout: BACK_IN_SERVICE, ..usual_tries(1) }
-        }
+        Some(
+            CallText::Haproxy { state: HaproxyState::Ready, .. }
+            | CallText::Haproxy { balancer: balancer::Kind::Nginx, .. },
+        ) => Tries { timeout: BACK_IN_SERVICE, ..usual_tries(1) },
         _ => usual_tries(1),
     };
     let tries = read_tries(&mut table, usual, report);
@@ -191,6 +199,7 @@ pub(super) enum Kind {
     Http,
     Command,
     Haproxy,
+    Nginx,
     Token,
     Prometheus,
 }
@@ -221,7 +230,15 @@ pub(super) fn read_call(
             let backend = required_text(table, "backend", "\"gateways\"", report);
             let server = table.text("server", report);
             let state = table.choice("state", &HaproxyState::ALL, report).unwrap_or(state);
-            Some(CallText::Haproxy { socket: socket?, backend: backend?, server, state })
+            let balancer = balancer::Kind::Haproxy;
+            Some(CallText::Haproxy { balancer, socket: socket?, backend: backend?, server, state })
+        }
+        Kind::Nginx => {
+            let socket = required_text(table, "socket", "\"/run/convoy-nginx/hooks.sock\"", report);
+            let backend = required_text(table, "upstream", "\"identity\"", report);
+            let server = table.text("server", report);
+            let balancer = balancer::Kind::Nginx;
+            Some(CallText::Haproxy { balancer, socket: socket?, backend: backend?, server, state })
         }
     }
 }
@@ -362,7 +379,8 @@ pub(super) fn resolve(typed: &CallText, at: &At, scope: &Scope<'_>, report: &mut
             }
             Call::Command(CommandCall { program, args: resolved })
         }
-        CallText::Haproxy { socket, backend, server, state } => Call::Haproxy(HaproxyCall {
+        CallText::Haproxy { balancer, socket, backend, server, state } => Call::Haproxy(HaproxyCall {
+            balancer: *balancer,
             socket: text(socket, report)?,
             backend: text(backend, report)?,
             server: match server {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fleet::{
+    balancer::Kind,
     call::{
         Call, Check, CommandCall, Credential, HaproxyCall, HaproxyState, Hook, HookFailure, Hooks, HttpCall,
         Listens, Method, OnInconclusive, PrometheusCall, TIMEOUT_MAX, TRIES_MAX, TokenCall, Tries,
@@ -157,6 +158,11 @@ fn call_to_wire(call: &Call, tries: &Tries) -> wire::Call {
             state: call.state.as_str().to_owned(),
             port: call.listens.map_or(0, |listens| u32::from(listens.port)),
             check_port: call.listens.and_then(|listens| listens.check).map_or(0, u32::from),
+            // Nothing for HAProxy, so that a call of it keeps its bytes.
+            balancer: match call.balancer {
+                Kind::Haproxy => String::new(),
+                Kind::Nginx => call.balancer.as_str().to_owned(),
+            },
         }),
         Call::Token(call) => wire::call::Call::Token(wire::TokenCall {
             token_url: call.token_url.clone(),
@@ -174,6 +180,13 @@ fn call_to_wire(call: &Call, tries: &Tries) -> wire::Call {
         tries: tries.most,
         interval_ms: millis(tries.interval),
     }
+}
+
+fn behind(word: &str) -> Result<Kind, ConvertError> {
+    if word.is_empty() {
+        return Ok(Kind::Haproxy);
+    }
+    Kind::parse(word).ok_or_else(|| invalid("HaproxyCall", "balancer", "an unknown word"))
 }
 
 fn listens(port: u32, check: u32) -> Result<Option<Listens>, ConvertError> {
@@ -196,6 +209,7 @@ fn call_from_wire(call: wire::Call) -> Result<(Call, Tries), ConvertError> {
             Call::Command(CommandCall { program: call.program, args: call.args })
         }
         wire::call::Call::Haproxy(call) => Call::Haproxy(HaproxyCall {
+            balancer: behind(&call.balancer)?,
             socket: call.socket,
             backend: call.backend,
             server: call.server,
@@ -291,11 +305,20 @@ mod tests {
             Call::Http(http()),
             Call::Command(CommandCall { program: "/bin/true".into(), args: vec!["a".into()] }),
             Call::Haproxy(HaproxyCall {
+                balancer: Kind::Haproxy,
                 socket: "/run/h".into(),
                 backend: "b".into(),
                 server: "s".into(),
                 state: HaproxyState::Maint,
                 listens: Some(Listens { port: 9445, check: Some(9765) }),
+            }),
+            Call::Haproxy(HaproxyCall {
+                balancer: Kind::Nginx,
+                socket: "/run/n".into(),
+                backend: "b".into(),
+                server: "s".into(),
+                state: HaproxyState::Drain,
+                listens: None,
             }),
             Call::Token(TokenCall {
                 token_url: "https://km/token".into(),

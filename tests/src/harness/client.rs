@@ -26,6 +26,7 @@ use tokio_rustls::TlsConnector;
 pub struct Client {
     host: &'static str,
     tls: Option<TlsConnector>,
+    resends: bool,
 }
 
 /// A connection that is kept.
@@ -54,7 +55,15 @@ impl<'a> Ask<'a> {
 impl Client {
     /// In the clear.
     pub const fn plain(host: &'static str) -> Self {
-        Self { host, tls: None }
+        Self { host, tls: None, resends: false }
+    }
+
+    /// Sends a page's request once more on a new connection, if a connection that it had kept is closed under it without
+    /// an answer, as HTTP clients do (RFC 9112, 9.3.1).
+    #[must_use]
+    pub const fn resending(mut self) -> Self {
+        self.resends = true;
+        self
     }
 
     /// Over TLS; it trusts this certificate, as PEM, and no other.
@@ -68,7 +77,7 @@ impl Client {
         let config =
             rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let config = config.with_root_certificates(roots).with_no_client_auth();
-        Ok(Self { host, tls: Some(TlsConnector::from(Arc::new(config))) })
+        Ok(Self { host, tls: Some(TlsConnector::from(Arc::new(config))), resends: false })
     }
 
     /// One request on a connection of its own: status and body.
@@ -86,11 +95,17 @@ impl Client {
 
     /// A page over a connection that is kept, or made if there is none.
     async fn page(&self, connection: &mut Option<Connection>, port: u16, path: &str) -> Result<()> {
-        let kept = match connection {
-            Some(kept) if !kept.is_closed() => kept,
-            _ => connection.insert(self.connect(port).await?),
+        let (kept, is_new) = match connection {
+            Some(kept) if !kept.is_closed() => (kept, false),
+            _ => (connection.insert(self.connect(port).await?), true),
         };
-        let (status, _) = send(kept, self.host, &Ask::get(path)).await?;
+        let ask = Ask::get(path);
+        let (status, _) = match send(kept, self.host, &ask).await {
+            Err(error) if self.resends && !is_new && is_closed(&error) => {
+                send(connection.insert(self.connect(port).await?), self.host, &ask).await?
+            }
+            answer => answer?,
+        };
         ensure!((200..300).contains(&status), "status {status}");
         Ok(())
     }
@@ -100,6 +115,18 @@ impl Client {
         let Some(tls) = &self.tls else { return spoken(stream).await };
         spoken(tls.connect(ServerName::try_from(self.host)?, stream).await.context("TLS")?).await
     }
+}
+
+/// Whether a connection ended before an answer began.
+fn is_closed(error: &anyhow::Error) -> bool {
+    let lost = |error: &hyper::Error| {
+        let io = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+        let kind = io.map(std::io::Error::kind);
+        let is_reset =
+            matches!(kind, Some(std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe));
+        error.is_incomplete_message() || error.is_canceled() || error.is_closed() || is_reset
+    };
+    error.chain().find_map(|cause| cause.downcast_ref::<hyper::Error>()).is_some_and(lost)
 }
 
 async fn spoken<S>(stream: S) -> Result<Connection>

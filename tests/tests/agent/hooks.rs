@@ -20,6 +20,7 @@ use crate::rig::{Rig, Wanted};
 fn hook(haproxy: &Haproxy, state: HaproxyState, settle: Duration) -> Option<Hook> {
     Some(Hook {
         call: Call::Haproxy(HaproxyCall {
+            balancer: fleet::balancer::Kind::Haproxy,
             socket: haproxy.socket(),
             backend: BACKEND.into(),
             server: "is-1".into(),

@@ -25,7 +25,7 @@ const PAGE: &str = "/oauth2/token/.well-known/openid-configuration";
 /// Most requests of one test.
 const REQUESTS_MAX: u64 = 100_000;
 /// Whom clients take the balancer for.
-const CLIENT: Client = Client::plain("login.example.org");
+pub const CLIENT: Client = Client::plain("login.example.org");
 
 /// HAProxy, which ends with the test.
 struct Balancer {
@@ -112,7 +112,7 @@ async fn behind(with_hooks: bool) -> Result<Option<(Small, Balancer)>> {
 /// Makes a change that both servers restart for while clients ask, and returns the answered and the failed requests.
 pub async fn changed_under_load(
     small: &Small,
-    clients: SocketAddr,
+    (client, clients): (&Client, SocketAddr),
     change: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<(u64, u64)> {
     let mut before = Vec::new();
@@ -121,7 +121,7 @@ pub async fn changed_under_load(
     }
     // Without hooks nobody waited for HAProxy yet.
     served(clients).await?;
-    let load = loaded(clients).await?;
+    let load = loaded(client, clients).await?;
     change().await?;
     for (node, before) in NODES.into_iter().zip(before) {
         ensure!(pid(&small.ready(node).await?)? != before, "{node} was not restarted");
@@ -146,8 +146,8 @@ pub async fn served(clients: SocketAddr) -> Result<()> {
 }
 
 /// Clients that ask, once they are on their way.
-pub async fn loaded(clients: SocketAddr) -> Result<Load> {
-    let load = Load::start(&CLIENT, (clients.port(), PAGE), REQUESTS_MAX, |error| {
+pub async fn loaded(client: &Client, clients: SocketAddr) -> Result<Load> {
+    let load = Load::start(client, (clients.port(), PAGE), REQUESTS_MAX, |error| {
         println!("a request failed: {error:#}");
     });
     until("the load to be on its way", LIMIT, async || Ok((1_000 < load.answered()).then_some(()))).await?;
@@ -155,7 +155,7 @@ pub async fn loaded(clients: SocketAddr) -> Result<Load> {
 }
 
 async fn restarted_under_load(small: &Small, balancer: &Balancer) -> Result<(u64, u64)> {
-    changed_under_load(small, balancer.clients, async || {
+    changed_under_load(small, (&CLIENT, balancer.clients), async || {
         small.fleet.write("config/common.toml", common("second"))?;
         small.apply().await.map(drop)
     })

@@ -18,6 +18,7 @@ mod keystores;
 mod kills;
 mod logs;
 mod managed_balancer;
+mod nginx_members;
 mod operators;
 mod origins;
 mod panics;

@@ -11,28 +11,29 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use convoy_tests::harness::{
     LIMIT,
-    client::AT_ONCE,
+    client::{AT_ONCE, Client},
     master::{Master, haproxy, haproxy_by_hand},
     until,
 };
 
 use crate::{
-    balancer::{changed_under_load, loaded, served},
+    balancer::{CLIENT, changed_under_load, loaded, served},
     small::{NODES, Small, common, ensure_holds, is_alive, pid},
 };
 
 /// Where clients connect, before the offset that is this test's alone.
 const CLIENTS: u16 = 9743;
 
-struct Fronted {
-    small: Small,
+/// A fleet whose third node is a balancer.
+pub struct Fronted {
+    pub small: Small,
     _master: Master,
     clients: SocketAddr,
     /// The generated file.
     file: PathBuf,
     socket: PathBuf,
     /// Home of the balancer.
-    home: PathBuf,
+    pub home: PathBuf,
 }
 
 /// Before the fleet knows of it, the program runs with what somebody typed.
@@ -72,7 +73,7 @@ async fn started(kind: &str, home: &Path, (file, pid_file): (&Path, &Path)) -> R
 impl Fronted {
     /// A fleet whose third node is this balancer; `None` where that is not installed. Hooks of the servers' group take them
     /// out before a stop.
-    async fn open(kind: &str, with_hooks: bool) -> Result<Option<Self>> {
+    pub async fn open(kind: &str, with_hooks: bool) -> Result<Option<Self>> {
         let mut small = Small::open().await?;
         let home = small.site.path("lb");
         fs::create_dir(&home)?;
@@ -86,12 +87,12 @@ impl Fronted {
         let agent = small.site.agent_at("lb-1", &home, &java_home).await?;
         agent.kill().await?;
         let (own, socket_line) = if kind == "nginx" {
-            (format!("main = {:?}", home.join("nginx.conf")), String::new())
+            (format!("main = {:?}, ", home.join("nginx.conf")), String::new())
         } else {
-            (format!("socket = {socket:?}"), format!("socket = {socket:?}\n"))
+            (String::new(), format!("socket = {socket:?}\n"))
         };
         agent.add_setting(&format!(
-            "balancer = {{ kind = {kind:?}, home = {home:?}, pid_file = {pid_file:?}, {own} }}"
+            "balancer = {{ kind = {kind:?}, home = {home:?}, pid_file = {pid_file:?}, {own}socket = {socket:?} }}"
         ))?;
         agent.start()?;
         for node in NODES {
@@ -108,9 +109,10 @@ impl Fronted {
              \"127.0.0.1\"\nhome = {home:?}\n",
             clients.port()
         );
+        let backend = if kind == "nginx" { "upstream" } else { "backend" };
         let hook = |point: &str, more: &str| {
             format!(
-                "\n[groups.key-manager.hooks.{point}]\nkind = \"haproxy\"\nsocket = {socket:?}\nbackend = \
+                "\n[groups.key-manager.hooks.{point}]\nkind = {kind:?}\nsocket = {socket:?}\n{backend} = \
                  \"identity\"\n{more}"
             )
         };
@@ -124,18 +126,18 @@ impl Fronted {
     }
 
     /// The first apply replaces what somebody typed, which is said twice.
-    async fn first_apply(&self) -> Result<String> {
+    pub async fn first_apply(&self) -> Result<String> {
         let words = ["apply".as_ref(), self.small.fleet.arg(), "--yes".as_ref(), "--wait".as_ref()];
         let words = words.into_iter().chain(["--timeout", "5m", "--replace-unmanaged"].map(AsRef::as_ref));
         self.small.site.operator().done(words).await
     }
 
-    async fn events(&self) -> Result<String> {
+    pub async fn events(&self) -> Result<String> {
         self.small.site.operator().done(["events", "--last", "500"]).await
     }
 
     /// Waits until an event says so; returns all.
-    async fn told(&self, words: &str) -> Result<String> {
+    pub async fn told(&self, words: &str) -> Result<String> {
         until(words, LIMIT, async || {
             let events = self.events().await?;
             Ok(events.contains(words).then_some(events))
@@ -143,12 +145,12 @@ impl Fronted {
         .await
     }
 
-    async fn served(&self) -> Result<()> {
+    pub async fn served(&self) -> Result<()> {
         served(self.clients).await
     }
 }
 
-fn words_of(front: &Fronted) -> [&std::ffi::OsStr; 4] {
+pub fn words_of(front: &Fronted) -> [&std::ffi::OsStr; 4] {
     ["apply".as_ref(), front.small.fleet.arg(), "--yes".as_ref(), "--wait".as_ref()]
 }
 
@@ -221,10 +223,10 @@ async fn a_balancer_is_planned_applied_watched_and_rolled_back_like_a_server() -
 
 /// Changes what both servers read while clients ask, and the balancer with them, so that it is reloaded under load as
 /// well; answered and failed requests.
-async fn all_changed_under_load(front: &Fronted) -> Result<(u64, u64)> {
+pub async fn all_changed_under_load(front: &Fronted, client: &Client) -> Result<(u64, u64)> {
     front.first_apply().await?;
     front.small.ready("lb-1").await?;
-    changed_under_load(&front.small, front.clients, async || {
+    changed_under_load(&front.small, (client, front.clients), async || {
         front.small.fleet.write("config/common.toml", common("second"))?;
         let fleet = front.small.fleet.read("fleet.toml")?;
         let longer = fleet.replace("sticky = \"none\"", "sticky = \"none\"\ntimeout = \"4m\"");
@@ -238,7 +240,7 @@ async fn all_changed_under_load(front: &Fronted) -> Result<(u64, u64)> {
 #[tokio::test]
 async fn behind_a_balancer_of_the_fleet_a_rollout_loses_no_request() -> Result<()> {
     let Some(front) = Fronted::open("haproxy", true).await? else { return Ok(()) };
-    let (answered, failed) = all_changed_under_load(&front).await?;
+    let (answered, failed) = all_changed_under_load(&front, &CLIENT).await?;
     ensure!(failed == 0, "{failed} requests failed, {answered} were answered");
     let events = front.events().await?;
     ensure!(!events.contains("hook-failed"), "{events}");
@@ -248,7 +250,7 @@ async fn behind_a_balancer_of_the_fleet_a_rollout_loses_no_request() -> Result<(
 #[tokio::test]
 async fn behind_the_same_balancer_without_hooks_it_does() -> Result<()> {
     let Some(front) = Fronted::open("haproxy", false).await? else { return Ok(()) };
-    let (answered, failed) = all_changed_under_load(&front).await?;
+    let (answered, failed) = all_changed_under_load(&front, &CLIENT).await?;
     ensure!(0 < failed, "{answered} requests were answered and none failed: the other test proves nothing");
     Ok(())
 }
@@ -282,7 +284,7 @@ async fn nginx_is_checked_reloaded_watched_and_rolled_back_as_well() -> Result<(
     front.served().await
 }
 
-/// The free NGINX has no hooks: it finds out by failures, and leaves a server out for 10 s then. What can be sent twice is
+/// Without hooks NGINX finds out by failures, and leaves a server out for 10 s then. What can be sent twice is
 /// sent to the other server, as long as that one does not restart within those 10 s. Its old workers close connections
 /// that clients keep: a request that is sent at that moment fails, at most one of each client.
 #[tokio::test]
@@ -290,7 +292,7 @@ async fn behind_nginx_a_rollout_loses_at_most_what_is_sent_into_the_reload() -> 
     let Some(front) = Fronted::open("nginx", false).await? else { return Ok(()) };
     let fleet = front.small.fleet.read("fleet.toml")?;
     front.small.fleet.write("fleet.toml", fleet.replace("soak = \"1s\"", "soak = \"12s\""))?;
-    let (answered, failed) = all_changed_under_load(&front).await?;
+    let (answered, failed) = all_changed_under_load(&front, &CLIENT).await?;
     let most = u64::try_from(AT_ONCE)?;
     ensure!(failed <= most, "{failed} requests failed, {answered} were answered");
     Ok(())
@@ -302,7 +304,7 @@ async fn servers_come_move_and_go_behind_it_and_no_request_is_lost() -> Result<(
     front.first_apply().await?;
     front.small.ready("lb-1").await?;
     front.served().await?;
-    let load = loaded(front.clients).await?;
+    let load = loaded(&CLIENT, front.clients).await?;
 
     // It comes: in service once it is ready.
     let pack = front.small.site.pack("is-3", "wso2is-7.2".parse()?)?;

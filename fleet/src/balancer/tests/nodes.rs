@@ -2,7 +2,7 @@
 
 use super::{FRONT, composed};
 use crate::{
-    balancer::Kind,
+    balancer::{Kind, out::Upstream},
     bundle::{DriftPolicy, HomePath, RestartClass},
     ids::{GroupName, NodeName},
     restart,
@@ -73,6 +73,31 @@ fn members_that_come_or_go_change_the_balancer_by_a_reload() {
     assert_eq!(decision.why, ["haproxy.cfg changes (by a reload)"]);
     assert_ne!(bundle(&one).digest(), bundle(&other).digest());
     assert_eq!(bundle(&one).digest(), bundle(&fleet(FRONT)).digest());
+}
+
+#[test]
+fn its_nginx_reads_which_members_are_out_and_the_names_it_verifies_stay() {
+    let front = FRONT
+        .replace("\"haproxy\"", "\"nginx\"")
+        .replace("front.pem\"", "front.pem\"\ncertificate_key = \"/etc/nginx/front.key\"");
+    let fleet = fleet(&front);
+    let lb = &fleet.nodes[&node("lb-1")];
+    let text = String::from_utf8(lb.contents[&lb.bundle.files[&Kind::Nginx.file()].digest].to_vec()).unwrap();
+    for line in [
+        "map \"\" $convoy_pool_identity {\n    default identity;\n    include \
+         /etc/haproxy/convoy.out/identity.map*;\n}\ninclude /etc/haproxy/convoy.out/identity.upstream*;\n",
+        "        proxy_pass https://$convoy_pool_identity;\n",
+        "        proxy_pass http://$convoy_pool_websocket;\n",
+        "        proxy_ssl_name km.acme;\n",
+        "        proxy_ssl_name gateway;\n",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let upstreams = Upstream::all(&text);
+    let members: Vec<_> = upstreams.iter().map(|upstream| (upstream.name, upstream.members())).collect();
+    let members_of = |name: &str| members.iter().find(|(known, _)| *known == name).map(|(_, of)| of.clone());
+    assert_eq!(members_of("identity"), Some(["is-1", "is-2"].into()));
+    assert_eq!(members_of("websocket"), Some(["am-1"].into()));
 }
 
 #[test]

@@ -71,6 +71,7 @@ fn a_restart_drains_first_and_the_node_is_ready_when_it_is_enabled_again() {
 fn behind_haproxy(config: &str) -> Arc<Bundle> {
     let set = |state: HaproxyState| {
         let call = HaproxyCall {
+            balancer: crate::balancer::Kind::Haproxy,
             socket: "/run/haproxy.sock".into(),
             backend: "wso2".into(),
             server: "is-1".into(),
