@@ -190,6 +190,8 @@ pub struct Status {
     pub alerts_firing: u32,
     /// Those that have not ended.
     pub silences: Vec<Silence>,
+    /// Changes over which nobody has decided: `open` or `outdated`.
+    pub proposals: Vec<Proposal>,
     pub nodes: Vec<Node>,
     /// Unfinished ones, and the newest finished one.
     pub rollouts: Vec<Rollout>,

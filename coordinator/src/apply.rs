@@ -65,6 +65,8 @@ pub struct Intent {
     pub origin: Option<Origin>,
     /// Whether it has the approval that it may need.
     pub approval: Approval,
+    /// Packs for products of whose hosts none is known.
+    pub packs: GivenPacks,
 }
 
 /// What became of an apply.
@@ -183,12 +185,7 @@ impl Coordinator {
     ///
     /// # Errors
     /// The store failed; see [`ApplyError`].
-    pub async fn apply(
-        self: &Arc<Self>,
-        sources: Sources,
-        given: &GivenPacks,
-        intent: &Intent,
-    ) -> Result<Applied, ApplyError> {
+    pub async fn apply(self: &Arc<Self>, sources: Sources, intent: &Intent) -> Result<Applied, ApplyError> {
         let secrets = self.secrets(Absent::Refuse).await?;
         let (sources, composition) = compose_apart(sources, secrets).await?;
         let mut findings = composition.findings;
@@ -208,7 +205,7 @@ impl Coordinator {
             Err(why) => return Ok(Applied::Refused { findings, why }),
         };
         let subjects = self.subjects_of(&snapshot, &fleet, &draft).await?;
-        let packs = self.node_packs(&snapshot, &fleet, (&subjects, given)).await?;
+        let packs = self.node_packs(&snapshot, &fleet, (&subjects, &intent.packs)).await?;
         let (fleet, doubts) = self.doubts(fleet, packs).await?;
         findings.extend(doubts);
         findings.extend(against_hosts(&subjects, &fleet));
@@ -419,6 +416,8 @@ pub(crate) struct RevisionDraft {
     pub(crate) origin: Option<Origin>,
     /// Which changes need approval while it is in force.
     pub(crate) approval: ApprovalRules,
+    /// Bytes of the directory; 0: it goes back.
+    pub(crate) source_bytes: u64,
 }
 
 impl RevisionDraft {
@@ -460,6 +459,7 @@ impl RevisionDraft {
             )),
             origin: None,
             approval: fleet.approval.clone(),
+            source_bytes: sources.0.values().map(|bytes| bytes.len() as u64).sum(),
         }
     }
 

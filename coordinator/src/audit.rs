@@ -59,6 +59,19 @@ impl Note {
         }
     }
 
+    /// What the coordinator does by itself, under this name.
+    pub(crate) fn own(actor: &str, act: Act, event: &Draft) -> Self {
+        Self {
+            at: event.at,
+            actor: actor.to_owned(),
+            serial: String::new(),
+            act,
+            node: event.node.clone(),
+            text: bounded(&event.text),
+            outcome: Outcome::Done,
+        }
+    }
+
     /// With another outcome.
     pub(crate) fn with(self, outcome: Outcome) -> Self {
         Self { outcome, ..self }

@@ -22,8 +22,50 @@ use crate::{
     subjects::Subjects, view::Snapshot,
 };
 
-/// Packs that came with an upload, by product.
-pub type GivenPacks = BTreeMap<String, PackInUse>;
+/// Packs that an operator gives for products of whose hosts none is known.
+#[derive(Default)]
+pub struct GivenPacks {
+    by_product: BTreeMap<String, PackInUse>,
+    /// As they came, for a proposal to keep; empty if they are kept already.
+    encoded: BTreeMap<Digest, Vec<u8>>,
+}
+
+impl std::fmt::Debug for GivenPacks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_map().entries(self.digests()).finish()
+    }
+}
+
+impl GivenPacks {
+    /// One of a product.
+    pub(crate) fn put(&mut self, product: String, digest: Digest, facts: Arc<PackFacts>) {
+        self.by_product.insert(product, PackInUse { digest, facts, given: true });
+    }
+
+    /// What one of them is made of.
+    pub(crate) fn encode(&mut self, digest: Digest, encoded: Vec<u8>) {
+        self.encoded.insert(digest, encoded);
+    }
+
+    /// They are only looked at, not kept: what they are made of takes no memory any longer.
+    pub(crate) fn only_loaded(self) -> Self {
+        Self { encoded: BTreeMap::new(), ..self }
+    }
+
+    fn of(&self, product: &str) -> Option<&PackInUse> {
+        self.by_product.get(product)
+    }
+
+    /// Which there are, by product.
+    pub(crate) fn digests(&self) -> BTreeMap<String, Digest> {
+        self.by_product.iter().map(|(product, pack)| (product.clone(), pack.digest)).collect()
+    }
+
+    /// What they are made of.
+    pub(crate) fn contents(&self) -> BTreeMap<Digest, &[u8]> {
+        self.encoded.iter().map(|(digest, encoded)| (*digest, encoded.as_slice())).collect()
+    }
+}
 
 /// What a defect of ours looks like to an operator.
 const CRASHED: &str = "evaluating its pack crashed; this is a defect of Convoy";
@@ -85,7 +127,7 @@ impl Coordinator {
                 Some(why) => Err(why),
                 None => self.host_pack(snapshot, name).await?,
             };
-            let now = host.or_else(|why| given.get(&node.bundle.service.product).cloned().ok_or(why));
+            let now = host.or_else(|why| given.of(&node.bundle.service.product).cloned().ok_or(why));
             let rendered = snapshot.seen.get(name).and_then(|seen| seen.rendered.as_ref());
             let earlier = match rendered.filter(|_| now.as_ref().is_ok_and(|now| !now.given)) {
                 Some(rendered) => self.pack(&rendered.pack).await?.ok().map(|facts| (rendered.pack, facts)),

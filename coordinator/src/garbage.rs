@@ -138,16 +138,19 @@ impl Coordinator {
         Ok(())
     }
 
-    /// What the proposals would become that wait for a decision.
-    async fn waiting_proposals(&self) -> Result<Vec<RevisionHead>, StoreError> {
-        let (now, mut heads) = ((self.clock)(), Vec::new());
+    /// What the proposals would become that wait for a decision, and their packs.
+    async fn waiting_proposals(&self) -> Result<(Vec<RevisionHead>, BTreeSet<Digest>), StoreError> {
+        let (now, mut heads, mut packs) = ((self.clock)(), Vec::new(), BTreeSet::new());
         for_each(&*self.store, Key::PROPOSALS, LARGE_PAGE, |entry| {
             let proposal = ProposalRecord::read(entry)?;
-            heads.extend(proposal.proposed().may_reject(now).is_ok().then(|| proposal.head.clone()));
+            if proposal.proposed().may_reject(now).is_ok() {
+                packs.extend(proposal.packs.values().copied());
+                heads.push(proposal.head);
+            }
             Ok(())
         })
         .await?;
-        Ok(heads)
+        Ok((heads, packs))
     }
 
     /// Everything that a revision, a node or a rollout can still ask for, and the parts of revisions. An unreadable record
@@ -168,7 +171,8 @@ impl Coordinator {
             Ok(())
         })
         .await?;
-        for head in self.waiting_proposals().await? {
+        let (waiting, packs) = self.waiting_proposals().await?;
+        for head in waiting {
             parts.extend(head.parts());
             take(head.with([]));
         }
@@ -207,6 +211,7 @@ impl Coordinator {
         })
         .await?;
         let mut keep = sources;
+        keep.extend(packs);
         for_each(&*self.store, Key::HOSTS, SMALL_PAGE, |entry| {
             keep.extend(HostRecord::read(entry)?.facts.digests());
             Ok(())

@@ -333,6 +333,7 @@ pub fn accept<L: Listen>(
     tasks.vital("packs", packs::run(coordinator.clone()));
     tasks.vital("rates", rates::run(coordinator.clone()));
     tasks.vital("absent agents", absent::run(coordinator.clone()));
+    tasks.vital("proposals", proposals::run(coordinator.clone()));
     tasks.vital("witness", witness::run(coordinator.clone()));
     tasks.vital("alerts", alerts::run(coordinator.clone()));
     tasks.vital("hosts", hosts::run(coordinator.clone()));

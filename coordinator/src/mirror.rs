@@ -1,5 +1,5 @@
 //! One decoded copy of the records that many look at (ADR 0052): the newest revision, what each node should be and last
-//! said, the newest rollouts, and who may do what. One task keeps it current from the store's feed; planner, guards, plans and status
+//! said, the newest rollouts, who may do what, and the changes that wait for approval. One task keeps it current from the store's feed; planner, guards, plans and status
 //! read it.
 //!
 //! A reader sees every commit that was answered before it asked. What is decided on it is committed with the versions
@@ -20,8 +20,16 @@ use crate::{
 };
 
 /// What is copied.
-const PREFIXES: &[&str] =
-    &[Key::META, Key::REVISIONS, Key::NODES, Key::SEEN, Key::ROLLOUTS, Key::STEPS, Key::OPERATORS];
+const PREFIXES: &[&str] = &[
+    Key::META,
+    Key::REVISIONS,
+    Key::NODES,
+    Key::SEEN,
+    Key::ROLLOUTS,
+    Key::STEPS,
+    Key::OPERATORS,
+    Key::PROPOSALS,
+];
 /// Records that are read together when everything is read.
 const PAGE: usize = 500;
 /// After a failed read.

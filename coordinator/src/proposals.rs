@@ -4,11 +4,14 @@
 //! An approved proposal is composed again and goes through all that an apply goes through. If that makes anything else
 //! than what was proposed, it is refused: what somebody approved is what is rolled out.
 
+mod expiry;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+pub use expiry::run;
 use fleet::{
     access::{Action, Permit, Principal, Target, Targets, may},
     approval::{Asked, ProposalState, Standing, Undecidable, asked},
@@ -155,6 +158,18 @@ pub(crate) fn approvers(snapshot: &Snapshot, record: &ProposalRecord) -> Vec<Ope
     principals(snapshot).filter(may_approve).map(|who| who.name).take(NAMED_MAX).collect()
 }
 
+impl ProposalRecord {
+    /// Bytes of the directory that has to be composed to show or to approve it; `None`: not known. A rollback composes
+    /// nothing.
+    pub(crate) fn bytes_to_compose(&self) -> Option<u64> {
+        match (self.told().rolls_back_to, self.source_bytes) {
+            (Some(_), _) => Some(0),
+            (None, 0) => None,
+            (None, bytes) => Some(bytes),
+        }
+    }
+}
+
 impl Coordinator {
     /// The newest proposals, newest first.
     ///
@@ -217,11 +232,18 @@ impl Coordinator {
             asked: asked.to_string(),
             groups: reached.iter().filter_map(is_group).collect(),
             reaches_fleet: reached.iter().any(|target| is_group(target).is_none()),
+            packs: intent.packs.digests(),
+            source_bytes: draft.source_bytes,
             state: ProposalState::Open,
         };
         let encoded = record.encode();
         if VALUE_MAX < encoded.len() {
             return Err(ApplyError::RulesTooLarge { groups: draft.rules.groups.len(), bytes: encoded.len() });
+        }
+        match self.keep_content(&intent.packs.contents()).await {
+            Ok(()) => {}
+            Err(CommitError::NoRoom(why)) => return Ok(Committed::Refused(why.to_string())),
+            Err(error) => return Err(ApplyError::Commit(error)),
         }
         self.keep_parts(parts).await.map_err(ApplyError::Commit)?;
         let old = kept.iter().skip(KEPT_MAX - 1).map(|record| Key::proposal(record.id));
@@ -251,6 +273,7 @@ impl Coordinator {
         let whole = revisions::whole(&*self.store, record.head.clone()).await?;
         let to = whole.rolls_back_to;
         let sources = if to.is_some() { Sources::default() } else { self.stored_sources(&whole).await? };
+        let packs = self.kept_packs(&record).await?;
         let intent = Intent {
             permit,
             message: whole.message.clone(),
@@ -260,10 +283,11 @@ impl Coordinator {
             only: record.only.clone(),
             origin: whole.origin.clone(),
             approval: Approval::Given(Box::new(Approved { record, whole })),
+            packs,
         };
         let applied = match to {
             Some(to) => self.roll_back(Some(to), &intent).await?,
-            None => self.apply(sources, &GivenPacks::default(), &intent).await?,
+            None => self.apply(sources, &intent).await?,
         };
         self.record_refused_change(&intent.permit, &applied).await;
         Ok(applied)
@@ -310,7 +334,19 @@ impl Coordinator {
         }
         let whole = revisions::whole(&*self.store, record.head.clone()).await?;
         let sources = self.stored_sources(&whole).await?;
-        self.plan(sources, &GivenPacks::default(), &record.only).await
+        let packs = self.kept_packs(record).await?;
+        self.plan(sources, &packs, &record.only).await
+    }
+
+    /// The packs that its author gave.
+    async fn kept_packs(&self, record: &ProposalRecord) -> Result<GivenPacks, StoreError> {
+        let mut packs = GivenPacks::default();
+        for (product, digest) in &record.packs {
+            let facts = self.pack(digest).await?;
+            let facts = facts.map_err(|_| StoreError::missing("read the pack of a proposal"))?;
+            packs.put(product.clone(), *digest, facts);
+        }
+        Ok(packs)
     }
 
     /// Ends a proposal. Its author takes it back, whatever it reaches.

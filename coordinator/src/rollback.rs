@@ -112,6 +112,7 @@ impl Coordinator {
             secrets: old.secrets,
             origin: old.origin,
             approval: old.approval,
+            source_bytes: 0,
         }))
     }
 

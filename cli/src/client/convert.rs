@@ -229,6 +229,7 @@ pub(super) fn status(reply: wire::StatusReply) -> view::Status {
         store_trouble: reply.store_trouble.map(store_trouble),
         alerts_firing: reply.alerts_firing,
         silences: reply.silences.into_iter().map(silence).collect(),
+        proposals: reply.proposals.into_iter().map(super::proposals::proposal).collect(),
         nodes: reply.nodes.into_iter().map(node).collect(),
         rollouts: reply.rollouts.into_iter().map(rollout).collect(),
     }

@@ -1,8 +1,10 @@
 //! Changes that wait for approval, as text.
 
+use fleet::reason::Reason;
+
 use super::origin;
 use crate::{
-    text::{Cell, Keep, Style, Table, hanging, lasting, local},
+    text::{Cell, Keep, Style, Table, Tone, count, hanging, lasting, local},
     view::{Proposal, ShownProposal, When},
 };
 
@@ -52,6 +54,33 @@ pub fn proposals(proposals: &[Proposal], now: When, style: Style) -> String {
         ]);
     }
     table.render(style)
+}
+
+/// What `status` says of those over which nobody has decided.
+pub(super) fn waiting(proposals: &[Proposal], most: usize, style: Style) -> String {
+    let mut out = String::new();
+    for one in proposals.iter().take(most) {
+        let why = Reason(&why(one)).to_string();
+        let text = match one.state.as_str() {
+            "outdated" => format!(
+                "proposal {} of {} is outdated, something else was applied since{why}: convoy proposal show {}",
+                one.id, one.author, one.id
+            ),
+            _ => format!(
+                "proposal {} of {} waits for approval until {}{why}: convoy proposal show {}",
+                one.id,
+                one.author,
+                local(one.expires),
+                one.id
+            ),
+        };
+        out.push_str(&style.paint(Tone::Doubtful, hanging(&text, 0, style).trim_end()));
+        out.push('\n');
+    }
+    if let Some(more) = proposals.len().checked_sub(most).filter(|more| *more != 0) {
+        out.push_str(&format!("and {}: convoy proposal list\n", count(more, "more proposal")));
+    }
+    out
 }
 
 /// Everything about one but its plan.

@@ -10,6 +10,8 @@ use crate::{
 
 /// More silences than these are counted.
 const SILENCES_SHOWN: usize = 5;
+/// So are more changes that wait for approval.
+const PROPOSALS_SHOWN: usize = 5;
 
 /// The whole screen.
 pub fn status(status: &Status, style: Style) -> String {
@@ -36,6 +38,7 @@ pub fn status(status: &Status, style: Style) -> String {
     if let Some(more) = status.silences.len().checked_sub(SILENCES_SHOWN).filter(|more| *more != 0) {
         out.push_str(&format!("and {}: convoy silence list\n", count(more, "more silence")));
     }
+    out.push_str(&super::proposal::waiting(&status.proposals, PROPOSALS_SHOWN, style));
     let unfinished = || status.rollouts.iter().filter(|rollout| !rollout.has_ended());
     for rollout in unfinished() {
         out.push('\n');

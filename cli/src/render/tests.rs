@@ -83,6 +83,7 @@ fn status_of(nodes: Vec<Node>) -> Status {
         store_trouble: None,
         alerts_firing: 0,
         silences: Vec::new(),
+        proposals: Vec::new(),
         nodes,
         rollouts: Vec::new(),
     }

@@ -274,6 +274,7 @@ fn script() -> Script {
             nodes: vec![node.clone()],
             rollouts: vec![rollout.clone()],
             coordinator_version: text(),
+            proposals: vec![proposal(), message::Proposal { state: "outdated".to_owned(), ..proposal() }],
             store_trouble: Some(message::StoreTrouble {
                 trouble: Some(message::store_trouble::Trouble::CannotCommit(text())),
             }),

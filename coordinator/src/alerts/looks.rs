@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
     alert::{AlertId, Blindness, Expected, Held, Looks, Place, Rule, Subject},
+    approval::Standing,
     ids::{ChannelName, NodeName, RolloutId},
     observed::{Drift, DriftAction, DriftKind, Observed, RefusalReason, ServiceState, Verdict},
     reason::Reason,
@@ -15,7 +16,7 @@ use crate::{
     disk::StoreTrouble,
     events::Kind,
     sessions::LiveNode,
-    store::records::{EventRecord, NodeRecord},
+    store::records::{EventRecord, NodeRecord, ProposalRecord},
     view::Snapshot,
 };
 
@@ -50,6 +51,7 @@ pub(super) fn looks(snapshot: &Snapshot, events: &[EventRecord], facts: &Circums
     if let Some(rollout) = snapshot.rollouts.first() {
         look_at_rollout(&mut looks, snapshot, &rollout.record.rollout, facts.now);
     }
+    look_at_proposals(&mut looks, snapshot, facts.now);
     look_at_coordinator(&mut looks, snapshot, facts);
     for event in events {
         happened(&mut looks, snapshot, event);
@@ -304,6 +306,18 @@ fn look_at_waiting(looks: &mut Looks, snapshot: &Snapshot, rollout: &Rollout, no
     if STALLED_AFTER <= idle && !waiting.iter().any(is_wanted) {
         let why = waiting.first().map(ToString::to_string).unwrap_or_default();
         hold(looks, Rule::RolloutStalled, format!("no progress for more than 30m{}", Reason(&why)));
+    }
+}
+
+/// One that is outdated waits for its author, not for somebody who approves it.
+fn look_at_proposals(looks: &mut Looks, snapshot: &Snapshot, now: Timestamp) {
+    let newest = snapshot.meta.record.newest_revision;
+    let is_open = |record: &&ProposalRecord| record.proposed().standing(now, newest) == Standing::Open;
+    for record in snapshot.proposals.values().map(|it| &it.record).filter(is_open) {
+        let id = AlertId { rule: Rule::ApprovalWaiting, subject: Subject::Proposal(record.id) };
+        let left = Human(record.expires.since(record.told().created));
+        let reason = format!("by {}, for {left} at most; {}", record.author, record.asked);
+        looks.hold(id, Held { place: Place::Fleet, reason });
     }
 }
 

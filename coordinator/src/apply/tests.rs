@@ -1,13 +1,21 @@
 //! An apply over an open rollout, with many nodes and no agents.
 
-use fleet::access::{Action, FIRST_OPERATOR, Grant, Principal, Targets, may};
+use std::time::Duration;
+
+use fleet::{
+    access::{Action, FIRST_OPERATOR, Grant, Principal, Targets, may},
+    approval::ProposalState,
+    audit::Act,
+};
 
 use super::*;
 use crate::{
     authority::Authority,
     config::Config,
     store::{
-        Memory, Store, revisions,
+        Memory, Range, Store,
+        records::{AuditRecord, EventRecord},
+        revisions,
         rollouts::tests::{ENTRY_MAX, node},
     },
     tasks::Tasks,
@@ -38,6 +46,7 @@ fn draft(nodes: u32, content: &str) -> RevisionDraft {
         secrets: None,
         origin: None,
         approval: ApprovalRules::default(),
+        source_bytes: 0,
     }
 }
 
@@ -53,6 +62,7 @@ fn intent() -> Intent {
         only: Selection::default(),
         origin: None,
         approval: Approval::Ask,
+        packs: GivenPacks::default(),
     }
 }
 
@@ -170,6 +180,64 @@ async fn parts_of_proposals_that_wait_are_no_garbage_and_those_of_others_are() {
     coordinator.reject(record.id, "no", &by).await.unwrap();
     coordinator.collect_garbage().await.unwrap();
     assert!(whole().await.is_err(), "what is over keeps its parts");
+    tasks.stop().cancel();
+}
+
+/// A pack of empty rules and one template.
+fn pack() -> (Digest, Vec<u8>) {
+    let rules = ["key-mappings.json", "infer.json", "default.json", "unit-resolve.json"];
+    let rules = rules.map(|file| (format!("repository/resources/conf/{file}"), b"{}".to_vec()));
+    let template = ("repository/resources/conf/templates/conf/a.xml.j2".to_owned(), b"<a/>".to_vec());
+    let files = rules.into_iter().chain([template]);
+    proto::convert::pack::named_pack(&fleet::pack::Resources::new(files).unwrap())
+}
+
+#[tokio::test]
+async fn the_packs_of_proposals_that_wait_are_kept_and_an_end_in_time_is_told_once() {
+    let Started { coordinator, store, tasks, _dir } = started().await;
+    let (digest, encoded) = pack();
+    let facts = Arc::new(crate::packs::load(&encoded).unwrap());
+    let propose = async |expires: Duration| {
+        let mut intent = intent();
+        intent.packs.put("wso2am-4.5".to_owned(), digest, facts.clone());
+        intent.packs.encode(digest, encoded.clone());
+        let approval = ApprovalRules { fleet: true, expires, ..ApprovalRules::default() };
+        let draft = RevisionDraft { approval, ..draft(3, "first") };
+        match coordinator.commit_revision(&draft, None, &intent).await.unwrap() {
+            Committed::Proposed(record, _) => record,
+            Committed::Revision(..) | Committed::Refused(_) => panic!("it was not proposed"),
+        }
+    };
+    let events = async || {
+        let all = store.range(Range::first(Key::EVENTS, usize::MAX)).await.unwrap();
+        let all = all.iter().map(|entry| EventRecord::read(entry).unwrap());
+        all.filter(|event| event.kind == "proposal-expired").map(|event| event.text).collect::<Vec<_>>()
+    };
+    let waits = propose(Duration::from_secs(3600)).await;
+    coordinator.collect_garbage().await.unwrap();
+    assert_eq!(waits.packs, [("wso2am-4.5".to_owned(), digest)].into());
+    assert!(blobs::get(&*store, &digest).await.unwrap().is_some(), "the pack of a proposal is garbage");
+    assert_eq!(coordinator.end_overdue().await.unwrap(), Some(waits.expires));
+    let who = intent();
+    let by = may(who.permit.principal(), Action::Reject, &Targets::new()).unwrap();
+    coordinator.reject(waits.id, "no", &by).await.unwrap();
+    coordinator.collect_garbage().await.unwrap();
+    assert!(blobs::get(&*store, &digest).await.unwrap().is_none(), "what is over keeps its pack");
+
+    let overdue = propose(Duration::ZERO).await;
+    for _ in 0..2 {
+        assert_eq!(coordinator.end_overdue().await.unwrap(), None);
+        assert_eq!(
+            events().await,
+            ["proposal 2 of admin has expired: nobody decided in 0s: A larger pool"],
+            "told once"
+        );
+    }
+    assert_eq!(coordinator.proposal(overdue.id).await.unwrap().state, ProposalState::Expired);
+    assert!(coordinator.snapshot().await.unwrap().proposals.is_empty());
+    let entry = store.get(&Key::audit(coordinator.audit.head().seq)).await.unwrap().unwrap();
+    let AuditRecord { entry, .. } = AuditRecord::read(&entry).unwrap();
+    assert_eq!((entry.actor.as_str(), entry.act, entry.serial.as_str()), ("coordinator", Act::Expire, ""));
     tasks.stop().cancel();
 }
 

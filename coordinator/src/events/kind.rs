@@ -71,6 +71,8 @@ pub enum Kind {
     OperatorRemoved,
     /// An admin gave an operator other rights.
     OperatorSet,
+    /// Nobody decided over a proposal in time.
+    ProposalExpired,
     /// An operator ended a proposal.
     ProposalRejected,
     /// An operator proposes a change that somebody else has to approve.
@@ -103,7 +105,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 49] = [
         Self::AgentLost,
         Self::AgentReturned,
         Self::AlertEnded,
@@ -138,6 +140,7 @@ impl Kind {
         Self::OperatorRemoved,
         Self::OperatorSet,
         Self::OtherEpoch,
+        Self::ProposalExpired,
         Self::ProposalRejected,
         Self::Proposed,
         Self::Recovered,
@@ -191,6 +194,7 @@ impl Kind {
             Self::OperatorRemoved => "operator-removed",
             Self::OperatorSet => "operator-set",
             Self::OtherEpoch => "other-epoch",
+            Self::ProposalExpired => "proposal-expired",
             Self::ProposalRejected => "proposal-rejected",
             Self::Proposed => "proposed",
             Self::Recovered => "recovered",

@@ -2,20 +2,25 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fleet::ids::{NodeName, OperatorName, RolloutId};
+use fleet::{
+    approval::ProposalState,
+    ids::{NodeName, OperatorName, ProposalId, RolloutId},
+};
+use tracing::warn;
 
 use super::PAGE;
 use crate::store::{
     Commit, Entry, Key, Range, Store, StoreError, Version, for_each,
     records::{
-        Meta, NodeRecord, OperatorRecord, RevisionRecord, RolloutRecord, SeenRecord, ShardRecord, Versioned,
+        Meta, NodeRecord, OperatorRecord, ProposalRecord, RevisionRecord, RolloutRecord, SeenRecord,
+        ShardRecord, Versioned,
     },
     revisions,
 };
 
 /// Rollouts that have ended and are copied; older ones are read when somebody asks.
 const ROLLOUTS_KEPT: usize = 10;
-/// Shards of steps that are read together.
+/// Shards of steps, or proposals, that are read together.
 const STEPS_PAGE: usize = 32;
 
 type Copied<T> = Arc<Versioned<T>>;
@@ -39,6 +44,8 @@ pub struct Records {
     pub(super) shards: BTreeMap<(RolloutId, u32), Shard>,
     /// Who may do what.
     pub operators: BTreeMap<OperatorName, Copied<OperatorRecord>>,
+    /// Changes over which nobody has decided. The others are read when somebody asks.
+    pub proposals: BTreeMap<ProposalId, Copied<ProposalRecord>>,
     /// Records that cannot be read, and why.
     unreadable: BTreeMap<Key, String>,
 }
@@ -71,6 +78,7 @@ enum Copy {
     Rollout(Copied<RolloutRecord>),
     Steps((RolloutId, u32), Copied<ShardRecord>),
     Operator(OperatorName, Copied<OperatorRecord>),
+    Proposal(Copied<ProposalRecord>),
 }
 
 /// Decodes what commits wrote; the parts of a revision are read from `store`.
@@ -126,6 +134,8 @@ impl Copy {
             let name = entry.key.operator_name();
             let name = name.ok_or_else(|| StoreError::missing("read an operator's name"))?;
             Ok(Self::Operator(name, Versioned::read(entry)?))
+        } else if text.starts_with(Key::PROPOSALS) {
+            Ok(Self::Proposal(Versioned::read(entry)?))
         } else if text.starts_with(Key::ROLLOUTS) {
             Ok(Self::Rollout(Versioned::read(entry)?))
         } else if text.starts_with(Key::STEPS) {
@@ -155,6 +165,7 @@ impl Records {
             rollouts: Vec::new(),
             shards: BTreeMap::new(),
             operators: BTreeMap::new(),
+            proposals: BTreeMap::new(),
             unreadable: BTreeMap::new(),
         };
         if let Some(entry) = revision {
@@ -176,12 +187,14 @@ impl Records {
             };
             for_each(store, &Key::steps_prefix(id), STEPS_PAGE, put).await?;
         }
-        for prefix in [Key::NODES, Key::SEEN, Key::OPERATORS] {
+        let pages =
+            [(Key::NODES, PAGE), (Key::SEEN, PAGE), (Key::OPERATORS, PAGE), (Key::PROPOSALS, STEPS_PAGE)];
+        for (prefix, page) in pages {
             let put = |entry: &Entry| {
                 put(entry);
                 Ok(())
             };
-            for_each(store, prefix, PAGE, put).await?;
+            for_each(store, prefix, page, put).await?;
         }
         Ok((records, newest))
     }
@@ -214,6 +227,11 @@ impl Records {
         self.unreadable.remove(&change.key);
         match change.now {
             Some(Ok(copy)) => self.put(copy),
+            // Nothing that runs rests on what was only proposed.
+            Some(Err(error)) if change.key.proposal_id().is_some() => {
+                warn!(key = %change.key, error = crate::rpc::chain(&error), "Cannot read a proposal");
+                self.remove(&change.key);
+            }
             Some(Err(error)) => drop(self.unreadable.insert(change.key, crate::rpc::chain(&error))),
             None => self.remove(&change.key),
         }
@@ -225,6 +243,12 @@ impl Records {
             Copy::Node(name, node) => drop(self.nodes.insert(name, node)),
             Copy::Seen(name, seen) => drop(self.seen.insert(name, seen)),
             Copy::Operator(name, operator) => drop(self.operators.insert(name, operator)),
+            Copy::Proposal(proposal) => match proposal.state {
+                ProposalState::Open => drop(self.proposals.insert(proposal.id, proposal)),
+                ProposalState::Approved { .. } | ProposalState::Rejected { .. } | ProposalState::Expired => {
+                    self.proposals.remove(&proposal.id);
+                }
+            },
             Copy::Revision(revision) => {
                 if self.revision.as_ref().is_none_or(|newest| newest.number <= revision.number) {
                     // Nobody needs an older one, whether it can be read or not.
@@ -304,6 +328,8 @@ impl Records {
             self.seen.remove(&name);
         } else if let Some(name) = key.operator_name() {
             self.operators.remove(&name);
+        } else if let Some(id) = key.proposal_id() {
+            self.proposals.remove(&id);
         }
         if let Some(shard) = key.shard() {
             self.shards.remove(&shard);
@@ -326,6 +352,9 @@ impl Records {
         }
         if let Some(name) = key.operator_name() {
             return self.operators.get(&name).map_or(0, |operator| operator.version);
+        }
+        if let Some(id) = key.proposal_id() {
+            return self.proposals.get(&id).map_or(0, |proposal| proposal.version);
         }
         if let Some(shard) = key.shard() {
             return self.shards.get(&shard).map_or(0, |shard| shard.version);

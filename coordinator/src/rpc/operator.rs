@@ -35,6 +35,7 @@ use crate::{
     commands::{Control, ControlFailure, DriftControl, Outcome},
     coordinator::Coordinator,
     differences::Differences,
+    effects::GivenPacks,
     events::{Draft, Kind},
     plan::{Planned, PlannedChange},
     secrets::OpenError,
@@ -242,7 +243,8 @@ impl Operator for Console {
         let coordinator = &self.coordinator;
         let (limits, turns) = (&coordinator.limits, &coordinator.turns);
         let uploaded = upload::read(request.into_inner(), limits, turns, permit).await?;
-        let Uploaded { intent, sources, packs, turn } = uploaded;
+        let Uploaded { intent, sources, turn } = uploaded;
+        let packs = intent.packs.only_loaded();
         let planned = coordinator.plan(sources, &packs, &intent.only).await;
         drop(turn);
         let planned = planned.map_err(|error| apply_failed(&error))?;
@@ -258,12 +260,12 @@ impl Operator for Console {
         let permit = caller.permit(Action::Apply, &Targets::new()).await?;
         let (limits, turns) = (&self.coordinator.limits, &self.coordinator.turns);
         let uploaded = upload::read(request.into_inner(), limits, turns, permit).await?;
-        let Uploaded { intent, sources, packs, turn } = uploaded;
+        let Uploaded { intent, sources, turn } = uploaded;
         // Once begun, an apply is not undone by a caller who goes away: half of it would be no use to anybody.
         let coordinator = self.coordinator.clone();
         let applying = self.coordinator.tasks.spawn("apply", async move {
             let _turn = turn;
-            let applied = coordinator.apply(sources, &packs, &intent).await;
+            let applied = coordinator.apply(sources, &intent).await;
             if let Ok(applied) = &applied {
                 coordinator.record_refused_change(&intent.permit, applied).await;
             }
@@ -472,6 +474,7 @@ impl Operator for Console {
             only: Selection::default(),
             origin: None,
             approval: upload::approval(request.break_glass)?,
+            packs: GivenPacks::default(),
         };
         let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
         self.coordinator.record_refused_change(&intent.permit, &applied).await;

@@ -67,7 +67,9 @@ impl Proposals for Tray {
         let newest = snapshot.meta.record.newest_revision;
         let (plan, able) = match record.proposed().standing(now, newest) {
             Standing::Open => {
+                let turn = self.coordinator.turns.of_size(record.bytes_to_compose()).await?;
                 let planned = self.coordinator.plan_proposal(&record).await;
+                drop(turn);
                 let planned = planned.map_err(|error| apply_failed(&error))?;
                 (Some(plan_reply(&planned)), approvers(&snapshot, &record))
             }
@@ -88,10 +90,20 @@ impl Proposals for Tray {
         // What it changes is judged once that is known.
         let permit = caller.permit(Action::Approve, &Targets::new()).await?;
         let id = ProposalId(request.get_ref().proposal);
+        let bytes = match self.coordinator.proposal(id).await {
+            Ok(record) if record.proposed().may_reject((self.coordinator.clock)()).is_ok() => {
+                record.bytes_to_compose()
+            }
+            // Nothing will be composed.
+            Ok(_) | Err(_) => Some(0),
+        };
+        let turn = self.coordinator.turns.of_size(bytes).await?;
         // As with an apply: once begun, it is not undone by a caller who goes away.
         let coordinator = self.coordinator.clone();
-        let approving =
-            coordinator.tasks.clone().spawn("approve", async move { coordinator.approve(id, permit).await });
+        let approving = self.coordinator.tasks.spawn("approve", async move {
+            let _turn = turn;
+            coordinator.approve(id, permit).await
+        });
         let approved = approving.await.map_err(|_| Status::internal("the approval ended unexpectedly"))?;
         Ok(Response::new(match approved {
             Ok(applied) => apply_reply(applied),
@@ -149,7 +161,7 @@ pub(super) fn names(operators: &[OperatorName]) -> Vec<String> {
 pub(super) fn shown(record: &ProposalRecord, now: Timestamp, newest: Revision) -> wire::Proposal {
     let told = record.told();
     let (decided_by, decided_ms, reason, revision) = match &record.state {
-        ProposalState::Open => (String::new(), 0, String::new(), 0),
+        ProposalState::Open | ProposalState::Expired => (String::new(), 0, String::new(), 0),
         ProposalState::Approved { by, at, revision } => (by.to_string(), at.0, String::new(), revision.0),
         ProposalState::Rejected { by, at, reason } => (by.to_string(), at.0, reason.clone(), 0),
     };

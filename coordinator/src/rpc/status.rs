@@ -46,8 +46,16 @@ pub(super) fn status(snapshot: &Snapshot, places: &Places, at: Moment<'_>) -> wi
         store_older: places.is_store_older(),
         store_trouble: snapshot.trouble.clone().map(trouble),
         alerts_firing: u32::try_from(alerts.firing()).unwrap_or(u32::MAX),
+        proposals: proposals(snapshot, now),
         silences: alerts.silences.iter().filter(|silence| now < silence.until).map(silence_shown).collect(),
     }
+}
+
+/// Those over which nobody has decided.
+fn proposals(snapshot: &Snapshot, now: Timestamp) -> Vec<wire::Proposal> {
+    let newest = snapshot.meta.record.newest_revision;
+    let waiting = snapshot.proposals.values().filter(|it| !it.proposed().is_overdue(now));
+    waiting.map(|record| super::proposals::shown(record, now, newest)).collect()
 }
 
 fn trouble(trouble: StoreTrouble) -> wire::StoreTrouble {

@@ -19,7 +19,7 @@ use tonic::{Status, Streaming};
 use crate::{
     apply::{Intent, Selection},
     config::Limits,
-    effects::{GivenPacks, PackInUse},
+    effects::GivenPacks,
     packs,
     proposals::Approval,
 };
@@ -52,6 +52,15 @@ impl Default for Turns {
 }
 
 impl Turns {
+    /// Waits until a directory of so many bytes may be worked on; those of an unknown size are taken for large. What is
+    /// answered is held until the work is over.
+    pub(super) async fn of_size(&self, bytes: Option<u64>) -> Result<Option<OwnedSemaphorePermit>, Status> {
+        match bytes {
+            Some(bytes) if bytes <= SMALL as u64 => Ok(None),
+            Some(_) | None => self.next().await.map(Some),
+        }
+    }
+
     async fn next(&self) -> Result<OwnedSemaphorePermit, Status> {
         let turn = tokio::time::timeout(TURN_TIME, self.0.clone().acquire_owned()).await;
         // The semaphore is never closed.
@@ -63,9 +72,9 @@ impl Turns {
 
 /// A whole upload.
 pub(super) struct Uploaded {
+    /// With the packs.
     pub(super) intent: Intent,
     pub(super) sources: Sources,
-    pub(super) packs: GivenPacks,
     /// Of a large directory: held until the work on it is over.
     pub(super) turn: Option<OwnedSemaphorePermit>,
 }
@@ -105,8 +114,8 @@ pub(super) async fn read(
             Err(Status::invalid_argument(format!("the upload ended in the middle of {path:?}")))
         }
         None => {
-            let packs = packs.finish().await?;
-            Ok(Uploaded { intent, sources: files.sources, packs, turn })
+            let intent = Intent { packs: packs.finish().await?, ..intent };
+            Ok(Uploaded { intent, sources: files.sources, turn })
         }
     }
 }
@@ -134,6 +143,7 @@ fn intent(header: UploadHeader, permit: Permit) -> Result<Intent, Status> {
         only,
         origin,
         approval: approval(header.break_glass)?,
+        packs: GivenPacks::default(),
     })
 }
 
@@ -244,13 +254,16 @@ impl PackParts {
         let mut given = GivenPacks::default();
         for (products, content) in self.whole {
             let digest = Digest::of(&content);
-            let loading = crate::tasks::blocking(move || packs::load(&content)).await;
+            let loading =
+                crate::tasks::blocking(move || packs::load(&content).map(|facts| (facts, content))).await;
             let loaded = loading.unwrap_or_else(|error| Err(error.to_string()));
             let refused =
                 |why| Status::invalid_argument(format!("the pack that was given cannot be used: {why}"));
-            let facts = Arc::new(loaded.map_err(refused)?);
+            let (facts, content) = loaded.map_err(refused)?;
+            let facts = Arc::new(facts);
+            given.encode(digest, content);
             for product in products.into_iter().take(PRODUCTS_MAX) {
-                given.insert(product, PackInUse { digest, facts: facts.clone(), given: true });
+                given.put(product, digest, facts.clone());
             }
         }
         Ok(given)

@@ -129,6 +129,11 @@ impl Key {
         Self(format!("{}{:020}", Self::PROPOSALS, id.0))
     }
 
+    /// Which proposal this is, if it is one.
+    pub fn proposal_id(&self) -> Option<ProposalId> {
+        self.0.strip_prefix(Self::PROPOSALS)?.parse().ok().map(ProposalId)
+    }
+
     /// What an operator may do, and which certificate is theirs.
     pub fn operator(name: &OperatorName) -> Self {
         Self(format!("{}{name}", Self::OPERATORS))

@@ -7,11 +7,14 @@ use proto::wire::operator::{
     self as wire, operator_client::OperatorClient, proposals_client::ProposalsClient,
     revisions_client::RevisionsClient, upload::Part,
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, transport::Channel};
 
 use crate::{
     audit::entries,
     operators::{Person, added, hostname, limited, remove, two_groups},
+    packs::pack,
     support::{PATIENCE, ScriptedAgent, TestCoordinator, upload},
 };
 
@@ -291,6 +294,101 @@ async fn what_somebody_approves_is_what_was_proposed_by_somebody_who_still_may()
     let why = site.refused(&site.bob, 3).await;
     assert_eq!(why, "alice, who made proposal 3, is no operator any more");
     assert_eq!(site.newest().await, 1);
+}
+
+#[tokio::test]
+async fn what_waits_is_in_the_status_and_alerted_until_somebody_decides() {
+    let site = Site::open().await;
+    site.apply(&site.alice, &fleet("two", "b", OF_KM)).await;
+    // The status that follows the answer has it.
+    let shown = site.coordinator.status().await.proposals;
+    let shown: Vec<(u64, &str, &str)> =
+        shown.iter().map(|it| (it.id, it.author.as_str(), it.state.as_str())).collect();
+    assert_eq!(shown, [(2, "alice", "open")]);
+    let mut alerts = crate::alerts::alerts(&site.coordinator).await;
+    let mut until = async |proposal: &str, state: wire::AlertState| {
+        let waited = async {
+            loop {
+                let found = alerts.list(wire::ListAlertsRequest {}).await.unwrap().into_inner().alerts;
+                let is_it = |alert: &wire::Alert| alert.subject == proposal && alert.state() == state;
+                if let Some(alert) = found.into_iter().find(is_it) {
+                    return alert;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waited)
+            .await
+            .unwrap_or_else(|_| panic!("{proposal} never was {state:?}"))
+    };
+    let alert = until("proposal 2", wire::AlertState::Firing).await;
+    assert_eq!(alert.rule, "approval-waiting");
+    assert_eq!(alert.reason, "by alice, for 24h at most; group km asks for approval");
+    assert_eq!(alert.next, "convoy proposal show 2");
+    site.reject(&site.bob, 2, "no").await.unwrap();
+    assert_eq!(site.coordinator.status().await.proposals, []);
+    until("proposal 2", wire::AlertState::Ended).await;
+
+    // Once something else was applied it waits for its author only.
+    site.apply(&site.alice, &fleet("three", "b", OF_KM)).await;
+    until("proposal 3", wire::AlertState::Firing).await;
+    let beside = limited(&fleet("one", "other", OF_KM), &["beside"]);
+    site.send(&site.carol, beside).await.unwrap();
+    assert_eq!(site.coordinator.status().await.proposals[0].state, "outdated");
+    until("proposal 3", wire::AlertState::Ended).await;
+}
+
+/// An upload with this pack.
+fn with_pack(files: &BTreeMap<String, String>, data: Vec<u8>) -> Vec<wire::Upload> {
+    let pack = wire::PackPart { products: vec!["wso2is-7.2".to_owned()], data, last: true };
+    upload(files, None).into_iter().chain([wire::Upload { part: Some(Part::Pack(pack)) }]).collect()
+}
+
+#[tokio::test]
+async fn the_pack_that_its_author_gave_is_what_a_proposal_is_shown_and_judged_with() {
+    let site = Site::open().await;
+    let (digest, content) = pack("h");
+    let reply = site.send(&site.alice, with_pack(&fleet("two", "b", OF_KM), content.clone())).await.unwrap();
+    assert_eq!(proposal(&reply).id, 2);
+    let plan = site.shown(2).await.plan.unwrap();
+    let effects = plan.nodes[0].effects.as_ref().unwrap_or_else(|| panic!("without the pack: {plan:?}"));
+    assert_eq!(effects.pack_digest, digest.to_string());
+    assert_eq!(site.approve(&site.bob, 2).await.unwrap().revision, 2);
+}
+
+/// A directory of 17 MiB, in chunks, of which a plan shows no lines.
+fn large(files: &BTreeMap<String, String>) -> Vec<wire::Upload> {
+    let chunk = |file: u32, part: u32| wire::FileChunk {
+        path: format!("files/km/repository/resources/large-{file}"),
+        data: vec![0; 32 * 1024],
+        last: part == 31,
+    };
+    let more = (0..17).flat_map(|file| (0..32).map(move |part| chunk(file, part)));
+    let more = more.map(|chunk| wire::Upload { part: Some(Part::File(chunk)) });
+    upload(files, None).into_iter().chain(more).collect()
+}
+
+#[tokio::test]
+async fn a_large_proposal_is_composed_when_it_is_its_turn() {
+    let site = Site::open().await;
+    let reply = site.send(&site.alice, large(&fleet("two", "b", OF_KM))).await.unwrap();
+    assert_eq!(proposal(&reply).id, 2);
+    site.apply(&site.alice, &fleet("three", "b", OF_KM)).await;
+    // Somebody has the turn: the upload of their large directory has not ended.
+    let (sender, receiver) = mpsc::channel(64);
+    let mut viewer = OperatorClient::new(site.channel(&site.carol).await);
+    let planning = tokio::spawn(async move { viewer.plan(ReceiverStream::new(receiver)).await });
+    for message in large(&fleet("four", "b", OF_KM)) {
+        sender.send(message).await.unwrap();
+    }
+    let shown = site.shown(2);
+    tokio::pin!(shown);
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut shown).await;
+    assert!(early.is_err(), "it was composed beside another large directory");
+    assert!(site.shown(3).await.plan.is_some(), "a small one does not wait");
+    drop(sender);
+    assert!(shown.await.plan.is_some());
+    assert!(planning.await.unwrap().is_ok());
 }
 
 impl Site {

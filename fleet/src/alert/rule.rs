@@ -85,6 +85,8 @@ pub enum Rule {
     RolloutStalled,
     /// A rollout waits for an operator to promote its canary.
     AwaitingPromotion,
+    /// A change waits for somebody else's approval.
+    ApprovalWaiting,
     /// A node failed in a rollout that goes on without it.
     StepFailed,
     /// A node did not carry out what it was assigned.
@@ -115,7 +117,7 @@ pub enum Rule {
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::DriftFound,
         Self::DriftRestored,
         Self::TugOfWar,
@@ -128,6 +130,7 @@ impl Rule {
         Self::RolledBack,
         Self::RolloutStalled,
         Self::AwaitingPromotion,
+        Self::ApprovalWaiting,
         Self::StepFailed,
         Self::AssignmentRefused,
         Self::JournalUnwritable,
@@ -158,6 +161,7 @@ impl Rule {
             Rule::RolledBack => "rolled-back",
             Rule::RolloutStalled => "rollout-stalled",
             Rule::AwaitingPromotion => "awaiting-promotion",
+            Rule::ApprovalWaiting => "approval-waiting",
             Rule::StepFailed => "step-failed",
             Rule::AssignmentRefused => "assignment-refused",
             Rule::JournalUnwritable => "journal-unwritable",
@@ -207,6 +211,7 @@ impl Rule {
             Rule::RolledBack => "Rollout rolled back",
             Rule::RolloutStalled => "Rollout makes no progress",
             Rule::AwaitingPromotion => "Rollout waits for promotion",
+            Rule::ApprovalWaiting => "A change waits for approval",
             Rule::StepFailed => "Node failed in a rollout",
             Rule::AssignmentRefused => "Node did not carry out its assignment",
             Rule::JournalUnwritable => "Agent cannot write its journal",
@@ -249,7 +254,7 @@ impl Rule {
             | Rule::KeyManagerDrift
             | Rule::AlertsUndelivered
             | Rule::BreakGlass => Severity::Warning,
-            Rule::DriftRestored | Rule::AwaitingPromotion => Severity::Info,
+            Rule::DriftRestored | Rule::AwaitingPromotion | Rule::ApprovalWaiting => Severity::Info,
         }
     }
 
@@ -268,6 +273,7 @@ impl Rule {
             | Rule::RolledBack
             | Rule::RolloutStalled
             | Rule::AwaitingPromotion
+            | Rule::ApprovalWaiting
             | Rule::StepFailed
             | Rule::AssignmentRefused
             | Rule::JournalUnwritable
@@ -305,6 +311,7 @@ impl Rule {
             | Rule::RolledBack
             | Rule::RolloutStalled
             | Rule::AwaitingPromotion
+            | Rule::ApprovalWaiting
             | Rule::StepFailed
             | Rule::CertificateEnding
             | Rule::StoreTrouble
@@ -335,6 +342,7 @@ impl Rule {
             | Rule::RolledBack
             | Rule::RolloutStalled
             | Rule::AwaitingPromotion
+            | Rule::ApprovalWaiting
             | Rule::StepFailed
             | Rule::AssignmentRefused
             | Rule::CertificateEnding
@@ -360,6 +368,7 @@ impl Rule {
             | Rule::RolledBack
             | Rule::RolloutStalled
             | Rule::AwaitingPromotion
+            | Rule::ApprovalWaiting
             | Rule::StepFailed
             | Rule::AssignmentRefused
             | Rule::JournalUnwritable
@@ -412,6 +421,7 @@ impl Rule {
             | Rule::RolloutStopped
             | Rule::RolledBack
             | Rule::AwaitingPromotion
+            | Rule::ApprovalWaiting
             | Rule::CertificateEnding
             | Rule::StoreTrouble
             | Rule::AlertsUndelivered
@@ -433,6 +443,7 @@ impl Rule {
             | Rule::RolledBack
             | Rule::RolloutStalled
             | Rule::AwaitingPromotion
+            | Rule::ApprovalWaiting
             | Rule::StepFailed
             | Rule::JournalUnwritable
             | Rule::CertificateEnding

@@ -5,7 +5,7 @@ use std::fmt;
 use super::rule::Rule;
 use crate::{
     bundle::HomePath,
-    ids::{ChannelName, GroupName, NodeName, RolloutId},
+    ids::{ChannelName, GroupName, NodeName, ProposalId, RolloutId},
 };
 
 /// One thing that can be in order or not.
@@ -29,6 +29,8 @@ pub enum Subject {
         /// Which node.
         node: NodeName,
     },
+    /// A change that waits for approval.
+    Proposal(ProposalId),
     /// The authority that signs all certificates.
     Authority,
     /// The coordinator.
@@ -42,7 +44,11 @@ impl Subject {
     pub const fn node(&self) -> Option<&NodeName> {
         match self {
             Subject::Node(node) | Subject::File { node, .. } | Subject::Step { node, .. } => Some(node),
-            Subject::Rollout(_) | Subject::Authority | Subject::Coordinator | Subject::Channel(_) => None,
+            Subject::Rollout(_)
+            | Subject::Proposal(_)
+            | Subject::Authority
+            | Subject::Coordinator
+            | Subject::Channel(_) => None,
         }
     }
 
@@ -52,6 +58,7 @@ impl Subject {
             Subject::Rollout(rollout) | Subject::Step { rollout, .. } => Some(*rollout),
             Subject::Node(_)
             | Subject::File { .. }
+            | Subject::Proposal(_)
             | Subject::Authority
             | Subject::Coordinator
             | Subject::Channel(_) => None,
@@ -76,6 +83,7 @@ impl fmt::Display for Subject {
             Subject::Node(node) | Subject::Step { node, .. } => f.pad(node.as_str()),
             Subject::File { node, path } => write!(f, "{node} {path}"),
             Subject::Rollout(rollout) => write!(f, "rollout {rollout}"),
+            Subject::Proposal(proposal) => write!(f, "proposal {proposal}"),
             Subject::Authority => f.pad("authority"),
             Subject::Coordinator => f.pad("coordinator"),
             Subject::Channel(channel) => write!(f, "channel {channel}"),
@@ -143,11 +151,22 @@ impl Rule {
             | Rule::StepFailed
             | Rule::BreakGlass => format!("convoy rollout show {rollout}"),
             Rule::AwaitingPromotion => format!("convoy rollout promote {rollout}"),
+            Rule::ApprovalWaiting => match subject {
+                Subject::Proposal(proposal) => format!("convoy proposal show {proposal}"),
+                Subject::Node(_)
+                | Subject::File { .. }
+                | Subject::Rollout(_)
+                | Subject::Step { .. }
+                | Subject::Authority
+                | Subject::Coordinator
+                | Subject::Channel(_) => "convoy proposal list".to_owned(),
+            },
             Rule::CertificateEnding => match subject {
                 Subject::Node(node) => format!("convoy node show {node}"),
                 Subject::File { .. }
                 | Subject::Rollout(_)
                 | Subject::Step { .. }
+                | Subject::Proposal(_)
                 | Subject::Authority
                 | Subject::Coordinator
                 | Subject::Channel(_) => "convoy status".to_owned(),
@@ -159,6 +178,7 @@ impl Rule {
                 | Subject::File { .. }
                 | Subject::Rollout(_)
                 | Subject::Step { .. }
+                | Subject::Proposal(_)
                 | Subject::Authority
                 | Subject::Coordinator => "convoy alert list".to_owned(),
             },

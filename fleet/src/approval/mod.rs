@@ -150,6 +150,8 @@ pub enum ProposalState {
         /// Why.
         reason: String,
     },
+    /// Nobody decided in time, and that is recorded.
+    Expired,
 }
 
 /// What decides over a proposal.
@@ -248,11 +250,17 @@ impl Standing {
 }
 
 impl Proposed<'_> {
+    /// Whether it has ended for nobody decided in time, and that is not recorded yet.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        *self.state == ProposalState::Open && self.expires <= now
+    }
+
     /// How it stands.
     pub fn standing(&self, now: Timestamp, newest: Revision) -> Standing {
         match self.state {
             ProposalState::Approved { .. } => Standing::Approved,
             ProposalState::Rejected { .. } => Standing::Rejected,
+            ProposalState::Expired => Standing::Expired,
             ProposalState::Open if self.expires <= now => Standing::Expired,
             ProposalState::Open if self.base != newest => Standing::Outdated,
             ProposalState::Open => Standing::Open,
@@ -272,6 +280,7 @@ impl Proposed<'_> {
             ProposalState::Rejected { by, at: _, reason } => {
                 Err(Undecidable::Rejected { id, by: by.clone(), reason: reason.clone() })
             }
+            ProposalState::Expired => Err(Undecidable::Expired { id }),
             ProposalState::Open if self.expires <= now => Err(Undecidable::Expired { id }),
             ProposalState::Open => Ok(()),
         }

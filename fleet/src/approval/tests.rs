@@ -105,6 +105,8 @@ fn only_somebody_else_approves_and_only_what_is_open_and_still_fits() {
     assert_eq!(decided(&open, 6, 1), ["outdated", outdated, own, "may"]);
     let expired = "proposal 3 has expired; its author can propose it again";
     assert_eq!(decided(&open, 7, 0), ["expired", expired, expired, expired]);
+    // What is recorded as expired stays so, whatever a clock says.
+    assert_eq!(decided(&ProposalState::Expired, 6, 1), ["expired", expired, expired, expired]);
     let approved = ProposalState::Approved { by: operator("bob"), at: NOW, revision: Revision(7) };
     let done = "proposal 3 was approved by bob already, and is revision 7";
     assert_eq!(decided(&approved, 6, 0), ["approved", done, done, done]);

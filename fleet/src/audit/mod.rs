@@ -74,7 +74,12 @@ pub enum Act {
     Join,
     /// Any call, with a certificate that counts no longer.
     Call,
+    /// The coordinator itself ended a proposal over which nobody had decided in time.
+    Expire,
 }
+
+/// Who acts, where nobody did and the coordinator did by itself. Such entries name no certificate.
+pub const COORDINATOR: &str = "coordinator";
 
 impl Act {
     /// The stable word.
@@ -83,12 +88,13 @@ impl Act {
             Self::Of(action) => action.as_str(),
             Self::Join => "join",
             Self::Call => "call",
+            Self::Expire => "expire",
         }
     }
 
     /// Reads the word.
     pub fn parse(text: &str) -> Option<Self> {
-        let all = Action::ALL.into_iter().map(Self::Of).chain([Self::Join, Self::Call]);
+        let all = Action::ALL.into_iter().map(Self::Of).chain([Self::Join, Self::Call, Self::Expire]);
         all.into_iter().find(|act| act.as_str() == text)
     }
 }

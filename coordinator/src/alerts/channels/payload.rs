@@ -192,6 +192,7 @@ fn path(subject: &Subject) -> Option<String> {
         Subject::Node(_)
         | Subject::Rollout(_)
         | Subject::Step { .. }
+        | Subject::Proposal(_)
         | Subject::Authority
         | Subject::Coordinator
         | Subject::Channel(_) => None,

@@ -3,7 +3,7 @@
 use fleet::{
     alert::{Alert, AlertId, Mark, PlaceAlerts, Rule, Span, Subject, Told, ToldKey, Watch},
     bundle::HomePath,
-    ids::{ChannelName, NodeName, RolloutId},
+    ids::{ChannelName, NodeName, ProposalId, RolloutId},
     time::Timestamp,
 };
 use proto::wire::store::{self as wire, alert_subject::Subject as WireSubject};
@@ -127,6 +127,7 @@ fn subject_to_wire(subject: &Subject) -> WireSubject {
             WireSubject::Step(wire::AlertStep { rollout: rollout.0, node: node.to_string() })
         }
         Subject::Channel(channel) => WireSubject::Channel(channel.to_string()),
+        Subject::Proposal(proposal) => WireSubject::Proposal(proposal.0),
         Subject::Authority => WireSubject::Own(wire::AlertOwn::Authority.into()),
         Subject::Coordinator => WireSubject::Own(wire::AlertOwn::Coordinator.into()),
     }
@@ -141,6 +142,7 @@ fn subject_from_wire(subject: WireSubject) -> Result<Subject, String> {
             Subject::File { node: node(&file.node)?, path }
         }
         WireSubject::Rollout(rollout) => Subject::Rollout(RolloutId(rollout)),
+        WireSubject::Proposal(proposal) => Subject::Proposal(ProposalId(proposal)),
         WireSubject::Step(step) => {
             Subject::Step { rollout: RolloutId(step.rollout), node: node(&step.node)? }
         }
@@ -189,6 +191,7 @@ mod tests {
             Subject::Node(node.clone()),
             Subject::File { node: node.clone(), path: HomePath::parse("repository/conf/a").unwrap() },
             Subject::Rollout(RolloutId(3)),
+            Subject::Proposal(ProposalId(4)),
             Subject::Step { rollout: RolloutId(3), node },
             Subject::Authority,
             Subject::Coordinator,

@@ -1,7 +1,7 @@
 //! A change that waits for approval: a revision without a number, as a head whose parts are stored like those of
 //! revisions, and what else its author said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{
     access::{Target, Targets},
@@ -40,6 +40,10 @@ pub struct ProposalRecord {
     pub groups: BTreeSet<GroupName>,
     /// It also changes what belongs to no single group.
     pub reaches_fleet: bool,
+    /// Packs that its author gave, by product: they are content, kept while it waits.
+    pub packs: BTreeMap<String, Digest>,
+    /// Bytes of its fleet directory; 0 in records of before this field, and of a rollback.
+    pub source_bytes: u64,
     /// What became of it.
     pub state: ProposalState,
 }
@@ -75,7 +79,8 @@ impl Record for ProposalRecord {
     fn to_wire(&self) -> wire::Proposal {
         let decided = |by: &OperatorName, at: &Timestamp| (by.to_string(), at.0);
         let (state, (decided_by, decided_ms), reason, became) = match &self.state {
-            ProposalState::Open => ("open", (String::new(), 0), String::new(), 0),
+            // Earlier versions know by the time that it has expired.
+            ProposalState::Open | ProposalState::Expired => ("open", (String::new(), 0), String::new(), 0),
             ProposalState::Approved { by, at, revision } => {
                 ("approved", decided(by, at), String::new(), revision.0)
             }
@@ -97,6 +102,9 @@ impl Record for ProposalRecord {
             decided_ms,
             reason,
             became,
+            expired: self.state == ProposalState::Expired,
+            packs: self.packs.iter().map(|(product, pack)| (product.clone(), pack.0.to_vec())).collect(),
+            source_bytes: self.source_bytes,
         }
     }
 
@@ -104,12 +112,17 @@ impl Record for ProposalRecord {
         let by = || operator(&wire.decided_by);
         let at = Timestamp(wire.decided_ms);
         let state = match wire.state.as_str() {
+            "open" if wire.expired => ProposalState::Expired,
             "open" => ProposalState::Open,
             "approved" => ProposalState::Approved { by: by()?, at, revision: Revision(wire.became) },
             "rejected" => ProposalState::Rejected { by: by()?, at, reason: wire.reason },
             other => return Err(format!("{other:?} is no state of a proposal")),
         };
         let head = RevisionHead::from_wire(wire.revision.ok_or("a proposal has no revision")?)?;
+        let packs = wire.packs.into_iter().map(|(product, pack)| {
+            let pack = digest(&pack, "a pack of a proposal")?;
+            Ok((product, pack))
+        });
         let replace = Some(wire.replace_unmanaged).filter(|digest| !digest.is_empty());
         Ok(Self {
             id: ProposalId(wire.id),
@@ -122,6 +135,8 @@ impl Record for ProposalRecord {
             asked: wire.asked,
             groups: groups(&wire.reached)?,
             reaches_fleet: wire.reaches_fleet,
+            packs: packs.collect::<Result<_, String>>()?,
+            source_bytes: wire.source_bytes,
             state,
         })
     }
