@@ -1,8 +1,10 @@
 //! `cargo xtask proof packages`: the packages on throw-away Debian hosts, one of them with systemd as its first process.
 //! As root; ten minutes with `--rounds 3`. The hosts have a network of their own and end with the command.
+//! `cargo xtask proof units`: server and load balancer that systemd runs, in a host of that kind. As root.
 //! `cargo xtask proof edits`: who edited a managed file, by many edits with each of several tools. As root.
 
 mod host;
+mod managed;
 
 use std::{
     fs,
@@ -53,6 +55,12 @@ enum Part {
         #[arg(long)]
         made: bool,
     },
+    /// A server and a HAProxy that systemd runs, polkit, and who edited a file, by what docs/agent.md prints.
+    Units {
+        /// Take the packages that lie in `target/dist`.
+        #[arg(long)]
+        made: bool,
+    },
     /// Edit managed files with vim, sed, cp, mv, a shell and Ansible's calls, and count who was named rightly.
     Edits {
         /// How many edits with each.
@@ -68,6 +76,7 @@ enum Part {
 pub fn prove(asked: &Proof) -> Result<ExitCode> {
     match asked.part {
         Part::Packages { rounds, made } => prove_packages(rounds, made),
+        Part::Units { made } => prove_units(made),
         Part::Edits { edits } => prove_edits(edits),
     }
 }
@@ -81,15 +90,27 @@ fn prove_edits(edits: u32) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prove_packages(rounds: u32, made: bool) -> Result<ExitCode> {
+fn prove_units(made: bool) -> Result<ExitCode> {
+    let (places, packages) = prepared(&[NEW], made)?;
+    managed::prove(&places, &packages)?;
+    println!("\nUnits, polkit and the drop-ins hold what docs/agent.md says.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the hosts lie, and the packages, which are made unless they are there.
+fn prepared(versions: &[&str], made: bool) -> Result<(PathBuf, PathBuf)> {
     packages::install(MMDEBSTRAP)?;
     packages::install(NSPAWN)?;
-    for version in [OLD, NEW].into_iter().filter(|_| !made) {
+    for version in versions.iter().filter(|_| !made) {
         dist::run_dist(&dist::Dist::trial(version))?;
     }
     let places = std::path::absolute(target().join("dist/proof"))?;
-    let packages = std::path::absolute(target().join("dist"))?;
     fs::create_dir_all(&places)?;
+    Ok((places, std::path::absolute(target().join("dist"))?))
+}
+
+fn prove_packages(rounds: u32, made: bool) -> Result<ExitCode> {
+    let (places, packages) = prepared(&[OLD, NEW], made)?;
     without_systemd(&places, &packages)?;
     with_systemd(&places, &packages, rounds)?;
     two_commands(&places, &packages)?;

@@ -63,8 +63,9 @@ pub use linux::{children, is_server_of, process_called, running_homes};
 #[cfg(target_os = "linux")]
 mod linux {
     use std::{
-        collections::BTreeMap,
-        fs,
+        collections::{BTreeMap, BTreeSet},
+        fs, io,
+        path::PathBuf,
         sync::{Mutex, PoisonError},
     };
 
@@ -223,6 +224,30 @@ mod linux {
     /// More than the ports of a host's servers.
     const PROVED_MAX: usize = 64;
 
+    /// Which of these sockets is behind one of a process's descriptors; `None` if that cannot be told. Root without
+    /// CAP_SYS_PTRACE may list the descriptors of a process with more capabilities than its own, and read none of them.
+    pub(super) fn one_of(
+        links: impl Iterator<Item = io::Result<PathBuf>>,
+        inodes: &BTreeSet<u64>,
+    ) -> Option<Option<u64>> {
+        let mut is_hidden = false;
+        for link in links {
+            match link {
+                Ok(link) => {
+                    let inode =
+                        link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'));
+                    let inode = inode.and_then(|inode| inode.parse().ok());
+                    if inode.is_some_and(|inode| inodes.contains(&inode)) {
+                        return Some(inode);
+                    }
+                }
+                // Others were closed meanwhile.
+                Err(error) => is_hidden |= error.kind() == io::ErrorKind::PermissionDenied,
+            }
+        }
+        (!is_hidden).then_some(None)
+    }
+
     /// Whether this process listens on a TCP port; `None` if the host does not let us see.
     pub fn owns_port(process: &ProcessIdentity, port: u16) -> Option<bool> {
         let inodes = inodes_on(port).ok()?;
@@ -233,11 +258,7 @@ mod linux {
         }
         let held = |pid: u32| {
             let files = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
-            Some(files.filter_map(Result::ok).find_map(|entry| {
-                let link = fs::read_link(entry.path()).ok()?;
-                let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()?;
-                inodes.contains(&inode).then_some(inode)
-            }))
+            one_of(files.filter_map(Result::ok).map(|entry| fs::read_link(entry.path())), &inodes)
         };
         // Of a load balancer it may be a worker that listens. One that cannot be seen is not judged.
         let owned = match held(process.pid)? {
@@ -351,6 +372,24 @@ mod tests {
         assert!(is_server(&arguments("-Dcarbon.home=/opt/is"), "/opt/is/"));
         assert!(!is_server(&arguments("-Dcarbon.home=/opt/is2"), "/opt/is"));
         assert!(!is_server(&["java", "-Dcarbon.home=/opt/is", "Diagnostics"], "/opt/is"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn descriptors_that_may_not_be_read_are_not_those_of_others() {
+        use std::{collections::BTreeSet, io, path::PathBuf};
+
+        let link = |text: &str| -> io::Result<PathBuf> { Ok(PathBuf::from(text)) };
+        let fails = |kind: io::ErrorKind| -> io::Result<PathBuf> { Err(io::Error::from(kind)) };
+        let told =
+            |links: Vec<io::Result<PathBuf>>| linux::one_of(links.into_iter(), &BTreeSet::from([7, 8]));
+        let others = || vec![link("/dev/null"), link("socket:[6]"), fails(io::ErrorKind::NotFound)];
+        let with = |last: io::Result<PathBuf>| others().into_iter().chain([last]).collect();
+        assert_eq!(told(others()), Some(None));
+        assert_eq!(told(with(link("socket:[8]"))), Some(Some(8)));
+        assert_eq!(told(with(fails(io::ErrorKind::PermissionDenied))), None);
+        let hidden_and_found = vec![fails(io::ErrorKind::PermissionDenied), link("socket:[7]")];
+        assert_eq!(told(hidden_and_found), Some(Some(7)));
     }
 
     #[test]

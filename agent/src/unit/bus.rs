@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 
 use fleet::preflight::unit::{UnitFact, Variables};
 use futures::StreamExt as _;
-use zbus::{Connection, OwnedObjectPath, connection::Builder, proxy, proxy::CacheProperties};
+use zbus::{Connection, OwnedObjectPath, connection::Builder, fdo, proxy, proxy::CacheProperties};
 
 use super::{Unit, UnitError};
 use crate::files::read_named;
@@ -98,7 +98,14 @@ async fn connect(unit: &Unit) -> Result<Connection, UnitError> {
 }
 
 fn refused<'a>(what: &'static str, unit: &'a Unit) -> impl Fn(zbus::Error) -> UnitError + 'a {
-    move |error| UnitError::Refused { what, unit: unit.name.clone(), source: error.into() }
+    move |error| match fdo::Error::from(error) {
+        fdo::Error::AccessDenied(_)
+        | fdo::Error::AuthFailed(_)
+        | fdo::Error::InteractiveAuthorizationRequired(_) => {
+            UnitError::Forbidden { what, unit: unit.name.clone() }
+        }
+        error => UnitError::Refused { what, unit: unit.name.clone(), source: error.into() },
+    }
 }
 
 async fn manager<'a>(unit: &Unit, connection: &Connection) -> Result<ManagerProxy<'a>, UnitError> {
@@ -218,6 +225,19 @@ pub(super) async fn unit_of(unit: &Unit, pid: u32) -> Result<String, UnitError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_not_is_told_what_is_missing() {
+        let unit = Unit { name: "is.service".to_owned(), bus: "system".to_owned() };
+        let said = |error: fdo::Error| refused("stop", &unit)(error.into()).to_string();
+        let text = || "no".to_owned();
+        for denied in [fdo::Error::AccessDenied(text()), fdo::Error::InteractiveAuthorizationRequired(text())]
+        {
+            let said = said(denied);
+            assert!(said.contains("may not stop is.service") && said.contains("polkit"), "{said}");
+        }
+        assert_eq!(said(fdo::Error::NoReply(text())), "systemd does not stop is.service");
+    }
 
     #[test]
     fn files_of_variables_are_read_as_far_as_they_are_on_one_line() {

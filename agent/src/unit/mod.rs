@@ -31,7 +31,18 @@ pub enum UnitError {
         /// Why.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// It refuses, e.g. for want of a polkit rule.
+    /// Nobody has allowed the agent's user to manage the unit.
+    #[error(
+        "the agent's user may not {what} {unit}: give it leave by the polkit rule of docs/agent.md, \"Servers that \
+         systemd runs\", with this unit's name"
+    )]
+    Forbidden {
+        /// What was asked.
+        what: &'static str,
+        /// Of which unit.
+        unit: String,
+    },
+    /// It refuses.
     #[error("systemd does not {what} {unit}")]
     Refused {
         /// What was asked.
