@@ -103,7 +103,7 @@ fn render_balancer(dir: &Path, name: &str, request: &Render, screen: &mut Screen
         };
         return Err(Failure::failed(format!("fleet {} has no balancer {name}", fleet.name), remedy));
     };
-    let text = balancer.text(fleet.name.as_str(), None);
+    let text = balancer.text(fleet.name.as_str());
     let file = request.out.as_deref();
     if let Some(file) = file {
         fs::write(file, &text).map_err(|error| {

@@ -33,6 +33,8 @@ pub struct Balancer {
     pub socket: Option<String>,
     /// Where clients connect; every address of its host, if absent.
     pub address: Option<IpAddr>,
+    /// What its template makes of it, if it has one.
+    pub written: Option<String>,
     /// In the order in which they were typed.
     pub services: Vec<Service>,
 }
@@ -68,6 +70,14 @@ impl Kind {
         match self {
             Kind::Haproxy => "HAProxy",
             Kind::Nginx => "NGINX",
+        }
+    }
+
+    /// Where the packages of distributions have it read its files.
+    pub const fn usual_home(self) -> &'static str {
+        match self {
+            Kind::Haproxy => "/etc/haproxy",
+            Kind::Nginx => "/etc/nginx/conf.d",
         }
     }
 
@@ -197,9 +207,44 @@ pub enum Stickiness {
     Address,
 }
 
+impl Stickiness {
+    /// Every choice with its word.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::None, "none"), (Self::Cookie, "cookie"), (Self::Address, "address")];
+
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(choice, _)| *choice == self).map_or("none", |(_, word)| word)
+    }
+}
+
+impl Member {
+    /// `host:port`.
+    pub fn address(&self) -> String {
+        address(&self.host, self.port)
+    }
+}
+
+impl Service {
+    /// The upstream of NGINX as the generated file has it; `home` as for [`Balancer::generated`].
+    pub fn nginx_upstream(&self, home: Option<&str>) -> String {
+        nginx::upstream_text(self, home)
+    }
+
+    /// What `proxy_pass` of NGINX names: the upstream, or the variable by which its members are taken out.
+    pub fn nginx_pool(&self, home: Option<&str>) -> String {
+        home.map_or_else(|| self.name.clone(), |_| out::variable(&self.name))
+    }
+}
+
 impl Balancer {
-    /// The whole configuration file. `home` is the directory of a node that an agent looks after.
-    pub fn text(&self, fleet: &str, home: Option<&str>) -> String {
+    /// The whole configuration file, as `convoy render` writes it.
+    pub fn text(&self, fleet: &str) -> String {
+        self.written.clone().unwrap_or_else(|| self.generated(fleet, None))
+    }
+
+    /// What is made of it without a template. `home` is the directory of a node that an agent looks after.
+    pub fn generated(&self, fleet: &str, home: Option<&str>) -> String {
         match self.kind {
             Kind::Haproxy => haproxy::text(self, fleet, home),
             Kind::Nginx => nginx::text(self, fleet, home),

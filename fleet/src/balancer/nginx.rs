@@ -32,6 +32,16 @@ pub(super) fn text(balancer: &Balancer, fleet: &str, home: Option<&str>) -> Stri
     out
 }
 
+/// One upstream with what it reads, without a line before it.
+pub(super) fn upstream_text(service: &Service, home: Option<&str>) -> String {
+    let mut text = String::new();
+    upstream(service, home, &mut |line: std::fmt::Arguments<'_>| {
+        // Writing to a text cannot fail.
+        let _infallible = writeln!(text, "{line}");
+    });
+    text.trim().to_owned()
+}
+
 fn upstream(service: &Service, home: Option<&str>, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     line(format_args!("\nupstream {} {{", service.name));
     match service.sticky {
@@ -70,7 +80,7 @@ fn server(
     };
     line(format_args!("    client_max_body_size 0;"));
     line(format_args!("    location / {{"));
-    let pool = home.map_or_else(|| service.name.clone(), |_| out::variable(&service.name));
+    let pool = service.nginx_pool(home);
     line(format_args!("        proxy_pass {scheme}://{pool};"));
     line(format_args!("        proxy_http_version 1.1;"));
     for (name, value) in [

@@ -33,7 +33,7 @@ impl<'a> Upstream<'a> {
         let mut found = Vec::new();
         let mut lines = config.lines();
         while let Some(line) = lines.next() {
-            let name = line.strip_prefix("upstream ").and_then(|rest| rest.strip_suffix('{'));
+            let name = line.trim().strip_prefix("upstream ").and_then(|rest| rest.strip_suffix('{'));
             let Some(name) = name.map(str::trim) else { continue };
             let body: Vec<&str> = lines.by_ref().take_while(|line| line.trim() != "}").collect();
             let reads = [map_file(name), upstream_file(name)]
@@ -122,7 +122,7 @@ mod tests {
     fn config() -> String {
         let reading = reading("identity", "/etc/nginx/conf.d/").join("\n");
         format!(
-            "upstream identity {{\n    ip_hash;\n    server is1:9443 max_fails=3; # is-1\n    server [::1]:9445; # \
+            "  upstream identity {{\n    ip_hash;\n    server is1:9443 max_fails=3; # is-1\n    server [::1]:9445; # \
              is-2\n    keepalive 32;\n}}\n{reading}\n\nupstream typed {{\n    server other:80; # is-1\n}}\nserver {{\n    \
              listen 80;\n}}\n"
         )

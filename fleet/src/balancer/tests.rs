@@ -58,7 +58,7 @@ fn composed(front: &str) -> Composition {
 fn text(front: &str) -> String {
     let composition = composed(front);
     let fleet = composition.fleet.unwrap_or_else(|| panic!("{:#?}", composition.findings));
-    fleet.balancers["front"].text(fleet.name.as_str(), None)
+    fleet.balancers["front"].text(fleet.name.as_str())
 }
 
 #[test]
@@ -122,3 +122,4 @@ fn what_cannot_be_is_refused_with_its_place() {
 }
 
 mod nodes;
+mod template;

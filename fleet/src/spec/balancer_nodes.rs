@@ -9,8 +9,10 @@ use std::{
 
 use super::{
     ComposedNode,
+    balancer_template::Templates,
     balancers_text::BalancerText,
     compose::Draft,
+    expression::Expressions,
     files,
     manifest::{GroupText, Manifest, ServiceText},
     report::{Report, suggest},
@@ -123,15 +125,22 @@ fn server_parts(group: &GroupText<'_>) -> Vec<&'static str> {
     parts.into_iter().filter(|(is_typed, _)| *is_typed).map(|(_, what)| what).collect()
 }
 
+/// What the texts of balancers are made of.
+pub(super) struct Texts<'a> {
+    pub(super) balancers: &'a BTreeMap<String, Balancer>,
+    pub(super) templates: &'a Templates,
+    pub(super) expressions: &'a Expressions,
+}
+
 /// A node whose balancer was resolved; `None` if it was not, which has been told.
 pub(super) fn compose(
     draft: &Draft<'_>,
     manifest: &Manifest<'_>,
-    balancers: &BTreeMap<String, Balancer>,
+    texts: &Texts<'_>,
     fleet_rules: &[FileRule],
     report: &mut Report,
 ) -> Option<ComposedNode> {
-    let balancer = balancers.get(&draft.group.balancer.as_ref()?.value)?;
+    let balancer = texts.balancers.get(&draft.group.balancer.as_ref()?.value)?;
     // It stands in the generated text, where nothing is quoted.
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
     if !draft.facts.home.chars().all(is_plain) {
@@ -143,7 +152,12 @@ pub(super) fn compose(
         );
         return None;
     }
-    let text = balancer.text(manifest.name.as_str(), Some(&draft.facts.home));
+    let fleet = manifest.name.as_str();
+    let text = match texts.templates.get(&balancer.name) {
+        Some(template) => template.on_node((balancer, fleet), draft, texts.expressions, report)?,
+        // One that cannot be had has been told.
+        None => balancer.generated(fleet, Some(&draft.facts.home)),
+    };
     let content: Arc<[u8]> = text.into_bytes().into();
     let digest = Digest::of(&content);
     let path = balancer.kind.file();

@@ -15,8 +15,6 @@ use crate::{
 };
 
 const KINDS: [(Kind, &str); 2] = [(Kind::Haproxy, "haproxy"), (Kind::Nginx, "nginx")];
-const STICKINESS: [(Stickiness, &str); 3] =
-    [(Stickiness::None, "none"), (Stickiness::Cookie, "cookie"), (Stickiness::Address, "address")];
 /// As WSO2's guides set it for NGINX.
 const TIMEOUT: Duration = Duration::from_secs(300);
 /// No answer of a server takes longer.
@@ -31,6 +29,8 @@ pub(super) struct BalancerText {
     server_ca: Option<Typed<String>>,
     socket: Option<Typed<String>>,
     address: Option<IpAddr>,
+    /// Path in the fleet directory.
+    pub(super) template: Option<Typed<String>>,
     services: Vec<ServiceText>,
 }
 
@@ -92,6 +92,7 @@ fn balancer(name: &str, mut reader: Reader<'_>, report: &mut Report) -> Option<B
         server_ca: path("server_ca", &mut reader, report),
         socket: path("socket", &mut reader, report),
         address: address(&mut reader, report),
+        template: reader.text("template", report),
         services: reader
             .tables("services", report)
             .into_iter()
@@ -159,7 +160,7 @@ fn service(mut reader: Reader<'_>, report: &mut Report) -> Option<ServiceText> {
             list.value.into_iter().map(move |value| Typed { value, at: at.clone() })
         })
         .collect();
-    let sticky = reader.choice("sticky", &STICKINESS, report);
+    let sticky = reader.choice("sticky", &Stickiness::ALL, report);
     let health = reader.text("health", report);
     let timeout = reader.duration("timeout", report).unwrap_or(TIMEOUT);
     reader.finish(report);
@@ -205,6 +206,7 @@ pub(super) fn resolve(
                 server_ca: value(&text.server_ca),
                 socket: value(&text.socket),
                 address: text.address,
+                written: None,
                 services,
             },
         );
@@ -332,14 +334,20 @@ fn contradictions(text: &BalancerText, services: &[Service], report: &mut Report
     let mut bad =
         |at: &At, what: String, remedy: &str| report.error("CV564", Some(at.key_place()), what, remedy);
     for (n, (service, typed)) in services.iter().zip(&text.services).enumerate() {
-        let needs_certificate = service.transport.is_tls() && text.certificate.is_none();
+        // A template may name its own.
+        let is_generated = text.template.is_none();
+        let needs_certificate = is_generated && service.transport.is_tls() && text.certificate.is_none();
         if needs_certificate {
             bad(
                 &typed.at,
                 format!("service {} speaks TLS, and balancer {} has no certificate", service.name, text.name),
                 "add certificate = \"/path/of/front.pem\" (for HAProxy with its key in the same file)",
             );
-        } else if service.transport.is_tls() && text.kind == Kind::Nginx && text.certificate_key.is_none() {
+        } else if is_generated
+            && service.transport.is_tls()
+            && text.kind == Kind::Nginx
+            && text.certificate_key.is_none()
+        {
             bad(
                 &typed.at,
                 format!("balancer {} has a certificate and no key for it", text.name),

@@ -6,7 +6,7 @@ use minijinja::Value;
 
 use super::{
     ComposedNode, Composition, Fleet, Group, SOURCES_MAX, SOURCES_SIZE_MAX, Sources, TOML_SIZE_MAX,
-    balancer_nodes, balancers_text,
+    balancer_nodes, balancer_template, balancers_text,
     call_text::{self, SecretUse},
     check, config,
     expression::{Expressions, NodeFacts, Origin, from_toml, has_expression, to_toml},
@@ -92,8 +92,14 @@ fn compose_into(sources: &Sources, secrets: &Resolver, report: &mut Report) -> O
         .chain(manifest.nodes.keys().map(NodeName::as_str))
         .collect();
     let extras = files::find(sources, &owners, report);
-    let composer =
-        Composer { manifest: &manifest, documents: &documents, catalogue: &catalogue, extras, secrets };
+    let composer = Composer {
+        sources,
+        manifest: &manifest,
+        documents: &documents,
+        catalogue: &catalogue,
+        extras,
+        secrets,
+    };
     composer.fleet(report)
 }
 
@@ -118,7 +124,8 @@ fn check_size(sources: &Sources, report: &mut Report) -> bool {
 fn parse_all(sources: &Sources, report: &mut Report) -> Documents {
     let mut documents = Documents::new();
     for (path, content) in &sources.0 {
-        if path.starts_with("files/") || !Sources::wants(path) {
+        let is_text = path.starts_with("files/") || path.starts_with("balancers/");
+        if is_text || !Sources::wants(path) {
             continue;
         }
         if TOML_SIZE_MAX < content.len() {
@@ -211,6 +218,7 @@ fn leaves(table: &Table, prefix: &str, keys: &mut Vec<String>) {
 }
 
 struct Composer<'a> {
+    sources: &'a Sources,
     manifest: &'a Manifest<'a>,
     documents: &'a Documents,
     catalogue: &'a Catalogue,
@@ -283,14 +291,21 @@ impl<'a> Composer<'a> {
             self.secrets.take_up(&secrets);
             report.node = None;
         }
-        let balancers = balancers_text::resolve(&self.manifest.balancers, &nodes, report);
+        let mut balancers = balancers_text::resolve(&self.manifest.balancers, &nodes, report);
+        let templates = balancer_template::find(&self.manifest.balancers, self.sources, report);
         balancer_nodes::tell_hooks(self.manifest, &balancers, &mut nodes);
         for draft in &of_balancers {
             report.node = Some(draft.name.clone());
-            let node = balancer_nodes::compose(draft, self.manifest, &balancers, &rules, report);
+            let texts = balancer_nodes::Texts {
+                balancers: &balancers,
+                templates: &templates,
+                expressions: &expressions,
+            };
+            let node = balancer_nodes::compose(draft, self.manifest, &texts, &rules, report);
             nodes.extend(node.map(|node| (draft.name.clone(), node)));
             report.node = None;
         }
+        balancer_template::write(&mut balancers, (self.manifest, &nodes), (&templates, &expressions), report);
         balancer_nodes::ports(&of_balancers, &nodes, report);
         let order = check::order(self.manifest, &nodes, &facts, report);
         let groups = self.groups(&nodes, &order);
@@ -615,7 +630,7 @@ fn node_ports(
 }
 
 /// A value of `[values]`: its strings may hold expressions over wider scopes.
-fn evaluate_node(
+pub(super) fn evaluate_node(
     node: &Node,
     expressions: &Expressions,
     names: &super::expression::Names,

@@ -379,6 +379,12 @@ impl<'a> Origin<'a> {
         }
         let detail = error.detail().unwrap_or("it cannot be evaluated").to_owned();
         match error.kind() {
+            ErrorKind::UndefinedError if used.iter().all(|path| first_missing(path, names).is_none()) => {
+                // A field of something that only the template itself has, such as the variable of a loop.
+                let field = typed.0.get(range).map(str::trim).unwrap_or_default();
+                let field = if field.is_empty() || field.contains('\n') { "a name" } else { field };
+                report.error("CV302", place, format!("{field} is not known here"), UNDEFINED_REMEDY);
+            }
             ErrorKind::UndefinedError => self.undefined(typed, used, names, report),
             ErrorKind::SyntaxError | ErrorKind::BadEscape | ErrorKind::InvalidDelimiter => report.error(
                 "CV301",
@@ -425,10 +431,13 @@ impl<'a> Origin<'a> {
             "CV302",
             Some(self.place(skipped)),
             "an expression uses a name that is not known here",
-            "check the names; a missing value may be given as {{ values.x | default(\"y\") }}",
+            UNDEFINED_REMEDY,
         );
     }
 }
+
+const UNDEFINED_REMEDY: &str =
+    "check the names; a missing value may be given as {{ values.x | default(\"y\") }}";
 
 fn last_part(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)

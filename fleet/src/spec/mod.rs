@@ -6,6 +6,7 @@
 
 mod approval_text;
 mod balancer_nodes;
+mod balancer_template;
 mod balancers_text;
 mod call_text;
 pub mod canonical;
@@ -76,6 +77,7 @@ impl Sources {
         path == "fleet.toml"
             || path == "overrides.toml"
             || below("files")
+            || below("balancers")
             || ((below("config") || below("products")) && path.ends_with(".toml"))
     }
 }

@@ -44,19 +44,30 @@ fn fleet(kind: &str, dir: &Path, offset: u16) -> String {
 
 /// Renders the balancer of such a fleet into a file of `dir`.
 fn rendered(kind: &str, dir: &Path, offset: u16) -> Result<std::path::PathBuf> {
+    rendered_as(kind, dir, offset, |text| text)
+}
+
+/// The same with a change of fleet.toml.
+fn rendered_as(
+    kind: &str,
+    dir: &Path,
+    offset: u16,
+    change: impl Fn(String) -> String,
+) -> Result<std::path::PathBuf> {
     let key = rcgen::KeyPair::generate()?;
     let certificate = rcgen::CertificateParams::new(vec!["km.acme".to_owned()])?.self_signed(&key)?;
     fs::write(dir.join("front.pem"), certificate.pem() + &key.serialize_pem())?;
     fs::write(dir.join("front.key"), key.serialize_pem())?;
     fs::write(dir.join("ca.pem"), certificate.pem())?;
     fs::create_dir_all(dir.join("fleet/config"))?;
-    fs::write(dir.join("fleet/fleet.toml"), fleet(kind, dir, offset))?;
+    fs::write(dir.join("fleet/fleet.toml"), change(fleet(kind, dir, offset)))?;
     fs::write(dir.join("fleet/config/common.toml"), "[server]\nhostname = \"km.acme\"\n")?;
     let out = dir.join("front.conf");
     let mut convoy = Command::new(Programs::locate()?.convoy);
     convoy.args(["render", "--balancer", "front", "--out"]).arg(&out).arg(dir.join("fleet"));
     let output = convoy.output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&said));
     Ok(out)
 }
 
@@ -85,6 +96,33 @@ fn haproxy_takes_what_is_rendered_for_it_and_notices_a_slip() -> Result<()> {
     fs::write(&file, slip)?;
     let output = check(&file)?.context("it was there before")?;
     ensure!(!output.status.success(), "a slip is taken");
+    Ok(())
+}
+
+#[test]
+fn haproxy_takes_what_a_template_adds_and_a_slip_in_it_is_told_with_its_line() -> Result<()> {
+    let (dir, lease) = (tempfile::tempdir()?, OffsetLease::take()?);
+    fs::create_dir_all(dir.path().join("fleet/balancers"))?;
+    let template = dir.path().join("fleet/balancers/front.cfg.tmpl");
+    let stats = format!("\nlisten stats\n    bind 127.0.0.1:{}\n    stats enable\n", 8_404 + lease.offset(0));
+    fs::write(&template, format!("{{{{ generated }}}}{stats}"))?;
+    let with = |text: String| {
+        text.replace("[balancers.front]\n", "[balancers.front]\ntemplate = \"balancers/front.cfg.tmpl\"\n")
+    };
+    let file = rendered_as("haproxy", dir.path(), lease.offset(0), with)?;
+    ensure!(fs::read_to_string(&file)?.ends_with(&stats), "{}", fs::read_to_string(&file)?);
+    if let Some(output) = checked("haproxy", &[Path::new("-c"), Path::new("-f"), &file])? {
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    fs::write(&template, "{{ generated }}\n# {{ servces }}\n")?;
+    ensure!(rendered_as("haproxy", dir.path(), lease.offset(0), with).is_err(), "a slip is taken");
+    let linted =
+        Command::new(Programs::locate()?.convoy).arg("lint").arg(dir.path().join("fleet")).output()?;
+    let told = String::from_utf8_lossy(&[&linted.stdout[..], &linted.stderr[..]].concat()).into_owned();
+    ensure!(
+        told.contains("balancers/front.cfg.tmpl:2:6") && told.contains("servces is not known here"),
+        "{told}"
+    );
     Ok(())
 }
 
