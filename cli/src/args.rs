@@ -6,6 +6,7 @@ mod audit;
 mod logs;
 mod proposal;
 mod revision;
+mod support;
 mod trust;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use self::{
     logs::Logs,
     proposal::{Approve, Proposal, Reject},
     revision::Revision,
+    support::SupportBundle,
     trust::Trust,
 };
 
@@ -141,6 +143,8 @@ pub enum Command {
     /// Changes that wait for somebody else's approval.
     #[command(subcommand)]
     Proposal(Proposal),
+    /// Collect what a helper from outside asks for first, in one archive without secrets.
+    SupportBundle(SupportBundle),
     /// Roll out what somebody else proposed.
     Approve(Approve),
     /// End a proposal; its author takes it back.

@@ -175,7 +175,7 @@ async fn verify(session: &mut Session) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn shown(linked: &Linked) -> view::AuditEntry {
+pub(crate) fn shown(linked: &Linked) -> view::AuditEntry {
     let Linked { entry, link } = linked;
     view::AuditEntry {
         seq: entry.seq,

@@ -383,7 +383,7 @@ impl Client {
 }
 
 /// Which events are wanted.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct EventQuery {
     pub after: u64,
     pub follow: bool,
@@ -555,7 +555,10 @@ fn failure(what: &str, address: &str, status: Status) -> Failure {
             "use an operator context of this fleet that counts; `convoy context list` shows those that are here",
         ),
         // A guard like others: nothing is wrong with the command, and somebody else may give it.
-        Code::PermissionDenied => Failure::refused(text, "`convoy operator list` shows who may do what"),
+        Code::PermissionDenied => Failure {
+            is_denied: true,
+            ..Failure::refused(text, "`convoy operator list` shows who may do what")
+        },
         Code::FailedPrecondition | Code::Aborted => {
             Failure::refused(text, "look with `convoy status` at what is going on, then try again")
         }

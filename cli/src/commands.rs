@@ -21,7 +21,7 @@ use crate::{
         Steer, Unmanaged, Wait,
     },
     screen::Format,
-    secrets,
+    secrets, support,
     text::{Style, Tone},
     tokens, view, wait,
 };
@@ -89,6 +89,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Silence(act) => alerts::silences(session, act).await,
         Remote::Secret(act) => secret(session, act).await,
         Remote::Proposal(act) => proposals::proposals(session, act).await,
+        Remote::SupportBundle(request) => support::execute(request, session).await,
         Remote::Revision(act) => revisions::revisions(session, act).await,
         Remote::Audit(act) => audit::execute(act, session).await,
         Remote::Operator(act) => operators::execute(act, session).await,

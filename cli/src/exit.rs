@@ -57,6 +57,8 @@ pub struct Failure {
     pub remedy: String,
     /// It may work a moment later.
     pub is_transient: bool,
+    /// This operator may not do it.
+    pub is_denied: bool,
     /// What caused it.
     pub source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -69,6 +71,7 @@ impl Failure {
             what: what.into(),
             remedy: remedy.into(),
             is_transient: false,
+            is_denied: false,
             source: None,
         }
     }
@@ -80,6 +83,7 @@ impl Failure {
             what: what.into(),
             remedy: remedy.into(),
             is_transient: false,
+            is_denied: false,
             source: None,
         }
     }
@@ -91,6 +95,7 @@ impl Failure {
             what: what.into(),
             remedy: remedy.into(),
             is_transient: false,
+            is_denied: false,
             source: None,
         }
     }

@@ -20,6 +20,7 @@ mod revision;
 mod rollout;
 mod siblings;
 mod status;
+mod support;
 
 pub use agents::agent_list;
 pub use alert::{alert_detail, alert_list, silence, silence_list};
@@ -31,6 +32,7 @@ pub use proposal::{proposal, proposals, proposed};
 pub use revision::{origin, revision, revisions};
 pub use rollout::{rollout, rollout_headline, rollout_list, shown_word, verdict};
 pub use status::{node_table, status};
+pub use support::support_bundle;
 
 /// Findings, each with its place, its line and what to do.
 pub fn findings(findings: &[Finding], style: Style) -> String {

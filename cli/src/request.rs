@@ -6,6 +6,7 @@ mod logs;
 mod only;
 mod operators;
 mod proposal;
+mod support;
 mod trust;
 
 use std::{path::PathBuf, time::Duration};
@@ -30,6 +31,7 @@ pub use logs::Logs;
 pub use only::Only;
 pub use operators::{ContextAct, ContextName, Join, OperatorAct, parse_token};
 pub use proposal::ProposalAct;
+pub use support::SupportBundle;
 pub use trust::Trust;
 
 /// One command, meant.
@@ -158,6 +160,7 @@ pub enum Remote {
     Audit(AuditAct),
     Revision(args::Revision),
     Proposal(ProposalAct),
+    SupportBundle(SupportBundle),
 }
 
 /// `token create --all-missing`.
@@ -412,6 +415,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         Command::Node(typed) => node_request(typed)?,
         Command::Agents(args::Agents::List { outdated }) => Remote::Agents { outdated },
         Command::Proposal(typed) => Remote::Proposal(typed.into()),
+        Command::SupportBundle(typed) => Remote::SupportBundle(support::support_bundle(typed)?),
         Command::Approve(typed) => Remote::Proposal(proposal::approve(typed)?),
         Command::Reject(typed) => Remote::Proposal(proposal::reject(typed)),
         Command::Revision(typed) => Remote::Revision(typed),

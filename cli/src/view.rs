@@ -3,12 +3,14 @@
 
 mod agents;
 mod alert;
+mod audit;
 mod drift;
 mod found;
 mod logs;
 mod plan;
 mod proposal;
 mod revision;
+mod support;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -19,6 +21,7 @@ use crate::text::bytes;
 
 pub use self::agents::{Agent, AgentList, Skew};
 pub use self::alert::{Alert, AlertChannel, AlertState, Alerts, Delivery, Silence};
+pub use self::audit::{AuditEntry, Verified};
 pub use self::drift::{DriftEntry, Editor};
 pub use self::found::{Found, FoundFile, FoundHost, FoundProduct};
 pub use self::logs::{LogLine, LogLines};
@@ -28,6 +31,7 @@ pub use self::plan::{
 };
 pub use self::proposal::{Proposal, ShownProposal};
 pub use self::revision::{Origin, Revision};
+pub use self::support::{BundlePart, ConfigurationFile, LeftOut, Manifest, SupportBundle};
 pub use self::tokens::{JoinToken, TokenFile, TokenFiles};
 
 /// A wall-clock time, milliseconds since 1970; zero means never.
@@ -587,37 +591,6 @@ pub struct Operator {
     pub certificate_expires: Option<When>,
     /// Whoever asks.
     pub you: bool,
-}
-
-/// One line of `audit list`.
-#[derive(Debug, Serialize)]
-pub struct AuditEntry {
-    pub seq: u64,
-    pub at: When,
-    pub actor: String,
-    /// The serial number of the certificate; `null`: none was shown.
-    pub certificate: Option<String>,
-    pub action: String,
-    pub node: Option<String>,
-    pub text: String,
-    /// `done`, `ordered`, `was-done`, `not-done`, `unknown`, `refused`, `denied`.
-    pub outcome: String,
-    /// The entry of the order that this answers.
-    pub order: Option<u64>,
-    pub why: Option<String>,
-    /// SHA-256 over this entry and the link before it.
-    pub link: String,
-}
-
-/// Output of `audit verify`.
-#[derive(Debug, Serialize)]
-pub struct Verified {
-    pub entries: u64,
-    pub link: String,
-    /// When the last one was written.
-    pub last: Option<When>,
-    /// How far this machine had seen it; `null`: not at all.
-    pub witnessed: Option<u64>,
 }
 
 /// Output of `operator add`.

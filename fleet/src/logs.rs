@@ -207,6 +207,29 @@ impl Shown {
         Self { hidden }
     }
 
+    /// The same, and hides the secret values of another one.
+    #[must_use]
+    pub fn and_knowing(mut self, config: &str) -> Self {
+        mask::secrets_of(config, &mut self.hidden);
+        self
+    }
+
+    /// The same, and hides these values wherever they stand.
+    #[must_use]
+    pub fn hiding<'a>(mut self, values: impl IntoIterator<Item = &'a str>) -> Self {
+        values.into_iter().for_each(|value| self.hidden.add(value));
+        self
+    }
+
+    /// A TOML text as it is shown; as many lines.
+    pub fn toml(&self, text: &str) -> String {
+        let lines = mask::toml_lines(text);
+        lines
+            .iter()
+            .flat_map(|line| [printable(&self.hidden.hide(line)).into_owned(), "\n".to_owned()])
+            .collect()
+    }
+
     /// Lines that follow one another, as they are shown; as many.
     pub fn lines(&self, lines: &[String]) -> Vec<String> {
         let whole: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();

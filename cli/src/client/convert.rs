@@ -256,7 +256,7 @@ fn store_trouble(trouble: wire::StoreTrouble) -> view::StoreTrouble {
     }
 }
 
-fn node(node: wire::Node) -> view::Node {
+pub(super) fn node(node: wire::Node) -> view::Node {
     view::Node {
         revision_in_force: Some(node.revision_in_force).filter(|revision| *revision != 0),
         standing: standing(node.standing()),

@@ -47,6 +47,7 @@ pub struct Script {
     pub alerts: wire::ListAlertsReply,
     pub logs: Vec<wire::LogLines>,
     pub revisions: Vec<wire::Revision>,
+    pub configuration: wire::ConfigurationReply,
     pub proposals: Vec<wire::Proposal>,
     /// Nodes with a certificate.
     pub joined: Vec<String>,
@@ -57,6 +58,12 @@ pub struct Script {
 
 #[derive(Clone)]
 struct Fake(Arc<Mutex<Script>>);
+
+/// A node as the status has it.
+pub fn node(name: &str, group: &str, state: &str) -> crate::view::Node {
+    let (name, group, state) = (name.to_owned(), group.to_owned(), state.to_owned());
+    super::convert::node(wire::Node { name, group, state, ..wire::Node::default() })
+}
 
 /// Serves a script for as long as the test's runtime lives.
 pub async fn serve(script: Script) -> (Client, Arc<Mutex<Script>>) {
@@ -414,6 +421,13 @@ impl revisions_server::Revisions for Fake {
         _: Request<wire::ListRevisionsRequest>,
     ) -> Result<Response<wire::ListRevisionsReply>, Status> {
         self.answer(None, |script| wire::ListRevisionsReply { revisions: script.revisions.clone() })
+    }
+
+    async fn configuration(
+        &self,
+        _: Request<wire::ConfigurationRequest>,
+    ) -> Result<Response<wire::ConfigurationReply>, Status> {
+        self.answer(None, |script| script.configuration.clone())
     }
 }
 

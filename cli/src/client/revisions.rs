@@ -17,6 +17,21 @@ impl Client {
         Ok(reply.revisions.into_iter().map(revision).collect())
     }
 
+    /// The configuration in force, secrets hidden; with what these nodes were assigned.
+    pub async fn configuration(
+        &mut self,
+        nodes: Vec<String>,
+    ) -> Result<Vec<view::ConfigurationFile>, Failure> {
+        let reply = self.revisions.configuration(timed(wire::ConfigurationRequest { nodes })).await;
+        let files = self.answer("the configuration", reply)?.files.into_iter();
+        let shown = |file: wire::ConfigurationFile| view::ConfigurationFile {
+            path: file.path,
+            node: some(file.node),
+            text: if file.left_out.is_empty() { Ok(file.text) } else { Err(file.left_out) },
+        };
+        Ok(files.map(shown).collect())
+    }
+
     /// One revision, with what it changed.
     pub async fn revision(&mut self, number: u64) -> Result<view::Revision, Failure> {
         let request = wire::ListRevisionsRequest { most: 1, revision: number };

@@ -307,6 +307,7 @@ fn script() -> Script {
         alerts: alerts(),
         proposals: vec![proposal()],
         revisions: vec![revision()],
+        configuration: configuration(),
         logs: vec![message::LogLines { lines: vec![text()], notes: vec![text()] }],
         ..Script::default()
     }
@@ -375,6 +376,13 @@ fn revision() -> message::Revision {
     }
 }
 
+fn configuration() -> message::ConfigurationReply {
+    let text = || HOSTILE.to_owned();
+    let file = message::ConfigurationFile { path: text(), node: text(), text: text(), left_out: text() };
+    let shown = message::ConfigurationFile { left_out: String::new(), ..file.clone() };
+    message::ConfigurationReply { revision: u64::MAX, files: vec![file, shown] }
+}
+
 fn proposal() -> message::Proposal {
     let text = || HOSTILE.to_owned();
     message::Proposal {
@@ -440,7 +448,7 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
-const COMMANDS: [&str; 56] = [
+const COMMANDS: [&str; 57] = [
     "status",
     "agents list",
     "node list",
@@ -489,6 +497,7 @@ const COMMANDS: [&str; 56] = [
     "silence remove 1",
     "maintenance is-1 --for 2h --reason x",
     "proposal list --all",
+    "support-bundle --node is-1 --out DIR/bundle.zip",
     "proposal show 1",
     "approve 1 --yes",
     "reject 1 --reason x",

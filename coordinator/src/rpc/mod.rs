@@ -6,6 +6,7 @@
 mod alerts;
 mod audit;
 mod caller;
+mod configuration;
 mod enrolment;
 mod follow;
 mod found;

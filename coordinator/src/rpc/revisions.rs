@@ -8,7 +8,8 @@ use tonic::{Request, Response, Status};
 
 use super::{
     caller::{caller, peer_of},
-    operator::apply_failed,
+    configuration,
+    operator::{apply_failed, node_name},
     store_failed,
 };
 use crate::{
@@ -52,6 +53,21 @@ impl Shelf {
 
 #[tonic::async_trait]
 impl Revisions for Shelf {
+    async fn configuration(
+        &self,
+        request: Request<wire::ConfigurationRequest>,
+    ) -> Result<Response<wire::ConfigurationReply>, Status> {
+        caller(&self.coordinator, peer_of(&request)).await?.look().await?;
+        let nodes = &request.get_ref().nodes;
+        if configuration::NODES_MAX < nodes.len() {
+            let most = configuration::NODES_MAX;
+            return Err(Status::invalid_argument(format!("at most {most} nodes can be asked for")));
+        }
+        let nodes = nodes.iter().map(|node| node_name(node)).collect::<Result<Vec<_>, _>>()?;
+        let reply = configuration::configuration(&self.coordinator, &nodes).await;
+        reply.map(Response::new).map_err(|error| apply_failed(&error))
+    }
+
     async fn list(
         &self,
         request: Request<wire::ListRevisionsRequest>,

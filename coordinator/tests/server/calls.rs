@@ -27,8 +27,15 @@ pub async fn call_alerts(mut alerts: AlertsClient<Channel>, method: &str) -> Res
     }
 }
 
-pub async fn call_revisions(channel: Channel) -> Result<(), Status> {
-    RevisionsClient::new(channel).list(wire::ListRevisionsRequest::default()).await.map(drop)
+pub async fn call_revisions(channel: Channel, method: &str) -> Result<(), Status> {
+    let mut revisions = RevisionsClient::new(channel);
+    match method {
+        "Revisions.List" => revisions.list(wire::ListRevisionsRequest::default()).await.map(drop),
+        "Revisions.Configuration" => {
+            revisions.configuration(wire::ConfigurationRequest::default()).await.map(drop)
+        }
+        other => panic!("nobody says how {other} is called"),
+    }
 }
 
 /// The newest proposal is the one that was made for this call.

@@ -202,7 +202,7 @@ async fn call(channel: Channel, method: &str, round: usize) -> Result<(), Status
         Some("Secrets") => call_secrets(SecretsClient::new(channel), method, round).await,
         Some("Alerts") => call_alerts(AlertsClient::new(channel), method).await,
         Some("Proposals") => call_proposals(channel, method).await,
-        Some("Revisions") => call_revisions(channel).await,
+        Some("Revisions") => call_revisions(channel, method).await,
         Some("Logs") => crate::logs::call(channel).await,
         Some("Operators") => call_operators(OperatorsClient::new(channel), method, round).await,
         _ if method.contains("Node") || NODE_CALLS.contains(&method) => {

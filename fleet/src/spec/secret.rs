@@ -116,6 +116,11 @@ impl Secrets {
         self.values.get(name)
     }
 
+    /// All values.
+    pub fn values(&self) -> impl Iterator<Item = &Secret> {
+        self.values.values()
+    }
+
     /// The value behind a name, or the placeholder for it.
     fn value(&self, name: &SecretName) -> Option<String> {
         match (self.values.get(name), self.absent) {

@@ -14,13 +14,13 @@ use convoy_tests::harness::{Agent, LIMIT, Site, until};
 use crate::small::{Small, common, ensure_holds, pid};
 
 /// Every canary begins like this; nothing else does.
-const CANARY: &str = "C4NARY";
+pub const CANARY: &str = "C4NARY";
 const TRACE: &str = "\n[log]\nlevel = \"trace\"\n";
 /// The most that a coordinator can log.
 const DEBUG: &str = "\n[log]\nlevel = \"debug\"\n";
 
 /// Two Identity Servers whose deployment.toml, environment, hooks and gates hold canaries.
-async fn open() -> Result<Small> {
+pub async fn open() -> Result<Small> {
     let mut site = Site::open("small").await?;
     site.coordinator.kill().await?;
     site.coordinator.add_settings(DEBUG)?;

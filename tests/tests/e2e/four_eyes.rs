@@ -9,7 +9,7 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 use crate::small::{CONFIG, Small, common, ensure_holds};
 
 /// Somebody with a context of their own, who has joined with a token.
-async fn joined(small: &Small, name: &str, role: &str) -> Result<Operator> {
+pub async fn joined(small: &Small, name: &str, role: &str) -> Result<Operator> {
     let token = small.site.operator().done(["operator", "add", name, "--role", role]).await?;
     let convoy = small.site.programs().convoy.clone();
     let home = small.site.path(name);

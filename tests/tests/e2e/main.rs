@@ -30,5 +30,6 @@ mod rendered_balancer;
 mod setting_up;
 mod small;
 mod storm;
+mod support_bundle;
 mod taking_over;
 mod trust_stores;
