@@ -88,7 +88,9 @@ pub async fn play(directory: &Path, stay: Stay) -> Result<()> {
     let path = fleet.path().display().to_string();
     secrets(&site, &operator).await?;
 
-    talk.step("Apply it: the Identity Servers, then the API Manager, then the balancer");
+    talk.step(
+        "Apply it: the Identity Servers, then the balancer, then the API Manager that finds them there",
+    );
     shown(&operator, ["apply", &path, "--yes", "--wait", "--replace-unmanaged", "--reason", "the guide"])
         .await?;
     shown(&operator, ["status"]).await?;
@@ -235,7 +237,10 @@ fn describe(
 
     let plain = fleet.read("fleet.toml")?.replace("port = 3306\n", &format!("port = {}\n", database.port));
     let plain = plain.replace("host = \"db.example.org\"", "host = \"127.0.0.1\"");
-    fleet.write("fleet.toml", plain + &front(balancer))?;
+    // The API Manager finds its Key Manager behind the balancer.
+    let order = ("after = [\"key-manager\"]", "after = [\"edge\"]");
+    ensure!(plain.contains(order.0), "the example's fleet.toml does not say {}", order.0);
+    fleet.write("fleet.toml", plain.replace(order.0, order.1) + &front(balancer))?;
     let mut overrides = format!(
         "# Written by the demo: what differs on this machine.\n[values]\nkey_manager_host = {NAME:?}\napi_host = \
          {NAME:?}\ndb_host = \"127.0.0.1\"\n\n[service]\ncheck_databases = true\n"
@@ -253,23 +258,27 @@ fn describe(
 /// The load balancer, its hooks, and the registration at the API Manager.
 fn front(balancer: &Balancer) -> String {
     let Balancer { home, socket, pem, key_manager, gateway, .. } = balancer;
-    let hook = |point: &str, more: &str| {
-        format!(
-            "\n[groups.key-manager.hooks.{point}]\nkind = \"haproxy\"\nsocket = {socket:?}\nbackend = \"identity\"\n{more}"
-        )
+    let hooks = |group: &str, backend: &str| {
+        let hook = |point: &str, more: &str| {
+            format!(
+                "\n[groups.{group}.hooks.{point}]\nkind = \"haproxy\"\nsocket = {socket:?}\nbackend = \
+                 {backend:?}\n{more}"
+            )
+        };
+        hook("before_stop", "settle = \"20s\"\n") + &hook("after_ready", "")
     };
     format!(
         "\n[balancers.front]\nkind = \"haproxy\"\naddress = \"127.0.0.1\"\ncertificate = {pem:?}\nsocket = {socket:?}\n\
          [[balancers.front.services]]\nname = \"identity\"\ngroup = \"key-manager\"\nlisten = {key_manager}\nhosts = \
          [{NAME:?}]\n[[balancers.front.services]]\nname = \"gateway\"\ngroup = \"api-manager\"\nport = \
          \"gateway-https\"\nlisten = {gateway}\nhosts = [{NAME:?}]\n\n[groups.edge]\nbalancer = \"front\"\n\
-         [nodes.lb-1]\ngroup = \"edge\"\nhost = \"127.0.0.1\"\nhome = {home:?}\n\n\
+         after = [\"key-manager\"]\n\n[nodes.lb-1]\ngroup = \"edge\"\nhost = \"127.0.0.1\"\nhome = {home:?}\n\n\
          [[groups.api-manager.key_managers]]\nname = \"WSO2-IS-7\"\ntype = \"WSO2-IS-7\"\ngroup = \"key-manager\"\n\
          host_name = \"{{{{ values.key_manager_host }}}}\"\nport = {key_manager}\nusername = \"admin\"\npassword = \
          \"{{{{ secret('key-manager.admin') }}}}\"\nadmin_user = \"admin\"\nadmin_password = \
          \"{{{{ secret('api-manager.admin') }}}}\"\ncheck_interval = \"2s\"\n{}{}",
-        hook("before_stop", "settle = \"20s\"\n"),
-        hook("after_ready", ""),
+        hooks("key-manager", "identity"),
+        hooks("api-manager", "gateway"),
     )
 }
 
