@@ -11,7 +11,7 @@ use std::{
 use fleet::{
     bundle::RunState,
     ids::{FleetEpoch, Generation, NodeName, Revision},
-    observed::{Concern, Observed, ServiceState, Verdict},
+    observed::{Concern, ConcernKind, Observed, ServiceState, Verdict},
     reason::Reason,
     rollout::{FleetView, NodeView, Position, RunWish, Standing, standing},
 };
@@ -119,7 +119,7 @@ impl Snapshot {
         let mut shown = observed.clone();
         let reason = format!("its agent cannot write its journal: {}", trouble.why);
         shown.concerns.push(Concern {
-            kind: "journal-unwritable".to_owned(),
+            kind: ConcernKind::JournalUnwritable,
             detail: format!("{reason}; what is shown of the server may be over"),
             remedy: "make room in the agent's data directory, or bring it back".to_owned(),
         });

@@ -349,12 +349,68 @@ pub struct Vitals {
     pub logs: u64,
 }
 
+/// What kind of thing an operator should see to. The words are stable: programs and rules of alerts match on them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConcernKind {
+    /// A secret lies in a generated file that others may read.
+    SecretResidue,
+    /// The server would be restarted, and is not.
+    RestartHeld,
+    /// The server would be started, and is not.
+    StartHeld,
+    /// Little room is left on the home's file system.
+    DiskLow,
+    /// The logs will have filled the disk soon.
+    LogsGrowing,
+    /// A Key Manager is not registered as declared.
+    KeyManager,
+    /// Somebody changed a Key Manager at the Admin API.
+    KeyManagerDrift,
+    /// The agent cannot write its journal; the coordinator's own word.
+    JournalUnwritable,
+    /// The word of an agent of a later version.
+    Other(String),
+}
+
+impl ConcernKind {
+    /// Every one that this version knows, with its stable word.
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::SecretResidue, "secret-residue"),
+        (Self::RestartHeld, "restart-held"),
+        (Self::StartHeld, "start-held"),
+        (Self::DiskLow, "disk-low"),
+        (Self::LogsGrowing, "logs-growing"),
+        (Self::KeyManager, "key-manager"),
+        (Self::KeyManagerDrift, "key-manager-drift"),
+        (Self::JournalUnwritable, "journal-unwritable"),
+    ];
+
+    /// The stable word.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Other(word) => word,
+            known => Self::ALL.iter().find(|(kind, _)| kind == known).map_or("unknown", |(_, word)| word),
+        }
+    }
+
+    /// The one of a word.
+    pub fn of(word: &str) -> Self {
+        let known = Self::ALL.into_iter().find(|(_, known)| *known == word);
+        known.map_or_else(|| Self::Other(word.to_owned()), |(kind, _)| kind)
+    }
+}
+
+impl fmt::Display for ConcernKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
 /// Something on a node that an operator should see to, and that is neither drift of a managed file nor ill health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concern {
-    /// Stable word: `secret-residue`, `restart-held`, `start-held`, `disk-low`, `logs-growing`, `key-manager`,
-    /// `key-manager-drift`.
-    pub kind: String,
+    /// What it is about.
+    pub kind: ConcernKind,
     /// For people; never holds a secret.
     pub detail: String,
     /// What to do about it.

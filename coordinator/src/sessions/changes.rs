@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fleet::{
     ids::NodeName,
-    observed::{Concern, Observed, Verdict},
+    observed::{Concern, ConcernKind, Observed, Verdict},
     time::Timestamp,
 };
 
@@ -48,8 +48,8 @@ fn concerns(now: Timestamp, before: &[Concern], after: &[Concern]) -> Vec<Draft>
     began.chain(ended).collect()
 }
 
-fn by_kind(concerns: &[Concern]) -> BTreeMap<&str, Vec<&Concern>> {
-    let mut kinds: BTreeMap<&str, Vec<&Concern>> = BTreeMap::new();
+fn by_kind(concerns: &[Concern]) -> BTreeMap<&ConcernKind, Vec<&Concern>> {
+    let mut kinds: BTreeMap<&ConcernKind, Vec<&Concern>> = BTreeMap::new();
     concerns.iter().for_each(|concern| kinds.entry(&concern.kind).or_default().push(concern));
     kinds
 }

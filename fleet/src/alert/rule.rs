@@ -2,6 +2,8 @@
 
 use std::{fmt, time::Duration};
 
+use crate::observed::ConcernKind;
+
 /// How urgent an alert is, least urgent first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -183,16 +185,17 @@ impl Rule {
         Self::ALL.into_iter().find(|rule| rule.as_str() == word)
     }
 
-    /// The rule that tells of a concern of this word (`fleet::observed::Concern`); `None`: none does.
-    pub fn of_concern(word: &str) -> Option<Self> {
-        Some(match word {
-            "disk-low" => Rule::DiskLow,
-            "logs-growing" => Rule::LogsGrowing,
-            "secret-residue" => Rule::SecretResidue,
-            "start-held" | "restart-held" => Rule::StartHeld,
-            "key-manager" => Rule::KeyManager,
-            "key-manager-drift" => Rule::KeyManagerDrift,
-            _ => return None,
+    /// The rule that tells of a concern; `None`: none knows it.
+    pub const fn of_concern(kind: &ConcernKind) -> Option<Self> {
+        Some(match kind {
+            ConcernKind::DiskLow => Rule::DiskLow,
+            ConcernKind::LogsGrowing => Rule::LogsGrowing,
+            ConcernKind::SecretResidue => Rule::SecretResidue,
+            ConcernKind::StartHeld | ConcernKind::RestartHeld => Rule::StartHeld,
+            ConcernKind::KeyManager => Rule::KeyManager,
+            ConcernKind::KeyManagerDrift => Rule::KeyManagerDrift,
+            ConcernKind::JournalUnwritable => Rule::JournalUnwritable,
+            ConcernKind::Other(_) => return None,
         })
     }
 

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::*;
 use crate::{
     ids::{ChannelName, GroupName, NodeName, RolloutId},
+    observed::ConcernKind,
     time::Timestamp,
 };
 
@@ -475,11 +476,11 @@ fn every_rule_has_a_word_a_title_and_terms_that_make_sense() {
 
 #[test]
 fn every_concern_that_agents_tell_has_a_rule() {
-    let words = ["secret-residue", "restart-held", "start-held", "disk-low", "logs-growing"];
-    let of_key_managers = ["key-manager", "key-manager-drift"];
-    for word in words.into_iter().chain(of_key_managers) {
-        let rule = Rule::of_concern(word).unwrap_or_else(|| panic!("{word}"));
-        assert!(rule.as_str() == word || word == "restart-held", "{word} is told by {rule}");
+    for (kind, word) in ConcernKind::ALL {
+        let rule = Rule::of_concern(&kind).unwrap_or_else(|| panic!("{word}"));
+        assert!(rule.as_str() == word || kind == ConcernKind::RestartHeld, "{word} is told by {rule}");
+        assert_eq!((ConcernKind::of(word), kind.as_str()), (kind.clone(), word));
     }
-    assert_eq!(Rule::of_concern("of-a-later-version"), None);
+    let later = ConcernKind::of("of-a-later-version");
+    assert_eq!((Rule::of_concern(&later), later.as_str()), (None, "of-a-later-version"));
 }

@@ -12,7 +12,7 @@ use crate::{
         generated::{self, ConfigStep, GeneratedDrift, Looked, NextStart, SecretResidue},
     },
     node::{Action, Clock, Engine, Extent, Failure, Out},
-    observed::{Concern, DriftAction, DriftKind, RefusalReason},
+    observed::{Concern, ConcernKind, DriftAction, DriftKind, RefusalReason},
     service::Service,
     time::Instant,
 };
@@ -272,17 +272,17 @@ impl Engine {
     /// What an operator should look at besides drift and health.
     pub(super) fn concerns(&self) -> Vec<Concern> {
         let residue = self.generated.residue.as_ref().map(|residue| Concern {
-            kind: "secret-residue".to_owned(),
+            kind: ConcernKind::SecretResidue,
             detail: residue.detail(),
             remedy: residue.remedy(),
         });
         let held = self.generated.held.as_ref().map(|why| Concern {
-            kind: "restart-held".to_owned(),
+            kind: ConcernKind::RestartHeld,
             detail: why.clone(),
             remedy: "bring the file back, then restart".to_owned(),
         });
         let start_held = self.facts.start_held.as_ref().map(|why| Concern {
-            kind: "start-held".to_owned(),
+            kind: ConcernKind::StartHeld,
             detail: why.clone(),
             remedy: "correct the file, or `convoy drift restore`; the server starts by itself then"
                 .to_owned(),

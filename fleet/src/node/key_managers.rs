@@ -16,7 +16,7 @@ use crate::{
         work::{Outcome, Task, Trouble, Work},
     },
     node::{Action, Clock, Engine, Out, Phase, Placed},
-    observed::{Concern, Verdict},
+    observed::{Concern, ConcernKind, Verdict},
     service::Service,
     time::{Instant, Timestamp},
 };
@@ -365,7 +365,7 @@ impl Engine {
                     (Some(_), Some(registered)) if registered.is_written => Task::Check { correct: true },
                     (Some(_), _) => Task::Apply,
                 };
-                concerns.push(concern("key-manager", failed(name, task, trouble), remedy.clone()));
+                concerns.push(concern(ConcernKind::KeyManager, failed(name, task, trouble), remedy.clone()));
             }
             if !known.drift.is_empty() {
                 let detail = format!("somebody changed Key Manager {name}: {}", listed(&known.drift));
@@ -374,7 +374,7 @@ impl Engine {
                 } else {
                     "take the change over into fleet.toml, or undo it in the Admin portal"
                 };
-                concerns.push(concern("key-manager-drift", detail, remedy.to_owned()));
+                concerns.push(concern(ConcernKind::KeyManagerDrift, detail, remedy.to_owned()));
             }
             if !known.unkept.is_empty() {
                 let detail = format!(
@@ -382,7 +382,7 @@ impl Engine {
                     listed(&known.unkept)
                 );
                 let remedy = "see whether this version of the API Manager knows these fields".to_owned();
-                concerns.push(concern("key-manager", detail, remedy));
+                concerns.push(concern(ConcernKind::KeyManager, detail, remedy));
             }
         }
         if !written.is_original() && !self.may_register() {
@@ -393,7 +393,7 @@ impl Engine {
             for name in waiting.filter(|name| !is_written(name) && !told(name)) {
                 let detail = format!("Key Manager {name} is not registered yet: the server is not ready");
                 concerns.push(concern(
-                    "key-manager",
+                    ConcernKind::KeyManager,
                     detail,
                     "nothing: it is registered once it is".to_owned(),
                 ));
@@ -403,8 +403,8 @@ impl Engine {
     }
 }
 
-fn concern(kind: &str, detail: String, remedy: String) -> Concern {
-    Concern { kind: kind.to_owned(), detail, remedy }
+fn concern(kind: ConcernKind, detail: String, remedy: String) -> Concern {
+    Concern { kind, detail, remedy }
 }
 
 fn failed(name: &str, task: Task, trouble: &Trouble) -> String {

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use crate::{
     node::{Clock, Engine},
-    observed::{Concern, Vitals},
+    observed::{Concern, ConcernKind, Vitals},
     time::Instant,
 };
 
@@ -58,7 +58,7 @@ impl Engine {
 /// Zero means that it is not known.
 fn disk_low(vitals: &Vitals) -> Option<Concern> {
     (0 < vitals.disk_free && vitals.disk_free < DISK_LOW).then(|| Concern {
-        kind: "disk-low".to_owned(),
+        kind: ConcernKind::DiskLow,
         detail: format!("{} MiB are free on the file system of the home", mebi(vitals.disk_free)),
         remedy: "make room; a server that cannot write its files does not start".to_owned(),
     })
@@ -70,7 +70,7 @@ fn logs_growing(vitals: &Vitals, (grown, time): (u64, Duration)) -> Option<Conce
     }
     let left = u128::from(vitals.disk_free) * u128::from(time.as_secs()) / u128::from(grown);
     (left < u128::from(LASTS.as_secs())).then(|| Concern {
-        kind: "logs-growing".to_owned(),
+        kind: ConcernKind::LogsGrowing,
         detail: format!(
             "repository/logs grew by {} MiB in {} minutes; at this rate the disk is full in about {} hours",
             mebi(grown),

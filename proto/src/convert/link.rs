@@ -10,8 +10,9 @@ use fleet::{
     ids::{Digest, FleetEpoch, Generation, Revision},
     key_manager::KEY_MANAGERS_MAX,
     observed::{
-        Attempt, CONCERNS_MAX, Concern, DRIFT_MAX, Drift, DriftAction, DriftKind, Notice, OUTPUT_LINES_MAX,
-        Observed, ProcessIdentity, Refusal, RefusalReason, ServiceState, Stage, Verdict, Vitals,
+        Attempt, CONCERNS_MAX, Concern, ConcernKind, DRIFT_MAX, Drift, DriftAction, DriftKind, Notice,
+        OUTPUT_LINES_MAX, Observed, ProcessIdentity, Refusal, RefusalReason, ServiceState, Stage, Verdict,
+        Vitals,
     },
     time::Timestamp,
 };
@@ -387,14 +388,14 @@ impl From<wire::Vitals> for Vitals {
 impl From<&Concern> for wire::Concern {
     fn from(concern: &Concern) -> Self {
         let Concern { kind, detail, remedy } = concern;
-        Self { kind: bounded(kind), detail: bounded(detail), remedy: bounded(remedy) }
+        Self { kind: bounded(kind.as_str()), detail: bounded(detail), remedy: bounded(remedy) }
     }
 }
 
 impl From<wire::Concern> for Concern {
     fn from(concern: wire::Concern) -> Self {
         let wire::Concern { kind, detail, remedy } = concern;
-        Self { kind: foreign(&kind), detail: foreign(&detail), remedy: foreign(&remedy) }
+        Self { kind: ConcernKind::of(&foreign(&kind)), detail: foreign(&detail), remedy: foreign(&remedy) }
     }
 }
 
@@ -565,7 +566,7 @@ mod tests {
                 looked: Some(Timestamp(9)),
             }],
             concerns: vec![Concern {
-                kind: "secret-residue".into(),
+                kind: ConcernKind::SecretResidue,
                 detail: "env:X".into(),
                 remedy: "chmod".into(),
             }],

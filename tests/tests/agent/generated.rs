@@ -6,7 +6,7 @@ use anyhow::Result;
 use fleet::{
     bundle::{HomePath, RunState},
     node::Command,
-    observed::{Drift, DriftAction, DriftKind, Observed, ServiceState},
+    observed::{ConcernKind, Drift, DriftAction, DriftKind, Observed, ServiceState},
 };
 
 use crate::{
@@ -112,7 +112,7 @@ async fn values_in_clear_that_others_can_read_are_named_until_they_cannot() -> R
     scan(&rig).await?;
     let observed = rig.until("the residue to be told", |observed| !observed.concerns.is_empty()).await?;
     let concern = &observed.concerns[0];
-    assert_eq!(concern.kind, "secret-residue");
+    assert_eq!(concern.kind, ConcernKind::SecretResidue);
     assert!(concern.detail.contains("env:DB_PASSWORD"), "{concern:?}");
     assert!(!format!("{observed:?}").contains("very-secret"));
     fs::set_permissions(rig.path(REFERENCES), fs::Permissions::from_mode(0o600))?;

@@ -9,7 +9,7 @@ use fleet::{
     bundle::{RestartClass, RunState},
     ids::Digest,
     node::Command,
-    observed::ServiceState,
+    observed::{ConcernKind, ServiceState},
 };
 
 use crate::{
@@ -43,7 +43,7 @@ async fn a_node_whose_agent_cannot_write_its_journal_is_unknown() -> Result<()> 
     let snapshot = rig.coordinator.snapshot().await?;
     ensure!(!snapshot.live[&node()].reported, "what it said before is no news of the present");
     let shown = snapshot.shown(&node()).context("it reported once")?;
-    ensure!(shown.concerns.iter().any(|concern| concern.kind == "journal-unwritable"), "{shown:?}");
+    ensure!(shown.concerns.iter().any(|concern| concern.kind == ConcernKind::JournalUnwritable), "{shown:?}");
     let refused = rig.coordinator.command(&node(), Command::ResumeDrift).await;
     let refused = format!("{refused:?}");
     ensure!(refused.contains("cannot write its journal"), "{refused}");

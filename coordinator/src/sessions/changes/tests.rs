@@ -3,7 +3,7 @@ use super::*;
 const NOW: Timestamp = Timestamp(1_000);
 
 fn concern(kind: &str, detail: &str) -> Concern {
-    Concern { kind: kind.to_owned(), detail: detail.to_owned(), remedy: "see to it".to_owned() }
+    Concern { kind: ConcernKind::of(kind), detail: detail.to_owned(), remedy: "see to it".to_owned() }
 }
 
 fn told_of(before: &[Concern], after: &[Concern]) -> Vec<(String, String)> {

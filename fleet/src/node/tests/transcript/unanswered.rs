@@ -1,6 +1,7 @@
 //! Starts that are held, and jobs that nobody answers.
 
 use super::*;
+use crate::observed::ConcernKind;
 
 #[test]
 fn no_server_is_started_on_a_file_that_the_product_refuses() {
@@ -19,7 +20,8 @@ fn no_server_is_started_on_a_file_that_the_product_refuses() {
         .at(60, "the server ends", Event::Exited { process: process(10, 3000), how: "killed".to_owned() })
         .at(90, "the timer", Event::Timer);
     assert!(!story.text.contains("launch"), "{}", story.text);
-    let held = |story: &Story| story.engine.observed().concerns.iter().any(|it| it.kind == "start-held");
+    let held =
+        |story: &Story| story.engine.observed().concerns.iter().any(|it| it.kind == ConcernKind::StartHeld);
     assert!(held(&story), "{:?}", story.engine.observed());
     let next = story.engine.next_deadline();
     assert!(next.is_some_and(|next| Instant(90_000) < next), "nothing to do now: {next:?}");
