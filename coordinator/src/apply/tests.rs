@@ -185,7 +185,7 @@ async fn parts_of_proposals_that_wait_are_no_garbage_and_those_of_others_are() {
 
 /// A pack of empty rules and one template.
 fn pack() -> (Digest, Vec<u8>) {
-    let rules = ["key-mappings.json", "infer.json", "default.json", "unit-resolve.json"];
+    let rules = ["key-mappings.json", "infer.json", "default.json", "unit-resolve.json", "validator.json"];
     let rules = rules.map(|file| (format!("repository/resources/conf/{file}"), b"{}".to_vec()));
     let template = ("repository/resources/conf/templates/conf/a.xml.j2".to_owned(), b"<a/>".to_vec());
     let files = rules.into_iter().chain([template]);
@@ -216,20 +216,20 @@ async fn the_packs_of_proposals_that_wait_are_kept_and_an_end_in_time_is_told_on
     let waits = propose(Duration::from_secs(3600)).await;
     coordinator.collect_garbage().await.unwrap();
     assert_eq!(waits.packs, [("wso2am-4.5".to_owned(), digest)].into());
-    assert!(blobs::get(&*store, &digest).await.unwrap().is_some(), "the pack of a proposal is garbage");
+    assert!(blobs::get(&*coordinator.store, &digest).await.unwrap().is_some(), "the pack of a proposal is garbage");
     assert_eq!(coordinator.end_overdue().await.unwrap(), Some(waits.expires));
     let who = intent();
     let by = may(who.permit.principal(), Action::Reject, &Targets::new()).unwrap();
     coordinator.reject(waits.id, "no", &by).await.unwrap();
     coordinator.collect_garbage().await.unwrap();
-    assert!(blobs::get(&*store, &digest).await.unwrap().is_none(), "what is over keeps its pack");
+    assert!(blobs::get(&*coordinator.store, &digest).await.unwrap().is_none(), "what is over keeps its pack");
 
     let overdue = propose(Duration::ZERO).await;
     for _ in 0..2 {
         assert_eq!(coordinator.end_overdue().await.unwrap(), None);
         assert_eq!(
             events().await,
-            ["proposal 2 of admin has expired: nobody decided in 0s: A larger pool"],
+            ["proposal 2 of admin has expired: nobody decided in 0ms: A larger pool"],
             "told once"
         );
     }
