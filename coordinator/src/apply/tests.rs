@@ -216,7 +216,10 @@ async fn the_packs_of_proposals_that_wait_are_kept_and_an_end_in_time_is_told_on
     let waits = propose(Duration::from_secs(3600)).await;
     coordinator.collect_garbage().await.unwrap();
     assert_eq!(waits.packs, [("wso2am-4.5".to_owned(), digest)].into());
-    assert!(blobs::get(&*coordinator.store, &digest).await.unwrap().is_some(), "the pack of a proposal is garbage");
+    assert!(
+        blobs::get(&*coordinator.store, &digest).await.unwrap().is_some(),
+        "the pack of a proposal is garbage"
+    );
     assert_eq!(coordinator.end_overdue().await.unwrap(), Some(waits.expires));
     let who = intent();
     let by = may(who.permit.principal(), Action::Reject, &Targets::new()).unwrap();
