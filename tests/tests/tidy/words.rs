@@ -4,7 +4,8 @@ use std::fs;
 
 use fleet::{
     alert::Rule,
-    observed::{DriftAction, DriftKind, RefusalReason},
+    key_manager::seen::State,
+    observed::{ConcernKind, DriftAction, DriftKind, RefusalReason},
 };
 
 use super::{root, verdict};
@@ -17,6 +18,8 @@ fn every_word_of_a_status_is_explained() {
     words.extend(RefusalReason::ALL.map(|(_, word)| ("reason of a refusal", word)));
     words.extend(DriftKind::ALL.map(|(_, word)| ("kind of drift", word)));
     words.extend(DriftAction::ALL.map(|(_, word)| ("what was done about drift", word)));
+    words.extend(ConcernKind::ALL.map(|(_, word)| ("concern", word)));
+    words.extend(State::ALL.map(|(_, word)| ("state of a Key Manager", word)));
     words.extend(Rule::ALL.map(|rule| ("alert", rule.as_str())));
     let said = from_sources();
     words.extend(said.iter().map(|(what, word)| (*what, word.as_str())));
@@ -32,7 +35,6 @@ fn from_sources() -> Vec<(&'static str, String)> {
         ("state of a rollout", "fleet/src/rollout/state.rs", "=> \""),
         ("standing", "fleet/src/rollout/standing.rs", "Standing::"),
         ("notice of an agent", "fleet/src/node", "notice(clock, \""),
-        ("concern", "fleet/src/node", "kind: \""),
     ];
     let mut words = Vec::new();
     for (what, path, mark) in sources {
