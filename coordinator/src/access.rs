@@ -57,13 +57,19 @@ pub(crate) fn is_first(name: &OperatorName) -> bool {
 /// Everybody who may do something.
 pub(crate) fn principals(records: &Records) -> impl Iterator<Item = Principal> {
     let first = OperatorName::parse(FIRST_OPERATOR).ok();
-    let first =
-        first.map(|name| Principal { name, grant: Grant::first(), version: 0, serial: String::new() });
+    let first = first.map(|name| Principal {
+        name,
+        grant: Grant::first(),
+        version: 0,
+        serial: String::new(),
+        from: None,
+    });
     let others = records.operators.values().map(|operator| Principal {
         name: operator.record.name.clone(),
         grant: operator.record.grant.clone(),
         version: operator.version,
         serial: String::new(),
+        from: None,
     });
     first.into_iter().chain(others)
 }
@@ -77,14 +83,15 @@ impl Coordinator {
         let (name, serial) = (peer.name.clone(), peer.serial.clone());
         let is_revoked = || self.witness.is_revoked(&Revocable::Certificate(peer.serial.clone()));
         if is_first(&name) {
-            return Ok(Principal { name, grant: Grant::first(), version: 0, serial });
+            return Ok(Principal { name, grant: Grant::first(), version: 0, serial, from: peer.from });
         }
         let Some(known) = records.operators.get(&name) else { return Err(Unwelcome::Unknown { name }) };
         let is_theirs = known.record.certificate.as_ref().is_some_and(|own| own.serial == peer.serial);
         if !is_theirs || is_revoked() {
             return Err(Unwelcome::Replaced { name });
         }
-        Ok(Principal { name, grant: known.record.grant.clone(), version: known.version, serial })
+        let grant = known.record.grant.clone();
+        Ok(Principal { name, grant, version: known.version, serial, from: peer.from })
     }
 
     /// Returns once the certificate of an operator counts no longer, and why.

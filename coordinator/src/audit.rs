@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use fleet::{
     access::{Permit, Principal},
@@ -39,6 +39,7 @@ pub(crate) struct Note {
     at: Timestamp,
     actor: String,
     serial: String,
+    from: Option<IpAddr>,
     act: Act,
     node: Option<NodeName>,
     text: String,
@@ -52,6 +53,7 @@ impl Note {
             at: event.at,
             actor: who.name.to_string(),
             serial: who.serial.clone(),
+            from: who.from,
             act,
             node: event.node.clone(),
             text: bounded(&event.text),
@@ -65,6 +67,7 @@ impl Note {
             at: event.at,
             actor: actor.to_owned(),
             serial: String::new(),
+            from: None,
             act,
             node: event.node.clone(),
             text: bounded(&event.text),
@@ -78,8 +81,8 @@ impl Note {
     }
 
     fn numbered(&self, seq: u64) -> Entry {
-        let Self { at, actor, serial, act, node, text, outcome } = self.clone();
-        Entry { seq, at, actor, serial, act, node, text, outcome }
+        let Self { at, actor, serial, from, act, node, text, outcome } = self.clone();
+        Entry { seq, at, actor, serial, from, act, node, text, outcome }
     }
 }
 
@@ -183,6 +186,7 @@ impl Coordinator {
             at: (self.clock)(),
             actor: who.name.to_string(),
             serial: who.serial.clone(),
+            from: who.from,
             act: Act::Of(permit.action()),
             node: node.cloned(),
             text: format!("{} was refused", permit.action().doing()),

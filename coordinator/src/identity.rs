@@ -1,5 +1,7 @@
 //! Who is at the other end of a connection: read once from the verified client certificate, never from a message.
 
+use std::net::IpAddr;
+
 use fleet::{
     ids::{FleetName, NodeName, OperatorName},
     time::Timestamp,
@@ -38,6 +40,22 @@ pub struct OperatorPeer {
     pub serial: String,
     /// When the certificate ends.
     pub not_after: Timestamp,
+    /// Where the connection came from.
+    pub from: Option<IpAddr>,
+}
+
+impl Peer {
+    /// The same, whose connection came from there.
+    #[must_use]
+    pub fn at(self, address: IpAddr) -> Self {
+        match self {
+            // An address of the old family that a socket of the new one took is shown as it is written.
+            Self::Operator(operator) => {
+                Self::Operator(OperatorPeer { from: Some(address.to_canonical()), ..operator })
+            }
+            other @ (Self::Anonymous | Self::Node(_)) => other,
+        }
+    }
 }
 
 /// Why a certificate of our own authority names nobody.
@@ -83,7 +101,7 @@ pub fn peer_of(chain: Option<&[CertificateDer<'_>]>, fleet: &FleetName) -> Resul
         }
         (Some("operator"), Some(name)) => {
             let name = OperatorName::parse(name).map_err(|_| IdentityError::Nameless)?;
-            Ok(Peer::Operator(OperatorPeer { name, serial: serial(), not_after }))
+            Ok(Peer::Operator(OperatorPeer { name, serial: serial(), not_after, from: None }))
         }
         _ => Err(IdentityError::Nameless),
     }

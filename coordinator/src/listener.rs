@@ -295,7 +295,7 @@ impl Handshake {
             }
         };
         let peer = match peer_of(stream.get_ref().1.peer_certificates(), &self.fleet) {
-            Ok(peer) => peer,
+            Ok(peer) => peer.at(address.ip()),
             Err(error) => {
                 self.places.warn(address, format_args!("its certificate names nobody here: {error}"));
                 return None;

@@ -286,7 +286,7 @@ impl Coordinator {
         let text = format!("{name}, {}, joined with a token of {}", record.grant, used.created_by);
         let event = Draft::new(now, Kind::OperatorJoined, text).by(name.as_str()).with("operator", name);
         let (grant, serial) = (record.grant, issued.serial.clone());
-        let who = Principal { name: name.clone(), grant, version: 0, serial };
+        let who = Principal { name: name.clone(), grant, version: 0, serial, from: None };
         let note = Note::of(&who, Act::Join, &event);
         self.audit.record(&note, vec![event], commit).await.map_err(EnrolError::Commit)?;
         self.revoke(revocations).await;

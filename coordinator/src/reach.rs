@@ -34,7 +34,8 @@ impl Coordinator {
         let name = begun.operator();
         let who: Option<Principal> = principals(snapshot).find(|who| who.name == *name);
         let who = who.ok_or_else(|| ApplyError::Removed { name: name.clone() })?;
-        let who = Principal { serial: begun.principal().serial.clone(), ..who };
+        let shown = begun.principal();
+        let who = Principal { serial: shown.serial.clone(), from: shown.from, ..who };
         let reached = self.reached(snapshot, draft, rollout).await?;
         Ok(self.permit(snapshot, &who, (begun.action(), &reached)).await?)
     }

@@ -17,6 +17,6 @@ pub use simulation::asked;
 /// Never: the first operator may do everything.
 pub fn first_operators_permit(action: Action) -> anyhow::Result<Permit> {
     let name = OperatorName::parse(FIRST_OPERATOR)?;
-    let admin = Principal { name, grant: Grant::first(), version: 0, serial: String::new() };
+    let admin = Principal { name, grant: Grant::first(), version: 0, serial: String::new(), from: None };
     Ok(may(&admin, action, &Targets::new())?)
 }

@@ -438,6 +438,7 @@ fn audit_entry() -> message::AuditEntry {
         order: 0,
         why: text(),
         link: vec![1; 32],
+        from: "10.0.0.7".to_owned(),
     }
 }
 

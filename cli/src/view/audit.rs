@@ -12,6 +12,8 @@ pub struct AuditEntry {
     pub actor: String,
     /// The serial number of the certificate; `null`: none was shown.
     pub certificate: Option<String>,
+    /// The address that their connection came from; `null`: not known.
+    pub from: Option<String>,
     pub action: String,
     pub node: Option<String>,
     pub text: String,

@@ -52,7 +52,7 @@ fn draft(nodes: u32, content: &str) -> RevisionDraft {
 
 fn intent() -> Intent {
     let name = OperatorName::parse(FIRST_OPERATOR).unwrap();
-    let who = Principal { name, grant: Grant::first(), version: 0, serial: String::new() };
+    let who = Principal { name, grant: Grant::first(), version: 0, serial: String::new(), from: None };
     Intent {
         permit: may(&who, Action::Apply, &Targets::new()).unwrap(),
         message: "A larger pool".to_owned(),

@@ -24,6 +24,7 @@ fn note(text: &str) -> (Note, Draft) {
         at: Timestamp(5),
         actor: "alice".to_owned(),
         serial: "0a".to_owned(),
+        from: None,
         act: Act::Of(Action::Restart),
         node: None,
         text: text.to_owned(),

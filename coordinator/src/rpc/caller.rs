@@ -71,8 +71,8 @@ pub(super) async fn caller(coordinator: &Arc<Coordinator>, peer: Peer) -> Result
         Ok(principal) => Ok(Caller { coordinator: coordinator.clone(), records, principal, peer }),
         Err(unwelcome) => {
             let nobody = Grant { role: Role::Viewer, scope: Scope::Fleet };
-            let (name, serial) = (peer.name, peer.serial);
-            let who = Principal { name, grant: nobody, version: 0, serial };
+            let (name, serial, from) = (peer.name, peer.serial, peer.from);
+            let who = Principal { name, grant: nobody, version: 0, serial, from };
             coordinator.note_refusal(&who, Act::Call, &unwelcome.to_string()).await;
             Err(Status::unauthenticated(unwelcome.to_string()))
         }

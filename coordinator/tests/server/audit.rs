@@ -126,6 +126,8 @@ async fn every_act_is_recorded_with_who_did_it_and_what_became_of_it() {
     assert!(found[7].0.outcome.why().unwrap().contains("budget"), "{:?}", found[7].0);
     assert!(found[9].0.outcome.why().unwrap().contains("not connected"), "{:?}", found[9].0);
     assert!(found.iter().all(|(entry, _)| !entry.serial.is_empty()), "by which certificate");
+    let here = std::net::IpAddr::from([127, 0, 0, 1]);
+    assert!(found.iter().all(|(entry, _)| entry.from == Some(here)), "from where: {found:?}");
     verify(&coordinator, head(&coordinator).await.0).await.unwrap();
 
     let asked = |act: &str, node: &str, most| wire::ListAuditRequest {

@@ -8,7 +8,7 @@ mod action;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 pub use action::Action;
 
@@ -152,6 +152,8 @@ pub struct Principal {
     pub version: u64,
     /// Of the certificate that they showed, hexadecimal; empty if none was shown.
     pub serial: String,
+    /// The address that their connection came from, as this end sees it; `None`: not known.
+    pub from: Option<IpAddr>,
 }
 
 /// Something that an act reaches.

@@ -8,7 +8,13 @@ fn groups(names: &[&str]) -> BTreeSet<GroupName> {
 
 fn somebody(name: &str, role: Role, of: &[&str]) -> Principal {
     let grant = Grant { role, scope: Scope::of(groups(of)) };
-    Principal { name: OperatorName::parse(name).unwrap(), grant, version: 0, serial: String::new() }
+    Principal {
+        name: OperatorName::parse(name).unwrap(),
+        grant,
+        version: 0,
+        serial: String::new(),
+        from: None,
+    }
 }
 
 fn group(name: &str) -> Target {

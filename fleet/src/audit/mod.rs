@@ -7,7 +7,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use sha2::{Digest as _, Sha256};
 
@@ -207,6 +207,8 @@ pub struct Entry {
     pub actor: String,
     /// By which certificate, hexadecimal; empty if by none.
     pub serial: String,
+    /// The address that their connection came from; `None`: not known, or nobody acted.
+    pub from: Option<IpAddr>,
     /// What.
     pub act: Act,
     /// The node that it is about, if it is about one.
@@ -236,7 +238,9 @@ impl Entry {
             self.outcome.as_str(),
             why,
         ];
-        for text in texts {
+        // Entries of before this field are as they were; with one more field none has the bytes of another.
+        let from = self.from.map(|from| from.to_string());
+        for text in texts.into_iter().chain(from.as_deref()) {
             bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
             bytes.extend_from_slice(text.as_bytes());
         }

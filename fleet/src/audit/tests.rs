@@ -8,6 +8,7 @@ fn entry(seq: u64) -> Entry {
         at: Timestamp(1_800_000_000_000 + i64::try_from(seq).unwrap()),
         actor: "alice".to_owned(),
         serial: "0a".to_owned(),
+        from: None,
         act: Act::Of(Action::Restart),
         node: Some(NodeName::parse("is-1").unwrap()),
         text: format!("alice restarts is-1: {seq}"),
@@ -102,6 +103,7 @@ fn every_field_is_covered() {
     other(&|it| it.at.0 += 1);
     other(&|it| it.actor.push('x'));
     other(&|it| it.serial.push('0'));
+    other(&|it| it.from = Some([10, 0, 0, 7].into()));
     other(&|it| it.act = Act::Of(Action::SetRun));
     other(&|it| it.node = None);
     other(&|it| it.text.push('.'));
@@ -129,7 +131,7 @@ fn the_format_stays_what_it_is() {
 
 #[test]
 fn words_are_read_back() {
-    let acts = Action::ALL.into_iter().map(Act::Of).chain([Act::Join, Act::Call]);
+    let acts = Action::ALL.into_iter().map(Act::Of).chain([Act::Join, Act::Call, Act::Expire]);
     for act in acts {
         assert_eq!(Act::parse(act.as_str()), Some(act));
     }

@@ -23,6 +23,7 @@ pub fn entry_to_wire(entry: &Entry, link: &Link) -> wire::AuditEntry {
         order: entry.outcome.order().unwrap_or(0),
         why: entry.outcome.why().unwrap_or_default().to_owned(),
         link: link.0.to_vec(),
+        from: entry.from.map(|from| from.to_string()).unwrap_or_default(),
     }
 }
 
@@ -39,12 +40,17 @@ pub fn entry_from_wire(wire: wire::AuditEntry) -> Result<(Entry, Link), ConvertE
         "" => None,
         node => Some(NodeName::parse(node).map_err(|error| invalid(NAME, "node", error.to_string()))?),
     };
+    let from = match wire.from.as_str() {
+        "" => None,
+        from => Some(from.parse().map_err(|_| invalid(NAME, "from", from))?),
+    };
     let link = Link::from_slice(&wire.link).ok_or_else(|| invalid(NAME, "link", "not 32 bytes"))?;
     let entry = Entry {
         seq: wire.seq,
         at: Timestamp(wire.at_ms),
         actor: wire.actor,
         serial: wire.certificate_serial,
+        from,
         act,
         node,
         text: wire.text,
