@@ -1,6 +1,7 @@
 //! `cargo xtask proof packages`: the packages on throw-away Debian hosts, one of them with systemd as its first process.
 //! As root; ten minutes with `--rounds 3`. The hosts have a network of their own and end with the command.
 //! `cargo xtask proof units`: server and load balancer that systemd runs, in a host of that kind. As root.
+//! `cargo xtask proof requests`: a rollout behind a real HAProxy and a real NGINX, with 100,000 requests each.
 //! `cargo xtask proof edits`: who edited a managed file, by many edits with each of several tools. As root.
 
 mod host;
@@ -61,6 +62,12 @@ enum Part {
         #[arg(long)]
         made: bool,
     },
+    /// Roll out behind HAProxy and NGINX, with and without hooks, while clients ask.
+    Requests {
+        /// How many are answered in each; 100,000 at most.
+        #[arg(long, default_value_t = 100_000)]
+        requests: u32,
+    },
     /// Edit managed files with vim, sed, cp, mv, a shell and Ansible's calls, and count who was named rightly.
     Edits {
         /// How many edits with each.
@@ -77,8 +84,34 @@ pub fn prove(asked: &Proof) -> Result<ExitCode> {
     match asked.part {
         Part::Packages { rounds, made } => prove_packages(rounds, made),
         Part::Units { made } => prove_units(made),
+        Part::Requests { requests } => prove_requests(requests),
         Part::Edits { edits } => prove_edits(edits),
     }
+}
+
+fn prove_requests(requests: u32) -> Result<ExitCode> {
+    step("programs", cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+    let mut prove = cargo();
+    prove.args([
+        "test",
+        "--workspace",
+        "--locked",
+        "--test",
+        "e2e",
+        "--",
+        "--nocapture",
+        "--test-threads",
+        "1",
+    ]);
+    prove.args([
+        "--exact",
+        "managed_balancer::behind_a_balancer_of_the_fleet_a_rollout_loses_no_request",
+        "managed_balancer::behind_the_same_balancer_without_hooks_it_does",
+        "nginx_members::with_hooks_a_rollout_behind_nginx_loses_no_request",
+        "nginx_members::without_hooks_the_same_rollout_behind_nginx_loses_requests",
+    ]);
+    step("requests", prove.env("CONVOY_REQUESTS", requests.to_string()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn prove_edits(edits: u32) -> Result<ExitCode> {

@@ -22,13 +22,13 @@ use std::{
 };
 
 use fleet::{
-    balancer::{Kind, refusal},
+    balancer::{Kind, doubts, refusal},
     bundle::Bundle,
     node::{Event, Failure},
     observed::{ProcessIdentity, RefusalReason},
     preflight::{
         Check, Outcome, PreflightFacts, check_balancer,
-        facts::{BalancerFact, Seen},
+        facts::{BalancerFact, Judged, Seen},
     },
 };
 use serde::Deserialize;
@@ -312,7 +312,7 @@ impl Balancer {
     }
 
     /// The program's own judgement of the text that is to come.
-    async fn try_out(&self, subject: &Subject) -> Seen<Result<(), String>> {
+    async fn try_out(&self, subject: &Subject) -> Seen<Judged> {
         let path = self.0.kind.file();
         let target = Path::new(&self.0.home).join(path.as_str());
         // Without a bundle it is what lies there.
@@ -344,23 +344,26 @@ impl Balancer {
     async fn whole(&self) -> Result<(), String> {
         let main = self.0.main.display().to_string();
         match self.asked(&self.0.main, (&main, &main)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(words)) => Err(format!("{} refuses its configuration: {words}", self.0.kind.title())),
+            Ok(Judged::Takes | Judged::Doubts(_)) => Ok(()),
+            Ok(Judged::Refuses(words)) => {
+                Err(format!("{} refuses its configuration: {words}", self.0.kind.title()))
+            }
             Err(why) => Err(format!("{} cannot be asked about it: {why}", self.0.program.display())),
         }
     }
 
     /// What the program says to a whole configuration; names of files in its words are changed.
-    async fn asked(&self, config: &Path, names: (&str, &str)) -> Seen<Result<(), String>> {
+    async fn asked(&self, config: &Path, names: (&str, &str)) -> Seen<Judged> {
         let flag = match self.0.kind {
             Kind::Haproxy => ["-c", "-f"],
             Kind::Nginx => ["-t", "-c"],
         };
         let said = run::run(&self.0.program, &flag, config).await?;
-        if said.is_good {
-            return Ok(Ok(()));
+        if !said.is_good {
+            return Ok(Judged::Refuses(refusal(self.0.kind, &said.text, names)));
         }
-        Ok(Err(refusal(self.0.kind, &said.text, names)))
+        let doubts = doubts(self.0.kind, &said.text, names);
+        Ok(doubts.map_or(Judged::Takes, Judged::Doubts))
     }
 
     async fn tell(&self, event: Event) {

@@ -29,6 +29,22 @@ pub fn refusal(kind: Kind, said: &str, (candidate, target): (&str, &str)) -> Str
     if sentences.is_empty() {
         sentences.extend(said.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned));
     }
+    told(sentences)
+}
+
+/// What a program has against a configuration that it takes, in its own words; `None`: nothing.
+pub fn doubts(kind: Kind, said: &str, (candidate, target): (&str, &str)) -> Option<String> {
+    let is_doubt = |line: &&str| match kind {
+        Kind::Haproxy => line.starts_with("[WARNING]"),
+        Kind::Nginx => line.contains("[warn]"),
+    };
+    let lines = said.lines().map(str::trim).filter(is_doubt);
+    let sentences: Vec<String> = lines.map(|line| bare(kind, line).replace(candidate, target)).collect();
+    (!sentences.is_empty()).then(|| told(sentences))
+}
+
+/// Some sentences of a program, in bounds and printable.
+fn told(mut sentences: Vec<String>) -> String {
     sentences.dedup();
     let more = sentences.len().saturating_sub(SENTENCES_MAX);
     sentences.truncate(SENTENCES_MAX);
@@ -127,6 +143,26 @@ mod tests {
         }
         let long = refusal(Kind::Nginx, &format!("nginx: [emerg] {}", "ä".repeat(700)), of);
         assert!(long.len() < WORDS_MAX + 10 && long.ends_with(" ..."), "{long}");
+    }
+
+    #[test]
+    fn what_a_program_warns_of_is_told_although_it_takes_the_file() {
+        let haproxy = "[NOTICE]   (34) : haproxy version is 2.6.12-1+deb12u4\n[WARNING]  (34) : config : \
+                       [/var/lib/x/ab12:36] : 'server identity/is-1' : could not resolve address 'is1', disabling \
+                       server.\nConfiguration file is valid\n";
+        let of = ("/var/lib/x/ab12", "/etc/haproxy/haproxy.cfg");
+        let told = "[/etc/haproxy/haproxy.cfg:36] : 'server identity/is-1' : could not resolve address 'is1', disabling \
+                    server.";
+        assert_eq!(doubts(Kind::Haproxy, haproxy, of).as_deref(), Some(told));
+        let nginx = "nginx: [warn] conflicting server name \"a\" on 0.0.0.0:80, ignored\nnginx: the configuration file \
+                     /tmp/a syntax is ok\n";
+        let told = "conflicting server name \"a\" on 0.0.0.0:80, ignored";
+        assert_eq!(doubts(Kind::Nginx, nginx, of).as_deref(), Some(told));
+        for said in
+            ["", "Configuration file is valid\n", "nginx: the configuration file /tmp/a syntax is ok\n"]
+        {
+            assert_eq!((doubts(Kind::Haproxy, said, of), doubts(Kind::Nginx, said, of)), (None, None));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod host;
 mod nginx;
 pub mod out;
 
-pub use host::{refusal, states};
+pub use host::{doubts, refusal, states};
 
 use std::{fmt, net::IpAddr, time::Duration};
 

@@ -1,6 +1,9 @@
 //! Whether this host's load balancer takes what is to come.
 
-use super::{Check, Outcome, facts::BalancerFact};
+use super::{
+    Check, Outcome,
+    facts::{BalancerFact, Judged},
+};
 use crate::observed::RefusalReason;
 
 /// The one check of a load balancer's node.
@@ -29,8 +32,13 @@ fn outcome(fact: &BalancerFact) -> Outcome {
         }
     }
     match &fact.config {
-        Ok(Ok(())) => Outcome::Pass("takes the configuration".to_owned()),
-        Ok(Err(words)) => fail(
+        Ok(Judged::Takes) => Outcome::Pass("takes the configuration".to_owned()),
+        Ok(Judged::Doubts(words)) => Outcome::Warn {
+            why: format!("takes the configuration, and warns: {words}"),
+            remedy: "see to what it names; a server whose name is not resolved gets no requests before the next reload"
+                .to_owned(),
+        },
+        Ok(Judged::Refuses(words)) => fail(
             RefusalReason::ConfigInvalid,
             format!("refuses the configuration: {words}"),
             "correct [balancers] in fleet.toml, or the file on this host that it names; `convoy render DIR --balancer \
@@ -55,18 +63,25 @@ mod tests {
         let fact = |looked_after, config| BalancerFact { wanted: Kind::Haproxy, looked_after, config };
         let own = Some(Kind::Haproxy);
         for (fact, told) in [
-            (fact(own, Ok(Ok(()))), "pass: balancer HAProxy: takes the configuration"),
+            (fact(own, Ok(Judged::Takes)), "pass: balancer HAProxy: takes the configuration"),
             (
-                fact(own, Ok(Err("parsing [/etc/haproxy/haproxy.cfg:7] : no".to_owned()))),
+                fact(
+                    own,
+                    Ok(Judged::Doubts("could not resolve address 'is1', disabling server.".to_owned())),
+                ),
+                "warn: balancer HAProxy: takes the configuration, and warns: could not resolve address 'is1'",
+            ),
+            (
+                fact(own, Ok(Judged::Refuses("parsing [/etc/haproxy/haproxy.cfg:7] : no".to_owned()))),
                 "fail: balancer HAProxy: refuses the configuration: parsing [/etc/haproxy/haproxy.cfg:7] : no; correct",
             ),
             (fact(own, Err("no such file".to_owned())), "fail: balancer HAProxy: could not be asked"),
             (
-                fact(Some(Kind::Nginx), Ok(Ok(()))),
+                fact(Some(Kind::Nginx), Ok(Judged::Takes)),
                 "fail: balancer HAProxy: the agent of this host looks after NGINX;",
             ),
             (
-                fact(None, Ok(Ok(()))),
+                fact(None, Ok(Judged::Takes)),
                 "fail: balancer HAProxy: the agent of this host looks after no load balancer",
             ),
         ] {

@@ -56,8 +56,19 @@ pub struct BalancerFact {
     pub wanted: Kind,
     /// What the agent's configuration names at that home.
     pub looked_after: Option<Kind>,
-    /// What the program says to the text that is to come; its words, if it refuses.
-    pub config: Seen<Result<(), String>>,
+    /// What the program says to the text that is to come.
+    pub config: Seen<Judged>,
+}
+
+/// What a load balancer's own program says to a configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judged {
+    /// It takes it, without a word.
+    Takes,
+    /// It takes it, and has doubts: its words.
+    Doubts(String),
+    /// It refuses it: its words.
+    Refuses(String),
 }
 
 /// The deployment.toml that the server would read.

@@ -2,7 +2,7 @@
 //! rollout that restarts both servers, one after the other, loses no request.
 
 use std::{
-    fs,
+    env, fs,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -109,7 +109,8 @@ async fn behind(with_hooks: bool) -> Result<Option<(Small, Balancer)>> {
     Ok(Some((small, balancer)))
 }
 
-/// Makes a change that both servers restart for while clients ask, and returns the answered and the failed requests.
+/// Makes a change that both servers restart for while clients ask, and returns the answered and the failed requests: of
+/// the change alone, or as many as `CONVOY_REQUESTS` asks for, as `cargo xtask proof requests` does.
 pub async fn changed_under_load(
     small: &Small,
     (client, clients): (&Client, SocketAddr),
@@ -130,6 +131,11 @@ pub async fn changed_under_load(
     until("answers behind the rollout", LIMIT, async || {
         let answered = load.answered();
         Ok((REQUESTS_MAX <= answered || after + 100 < answered).then_some(()))
+    })
+    .await?;
+    let least: u64 = env::var("CONVOY_REQUESTS").ok().map_or(Ok(0), |count| count.parse())?;
+    until("as many answers as are asked for", LIMIT * 5, async || {
+        Ok((least.min(REQUESTS_MAX) <= load.answered()).then_some(()))
     })
     .await?;
     let (answered, failed) = load.end().await;

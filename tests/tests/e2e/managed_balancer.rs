@@ -192,7 +192,10 @@ async fn a_balancer_is_planned_applied_watched_and_rolled_back_like_a_server() -
     front.small.fleet.write("fleet.toml", bad)?;
     let ran = operator.run(words_of(&front)).await?;
     ensure!(ran.code != 0, "a configuration that HAProxy refuses is applied: {}", ran.out);
-    let told = front.told("/nowhere/ca.pem").await?;
+    let told = front
+        .told("/nowhere/ca.pem")
+        .await
+        .with_context(|| format!("the apply said: {} {}", ran.out, ran.said))?;
     ensure_holds(&told, &["refuses the configuration", "haproxy.cfg:"])?;
     ensure!(front.text()? == declared, "{}", front.text()?);
     front.served().await?;
@@ -278,7 +281,10 @@ async fn nginx_is_checked_reloaded_watched_and_rolled_back_as_well() -> Result<(
     front.small.fleet.write("fleet.toml", bad)?;
     let ran = operator.run(words_of(&front)).await?;
     ensure!(ran.code != 0, "a configuration that NGINX refuses is applied: {}", ran.out);
-    let told = front.told("/nowhere/front.pem").await?;
+    let told = front
+        .told("/nowhere/front.pem")
+        .await
+        .with_context(|| format!("the apply said: {} {}", ran.out, ran.said))?;
     ensure_holds(&told, &["refuses the configuration"])?;
     ensure!(front.text()? == declared, "{}", front.text()?);
     front.served().await
