@@ -243,7 +243,7 @@ pub async fn all_changed_under_load(front: &Fronted, client: &Client) -> Result<
 #[tokio::test]
 async fn behind_a_balancer_of_the_fleet_a_rollout_loses_no_request() -> Result<()> {
     let Some(front) = Fronted::open("haproxy", true).await? else { return Ok(()) };
-    let (answered, failed) = all_changed_under_load(&front, &CLIENT).await?;
+    let (answered, failed) = all_changed_under_load(&front, &CLIENT.resending()).await?;
     ensure!(failed == 0, "{failed} requests failed, {answered} were answered");
     let events = front.events().await?;
     ensure!(!events.contains("hook-failed"), "{events}");
@@ -310,7 +310,7 @@ async fn servers_come_move_and_go_behind_it_and_no_request_is_lost() -> Result<(
     front.first_apply().await?;
     front.small.ready("lb-1").await?;
     front.served().await?;
-    let load = loaded(&CLIENT, front.clients).await?;
+    let load = loaded(&CLIENT.resending(), front.clients).await?;
 
     // It comes: in service once it is ready.
     let pack = front.small.site.pack("is-3", "wso2is-7.2".parse()?)?;
