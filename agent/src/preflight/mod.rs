@@ -217,11 +217,18 @@ fn read_needs(subject: &Subject) -> (Needs, ConfigFact) {
 }
 
 /// What the deployment.toml asks for that lies there now, whatever is to come.
-fn in_use(subject: &Subject) -> Needs {
-    let settings = &subject.settings;
-    let read = Home::open(&settings.home).and_then(|home| home.read(&settings.config_path, FILE_SIZE_MAX));
-    let text = read.ok().flatten().and_then(|content| String::from_utf8(content.bytes).ok());
-    text.and_then(|text| needs::read(&text, &settings.product, &settings.env).ok()).unwrap_or_default()
+fn in_use(settings: &ServiceSettings) -> Option<InUse> {
+    let home = Home::open(&settings.home).ok()?;
+    let text = String::from_utf8(home.read(&settings.config_path, FILE_SIZE_MAX).ok()??.bytes).ok()?;
+    let needs = needs::read(&text, &settings.product, &settings.env).ok()?;
+    Some(InUse { home, text, needs })
+}
+
+/// The deployment.toml of a home as it lies there.
+struct InUse {
+    home: Home,
+    text: String,
+    needs: Needs,
 }
 
 #[derive(Default)]
@@ -242,7 +249,7 @@ async fn look_locally(subject: Subject, stores: Vec<Keystore>, wanted: Vec<Compo
         let mut local = Local { home: host::home(&subject), host: host::host(&subject), ..Local::default() };
         local.components = components::look(&subject, wanted);
         if !local.host.own_pids.is_empty() {
-            let in_use = in_use(&subject);
+            let in_use = in_use(&subject.settings).map(|found| found.needs).unwrap_or_default();
             components::excuse(&mut local.components, &in_use.components);
             local.databases = in_use.databases;
         }
@@ -296,10 +303,7 @@ fn read_absolute(store: &Keystore) -> Seen<Option<Vec<u8>>> {
 /// what cannot be read.
 pub(crate) async fn database_limits(settings: ServiceSettings, time: Duration) -> Vec<DatabaseLimit> {
     let read = blocking(move || {
-        let home = Home::open(&settings.home).ok()?;
-        let text = home.read(&settings.config_path, FILE_SIZE_MAX).ok()??.bytes;
-        let text = String::from_utf8(text).ok()?;
-        let needs = needs::read(&text, &settings.product, &settings.env).ok()?;
+        let InUse { home, text, needs } = in_use(&settings)?;
         Some((needs.databases, truststore_at(&home, &text)))
     });
     match read.await {

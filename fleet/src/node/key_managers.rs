@@ -190,10 +190,7 @@ impl Engine {
         let mut works = Vec::new();
         for one in &bundle.key_managers.kept {
             let known = self.memory.registered.get(&one.name);
-            let is_written = known.is_some_and(|known| {
-                known.is_written && self.definition(known, &one.name) == Some(one.clone())
-            });
-            let task = match (is_written, one.drift) {
+            let task = match (self.is_written(one), one.drift) {
                 (false, _) if known.is_none() && REGISTERED_MAX <= self.memory.registered.len() => continue,
                 (false, _) => Task::Apply,
                 (true, DriftPolicy::Ignore) => continue,
@@ -219,6 +216,14 @@ impl Engine {
     fn corrects(&self, name: &str) -> bool {
         let unkept = self.key_managers.known.get(name).is_some_and(|known| !known.unkept.is_empty());
         self.memory.pause.is_none() && !unkept
+    }
+
+    /// Whether this very definition was written, and nothing was begun since.
+    fn is_written(&self, one: &Registration) -> bool {
+        self.memory
+            .registered
+            .get(&one.name)
+            .is_some_and(|known| known.is_written && self.definition(known, &one.name).as_ref() == Some(one))
     }
 
     fn definition(&self, registered: &Registered, name: &str) -> Option<Registration> {
@@ -339,13 +344,10 @@ impl Engine {
         let Some((_, bundle)) = self.written() else { return Vec::new() };
         let seen = |one: &Registration| {
             let known = self.key_managers.known.get(&one.name);
-            let is_written = self.memory.registered.get(&one.name).is_some_and(|known| {
-                known.is_written && self.definition(known, &one.name).as_ref() == Some(one)
-            });
             let state = match known {
                 Some(Known { trouble: Some(_), .. }) => State::Failing,
                 Some(known) if !known.drift.is_empty() || !known.unkept.is_empty() => State::Differs,
-                Some(_) | None if is_written => State::Registered,
+                Some(_) | None if self.is_written(one) => State::Registered,
                 Some(_) | None => State::Waiting,
             };
             Seen { name: one.name.clone(), state, looked: known.and_then(|known| known.looked) }
