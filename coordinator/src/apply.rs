@@ -3,6 +3,8 @@
 //! Everything that a revision names is stored before the revision; the revision, its rollout and the end of the
 //! rollout before it are one transaction. So there is never half of an apply, and none is lost that was answered.
 
+pub(crate) mod content;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -15,7 +17,6 @@ use fleet::{
     finding::{Finding, Severity},
     ids::{Digest, GroupName, NodeName, OperatorName, Revision, RolloutId},
     origin::Origin,
-    plan::PlannedNode,
     restart,
     rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules},
     spec::{Absent, ComposedNode, Composition, Fleet, Secrets, Sources, compose_with},
@@ -29,7 +30,7 @@ use crate::{
     effects::GivenPacks,
     events::{Draft, Kind},
     gates::{gates, questions},
-    plan::{against_hosts, compare_apart, lost_unasked},
+    plan::{against_hosts, lost_apart, lost_unasked},
     proposals::{Approval, approval_asked, is_same},
     secrets::OpenError,
     store::{
@@ -212,17 +213,13 @@ impl Coordinator {
         if has_errors(&findings) {
             return Ok(Applied::Refused { findings, why: String::new() });
         }
-        let (fleet, plans) = compare_apart(fleet, subjects).await?;
-        if let Some(why) = lost_unasked(&plans, intent) {
+        let (fleet, lost) = lost_apart(fleet, subjects).await?;
+        if let Some(why) = lost_unasked(&lost, intent) {
             return Ok(Applied::Refused { findings, why });
         }
         // Nobody may remove content as garbage between its being stored and its revision.
         let _applying = self.applying.lock().await;
-        let encoded: BTreeMap<&NodeName, Vec<u8>> =
-            fleet.nodes.iter().map(|(name, node)| (name, encode_bundle(&node.bundle))).collect();
-        let questions = questions(&fleet);
-        let contents = contents_of(&fleet, encoded.values().chain(questions.values()), &sources);
-        match self.keep_content(&contents).await {
+        match self.keep_revision_content((&fleet, &sources), &draft).await {
             Ok(()) => {}
             Err(CommitError::NoRoom(why)) => {
                 return Ok(Applied::Refused { findings, why: why.to_string() });
@@ -374,30 +371,6 @@ impl Coordinator {
         let bytes = blobs::get(&*self.store, content).await?;
         Ok(bytes.and_then(|bytes| decode_bundle(&bytes).ok()))
     }
-
-    pub(crate) async fn stored_node(&self, target: &Target) -> Result<Option<PlannedNode>, StoreError> {
-        let Some(bundle) = self.bundle(&target.content).await? else { return Ok(None) };
-        let digests: BTreeSet<Digest> = bundle.files.values().map(|file| file.digest).collect();
-        let mut contents = BTreeMap::new();
-        for digest in digests {
-            if let Some(content) = blobs::get(&*self.store, &digest).await? {
-                contents.insert(digest, content.as_ref().into());
-            }
-        }
-        Ok(Some(PlannedNode { bundle, contents }))
-    }
-}
-
-/// Everything that a revision names: files, encoded bundles and questions, and the directory as typed.
-fn contents_of<'a>(
-    fleet: &'a Fleet,
-    encoded: impl Iterator<Item = &'a Vec<u8>>,
-    sources: &'a Sources,
-) -> BTreeMap<Digest, &'a [u8]> {
-    let files = fleet.nodes.values().flat_map(|node| &node.contents);
-    let files = files.map(|(digest, content)| (*digest, content.as_ref()));
-    let whole = encoded.chain(sources.0.values());
-    files.chain(whole.map(|bytes| (Digest::of(bytes), bytes.as_slice()))).collect()
 }
 
 /// A revision before it has a number.

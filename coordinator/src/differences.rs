@@ -8,7 +8,12 @@ use fleet::{
     plan::{self, Base, Knowledge, NodePlan, OpenEdits},
 };
 
-use crate::{apply::ApplyError, coordinator::Coordinator, subjects::in_force, view::Snapshot};
+use crate::{
+    apply::{ApplyError, content::SharedContents},
+    coordinator::Coordinator,
+    subjects::in_force,
+    view::Snapshot,
+};
 
 /// What is known of one host.
 pub(crate) enum Differences {
@@ -32,7 +37,10 @@ impl Coordinator {
         name: &NodeName,
     ) -> Result<Differences, ApplyError> {
         let stored = match in_force(snapshot, name) {
-            Some(assigned) => self.stored_node(&assigned.target).await?.map(|stored| (assigned, stored)),
+            Some(assigned) => self
+                .stored_node(&assigned.target, &SharedContents::default())
+                .await?
+                .map(|stored| (assigned, stored)),
             None => None,
         };
         let Some((assigned, stored)) = stored else {

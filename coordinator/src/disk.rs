@@ -59,7 +59,7 @@ impl Disk {
     ///
     /// # Errors
     /// The reserve would not stay free.
-    fn check(&self, bytes: u64) -> Result<(), NoRoom> {
+    pub(crate) fn check(&self, bytes: u64) -> Result<(), NoRoom> {
         let free = match self.free() {
             Ok(free) => free,
             Err(error) => {

@@ -12,7 +12,8 @@ use fleet::{
     ids::{Digest, NodeName, Revision},
     observed::Drift,
     plan::{
-        self, Groups, NodePlan, Note, compare, digest_of_unmanaged, refused_by_agents, registered, untrusted,
+        self, Groups, NodePlan, Note, Unmanaged, compare, digest_of_unmanaged, refused_by_agents, registered,
+        untrusted,
     },
     rollout::{
         Estimate, Rollout, Standing, StepState, estimate,
@@ -22,7 +23,9 @@ use fleet::{
 };
 
 use crate::{
-    apply::{ApplyError, Intent, RevisionDraft, Selection, compose_apart, has_errors},
+    apply::{
+        ApplyError, Intent, RevisionDraft, Selection, compose_apart, content::SharedContents, has_errors,
+    },
     coordinator::Coordinator,
     effects::{GivenPacks, NodeEffects, Plans, overwritten},
     in_force::{Place, Places},
@@ -98,7 +101,8 @@ impl Planned {
 
     /// Takes up what changes on the nodes of a revision.
     fn take(&mut self, draft: &RevisionDraft, mut weighed: Plans, snapshot: &Snapshot) {
-        self.unmanaged = digest_of_unmanaged(&weighed.plans);
+        let unmanaged = weighed.plans.iter().map(|(name, plan)| (name, plan.unmanaged.as_slice()));
+        self.unmanaged = digest_of_unmanaged(unmanaged);
         for (name, plan) in weighed.plans {
             let effects = weighed.effects.remove(&name);
             if plan.is_empty() {
@@ -193,7 +197,7 @@ impl Coordinator {
             }
         };
         let rollout = self.new_rollout(&snapshot, None, &draft, (Revision(0), None)).await?;
-        let plans = self.compare_stored(&snapshot, &draft, &rollout).await?;
+        let plans = self.compare_stored(&snapshot, (&draft, &rollout), compare_all).await?;
         planned.take(&draft, Plans { findings: Vec::new(), plans, effects: BTreeMap::new() }, &snapshot);
         planned.unchanged += draft.nodes.len().saturating_sub(planned.nodes.len() + planned.unchanged);
         planned.waves = outlook::waves(&rollout, None);
@@ -213,17 +217,18 @@ impl Coordinator {
         Ok(approval_asked(snapshot, draft, &reached))
     }
 
-    /// What changes on nodes that get what is stored.
-    pub(crate) async fn compare_stored(
+    /// What `compare` finds on nodes that get what is stored.
+    pub(crate) async fn compare_stored<T: Send + 'static>(
         self: &Arc<Self>,
         snapshot: &Snapshot,
-        draft: &RevisionDraft,
-        rollout: &Rollout,
-    ) -> Result<BTreeMap<NodeName, NodePlan>, ApplyError> {
+        (draft, rollout): (&RevisionDraft, &Rollout),
+        compare: fn(&BTreeMap<NodeName, ComposedNode>, &Subjects) -> T,
+    ) -> Result<T, ApplyError> {
         let mut nodes = BTreeMap::new();
+        let shared = SharedContents::default();
         for name in pending(rollout) {
             let Some(target) = draft.nodes.get(name) else { continue };
-            let stored = self.stored_node(target).await?;
+            let stored = self.stored_node(target, &shared).await?;
             let stored = stored.ok_or_else(|| StoreError::missing("read a revision's content"))?;
             nodes.insert(
                 name.clone(),
@@ -231,7 +236,7 @@ impl Coordinator {
             );
         }
         let subjects = self.subjects(snapshot, &nodes, rollout).await?;
-        let comparing = crate::tasks::blocking(move || compare_all(&nodes, &subjects));
+        let comparing = crate::tasks::blocking(move || compare(&nodes, &subjects));
         comparing.await.map_err(ApplyError::Compose)
     }
 
@@ -258,16 +263,25 @@ impl Coordinator {
     }
 }
 
-/// What changes on each node. Diffs of a large fleet take a while, so this leaves the runtime's threads alone.
-pub(crate) async fn compare_apart(
-    fleet: Fleet,
-    subjects: Subjects,
-) -> Result<(Fleet, BTreeMap<NodeName, NodePlan>), ApplyError> {
+/// What each node would lose that nobody declared. Comparing a large fleet takes a while, so this leaves the runtime's
+/// threads alone.
+pub(crate) async fn lost_apart(fleet: Fleet, subjects: Subjects) -> Result<(Fleet, Lost), ApplyError> {
     let comparing = crate::tasks::blocking(move || {
-        let plans = compare_all(&fleet.nodes, &subjects);
-        (fleet, plans)
+        let lost = lost_on_all(&fleet.nodes, &subjects);
+        (fleet, lost)
     });
     comparing.await.map_err(ApplyError::Compose)
+}
+
+/// What nobody declared and would be replaced or removed, by node; nodes that lose nothing are missing.
+pub(crate) type Lost = BTreeMap<NodeName, Vec<Unmanaged>>;
+
+pub(crate) fn lost_on_all(nodes: &BTreeMap<NodeName, ComposedNode>, subjects: &Subjects) -> Lost {
+    let changing = subjects.iter().filter(|(_, subject)| subject.part == Part::Changes);
+    let of = |(name, subject): (&NodeName, &Subject)| {
+        Some((name.clone(), plan::unmanaged(&subject.base, nodes.get(name)?)))
+    };
+    changing.filter_map(of).filter(|(_, lost)| !lost.is_empty()).collect()
 }
 
 pub(crate) fn compare_all(
@@ -285,10 +299,9 @@ pub(crate) fn compare_all(
 }
 
 /// Why an apply that replaces or removes what nobody declared is refused: nobody said yes to that, or to something else.
-pub(crate) fn lost_unasked(plans: &BTreeMap<NodeName, NodePlan>, intent: &Intent) -> Option<String> {
-    let lost = digest_of_unmanaged(plans)?;
-    let losing = plans.iter().filter(|(_, plan)| !plan.unmanaged.is_empty());
-    let nodes = names_at_most(NAMED_MAX, losing.map(|(name, _)| name.as_str()));
+pub(crate) fn lost_unasked(losing: &Lost, intent: &Intent) -> Option<String> {
+    let lost = digest_of_unmanaged(losing.iter().map(|(name, lost)| (name, lost.as_slice())))?;
+    let nodes = names_at_most(NAMED_MAX, losing.keys().map(NodeName::as_str));
     match intent.replace_unmanaged {
         Some(meant) if meant == lost => None,
         Some(_) => Some(format!(

@@ -16,7 +16,7 @@ use fleet::{
 use crate::{
     apply::{Applied, ApplyError, Intent, RevisionDraft, compose_apart, rules_of},
     coordinator::Coordinator,
-    plan::lost_unasked,
+    plan::{lost_on_all, lost_unasked},
     store::{
         Key, StoreError, blobs, for_each,
         records::{Record as _, RevisionRecord, RolloutRecord, ShardRecord, Target},
@@ -69,8 +69,8 @@ impl Coordinator {
             Err(why) => return refused(why),
         };
         let rollout = self.new_rollout(&snapshot, None, &draft, (newest.next(), None)).await?;
-        let plans = self.compare_stored(&snapshot, &draft, &rollout).await?;
-        if let Some(why) = lost_unasked(&plans, intent) {
+        let lost = self.compare_stored(&snapshot, (&draft, &rollout), lost_on_all).await?;
+        if let Some(why) = lost_unasked(&lost, intent) {
             return refused(why);
         }
         Ok(self.commit_revision(&draft, None, intent).await?.with(Vec::new()))

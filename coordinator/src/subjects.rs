@@ -19,6 +19,7 @@ use fleet::{
 };
 
 use crate::{
+    apply::content::SharedContents,
     commands::{ACCEPT, PAUSE},
     coordinator::Coordinator,
     events::Kind,
@@ -76,6 +77,7 @@ impl Coordinator {
     ) -> Result<Subjects, StoreError> {
         let pending = pending(rollout);
         let authors = self.authors(snapshot, &pending).await?;
+        let shared = &SharedContents::default();
         let asking = nodes.iter().map(|(name, node)| {
             let part = if pending.contains(name) { Part::Changes } else { Part::Stays };
             let authors = &authors;
@@ -86,7 +88,7 @@ impl Coordinator {
                     Part::Stays => snapshot.nodes.get(name).and_then(|node| node.record.desired.as_ref()),
                 };
                 let assigned = match assigned {
-                    Some(assigned) => self.stored_node(&assigned.target).await?,
+                    Some(assigned) => self.stored_node(&assigned.target, shared).await?,
                     None => None,
                 };
                 let host = match part {

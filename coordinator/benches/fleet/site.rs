@@ -29,6 +29,11 @@ const POLL: Duration = Duration::from_millis(50);
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Bytes of a file in one message of an upload.
 const CHUNK: usize = 32 * 1024;
+/// Of the deployment.toml: some 6 kB.
+const TABLES: usize = 10;
+const KEYS: usize = 10;
+/// Bytes of a file that all nodes have.
+const KEYSTORE: usize = 20_000;
 /// Node records of one transaction.
 const BATCH: usize = 100;
 
@@ -122,8 +127,12 @@ impl Site {
             write!(manifest, "[nodes.{name}]\ngroup = \"km\"\nhost = \"{name}.acme\"\nhome = \"/opt/is\"\n")
                 .unwrap();
         }
-        let common = format!("[server]\nhostname = \"{hostname}\"\n");
-        BTreeMap::from([("fleet.toml".to_owned(), manifest), ("config/common.toml".to_owned(), common)])
+        let keystore = "not a keystore, but as large as one\n".repeat(KEYSTORE / 36);
+        BTreeMap::from([
+            ("fleet.toml".to_owned(), manifest),
+            ("config/common.toml".to_owned(), common(hostname)),
+            ("files/km/repository/resources/security/client-truststore.p12".to_owned(), keystore),
+        ])
     }
 
     pub async fn until_no_rollout(&self) {
@@ -137,6 +146,21 @@ impl Site {
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
+}
+
+/// A deployment.toml of the size that sites have: 2 to 9 kB, and each node's is another.
+fn common(hostname: &str) -> String {
+    let mut text = format!(
+        "[server]\nhostname = \"{hostname}\"\nnode_ip = \"${{ node.host }}\"\n[database.shared_db]\ntype = \"mysql\"\n\
+         url = \"jdbc:mysql://db.example.org:3306/shared\"\nusername = \"wso2\"\npassword = \"$secret{{db}}\"\n"
+    );
+    for store in 0..TABLES {
+        writeln!(text, "[custom.connection_{store}]").unwrap();
+        for key in 0..KEYS {
+            writeln!(text, "property_{key} = \"what connection {store} has as its number {key}\"").unwrap();
+        }
+    }
+    text
 }
 
 async fn start(program: &PathBuf, dir: &TempDir) -> Child {

@@ -17,17 +17,20 @@ const SEALS: usize = 64 * 128;
 /// Pieces of content: 128 MiB are more than any file or bundle encoding.
 const PIECES_MAX: usize = 560;
 
-/// Whether all of some content is there. The last piece is written last, so its presence says so.
-async fn is_there(store: &dyn Store, digest: &Digest, content: &[u8]) -> Result<bool, StoreError> {
+/// Whether all of some content of `bytes` is there. The last piece is written last, so its presence says so.
+///
+/// # Errors
+/// The store failed.
+pub async fn is_there(store: &dyn Store, digest: &Digest, bytes: usize) -> Result<bool, StoreError> {
     for piece in [PIECE, OLD_PIECE] {
-        let last = content.len().saturating_sub(1) / piece;
+        let last = bytes.saturating_sub(1) / piece;
         // A piece of another length belongs to another way of cutting.
-        let length = content.len() - last * piece;
+        let length = bytes - last * piece;
         let found = store.get(&Key::blob(digest, last)).await?;
         if found.is_some_and(|found| found.value.len() == length) {
             return Ok(true);
         }
-        if content.len() <= PIECE {
+        if bytes <= PIECE {
             break;
         }
     }
@@ -44,7 +47,7 @@ pub async fn missing<'a>(
 ) -> Result<BTreeMap<Digest, &'a [u8]>, StoreError> {
     let mut missing = BTreeMap::new();
     for (digest, content) in contents {
-        if !is_there(store, digest, content).await? {
+        if !is_there(store, digest, content.len()).await? {
             missing.insert(*digest, *content);
         }
     }

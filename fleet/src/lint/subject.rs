@@ -12,7 +12,7 @@ use crate::{
     finding::Place,
     ids::{Digest, NodeName},
     mask,
-    spec::ComposedNode,
+    spec::{ComposedNode, Origins},
 };
 
 /// Whether the text shows which passwords were typed in clear.
@@ -42,7 +42,7 @@ pub struct Subject<'a> {
     environment: BTreeMap<String, String>,
     /// `-D` arguments, and `carbon.home`.
     system_properties: BTreeMap<String, String>,
-    origins: Option<&'a BTreeMap<String, Place>>,
+    origins: Option<&'a Origins>,
     secret_keys: Option<&'a BTreeSet<String>>,
     /// Masked lines of the text; most places have an origin and need none.
     lines: OnceLock<Vec<String>>,
@@ -112,10 +112,10 @@ impl<'a> Subject<'a> {
             put(value);
         }
         put("places");
-        for (key, place) in self.origins.into_iter().flatten() {
+        for (key, file, offset) in self.origins.into_iter().flat_map(Origins::spots) {
             put(key);
-            put(&place.file);
-            put(&format!("{}:{}", place.line, place.column));
+            put(file);
+            put(&offset.to_string());
         }
         put("secrets");
         self.secret_keys.into_iter().flatten().for_each(|key| put(key));
@@ -124,8 +124,8 @@ impl<'a> Subject<'a> {
 
     /// Where a key was typed. Elements of arrays are written `key[0].sub`.
     pub fn place(&self, key: &str, position: Option<Position>) -> Option<Place> {
-        if let Some(place) = self.origins.and_then(|origins| origin(origins, key)) {
-            return Some(place.clone());
+        if let Some(place) = self.origins.and_then(|origins| origins.nearest(key)) {
+            return Some(place);
         }
         let position = position.filter(|position| 0 < position.line)?;
         let lines = self.lines.get_or_init(|| mask::toml_lines(self.text));
@@ -180,14 +180,4 @@ impl<'a> Subject<'a> {
         let Some(keys) = self.secret_keys else { return false };
         keys.contains(key) || key.rmatch_indices(['.', '[']).any(|(end, _)| keys.contains(&key[..end]))
     }
-}
-
-/// The place of the key, of what it is part of, or of its first sub-key: a table has no place of its own.
-fn origin<'o>(origins: &'o BTreeMap<String, Place>, key: &str) -> Option<&'o Place> {
-    let part = || key.rmatch_indices(['.', '[']).find_map(|(end, _)| origins.get(&key[..end]));
-    let below = || {
-        let mut from = origins.range(key.to_owned()..).map(|(found, place)| (found.strip_prefix(key), place));
-        from.find_map(|(rest, place)| rest.filter(|rest| rest.starts_with(['.', '['])).map(|_| place))
-    };
-    origins.get(key).or_else(part).or_else(below)
 }

@@ -340,7 +340,7 @@ fn a_yes_holds_for_what_it_was_said_to_and_for_nothing_else() {
     let new = node("[server]\nhostname = \"b\"\n", &[]);
     let of = |disk: &str| {
         let plan = compare(&base(None, host(&[(CONFIG, disk)])), &new);
-        digest_of_unmanaged([(&NodeName::parse("is-1").unwrap(), &plan)])
+        digest_of_unmanaged([(&NodeName::parse("is-1").unwrap(), plan.unmanaged.as_slice())])
     };
     let (one, other) = ("[a]\nb = 1\n", "[a]\nb = 2\n");
     assert!(of(one).is_some() && of(one) == of(one));

@@ -26,7 +26,7 @@ pub use effects::{Before, DERIVED_MAX, DerivedChange, Effects, RenderedChange, R
 pub use note::{Groups, Note, closed_windows, policy_changes, renamed};
 pub use refused::refused_by_agents;
 pub use registered::registered;
-pub use unmanaged::{Unmanaged, UnmanagedKind, Unpacked, digest_of_unmanaged};
+pub use unmanaged::{Unmanaged, UnmanagedKind, Unpacked, digest_of_unmanaged, unmanaged};
 pub use untrusted::untrusted;
 
 use base::{FileBefore, Was, keys_of};
@@ -40,7 +40,7 @@ use crate::{
     mask,
     restart::RestartDecision,
     spec::{
-        ComposedNode,
+        ComposedNode, Origins,
         canonical::{self, Flat},
     },
 };
@@ -59,7 +59,7 @@ impl PlannedNode {
     pub fn composed(self, group: GroupName, host: String, zone: Option<ZoneName>) -> ComposedNode {
         let config = self.bundle.files.get(&self.bundle.service.config_path);
         let text = config.and_then(|entry| self.contents.get(&entry.digest));
-        let config_text = text.map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
+        let config_text = text.map(|text| String::from_utf8_lossy(text).into()).unwrap_or_default();
         ComposedNode {
             group,
             host,
@@ -68,7 +68,7 @@ impl PlannedNode {
             bundle: self.bundle,
             gates: Vec::new(),
             contents: self.contents,
-            origins: BTreeMap::new(),
+            origins: Origins::default(),
             secret_keys: BTreeSet::new(),
             secrets: BTreeSet::new(),
         }
@@ -262,7 +262,7 @@ impl<'a> Desired<'a> {
                 let over = (&node.bundle, Occasion::Order);
                 drift::written_over(&node.config_text, disk, base.declared_text(), over)
             }
-            None => node.config_text.clone(),
+            None => node.config_text.to_string(),
         };
         let (config_digest, config_meaning) = (Digest::of(config.as_bytes()), canonical::meaning(&config));
         Self { node, config, config_digest, config_meaning }
@@ -413,7 +413,7 @@ fn changes_between(before: &Flat, after: &Flat, desired: &Desired<'_>) -> Vec<Ke
                 old: shown(before.get(&key)),
                 new: shown(after.get(&key)),
                 secret,
-                place: after.get(&key).and_then(|_| desired.node.origins.get(&key).cloned()),
+                place: after.get(&key).and_then(|_| desired.node.origins.get(&key)),
                 key,
             }
         })

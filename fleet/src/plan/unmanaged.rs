@@ -2,7 +2,7 @@
 //! Convoy came, and edits by hand that stand. It needs an explicit yes.
 
 use super::{
-    Base, Desired, NodePlan, Was,
+    Base, Desired, Was,
     base::{FileBefore, keys_of},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     host::{FoundEntry, HomeHistory},
     ids::{Digest, NodeName},
     observed::{Drift, DriftAction},
-    spec::canonical,
+    spec::{ComposedNode, canonical},
     time::Timestamp,
 };
 
@@ -68,11 +68,11 @@ impl UnmanagedKind {
 
 /// What a yes was said to: the same for the same things on the same nodes. `None`: there is nothing to say yes to.
 pub fn digest_of_unmanaged<'a>(
-    nodes: impl IntoIterator<Item = (&'a NodeName, &'a NodePlan)>,
+    nodes: impl IntoIterator<Item = (&'a NodeName, &'a [Unmanaged])>,
 ) -> Option<Digest> {
     let mut text = String::new();
-    for (node, plan) in nodes {
-        for lost in &plan.unmanaged {
+    for (node, unmanaged) in nodes {
+        for lost in unmanaged {
             let digest = lost.digest.map(|digest| digest.to_string()).unwrap_or_default();
             let keys = lost.keys.join("\0");
             text += &format!("{node}\0{}\0{}\0{digest}\0{keys}\n", lost.path, lost.kind.as_str());
@@ -88,6 +88,14 @@ pub struct Unpacked {
     pub keys: usize,
     /// Files that are replaced, deployment.toml among them.
     pub files: usize,
+}
+
+/// What a node would lose, as [`compare`](super::compare) says it, without the rest of its plan: the differences of a
+/// large fleet take more memory than the fleet.
+pub fn unmanaged(base: &Base, new: &ComposedNode) -> Vec<Unmanaged> {
+    let elsewhere = base.in_another_home(new);
+    let there = elsewhere.as_ref().unwrap_or(base);
+    found(there, &Desired::over(there, new))
 }
 
 /// Everything that needs a yes.

@@ -33,7 +33,7 @@ pub fn untrusted<'a>(
                     found.push(Finding {
                         code: "CV563",
                         severity: Severity::Warning,
-                        place: node.origins.get(&peer.key).cloned(),
+                        place: node.origins.get(&peer.key),
                         node: Some(name.clone()),
                         message: complaint.why,
                         remedy: complaint.remedy,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    ComposedNode,
+    ComposedNode, Origins,
     balancer_template::Templates,
     balancers_text::BalancerText,
     compose::Draft,
@@ -187,8 +187,8 @@ pub(super) fn compose(
         },
         gates: Vec::new(),
         contents: BTreeMap::from([(digest, content)]),
-        config_text: String::new(),
-        origins: BTreeMap::new(),
+        config_text: "".into(),
+        origins: Origins::default(),
         secret_keys: BTreeSet::new(),
         secrets: BTreeSet::new(),
     })

@@ -138,7 +138,7 @@ pub(super) fn order(
 
 fn order_node<'a>(name: &'a NodeName, node: &'a ComposedNode, facts: &'a NodeFacts) -> OrderNode<'a> {
     let ports = facts.open_ports().filter_map(|port| facts.number(port)).collect();
-    let (group, host, config) = (&node.group, node.host.as_str(), node.config_text.as_str());
+    let (group, host, config) = (&node.group, node.host.as_str(), &*node.config_text);
     OrderNode { node: name, group, host, ports, config }
 }
 

@@ -14,6 +14,7 @@ use super::{
     key_manager_text,
     manifest::{self, GroupText, Manifest, NodeText},
     merge::{MergeKeys, merge},
+    origins::KeyNames,
     reader::Typed,
     report::{Report, suggest, suggest_product},
     rollout_check,
@@ -28,7 +29,7 @@ use crate::{
     bundle::Bundle,
     call::{Check, Hooks},
     drift::keys::KeyRules,
-    finding::{Place, names_at_most},
+    finding::names_at_most,
     ids::{Digest, GroupName, NodeName},
     key_manager::KeyManagers,
     product::{self, Catalogue, FileRule, Product},
@@ -99,6 +100,7 @@ fn compose_into(sources: &Sources, secrets: &Resolver, report: &mut Report) -> O
         catalogue: &catalogue,
         extras,
         secrets,
+        key_names: KeyNames::default(),
     };
     composer.fleet(report)
 }
@@ -224,13 +226,15 @@ struct Composer<'a> {
     catalogue: &'a Catalogue,
     extras: Extras<'a>,
     secrets: &'a Resolver,
+    key_names: KeyNames,
 }
 
-/// A node on its way: layers merged, expressions not yet evaluated.
+/// A node on its way.
 pub(super) struct Draft<'a> {
     pub(super) name: &'a NodeName,
     pub(super) text: &'a NodeText<'a>,
     pub(super) group: &'a GroupText<'a>,
+    /// Its layers merged, from when it is composed on; empty before.
     pub(super) config: Table,
     pub(super) trailing: Vec<String>,
     pub(super) facts: Arc<NodeFacts>,
@@ -386,11 +390,13 @@ impl<'a> Composer<'a> {
         early: &Expressions,
         report: &mut Report,
     ) -> Option<Draft<'a>> {
-        let (config, trailing) = self.merged(name, (text, group), product, report);
+        // Merged again when its turn comes: what all nodes of a large fleet have merged takes more memory than the fleet.
+        let (config, _) = self.merged(name, (text, group), product, report);
         let offset = match &text.offset {
             Some(offset) => offset.value,
             None => config::literal_offset(&config, report)?,
         };
+        let config = Table::empty(config.at, Shape::Implicit);
         let id = (name.as_str(), text.group.as_str(), offset);
         let mut values = BTreeMap::new();
         for scope in [self.manifest.values, group.values, text.values].into_iter().flatten() {
@@ -417,7 +423,7 @@ impl<'a> Composer<'a> {
             values,
         };
         let secrets = self.secrets.apart();
-        Some(Draft { name, text, group, config, trailing, facts: Arc::new(facts), secrets })
+        Some(Draft { name, text, group, config, trailing: Vec::new(), facts: Arc::new(facts), secrets })
     }
 
     /// The layers of a node, in order: those of its group, its own, then `config/nodes/<node>.toml` if there is one.
@@ -454,6 +460,10 @@ impl<'a> Composer<'a> {
         fleet_rules: &[FileRule],
         report: &mut Report,
     ) -> Option<ComposedNode> {
+        // What is wrong with the layers was told when the draft was made.
+        let layers = (draft.text, draft.group);
+        (draft.config, draft.trailing) =
+            self.merged(draft.name, layers, &draft.facts.product, &mut Report::default());
         let names = expressions.names(&draft.facts);
         let mut open_names = names.clone();
         open_names.insert("secret", draft.secrets.function());
@@ -477,7 +487,8 @@ impl<'a> Composer<'a> {
             contents.insert(rendered.entry.digest, rendered.content);
             files.insert(rendered.path, rendered.entry);
         }
-        let content: Arc<[u8]> = text.as_bytes().into();
+        let text: Arc<str> = text.into();
+        let content: Arc<[u8]> = Arc::clone(&text).into();
         let mut entry = files::settings(&product.config_path, &rules);
         entry.digest = Digest::of(&content);
         entry.meaning = super::canonical::meaning_of(&flat);
@@ -514,7 +525,7 @@ impl<'a> Composer<'a> {
             gates,
             contents,
             config_text: text,
-            origins: self.origins(&draft, &flat),
+            origins: self.key_names.origins(&draft.config, flat.keys(), &draft.text.at),
             secret_keys,
             secrets: draft.secrets.asked(),
         })
@@ -561,19 +572,6 @@ impl<'a> Composer<'a> {
             use_of: SecretUse::Value,
         };
         key_manager_text::resolve(draft, self.manifest, &scope, report)
-    }
-
-    fn origins(&self, draft: &Draft<'_>, flat: &super::canonical::Flat) -> BTreeMap<String, Place> {
-        let mut origins = tree::origins(&draft.config);
-        // An expression may have become a table; its keys stand where the expression does.
-        for key in flat.keys() {
-            if !origins.contains_key(key) {
-                let cut = |end: usize| origins.get(&key[..end]).cloned();
-                let place = key.rmatch_indices(['.', '[']).find_map(|(end, _)| cut(end));
-                origins.insert(key.clone(), place.unwrap_or_else(|| draft.text.at.key_place()));
-            }
-        }
-        origins
     }
 
     /// The group's files, with the node's own in their place.

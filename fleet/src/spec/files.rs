@@ -1,6 +1,6 @@
 //! Extra files of a node: what stands under `files/<group>/` and `files/<node>/`, and the settings of each.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cell::OnceCell, collections::BTreeMap, sync::Arc};
 
 use super::{
     Sources,
@@ -25,6 +25,8 @@ pub(super) struct Extra<'a> {
     source: &'a str,
     content: &'a [u8],
     template: bool,
+    /// What all nodes have in common that get it as it stands.
+    whole: OnceCell<(Digest, Arc<[u8]>)>,
 }
 
 /// The files of each group and node, by owner and path below home.
@@ -61,7 +63,7 @@ pub(super) fn find<'a>(sources: &'a Sources, owners: &[&str], report: &mut Repor
             continue;
         }
         let Some(target) = check(path, target, content, report) else { continue };
-        let extra = Extra { source: path, content, template };
+        let extra = Extra { source: path, content, template, whole: OnceCell::new() };
         if let Some(other) = extras.entry(owner).or_default().insert(target, extra) {
             report.error(
                 "CV408",
@@ -139,28 +141,17 @@ impl Extra<'_> {
     pub(super) fn render(
         &self,
         path: &HomePath,
-        (expressions, names): (&Expressions, &Names),
+        scope: (&Expressions, &Names),
         rules: &[&FileRule],
         report: &mut Report,
     ) -> Option<Rendered> {
-        let content: Arc<[u8]> = if self.template {
-            let Ok(text) = std::str::from_utf8(self.content) else {
-                report.error(
-                    "CV003",
-                    Some(whole_file(self.source)),
-                    format!("{} is a template but not UTF-8 text", self.source),
-                    "save it as UTF-8, or drop the suffix .tmpl",
-                );
-                return None;
-            };
-            let source = Source::new(self.source, text);
-            let at = At::start_of(&source);
-            let origin = Origin { at: &at, start: Some(0) };
-            expressions.render(text, names, &origin, report)?.into_bytes().into()
+        let (digest, content) = if self.template {
+            let content = self.filled_in(scope, report)?;
+            (Digest::of(&content), content)
         } else {
-            self.content.into()
+            let whole = self.whole.get_or_init(|| (Digest::of(self.content), self.content.into()));
+            whole.clone()
         };
-        let digest = Digest::of(&content);
         let size = content.len() as u64;
         let mut entry = FileEntry { digest, meaning: digest, size, ..settings(path, rules) };
         if self.template && std::str::from_utf8(self.content).is_ok_and(secret::asks) {
@@ -168,6 +159,26 @@ impl Extra<'_> {
             entry.mode &= 0o700;
         }
         Some(Rendered { path: path.clone(), content, entry })
+    }
+
+    /// A template's content for one node.
+    fn filled_in(
+        &self,
+        (expressions, names): (&Expressions, &Names),
+        report: &mut Report,
+    ) -> Option<Arc<[u8]>> {
+        let Ok(text) = std::str::from_utf8(self.content) else {
+            report.error(
+                "CV003",
+                Some(whole_file(self.source)),
+                format!("{} is a template but not UTF-8 text", self.source),
+                "save it as UTF-8, or drop the suffix .tmpl",
+            );
+            return None;
+        };
+        let at = At::start_of(&Source::new(self.source, text));
+        let origin = Origin { at: &at, start: Some(0) };
+        Some(expressions.render(text, names, &origin, report)?.into_bytes().into())
     }
 }
 

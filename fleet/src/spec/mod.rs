@@ -21,6 +21,7 @@ mod gate_text;
 mod key_manager_text;
 mod manifest;
 mod merge;
+mod origins;
 pub(crate) mod reader;
 pub(crate) mod report;
 mod rollout_check;
@@ -40,7 +41,7 @@ use crate::{
     balancer::Balancer,
     bundle::Bundle,
     call::Check,
-    finding::{Finding, Place},
+    finding::Finding,
     ids::{Digest, FleetName, GroupName, NodeName, ZoneName},
     rollout::{FleetPolicy, Gate, RolloutPolicy, order},
 };
@@ -48,6 +49,7 @@ use crate::{
 pub use compose::{compose, compose_with};
 pub use databases_text::DatabaseServer;
 pub use manifest::OFFSET_MAX;
+pub use origins::Origins;
 pub use report::{FINDINGS_MAX, meant_field, suggest, suggest_product};
 pub use secret::{Absent, SECRET_NAME_MAX, SECRET_SIZE_MAX, Secret, SecretName, SecretNameError, Secrets};
 
@@ -154,11 +156,10 @@ pub struct ComposedNode {
     pub gates: Vec<Check>,
     /// The content behind every digest of the bundle.
     pub contents: BTreeMap<Digest, Arc<[u8]>>,
-    /// The composed deployment.toml.
-    pub config_text: String,
-    /// Where each of its keys was typed, by the keys of [`canonical::flatten`]. Keys that composition itself set
-    /// (`server.offset`) point at what set them.
-    pub origins: BTreeMap<String, Place>,
+    /// The composed deployment.toml; nodes without one have an empty text.
+    pub config_text: Arc<str>,
+    /// Where each of its keys was typed. Keys that composition itself set (`server.offset`) point at what set them.
+    pub origins: Origins,
     /// Keys whose value holds one of `secret()`, written as in `origins`: what stands there in clear was not typed.
     pub secret_keys: BTreeSet<String>,
     /// The secrets that it uses: in its files, and in calls around a stop or after a wave.

@@ -46,7 +46,7 @@ members = "{{ group.nodes | addresses('hazelcast') }}"
 fn layers_expressions_and_offset_come_together() {
     let fleet = composed(&[("fleet.toml", SMALL), ("config/common.toml", COMMON)]);
     assert_eq!(
-        node(&fleet, "is-1").config_text,
+        &*node(&fleet, "is-1").config_text,
         r#"# Node is-1 of fleet small, composed by Convoy. Edits here are undone: change the fleet directory.
 
 # The name that clients see.
@@ -62,7 +62,7 @@ members = ["h1:4000", "h2:4000"]
     assert_eq!(node(&fleet, "is-2").bundle.service.offset, 0);
     let https = node(&fleet, "is-1").bundle.service.ports.iter().find(|port| port.name == "https").unwrap();
     assert_eq!(https.number, 9444);
-    let place = &node(&fleet, "is-1").origins["server.node_ip"];
+    let place = &node(&fleet, "is-1").origins.get("server.node_ip").unwrap();
     assert_eq!((place.file.as_str(), place.line), ("config/common.toml", 4));
 }
 

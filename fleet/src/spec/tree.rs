@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use toml_edit::{Document, InlineTable, Item, Key, RawString, TableLike, Value};
 
-use super::canonical::{NotToml, join};
+use super::canonical::NotToml;
 use crate::{finding::Place, mask};
 
 /// One typed file.
@@ -30,7 +30,7 @@ impl Source {
     }
 
     /// The place of a byte of this file, its line masked.
-    fn place(&self, offset: usize) -> Place {
+    pub(crate) fn place(&self, offset: usize) -> Place {
         let mut offset = offset.min(self.text.len());
         while !self.text.is_char_boundary(offset) {
             offset -= 1;
@@ -510,28 +510,4 @@ fn key_text(key: &str) -> String {
 
 fn header_path(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key_text(key) } else { format!("{prefix}.{}", key_text(key)) }
-}
-
-/// Where each leaf stands, by the flat keys of `canonical::flatten`.
-pub(crate) fn origins(root: &Table) -> BTreeMap<String, Place> {
-    let mut origins = BTreeMap::new();
-    collect_origins(root, "", &mut origins);
-    origins
-}
-
-fn collect_origins(table: &Table, prefix: &str, origins: &mut BTreeMap<String, Place>) {
-    for (key, node) in table.iter() {
-        let path = join(prefix, key);
-        match node {
-            Node::Leaf(leaf) => {
-                origins.insert(path, leaf.at.key_place());
-            }
-            Node::Table(inner) => collect_origins(inner, &path, origins),
-            Node::Tables(tables) => {
-                for (index, element) in tables.iter().enumerate() {
-                    collect_origins(element, &format!("{path}[{index}]"), origins);
-                }
-            }
-        }
-    }
 }

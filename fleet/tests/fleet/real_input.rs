@@ -127,8 +127,8 @@ fn every_real_file_survives_composition() {
         let node = &composed.nodes[&NodeName::parse("n").unwrap()];
         assert_eq!(canonical::flatten(&node.config_text).unwrap(), meant, "{}", path.display());
         // Every key can be traced, and composing the result once more changes nothing.
-        assert!(meant.keys().all(|key| node.origins.contains_key(key)), "{}", path.display());
-        sources.0.insert("config/nodes/n.toml".to_owned(), node.config_text.clone().into_bytes());
+        assert!(meant.keys().all(|key| node.origins.get(key).is_some()), "{}", path.display());
+        sources.0.insert("config/nodes/n.toml".to_owned(), node.config_text.as_bytes().to_vec());
         let again = fleet_of(&sources);
         let again = &again.nodes[&NodeName::parse("n").unwrap()];
         assert_eq!(canonical::meaning(&again.config_text), canonical::meaning(&text), "{}", path.display());
