@@ -7,7 +7,7 @@ mod revisions;
 
 use std::{path::Path, time::Duration};
 
-use fleet::{origin::Origin, spec::Sources, time::Timestamp};
+use fleet::{origin::Origin, spec::Sources, time::Timestamp, words::NodeWord};
 use futures::StreamExt as _;
 
 use crate::{
@@ -303,11 +303,18 @@ async fn left_over(session: &mut Session) -> Result<Exit, Failure> {
 /// A server that should run and does not, or of which nobody knows, or that is not on what it went back to.
 fn is_left(node: &view::Node) -> bool {
     let is_behind = node.standing == Some(view::Standing::Behind);
-    is_behind
-        || !matches!(
-            node.state.as_str(),
-            "ready" | "stopped" | "idle" | "not-joined" | "never-connected" | "not-in-fleet"
-        )
+    let is_well = match node.state.known() {
+        Some(
+            NodeWord::Ready
+            | NodeWord::Stopped
+            | NodeWord::Idle
+            | NodeWord::NotJoined
+            | NodeWord::NeverConnected
+            | NodeWord::NotInFleet,
+        ) => true,
+        Some(_) | None => false,
+    };
+    is_behind || !is_well
 }
 
 async fn finish_apply(

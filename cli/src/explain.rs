@@ -112,7 +112,7 @@ fn finding(entry: &reference::Entry, screen: &mut Screen) -> Exit {
     screen.programs(&Code {
         code: entry.code,
         title: entry.title,
-        severity: entry.severity(),
+        severity: entry.severity().as_str(),
         text: entry.text,
     });
     screen.people(&format!("{} {}\n\n{}\n", entry.code, entry.title, entry.text));

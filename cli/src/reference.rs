@@ -1,5 +1,7 @@
 //! The reference of findings, docs/findings.md, carried in the program: what SARIF rules say, and `convoy explain CODE`.
 
+use fleet::words::Severity;
+
 const TEXT: &str = include_str!("../../docs/findings.md");
 
 /// One finding's entry.
@@ -36,13 +38,13 @@ pub fn entries() -> impl Iterator<Item = Entry> {
 }
 
 impl Entry {
-    /// The first word of the paragraph: `error`, `warning` or `info`.
-    pub fn severity(&self) -> &'static str {
+    /// By the first word of the paragraph.
+    pub fn severity(&self) -> Severity {
         let word = self.text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
         match word {
-            "Error" => "error",
-            "Warning" => "warning",
-            _ => "info",
+            "Error" => Severity::Error,
+            "Warning" => Severity::Warning,
+            _ => Severity::Info,
         }
     }
 
@@ -65,6 +67,6 @@ mod tests {
             assert!(begins && !entry.name().is_empty(), "{entry:?}");
         }
         let entry = find("cv514").unwrap();
-        assert_eq!((entry.code, entry.severity()), ("CV514", "warning"));
+        assert_eq!((entry.code, entry.severity()), ("CV514", Severity::Warning));
     }
 }

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use fleet::words::Severity;
+
 use crate::{
-    text::{Cell, Style, Table, Tone, ago, count, local, wrap},
+    text::{Cell, Style, Table, Tone, ago, count, local, tone, wrap},
     view::{Answer, Event, Finding, JoinToken, Lint, SecretName, TokenFiles, When},
 };
 
@@ -43,7 +45,7 @@ fn merged_findings<'a>(findings: impl Iterator<Item = (&'a Finding, Vec<&'a str>
     let mut out = String::new();
     for (finding, nodes) in findings {
         let label = format!("{}[{}]", finding.severity, finding.code);
-        out.push_str(&style.paint(Tone::of_state(&finding.severity), &label));
+        out.push_str(&style.paint(tone(&finding.severity), &label));
         out.push_str(&format!(": {}\n", finding.message));
         if let (Some(file), Some(line)) = (finding.shown_file(), finding.line) {
             let column = finding.column.unwrap_or(1);
@@ -107,8 +109,9 @@ pub fn lint(lint: &Lint, style: Style) -> String {
 
 /// `2 errors, 1 warning`, or nothing.
 pub fn findings_summary(findings: &[Finding]) -> String {
-    let of = |severity: &str| findings.iter().filter(|finding| finding.severity == severity).count();
-    let parts = [(of("error"), "error"), (of("warning"), "warning"), (of("info"), "hint")];
+    let of = |severity| findings.iter().filter(|finding| finding.severity.is(severity)).count();
+    let parts =
+        [(of(Severity::Error), "error"), (of(Severity::Warning), "warning"), (of(Severity::Info), "hint")];
     let parts: Vec<String> =
         parts.iter().filter(|(number, _)| *number != 0).map(|(number, noun)| count(*number, noun)).collect();
     parts.join(", ")

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use fleet::words::{Said, Severity};
 use serde_json::{Value, json};
 
 use crate::{places::as_uri, reference, view::Finding};
@@ -37,15 +38,15 @@ fn rule(code: &str) -> Value {
         "shortDescription": { "text": entry.title },
         "fullDescription": { "text": entry.text },
         "help": { "text": entry.text, "markdown": entry.text },
-        "defaultConfiguration": { "level": level(entry.severity()) },
+        "defaultConfiguration": { "level": level(&entry.severity().into()) },
     })
 }
 
-fn level(severity: &str) -> &'static str {
-    match severity {
-        "error" => "error",
-        "warning" => "warning",
-        _ => "note",
+fn level(severity: &Said<Severity>) -> &'static str {
+    match severity.known() {
+        Some(Severity::Error) => "error",
+        Some(Severity::Warning) => "warning",
+        Some(Severity::Info) | None => "note",
     }
 }
 
@@ -74,7 +75,7 @@ mod tests {
     fn finding(severity: &str, line: Option<u32>) -> Finding {
         Finding {
             code: "CV502".to_owned(),
-            severity: severity.to_owned(),
+            severity: Said::of(severity),
             file: line.map(|_| "config/common.toml".to_owned()),
             path: line.map(|_| "fleets/prod/config/common.toml".to_owned()),
             line,

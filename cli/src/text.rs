@@ -2,7 +2,13 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use fleet::time::{Human, Timestamp};
+use fleet::{
+    time::{Human, Timestamp},
+    words::{
+        GroupWord, NodeWord, ProposalWord, RolloutWord, Said, ServiceWord, Severity, StepWord, VerdictWord,
+        Word,
+    },
+};
 
 use crate::view::When;
 
@@ -28,17 +34,108 @@ impl Tone {
             Tone::Strong => "1",
         }
     }
+}
 
-    /// The tone of a state word of nodes, services, verdicts and rollouts.
-    pub fn of_state(word: &str) -> Self {
-        match word {
-            "ready" | "healthy" | "running" | "done" => Tone::Good,
-            "unreachable" | "unhealthy" | "failed" | "gave-up" | "refused" | "aborted" | "rolled-back"
-            | "foreign" | "return-failed" | "return-unseen" | "backing-off" | "error" | "expired" => {
-                Tone::Bad
-            }
-            "pending" | "skipped" | "superseded" | "idle" | "not-in-fleet" | "info" => Tone::Faint,
-            _ => Tone::Doubtful,
+/// Words that have a tone.
+pub trait Toned: Word {
+    /// Of the word.
+    fn tone(self) -> Tone;
+}
+
+/// The tone of what was said; a word of a later version is worth a look.
+pub fn tone<T: Toned>(said: &Said<T>) -> Tone {
+    said.known().map_or(Tone::Doubtful, Toned::tone)
+}
+
+impl Toned for NodeWord {
+    fn tone(self) -> Tone {
+        match self {
+            Self::Ready | Self::Running => Tone::Good,
+            Self::Unreachable
+            | Self::Unhealthy
+            | Self::Failed
+            | Self::GaveUp
+            | Self::Foreign
+            | Self::BackingOff => Tone::Bad,
+            Self::Idle | Self::NotInFleet => Tone::Faint,
+            Self::NotJoined
+            | Self::NeverConnected
+            | Self::OtherEpoch
+            | Self::StoreOlder
+            | Self::Unknown
+            | Self::Updating
+            | Self::Original
+            | Self::Stopped
+            | Self::Starting
+            | Self::Stopping => Tone::Doubtful,
+        }
+    }
+}
+
+impl Toned for ServiceWord {
+    fn tone(self) -> Tone {
+        self.of_node().tone()
+    }
+}
+
+impl Toned for VerdictWord {
+    fn tone(self) -> Tone {
+        match self {
+            Self::Healthy => Tone::Good,
+            Self::Unhealthy => Tone::Bad,
+            Self::Unknown => Tone::Doubtful,
+        }
+    }
+}
+
+impl Toned for RolloutWord {
+    fn tone(self) -> Tone {
+        match self {
+            Self::Done => Tone::Good,
+            Self::Failed | Self::Aborted | Self::RolledBack => Tone::Bad,
+            Self::Superseded => Tone::Faint,
+            Self::Running | Self::Paused | Self::Stopping | Self::RollingBack => Tone::Doubtful,
+        }
+    }
+}
+
+impl Toned for GroupWord {
+    fn tone(self) -> Tone {
+        match self {
+            Self::Done => Tone::Good,
+            Self::Failed => Tone::Bad,
+            Self::Pending => Tone::Faint,
+            Self::Running => Tone::Doubtful,
+        }
+    }
+}
+
+impl Toned for StepWord {
+    fn tone(self) -> Tone {
+        match self {
+            Self::Ready => Tone::Good,
+            Self::Failed | Self::RolledBack | Self::ReturnFailed | Self::ReturnUnseen => Tone::Bad,
+            Self::Pending | Self::Skipped => Tone::Faint,
+            Self::Sent | Self::Written | Self::Restarting | Self::Soaking | Self::Returning => Tone::Doubtful,
+        }
+    }
+}
+
+impl Toned for ProposalWord {
+    fn tone(self) -> Tone {
+        match self {
+            Self::Expired => Tone::Bad,
+            Self::Open | Self::Outdated | Self::Approved | Self::Rejected => Tone::Doubtful,
+        }
+    }
+}
+
+impl Toned for Severity {
+    fn tone(self) -> Tone {
+        match self {
+            Self::Error => Tone::Bad,
+            Self::Warning => Tone::Doubtful,
+            Self::Info => Tone::Faint,
         }
     }
 }
@@ -63,8 +160,8 @@ impl Style {
     }
 
     /// The word in the tone of its state.
-    pub fn state(self, word: &str) -> String {
-        self.paint(Tone::of_state(word), word)
+    pub fn state<T: Toned>(self, said: &Said<T>) -> String {
+        self.paint(tone(said), said.as_str())
     }
 }
 
@@ -87,8 +184,8 @@ impl Cell {
     }
 
     /// A state word in its tone.
-    pub fn state(word: &str) -> Self {
-        Self { text: word.to_owned(), tone: Tone::of_state(word) }
+    pub fn state<T: Toned>(said: &Said<T>) -> Self {
+        Self { text: said.to_string(), tone: tone(said) }
     }
 }
 
@@ -361,8 +458,12 @@ mod tests {
     #[test]
     fn columns_line_up_and_lines_have_no_trailing_space() {
         let mut table = Table::headed(["NODE", "STATE", "WHY"]);
-        table.row([Cell::plain("is-1"), Cell::state("ready"), Cell::plain("")]);
-        table.row([Cell::plain("gateway-1"), Cell::state("updating"), Cell::plain("restarting since 3s")]);
+        table.row([Cell::plain("is-1"), Cell::state(&NodeWord::Ready.into()), Cell::plain("")]);
+        table.row([
+            Cell::plain("gateway-1"),
+            Cell::state(&NodeWord::Updating.into()),
+            Cell::plain("restarting since 3s"),
+        ]);
         assert_eq!(
             table.render(PLAIN),
             "NODE       STATE     WHY\nis-1       ready\ngateway-1  updating  restarting since 3s\n"
@@ -370,7 +471,7 @@ mod tests {
         let narrow = Style { colour: false, width: Some(46) };
         table.row([
             Cell::plain("is-2"),
-            Cell::state("failed"),
+            Cell::state(&NodeWord::Failed.into()),
             Cell::plain("no JDK in the range of this product"),
         ]);
         assert!(
@@ -412,7 +513,7 @@ mod tests {
     #[test]
     fn colour_changes_no_column() {
         let mut table = Table::indented(2);
-        table.row([Cell::state("ready"), Cell::plain("x")]);
+        table.row([Cell::state(&NodeWord::Ready.into()), Cell::plain("x")]);
         let coloured = table.render(Style { colour: true, width: None });
         assert_eq!(coloured, "  \x1b[32mready\x1b[0m  x\n");
     }

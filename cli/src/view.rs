@@ -15,6 +15,9 @@ mod tokens;
 
 use std::collections::BTreeMap;
 
+use fleet::words::{
+    GroupWord, NodeWord, RestartWord, RolloutWord, Said, ServiceWord, Severity, StepWord, VerdictWord,
+};
 use serde::{Serialize, Serializer};
 
 use crate::text::bytes;
@@ -58,8 +61,7 @@ impl Serialize for When {
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
     pub code: String,
-    /// `error`, `warning` or `info`.
-    pub severity: String,
+    pub severity: Said<Severity>,
     /// Below the fleet directory.
     pub file: Option<String>,
     /// The same as it is reached from the working directory; `null`: not a file of the fleet directory.
@@ -81,7 +83,7 @@ impl Finding {
 
     /// Whether nothing may be sent while it stands.
     pub fn is_error(&self) -> bool {
-        self.severity == "error"
+        self.severity.is(Severity::Error)
     }
 }
 
@@ -90,7 +92,7 @@ impl From<fleet::finding::Finding> for Finding {
         let place = finding.place.as_ref();
         Self {
             code: finding.code.to_owned(),
-            severity: finding.severity.as_str().to_owned(),
+            severity: finding.severity.into(),
             file: place.map(|place| place.file.clone()),
             path: None,
             line: place.map(|place| place.line),
@@ -273,8 +275,7 @@ pub struct Node {
     pub product: String,
     pub host: String,
     pub zone: Option<String>,
-    /// One word: `ready`, `updating`, `unreachable`, ...
-    pub state: String,
+    pub state: Said<NodeWord>,
     pub state_why: String,
     pub enrolled: bool,
     pub connected: bool,
@@ -381,8 +382,7 @@ pub struct Refusal {
 /// What the server does.
 #[derive(Debug, Clone, Serialize)]
 pub struct Service {
-    /// `stopped`, `starting`, `running`, `stopping`, `backing-off`, `gave-up`, `foreign` or `unknown`.
-    pub state: String,
+    pub state: Said<ServiceWord>,
     pub since: When,
     pub reason: String,
     /// Exits that count against the restart policy.
@@ -392,8 +392,7 @@ pub struct Service {
 /// Whether the server does its job. Unknown is never healthy.
 #[derive(Debug, Clone, Serialize)]
 pub struct Health {
-    /// `healthy`, `unhealthy` or `unknown`.
-    pub verdict: String,
+    pub verdict: Said<VerdictWord>,
     pub reason: String,
     pub since: When,
 }
@@ -442,8 +441,7 @@ pub struct BundleFile {
     pub mode: String,
     /// `enforce`, `report` or `ignore`.
     pub drift: String,
-    /// `none`, `hot`, `restart` or `phased`.
-    pub restart: String,
+    pub restart: Said<RestartWord>,
     pub digest: String,
 }
 
@@ -456,8 +454,7 @@ pub struct Rollout {
     pub message: String,
     pub started: When,
     pub ended: When,
-    /// `running`, `paused`, `stopping`, `rolling-back`, `done`, `failed`, `aborted`, `rolled-back` or `superseded`.
-    pub state: String,
+    pub state: Said<RolloutWord>,
     pub groups: Vec<RolloutGroup>,
     /// Why it does not go on just now, as data that people can read.
     pub waiting: Vec<String>,
@@ -481,12 +478,12 @@ pub struct Estimate {
 impl Rollout {
     /// Nothing more will happen.
     pub fn has_ended(&self) -> bool {
-        matches!(self.state.as_str(), "done" | "failed" | "aborted" | "rolled-back" | "superseded")
+        self.state.known().is_some_and(RolloutWord::is_end)
     }
 
     /// It ended, and every node is as it should be.
     pub fn is_done(&self) -> bool {
-        self.state == "done"
+        self.state.is(RolloutWord::Done)
     }
 
     /// All its nodes, with their group.
@@ -499,8 +496,7 @@ impl Rollout {
 #[derive(Debug, Clone, Serialize)]
 pub struct RolloutGroup {
     pub group: String,
-    /// `pending`, `running`, `done` or `failed`.
-    pub state: String,
+    pub state: Said<GroupWord>,
     pub nodes: Vec<RolloutNode>,
 }
 
@@ -508,9 +504,7 @@ pub struct RolloutGroup {
 #[derive(Debug, Clone, Serialize)]
 pub struct RolloutNode {
     pub node: String,
-    /// `pending`, `sent`, `written`, `restarting`, `soaking`, `returning`, `ready`, `failed`, `rolled-back`,
-    /// `return-failed`, `return-unseen` or `skipped`.
-    pub state: String,
+    pub state: Said<StepWord>,
     pub detail: String,
     pub since: When,
     pub generation: u64,
@@ -523,19 +517,19 @@ pub struct RolloutNode {
 /// A state that a node has left, and how long it was in it.
 #[derive(Debug, Clone, Serialize)]
 pub struct TimeInState {
-    pub state: String,
+    pub state: Said<StepWord>,
     pub ms: u64,
 }
 
 impl RolloutNode {
     /// It is not what it should be, and nothing more is tried.
     pub fn has_failed(&self) -> bool {
-        matches!(self.state.as_str(), "failed" | "return-failed" | "return-unseen")
+        self.state.known().is_some_and(StepWord::has_failed)
     }
 
     /// Nothing more will happen to it.
     pub fn has_ended(&self) -> bool {
-        matches!(self.state.as_str(), "ready" | "skipped" | "rolled-back") || self.has_failed()
+        self.state.known().is_some_and(StepWord::is_end)
     }
 }
 

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use fleet::foreign::printable;
+use fleet::{
+    foreign::printable,
+    words::{RolloutWord, StepWord},
+};
 use futures::StreamExt as _;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -218,7 +221,7 @@ struct Lines {
 impl Lines {
     fn show(&mut self, screen: &mut Screen, rollout: &Rollout, elapsed: Duration) {
         for (group, node) in rollout.nodes() {
-            if node.state != "pending" {
+            if !node.state.is(StepWord::Pending) {
                 self.say(screen, &format!("{} ({})", node.node, group.group), &described(node), elapsed);
             }
         }
@@ -232,8 +235,8 @@ impl Lines {
             let text = format!("waits: {}", reasons.join("; "));
             self.say(screen, &format!("rollout {}", rollout.id), &text, elapsed);
         }
-        if rollout.state != "running" && !rollout.has_ended() {
-            self.say(screen, &format!("rollout {} state", rollout.id), &rollout.state, elapsed);
+        if !rollout.state.is(RolloutWord::Running) && !rollout.has_ended() {
+            self.say(screen, &format!("rollout {} state", rollout.id), rollout.state.as_str(), elapsed);
         }
     }
 
@@ -279,12 +282,16 @@ impl Bars {
             // A handle to the same bar.
             let bar = bar.clone();
             bar.set_position(group.nodes.iter().filter(|node| node.has_ended()).count() as u64);
-            bar.set_message(group.state.clone());
+            bar.set_message(group.state.to_string());
             for node in &group.nodes {
                 self.node(&bar, node);
             }
         }
-        let state = if rollout.state == "running" { String::new() } else { format!("{}  ", rollout.state) };
+        let state = if rollout.state.is(RolloutWord::Running) {
+            String::new()
+        } else {
+            format!("{}  ", rollout.state)
+        };
         let left = rollout.estimate.and_then(|estimate| estimate.left_ms).map(Duration::from_millis);
         let left = left.map(|left| format!(", about {} left", coarse(left))).unwrap_or_default();
         let waiting = rollout.waiting.join("; ");
@@ -295,7 +302,7 @@ impl Bars {
 
     /// A node has a line only while it is under way or once it failed: the others are in the bar.
     fn node(&mut self, group: &ProgressBar, node: &RolloutNode) {
-        let is_shown = node.has_failed() || !(node.state == "pending" || node.has_ended());
+        let is_shown = node.has_failed() || !(node.state.is(StepWord::Pending) || node.has_ended());
         match (is_shown, self.nodes.get(&node.node)) {
             (true, None) => {
                 let spinner = self.all.insert_after(group, ProgressBar::new_spinner());

@@ -119,7 +119,7 @@ pub(crate) fn beyond_budget(snapshot: &Snapshot, node: &NodeName) -> Option<Stri
     let state = snapshot.state(other);
     let why = state.why();
     let why = if why.is_empty() { why } else { format!(" ({why})") };
-    Some(format!("{reason}; {other} is {}{why}", state.as_str()))
+    Some(format!("{reason}; {other} is {}{why}", state.word().as_str()))
 }
 
 impl Coordinator {

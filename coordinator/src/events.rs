@@ -69,6 +69,7 @@ impl Draft {
     /// node's certificate must not be able to write that an operator did something.
     pub fn said(at: Timestamp, node: &NodeName, notice: Notice) -> Self {
         let Notice { seq: _, at: host_at, kind, text, mut fields } = notice;
+        let kind = kind.to_string();
         let kind = if Kind::is_reserved(&kind) {
             fields.insert("claimed_kind".to_owned(), kind);
             Kind::NodeClaimed.as_str().to_owned()

@@ -14,7 +14,7 @@ use std::{
 pub use expiry::run;
 use fleet::{
     access::{Action, Permit, Principal, Target, Targets, may},
-    approval::{Asked, ProposalState, Standing, Undecidable, asked},
+    approval::{Asked, ProposalState, Undecidable, asked},
     finding::names_at_most,
     ids::{NodeName, OperatorName, ProposalId, Revision},
     reason::Reason,
@@ -206,7 +206,7 @@ impl Coordinator {
         let kept = self.proposals(usize::MAX).await?;
         let (now, newest) = (rollout.started, snapshot.meta.record.newest_revision);
         let standing = |record: &ProposalRecord| record.proposed().standing(now, newest);
-        let waiting = kept.iter().filter(|it| matches!(standing(it), Standing::Open | Standing::Outdated));
+        let waiting = kept.iter().filter(|it| standing(it).waits());
         if OPEN_MAX <= waiting.count() {
             return Ok(Committed::Refused(format!(
                 "{OPEN_MAX} proposals wait for a decision; approve or reject some: `convoy proposal list`"

@@ -224,7 +224,7 @@ fn tell(before: &Rollout, after: &Rollout, now: fleet::time::Timestamp) -> Vec<D
     for (name, step) in &after.steps {
         let old = before.steps.get(name).map(|step| &step.state);
         let text = match (&step.state, old) {
-            (state, Some(old)) if state.as_str() == old.as_str() => continue,
+            (state, Some(old)) if state.word().as_str() == old.word().as_str() => continue,
             (StepState::InFlight(flight), Some(StepState::InFlight(was))) if flight.kind == was.kind => {
                 continue;
             }
@@ -235,19 +235,20 @@ fn tell(before: &Rollout, after: &Rollout, now: fleet::time::Timestamp) -> Vec<D
                 }
             },
             (state, _) => {
-                format!("{name} is {}{}", state.as_str(), Reason(state.why().unwrap_or_default()))
+                format!("{name} is {}{}", state.word().as_str(), Reason(state.why().unwrap_or_default()))
             }
         };
-        let event = Draft::new(now, Kind::Step, text).of_node(name).with("state", &step.state.as_str());
+        let event =
+            Draft::new(now, Kind::Step, text).of_node(name).with("state", &step.state.word().as_str());
         events.push(event.with("rollout", &after.id));
     }
     if before.phase != after.phase {
         let why = Reason(after.why().unwrap_or_default());
-        let text = format!("rollout {} is {}{why}", after.id, after.phase.as_str());
+        let text = format!("rollout {} is {}{why}", after.id, after.phase.word().as_str());
         events.push(
             Draft::new(now, Kind::Rollout, text)
                 .with("rollout", &after.id)
-                .with("state", &after.phase.as_str()),
+                .with("state", &after.phase.word().as_str()),
         );
     }
     events
@@ -255,8 +256,8 @@ fn tell(before: &Rollout, after: &Rollout, now: fleet::time::Timestamp) -> Vec<D
 
 fn log(before: &Rollout, after: &Rollout) {
     for (node, step) in &after.steps {
-        let old = before.steps.get(node).map_or("", |step| step.state.as_str());
-        let new = step.state.as_str();
+        let old = before.steps.get(node).map_or("", |step| step.state.word().as_str());
+        let new = step.state.word().as_str();
         if old != new {
             let why = step.state.why().unwrap_or_default();
             info!(rollout = after.id.0, %node, from = old, to = new, why, "Step changed state");
@@ -266,7 +267,7 @@ fn log(before: &Rollout, after: &Rollout) {
         let (rollout, why) = (after.id.0, after.why().unwrap_or_default());
         match after.phase {
             Phase::Failed { .. } => error!(rollout, why, "A rollout failed"),
-            _ => info!(rollout, to = after.phase.as_str(), why, "Rollout changed state"),
+            _ => info!(rollout, to = after.phase.word().as_str(), why, "Rollout changed state"),
         }
     }
 }

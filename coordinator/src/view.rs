@@ -14,6 +14,7 @@ use fleet::{
     observed::{Concern, ConcernKind, Observed, ServiceState, Verdict},
     reason::Reason,
     rollout::{FleetView, NodeView, Position, RunWish, Standing, standing},
+    words::NodeWord,
 };
 
 use crate::{
@@ -250,30 +251,6 @@ pub enum NodeState {
 }
 
 impl NodeState {
-    /// Every word that [`NodeState::as_str`] can say.
-    pub const WORDS: [&'static str; 20] = [
-        "not-in-fleet",
-        "not-joined",
-        "never-connected",
-        "unreachable",
-        "other-epoch",
-        "store-older",
-        "unknown",
-        "idle",
-        "failed",
-        "updating",
-        "ready",
-        "original",
-        "unhealthy",
-        "stopped",
-        "starting",
-        "running",
-        "stopping",
-        "backing-off",
-        "gave-up",
-        "foreign",
-    ];
-
     fn on_original(observed: &Observed, why: OnOriginal) -> Self {
         match why {
             OnOriginal::AfterFailure(failure) => NodeState::Failed(format!(
@@ -296,23 +273,23 @@ impl NodeState {
         }
     }
 
-    /// The word.
-    pub fn as_str(&self) -> &'static str {
+    /// Its word.
+    pub fn word(&self) -> NodeWord {
         match self {
-            NodeState::NotInFleet => "not-in-fleet",
-            NodeState::NotJoined => "not-joined",
-            NodeState::NeverConnected => "never-connected",
-            NodeState::Unreachable => "unreachable",
-            NodeState::OtherEpoch { .. } => "other-epoch",
-            NodeState::StoreOlder(_) => "store-older",
-            NodeState::Unknown(_) => "unknown",
-            NodeState::Idle => "idle",
-            NodeState::Failed(_) => "failed",
-            NodeState::Updating { .. } => "updating",
-            NodeState::Ready => "ready",
-            NodeState::Original => "original",
-            NodeState::Unhealthy(_) => "unhealthy",
-            NodeState::Service { state, .. } => state.as_str(),
+            NodeState::NotInFleet => NodeWord::NotInFleet,
+            NodeState::NotJoined => NodeWord::NotJoined,
+            NodeState::NeverConnected => NodeWord::NeverConnected,
+            NodeState::Unreachable => NodeWord::Unreachable,
+            NodeState::OtherEpoch { .. } => NodeWord::OtherEpoch,
+            NodeState::StoreOlder(_) => NodeWord::StoreOlder,
+            NodeState::Unknown(_) => NodeWord::Unknown,
+            NodeState::Idle => NodeWord::Idle,
+            NodeState::Failed(_) => NodeWord::Failed,
+            NodeState::Updating { .. } => NodeWord::Updating,
+            NodeState::Ready => NodeWord::Ready,
+            NodeState::Original => NodeWord::Original,
+            NodeState::Unhealthy(_) => NodeWord::Unhealthy,
+            NodeState::Service { state, .. } => state.word().of_node(),
         }
     }
 
@@ -344,6 +321,8 @@ impl NodeState {
 
 #[cfg(test)]
 mod tests {
+    use fleet::words::VariantArray as _;
+
     use super::*;
 
     #[test]
@@ -374,7 +353,7 @@ mod tests {
             service(ServiceState::Foreign),
             service(ServiceState::Unknown),
         ];
-        let words: BTreeSet<&str> = states.iter().map(NodeState::as_str).collect();
-        assert_eq!(words, BTreeSet::from(NodeState::WORDS));
+        let words: BTreeSet<NodeWord> = states.iter().map(NodeState::word).collect();
+        assert_eq!(words, NodeWord::VARIANTS.iter().copied().collect());
     }
 }

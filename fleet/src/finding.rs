@@ -2,29 +2,9 @@
 
 use std::fmt;
 
+pub use crate::words::Severity;
+
 use crate::ids::NodeName;
-
-/// How much a finding matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Refused: nothing is sent while one of these stands.
-    Error,
-    /// Very likely a mistake; apply goes on.
-    Warning,
-    /// Worth knowing.
-    Info,
-}
-
-impl Severity {
-    /// The word used in every output.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Info => "info",
-        }
-    }
-}
 
 /// A place in one of the typed files.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -43,3 +43,4 @@ pub mod spec;
 pub mod time;
 pub mod token;
 pub mod trust;
+pub mod words;

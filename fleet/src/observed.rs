@@ -9,6 +9,7 @@ use crate::{
     ids::{Digest, FleetEpoch, Generation},
     key_manager,
     time::Timestamp,
+    words::{NoticeWord, Said, ServiceWord, VerdictWord},
 };
 
 /// How far an assignment got. Acknowledged in this order, each only once durable.
@@ -182,24 +183,24 @@ pub enum ServiceState {
 }
 
 impl ServiceState {
-    /// The stable word.
-    pub fn as_str(&self) -> &'static str {
+    /// Its word.
+    pub fn word(&self) -> ServiceWord {
         match self {
-            ServiceState::Stopped => "stopped",
-            ServiceState::Starting => "starting",
-            ServiceState::Running => "running",
-            ServiceState::Stopping => "stopping",
-            ServiceState::BackingOff { .. } => "backing-off",
-            ServiceState::GaveUp { .. } => "gave-up",
-            ServiceState::Foreign => "foreign",
-            ServiceState::Unknown => "unknown",
+            ServiceState::Stopped => ServiceWord::Stopped,
+            ServiceState::Starting => ServiceWord::Starting,
+            ServiceState::Running => ServiceWord::Running,
+            ServiceState::Stopping => ServiceWord::Stopping,
+            ServiceState::BackingOff { .. } => ServiceWord::BackingOff,
+            ServiceState::GaveUp { .. } => ServiceWord::GaveUp,
+            ServiceState::Foreign => ServiceWord::Foreign,
+            ServiceState::Unknown => ServiceWord::Unknown,
         }
     }
 }
 
 impl fmt::Display for ServiceState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        f.pad(self.word().as_str())
     }
 }
 
@@ -212,6 +213,17 @@ pub enum Verdict {
     Unhealthy(String),
     /// Nothing can be said, with why.
     Unknown(String),
+}
+
+impl Verdict {
+    /// Its word.
+    pub fn word(&self) -> VerdictWord {
+        match self {
+            Verdict::Healthy => VerdictWord::Healthy,
+            Verdict::Unhealthy(_) => VerdictWord::Unhealthy,
+            Verdict::Unknown(_) => VerdictWord::Unknown,
+        }
+    }
 }
 
 /// A process that is never confused with a later one of the same number.
@@ -495,8 +507,8 @@ pub struct Notice {
     pub seq: u64,
     /// When.
     pub at: Timestamp,
-    /// Stable word, e.g. `service-state`, `drift-restored`.
-    pub kind: String,
+    /// What it is about.
+    pub kind: Said<NoticeWord>,
     /// One sentence for people.
     pub text: String,
     /// For programs; never secrets.

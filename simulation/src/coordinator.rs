@@ -203,12 +203,14 @@ impl Sim {
             return self.think();
         }
         let (steps, rollout) = (plan.steps, plan.rollout);
-        let before = self.coordinator.store.rollout.as_ref().map(|rollout| rollout.as_str());
-        if before != Some(rollout.as_str()) {
+        let before = self.coordinator.store.rollout.as_ref().map(|rollout| rollout.word().as_str());
+        if before != Some(rollout.word().as_str()) {
             let why = rollout.why().unwrap_or_default().to_owned();
-            self.trace(|| format!("coordinator: rollout {} is {} {why}", rollout.id, rollout.as_str()));
+            self.trace(|| {
+                format!("coordinator: rollout {} is {} {why}", rollout.id, rollout.word().as_str())
+            });
             if rollout.phase.is_end() {
-                *self.outcome.rollouts.entry(rollout.phase.as_str()).or_default() += 1;
+                *self.outcome.rollouts.entry(rollout.phase.word().as_str()).or_default() += 1;
             }
         }
         self.check_commit(&steps, &rollout);
@@ -387,7 +389,7 @@ impl Sim {
         store.version += 1;
         store.wanted = targets.iter().zip(&self.hosts).map(|(it, host)| host.member.then_some(*it)).collect();
         if rollout.phase.is_end() {
-            *self.outcome.rollouts.entry(rollout.phase.as_str()).or_default() += 1;
+            *self.outcome.rollouts.entry(rollout.phase.word().as_str()).or_default() += 1;
         }
         store.rollout = Some(rollout);
         self.think();

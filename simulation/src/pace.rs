@@ -109,7 +109,7 @@ impl Sim {
         self.apply(&vec![target; self.hosts.len()]);
         self.run_until(|sim| sim.coordinator.store.rollout.as_ref().is_some_and(|it| it.phase.is_end()));
         let rollout = self.coordinator.store.rollout.as_ref().expect("one was just applied");
-        assert_eq!(rollout.as_str(), "done", "{:?}", rollout.why());
+        assert_eq!(rollout.word().as_str(), "done", "{:?}", rollout.why());
     }
 
     fn run_until(&mut self, is_there: impl Fn(&Self) -> bool) {

@@ -173,7 +173,9 @@ impl Sim {
         let rollout: &Rollout = self.coordinator.store.rollout.as_ref().expect("one was applied");
         let policy = &self.groups[0].1.policy;
         Ended {
-            word: format!("{} {}", rollout.as_str(), rollout.why().unwrap_or_default()).trim().to_owned(),
+            word: format!("{} {}", rollout.word().as_str(), rollout.why().unwrap_or_default())
+                .trim()
+                .to_owned(),
             launches: self.outcome.launches - launches,
             nodes: self.hosts.len() as u64,
             wall: Duration::from_millis(self.now - began),

@@ -1,5 +1,6 @@
 //! Generated messages to views. Nothing is judged here but what the wire cannot express: absent is `None`.
 
+use fleet::{words::FileWord, words::Said};
 use proto::{
     convert::registered,
     wire::{agent, operator as wire},
@@ -25,7 +26,7 @@ fn hex(bytes: &[u8]) -> String {
 fn finding(finding: wire::Finding) -> view::Finding {
     view::Finding {
         code: finding.code,
-        severity: finding.severity,
+        severity: Said::of(&finding.severity),
         file: some(finding.file),
         path: None,
         line: positive(finding.line),
@@ -79,14 +80,18 @@ fn unmanaged(lost: wire::Unmanaged) -> view::Unmanaged {
 fn node_plan(node: wire::NodePlan) -> view::NodePlan {
     let unpacked = view::Unpacked { keys: node.unpacked_keys, files: node.unpacked_files };
     view::NodePlan {
-        source: view::PlanSource { kind: node.source, at: When(node.source_ms), why: some(node.source_why) },
+        source: view::PlanSource {
+            kind: Said::of(&node.source),
+            at: When(node.source_ms),
+            why: some(node.source_why),
+        },
         adoption: some(node.adoption),
         unmanaged: node.unmanaged.into_iter().map(unmanaged).collect(),
         unpacked: (unpacked.files != 0).then_some(unpacked),
         node: node.node,
         group: node.group,
-        change: node.change,
-        restart: node.restart,
+        change: Said::of(&node.change),
+        restart: Said::of(&node.restart),
         restart_why: node.restart_why,
         keys: node.keys.into_iter().map(key_change).collect(),
         kept: node.kept.into_iter().map(key_change).collect(),
@@ -111,9 +116,9 @@ pub(super) fn differences(reply: wire::DriftReply) -> view::Differences {
     };
     let keys: Vec<view::KeyDifference> = plan.keys.into_iter().map(key).collect();
     let file = |file: wire::FileChange| {
-        let what = match file.change.as_str() {
-            "added" => "missing",
-            "changed" => "content",
+        let what = match Said::of(&file.change) {
+            Said::Word(FileWord::Added) => "missing",
+            Said::Word(FileWord::Changed) => "content",
             _ => "settings",
         };
         // Its keys say the same.
@@ -125,9 +130,15 @@ pub(super) fn differences(reply: wire::DriftReply) -> view::Differences {
             diff: if is_shown { file.diff } else { String::new() },
         }
     };
-    let counts = |file: &wire::FileChange| file.change != "same-meaning" || !file.settings.is_empty();
+    let counts = |file: &wire::FileChange| {
+        !Said::of(&file.change).is(FileWord::SameMeaning) || !file.settings.is_empty()
+    };
     view::Differences {
-        source: view::PlanSource { kind: plan.source, at: When(plan.source_ms), why: some(plan.source_why) },
+        source: view::PlanSource {
+            kind: Said::of(&plan.source),
+            at: When(plan.source_ms),
+            why: some(plan.source_why),
+        },
         unknown: some(reply.unknown),
         files: plan.files.into_iter().filter(counts).map(file).collect(),
         left_to_host: plan.kept.into_iter().map(key).collect(),
@@ -139,7 +150,7 @@ pub(super) fn differences(reply: wire::DriftReply) -> view::Differences {
 fn effects(effects: wire::Effects) -> view::Effects {
     let file = |file: wire::RenderedFile| view::RenderedFile {
         path: file.path,
-        change: file.change,
+        change: Said::of(&file.change),
         added: file.added,
         removed: file.removed,
         diff: file.diff,
@@ -170,10 +181,10 @@ fn key_change(change: wire::KeyChange) -> view::KeyChange {
 fn file_change(change: wire::FileChange) -> view::FileChange {
     view::FileChange {
         path: change.path,
-        change: change.change,
+        change: Said::of(&change.change),
         old_size: change.old_size,
         new_size: change.new_size,
-        restart: change.restart,
+        restart: Said::of(&change.restart),
         restart_why: change.restart_why,
         diff: change.diff,
         note: some(change.note),
@@ -266,7 +277,7 @@ pub(super) fn node(node: wire::Node) -> view::Node {
         product: node.product,
         host: node.host,
         zone: Some(node.zone).filter(|zone| !zone.is_empty()),
-        state: node.state,
+        state: Said::of(&node.state),
         state_why: node.state_why,
         enrolled: node.enrolled,
         connected: node.connected,
@@ -297,13 +308,13 @@ fn report(report: agent::Report) -> view::Report {
         running: report.running.as_ref().map(generation),
         last_good: report.last_good.as_ref().map(generation),
         service: view::Service {
-            state: or_unknown(service.state),
+            state: Said::of(&or_unknown(service.state)),
             since: When(service.since_ms),
             reason: service.reason,
             exits: service.exits,
         },
         health: view::Health {
-            verdict: or_unknown(health.verdict),
+            verdict: Said::of(&or_unknown(health.verdict)),
             reason: health.reason,
             since: When(health.since_ms),
         },
@@ -419,7 +430,7 @@ fn bundle_file(file: wire::BundleFile) -> view::BundleFile {
         size: file.size,
         mode: format!("{:04o}", file.mode),
         drift: file.drift,
-        restart: file.restart,
+        restart: Said::of(&file.restart),
         digest: file.digest,
     }
 }
@@ -432,7 +443,7 @@ pub(super) fn rollout(rollout: wire::Rollout) -> view::Rollout {
         message: rollout.message,
         started: When(rollout.started_ms),
         ended: When(rollout.ended_ms),
-        state: rollout.state,
+        state: Said::of(&rollout.state),
         groups: rollout.groups.into_iter().map(rollout_group).collect(),
         waiting: rollout.waiting,
         rolls_back_to: if rollout.rolls_back_to == 0 { None } else { Some(rollout.rolls_back_to) },
@@ -448,7 +459,7 @@ fn estimate(estimate: wire::Estimate) -> view::Estimate {
 fn rollout_group(group: wire::RolloutGroup) -> view::RolloutGroup {
     let node = |node: wire::RolloutNode| view::RolloutNode {
         node: node.node,
-        state: node.state,
+        state: Said::of(&node.state),
         detail: node.detail,
         since: When(node.since_ms),
         generation: node.generation,
@@ -456,12 +467,12 @@ fn rollout_group(group: wire::RolloutGroup) -> view::RolloutGroup {
         times: node
             .times
             .into_iter()
-            .map(|time| view::TimeInState { state: time.state, ms: time.ms })
+            .map(|time| view::TimeInState { state: Said::of(&time.state), ms: time.ms })
             .collect(),
     };
     view::RolloutGroup {
         group: group.group,
-        state: group.state,
+        state: Said::of(&group.state),
         nodes: group.nodes.into_iter().map(node).collect(),
     }
 }

@@ -1,5 +1,6 @@
 //! Changes that wait for approval.
 
+use fleet::words::Said;
 use proto::wire::operator as wire;
 
 use super::{Client, convert, convert::some, revisions::origin, timed};
@@ -59,7 +60,7 @@ pub(super) fn proposal(proposal: wire::Proposal) -> view::Proposal {
         message: proposal.message,
         created: When(proposal.created_ms),
         expires: When(proposal.expires_ms),
-        state: proposal.state,
+        state: Said::of(&proposal.state),
         asked: proposal.asked,
         groups: proposal.groups,
         fleet: proposal.fleet,

@@ -1,5 +1,7 @@
 //! `proposal`, `approve` and `reject`: changes that wait for somebody else.
 
+use fleet::words::ProposalWord;
+
 use super::{confirm, finish_apply, show_plan, style};
 use crate::{
     Session,
@@ -12,7 +14,7 @@ pub(super) async fn proposals(session: &mut Session, act: ProposalAct) -> Result
     match act {
         ProposalAct::List { all } => {
             let mut found = session.client.proposals().await?;
-            found.retain(|one| all || matches!(one.state.as_str(), "open" | "outdated"));
+            found.retain(|one| all || one.state.known().is_some_and(ProposalWord::waits));
             session.screen.programs(&found);
             session.screen.people(&render::proposals(&found, (session.now)(), style(session)));
             Ok(Exit::Done)

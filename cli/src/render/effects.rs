@@ -1,5 +1,7 @@
 //! What a plan shows of the files that servers render: few lines by themselves, all of them with `--diff`.
 
+use fleet::words::{ChangeWord, FileWord};
+
 use super::siblings::Own;
 use crate::{
     request::Detail,
@@ -37,7 +39,7 @@ pub(super) fn pack_note(node: &NodePlan, style: Style) -> String {
     }
     if let Some(why) = &effects.unrendered {
         out += &line(Tone::Doubtful, format!("rendered files cannot be compared: {why}"));
-    } else if node.change == "create" {
+    } else if node.change.is(ChangeWord::Create) {
         out += &line(Tone::Faint, format!("its pack renders {}", count(effects.rendered as usize, "file")));
     } else if effects.files.is_empty() && effects.derived.is_empty() {
         let text = format!("none of its {} changes", count(effects.rendered as usize, "rendered file"));
@@ -87,16 +89,7 @@ fn rendered(files: &[&RenderedFile], of: Option<&Effects>, detail: Detail, style
     let most = if detail == Detail::Lines { usize::MAX } else { FILES_MAX };
     let mut room = if detail == Detail::Lines { usize::MAX } else { NODE_LINES_MAX };
     for file in files.iter().take(most) {
-        let tone = match file.change.as_str() {
-            "added" => Tone::Good,
-            "removed" => Tone::Bad,
-            _ => Tone::Doubtful,
-        };
-        let sign = match file.change.as_str() {
-            "added" => "+",
-            "removed" => "-",
-            _ => "~",
-        };
+        let (sign, tone) = super::plan::sign(&file.change);
         let counts = style.paint(Tone::Faint, &format!("+{} -{}", file.added, file.removed));
         out += &format!("      {}  {counts}\n", style.paint(tone, &format!("{sign} {}", file.path)));
         out += &match detail {
@@ -109,7 +102,7 @@ fn rendered(files: &[&RenderedFile], of: Option<&Effects>, detail: Detail, style
 
 /// The first changed lines, cut at the terminal's edge. Files that come or go show by their name.
 fn preview(file: &RenderedFile, room: &mut usize, style: Style) -> String {
-    if file.change != "changed" {
+    if !file.change.is(FileWord::Changed) {
         return String::new();
     }
     let changed: Vec<&str> = file.diff.lines().filter(|line| line.starts_with(['+', '-'])).collect();

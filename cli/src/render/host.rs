@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use fleet::finding::names_at_most;
+use fleet::{
+    finding::names_at_most,
+    words::{Said, SourceWord},
+};
 
 use crate::{
     request::Detail,
@@ -21,7 +24,7 @@ const NOTES_MAX: usize = 8;
 /// What each node was compared with, nodes with the same together.
 pub(super) fn sources(changing: &[&NodePlan], now: When, style: Style) -> String {
     let mut nodes: BTreeMap<&PlanSource, Vec<&str>> = BTreeMap::new();
-    for node in changing.iter().filter(|node| !node.source.kind.is_empty()) {
+    for node in changing.iter().filter(|node| !node.source.kind.as_str().is_empty()) {
         nodes.entry(&node.source).or_default().push(&node.node);
     }
     if nodes.is_empty() {
@@ -37,12 +40,12 @@ pub(super) fn sources(changing: &[&NodePlan], now: When, style: Style) -> String
 
 fn source_text(source: &PlanSource, now: When) -> String {
     let why = source.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
-    match source.kind.as_str() {
-        "now" => "what lies on the host now".to_owned(),
-        "seen" => format!("what lay on the host {}{why}", ago(now, source.at)),
-        "assigned" => format!("what was assigned last{why}"),
-        "nothing" => format!("nothing, the host is not known{why}"),
-        other => format!("{other}{why}"),
+    match &source.kind {
+        Said::Word(SourceWord::Now) => "what lies on the host now".to_owned(),
+        Said::Word(SourceWord::Seen) => format!("what lay on the host {}{why}", ago(now, source.at)),
+        Said::Word(SourceWord::Assigned) => format!("what was assigned last{why}"),
+        Said::Word(SourceWord::Nothing) => format!("nothing, the host is not known{why}"),
+        Said::Other(other) => format!("{other}{why}"),
     }
 }
 

@@ -1,5 +1,10 @@
 //! One node in full, and drift.
 
+use fleet::{
+    words::SourceWord,
+    words::{RestartWord, Said, ServiceWord},
+};
+
 use super::found::found_on_host;
 use crate::{
     text::{Cell, Style, Table, Tone, ago, bytes, hanging, lasting, local},
@@ -22,7 +27,7 @@ pub fn node_detail(detail: &NodeDetail, now: When, style: Style) -> String {
     match &node.report {
         Some(report) => {
             // Before the first apply its agent supervises nothing; what was found on the host says more.
-            if detail.found.is_some() && report.service.state == "unknown" {
+            if detail.found.is_some() && report.service.state.is(ServiceWord::Unknown) {
                 out.push_str("\n  nothing was applied to it yet, so its agent supervises no server\n");
             } else {
                 out.push_str(&format!("\n{}\n", style.paint(Tone::Strong, "Configuration")));
@@ -162,8 +167,8 @@ fn server(report: &Report, now: When) -> Vec<(&'static str, String)> {
     );
     let pause = report.drift_pause.as_ref();
     vec![
-        ("state", with(&report.service.state, report.service_since(), &report.service.reason)),
-        ("health", with(&report.health.verdict, report.health.since, &report.health.reason)),
+        ("state", with(report.service.state.as_str(), report.service_since(), &report.service.reason)),
+        ("health", with(report.health.verdict.as_str(), report.health.since, &report.health.reason)),
         ("process", process.unwrap_or_else(|| "none".to_owned())),
         ("starts", report.starts_total.to_string()),
         ("disk", disk),
@@ -184,9 +189,9 @@ fn files(detail: &NodeDetail, style: Style) -> String {
             Cell::plain(bytes(file.size)),
             Cell::plain(file.mode.clone()),
             Cell::plain(file.drift.clone()),
-            Cell::plain(match file.restart.as_str() {
-                "none" => "no restart",
-                other => other,
+            Cell::plain(match &file.restart {
+                Said::Word(RestartWord::None) => "no restart",
+                other => other.as_str(),
             }),
         ]);
     }
@@ -237,10 +242,10 @@ pub fn drift_detail(node: &NodeDrift, now: When, style: Style) -> String {
 
 /// What differs on the host, with values.
 fn differences(found: &Differences, now: When, style: Style) -> String {
-    let head = match (&found.unknown, found.source.kind.as_str()) {
+    let head = match (&found.unknown, found.source.kind.is(SourceWord::Now)) {
         (Some(why), _) => return format!("\nWhat lies on the host is not known: {why}.\n"),
-        (None, "now") => "On the host now".to_owned(),
-        (None, _) => format!(
+        (None, true) => "On the host now".to_owned(),
+        (None, false) => format!(
             "On the host as it was seen {}, since {}",
             ago(now, found.source.at),
             found.source.why.as_deref().unwrap_or("it was not asked")

@@ -1,5 +1,9 @@
 //! A plan as text: per node what changes key by key, what restarts and why, and in which order.
 
+use fleet::{
+    words::Severity,
+    words::{ChangeWord, FileWord, RestartWord, Said},
+};
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{
@@ -19,7 +23,7 @@ const WARNINGS_MAX: usize = 5;
 
 /// Everything a person needs before saying yes.
 pub fn plan(plan: &Plan, detail: Detail, now: When, style: Style) -> String {
-    let hints = plan.findings.iter().filter(|finding| finding.severity == "info").count();
+    let hints = plan.findings.iter().filter(|finding| finding.severity.is(Severity::Info)).count();
     let mut out = serious(plan, detail, style);
     if plan.refused {
         let summary = super::findings_summary(&plan.findings);
@@ -75,7 +79,7 @@ fn serious(plan: &Plan, detail: Detail, style: Style) -> String {
         place.is_some_and(|place| !changed.contains(place.as_str()))
     };
     let mut serious: Vec<Finding> =
-        plan.findings.iter().filter(|finding| finding.severity != "info").cloned().collect();
+        plan.findings.iter().filter(|finding| !finding.severity.is(Severity::Info)).cloned().collect();
     serious.sort_by_key(|finding| (!finding.is_error(), is_old(finding)));
     let merged = super::by_nodes(&serious);
     let errors = merged.iter().filter(|(finding, _)| finding.is_error()).count();
@@ -133,7 +137,7 @@ fn summary(plan: &Plan, changing: &[&NodePlan], style: Style) -> String {
         (restarts, 0) => servers(restarts, "restart"),
         (restarts, starts) => format!("{}, {}", servers(restarts, "restart"), servers(starts, "start")),
     };
-    let reloads = changing.iter().filter(|node| node.restart == "reload").count();
+    let reloads = changing.iter().filter(|node| node.restart.is(RestartWord::Reload)).count();
     let reloads = match reloads {
         0 => String::new(),
         1 => ", 1 load balancer reloads".to_owned(),
@@ -158,19 +162,23 @@ fn servers(number: usize, does: &str) -> String {
 /// One node with all that changes, or all nodes that change in the same way as one shown above.
 fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
     let Some(node) = alike.nodes.first() else { return String::new() };
-    let (sign, tone) = sign(&node.change);
+    let (sign, tone) = sign_of_node(&node.change);
     let does = if node.starts() { "start" } else { "restart" };
     let verb = if alike.nodes.len() == 1 { format!("{does}s") } else { does.to_owned() };
-    let restart = match node.restart.as_str() {
+    let restart = match node.restart.known() {
         _ if !node.changes() => style.paint(Tone::Good, "nothing to apply"),
-        "none" | "hot" if node.adoption.as_deref() == Some("adopted") => {
+        Some(RestartWord::None | RestartWord::Hot) if node.adoption.as_deref() == Some("adopted") => {
             style.paint(Tone::Good, "adopted, no restart")
         }
-        "reload" if node.adoption.as_deref() == Some("started") => style.paint(Tone::Doubtful, "starts"),
-        "reload" => style.paint(Tone::Good, "reloads, and drops no connection"),
-        "none" | "" => style.paint(Tone::Good, "no restart"),
-        "hot" => style.paint(Tone::Good, "no restart: the server picks it up by itself"),
-        "phased" => style.paint(Tone::Bad, &format!("{verb}, and all nodes have to agree on it")),
+        Some(RestartWord::Reload) if node.adoption.as_deref() == Some("started") => {
+            style.paint(Tone::Doubtful, "starts")
+        }
+        Some(RestartWord::Reload) => style.paint(Tone::Good, "reloads, and drops no connection"),
+        Some(RestartWord::None) => style.paint(Tone::Good, "no restart"),
+        Some(RestartWord::Hot) => style.paint(Tone::Good, "no restart: the server picks it up by itself"),
+        Some(RestartWord::Phased) => {
+            style.paint(Tone::Bad, &format!("{verb}, and all nodes have to agree on it"))
+        }
         _ => style.paint(Tone::Doubtful, &verb),
     };
     let why = if node.restart_why.is_empty() { String::new() } else { format!(": {}", node.restart_why) };
@@ -184,7 +192,7 @@ fn alike_nodes(alike: &Alike<'_>, detail: Detail, style: Style) -> String {
 
 /// What changes on a node; without what is shown of `shown` already.
 fn lines(node: &NodePlan, shown: Option<&NodePlan>, detail: Detail, style: Style) -> String {
-    let sign = if node.change == "create" { "+" } else { "~" };
+    let sign = if node.change.is(ChangeWord::Create) { PLUS.0 } else { OTHER.0 };
     let own = siblings::own(node, shown, detail);
     let mut out = String::new();
     if shown.is_none() {
@@ -241,14 +249,15 @@ fn files(changes: &[&FileChange], detail: Detail, style: Style) -> String {
     let mut table = Table::indented(4);
     for change in changes {
         let (sign, tone) = sign(&change.change);
-        let (size, note) = match change.change.as_str() {
-            "added" | "changed" if matches!(change.restart.as_str(), "hot" | "phased") => {
+        let asks = matches!(change.restart.known(), Some(RestartWord::Hot | RestartWord::Phased));
+        let (size, note) = match change.change.known() {
+            Some(FileWord::Added | FileWord::Changed) if asks => {
                 (bytes(change.new_size), change.restart_why.clone())
             }
-            "removed" => (String::new(), "stays on the host; Convoy lets go of it".to_owned()),
-            "same-meaning" => (String::new(), "the server reads the same as before".to_owned()),
+            Some(FileWord::Removed) => (String::new(), "stays on the host; Convoy lets go of it".to_owned()),
+            Some(FileWord::SameMeaning) => (String::new(), "the server reads the same as before".to_owned()),
             _ if change.old_size == 0 && change.new_size == 0 => (String::new(), String::new()),
-            "added" => (bytes(change.new_size), String::new()),
+            Some(FileWord::Added) => (bytes(change.new_size), String::new()),
             _ if change.old_size == change.new_size => (bytes(change.new_size), String::new()),
             _ => (format!("{} → {}", bytes(change.old_size), bytes(change.new_size)), String::new()),
         };
@@ -274,11 +283,25 @@ fn files(changes: &[&FileChange], detail: Detail, style: Style) -> String {
     out
 }
 
-fn sign(change: &str) -> (&'static str, Tone) {
-    match change {
-        "create" | "added" => ("+", Tone::Good),
-        "remove" | "removed" => ("-", Tone::Bad),
-        "same-meaning" | "none" => ("=", Tone::Faint),
-        _ => ("~", Tone::Doubtful),
+const PLUS: (&str, Tone) = ("+", Tone::Good);
+const MINUS: (&str, Tone) = ("-", Tone::Bad);
+const SAME: (&str, Tone) = ("=", Tone::Faint);
+const OTHER: (&str, Tone) = ("~", Tone::Doubtful);
+
+fn sign_of_node(change: &Said<ChangeWord>) -> (&'static str, Tone) {
+    match change.known() {
+        Some(ChangeWord::Create) => PLUS,
+        Some(ChangeWord::Remove) => MINUS,
+        Some(ChangeWord::None) => SAME,
+        Some(ChangeWord::Update) | None => OTHER,
+    }
+}
+
+pub(super) fn sign(change: &Said<FileWord>) -> (&'static str, Tone) {
+    match change.known() {
+        Some(FileWord::Added) => PLUS,
+        Some(FileWord::Removed) => MINUS,
+        Some(FileWord::SameMeaning) => SAME,
+        Some(FileWord::Changed) | None => OTHER,
     }
 }

@@ -1,6 +1,6 @@
 //! Changes that wait for approval, as text.
 
-use fleet::reason::Reason;
+use fleet::{reason::Reason, words::ProposalWord};
 
 use super::origin;
 use crate::{
@@ -39,10 +39,11 @@ pub fn proposals(proposals: &[Proposal], now: When, style: Style) -> String {
         ("WHY", Keep::Always),
     ]);
     for one in proposals {
-        let ends = match (one.state.as_str(), &one.decided_by) {
-            ("open" | "outdated", _) => format!("in {}", lasting(one.expires, now)),
-            (_, Some(by)) => format!("by {by}"),
-            (_, None) => local(one.expires),
+        let waits = one.state.known().is_some_and(ProposalWord::waits);
+        let ends = match (waits, &one.decided_by) {
+            (true, _) => format!("in {}", lasting(one.expires, now)),
+            (false, Some(by)) => format!("by {by}"),
+            (false, None) => local(one.expires),
         };
         table.row([
             Cell::plain(one.id.to_string()),
@@ -61,8 +62,8 @@ pub(super) fn waiting(proposals: &[Proposal], most: usize, style: Style) -> Stri
     let mut out = String::new();
     for one in proposals.iter().take(most) {
         let why = Reason(&why(one)).to_string();
-        let text = match one.state.as_str() {
-            "outdated" => format!(
+        let text = match one.state.known() {
+            Some(ProposalWord::Outdated) => format!(
                 "proposal {} of {} is outdated, something else was applied since{why}: convoy proposal show {}",
                 one.id, one.author, one.id
             ),

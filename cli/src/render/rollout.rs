@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use fleet::words::{RolloutWord, Said, StepWord};
+
 use crate::{
-    text::{Cell, Style, Table, Tone, coarse, count, hanging, lasting, local},
-    view::{Estimate, Rollout, RolloutGroup, RolloutNode, When},
+    text::{Cell, Style, Table, Tone, coarse, count, hanging, lasting, local, tone},
+    view::{Estimate, Rollout, RolloutNode, When},
 };
 
 /// Number, revision, state and how long.
@@ -20,15 +22,8 @@ pub fn rollout_headline(rollout: &Rollout, now: When, style: Style) -> String {
         if rollout.message.is_empty() { String::new() } else { format!(", \"{}\"", rollout.message) };
     let author = if rollout.author.is_empty() { String::new() } else { format!(", by {}", rollout.author) };
     let back = rollout.rolls_back_to.map(|to| format!(", back to revision {to}")).unwrap_or_default();
-    let state = style.paint(tone(rollout), &rollout.state);
+    let state = style.state(&rollout.state);
     format!("rollout {} of revision {}{message}{author}{back}: {state}{when}\n", rollout.id, rollout.revision)
-}
-
-fn tone(rollout: &Rollout) -> Tone {
-    match rollout.state.as_str() {
-        "running" => Tone::Doubtful,
-        state => Tone::of_state(state),
-    }
 }
 
 /// The headline, its groups with their nodes, and why it does not go on just now.
@@ -36,11 +31,11 @@ pub fn rollout(rollout: &Rollout, now: When, style: Style) -> String {
     let mut out = rollout_headline(rollout, now, style);
     let mut table = Table::indented(2);
     for group in &rollout.groups {
-        let ready = group.nodes.iter().filter(|node| node.state == "ready").count();
+        let ready = group.nodes.iter().filter(|node| node.state.is(StepWord::Ready)).count();
         let progress = format!("{ready} of {}", group.nodes.len());
         table.row([
             Cell::toned(Tone::Strong, group.group.clone()),
-            group_state(group),
+            Cell::state(&group.state),
             Cell::plain(progress),
         ]);
         for node in &group.nodes {
@@ -95,19 +90,12 @@ fn left(estimate: &Estimate) -> String {
 
 /// A node's state. Programs know the wait of one healthy node for `min_healthy_time` as `soaking`; people know that word
 /// for the soak of a wave.
-pub fn shown_word(state: &str) -> &str {
-    if state == "soaking" { "settling" } else { state }
+pub fn shown_word(state: &Said<StepWord>) -> &str {
+    if state.is(StepWord::Soaking) { "settling" } else { state.as_str() }
 }
 
-fn shown_state(state: &str) -> Cell {
-    Cell::toned(Tone::of_state(state), shown_word(state))
-}
-
-fn group_state(group: &RolloutGroup) -> Cell {
-    match group.state.as_str() {
-        "running" => Cell::toned(Tone::Doubtful, "running"),
-        state => Cell::state(state),
-    }
+fn shown_state(state: &Said<StepWord>) -> Cell {
+    Cell::toned(tone(state), shown_word(state))
 }
 
 /// Rollouts, one line each.
@@ -119,12 +107,12 @@ pub fn rollout_list(rollouts: &[Rollout], now: When, style: Style) -> String {
         Table::headed(["ROLLOUT", "REVISION", "STATE", "NODES", "STARTED", "TOOK", "BY", "MESSAGE"]);
     for rollout in rollouts {
         let total = rollout.nodes().count();
-        let ready = rollout.nodes().filter(|(_, node)| node.state == "ready").count();
+        let ready = rollout.nodes().filter(|(_, node)| node.state.is(StepWord::Ready)).count();
         let end = if rollout.ended.0 == 0 { now } else { rollout.ended };
         table.row([
             Cell::plain(rollout.id.to_string()),
             Cell::plain(rollout.revision.to_string()),
-            Cell::toned(tone(rollout), rollout.state.clone()),
+            Cell::state(&rollout.state),
             Cell::plain(format!("{ready} of {total}")),
             Cell::plain(local(rollout.started)),
             Cell::plain(lasting(end, rollout.started)),
@@ -151,12 +139,12 @@ pub fn verdict(rollout: &Rollout, style: Style) -> String {
     for reason in &rollout.waiting {
         out.push_str(&format!("  {reason}\n"));
     }
-    let next = match rollout.state.as_str() {
-        "rolled-back" => {
+    let next = match rollout.state.known() {
+        Some(RolloutWord::RolledBack) => {
             "every changed node is back on what it ran before; repair the cause, then apply again"
         }
-        "superseded" => "a newer revision took over; look at `convoy rollout list`",
-        "aborted" => {
+        Some(RolloutWord::Superseded) => "a newer revision took over; look at `convoy rollout list`",
+        Some(RolloutWord::Aborted) => {
             "nodes already changed stay changed; go on with `convoy apply`, or back with `convoy rollback`"
         }
         _ => "look at `convoy status`, repair the cause and apply again, or go back with `convoy rollback`",

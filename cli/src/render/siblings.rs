@@ -143,6 +143,7 @@ fn name(setting: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use fleet::words::{ChangeWord, RestartWord};
 
     fn key(key: &str, new: &str) -> KeyChange {
         KeyChange { key: key.into(), old: None, new: Some(new.into()), place: None }
@@ -152,8 +153,8 @@ mod tests {
         NodePlan {
             node: name.into(),
             group: "gateway".into(),
-            change: "update".into(),
-            restart: "restart".into(),
+            change: ChangeWord::Update.into(),
+            restart: RestartWord::Restart.into(),
             keys: keys.iter().map(|(name, value)| key(name, value)).collect(),
             ..NodePlan::default()
         }

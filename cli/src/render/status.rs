@@ -1,10 +1,13 @@
 //! The status screen. Read at 3 a.m. by somebody who was woken: first whether anything is wrong, then what, then the
 //! rest.
 
-use fleet::finding::names_at_most;
+use fleet::{
+    finding::names_at_most,
+    words::{NodeWord, ServiceWord},
+};
 
 use crate::{
-    text::{Cell, Keep, Style, Table, Tone, ago, count, hanging, lasting, tally},
+    text::{Cell, Keep, Style, Table, Tone, ago, count, hanging, lasting, tally, tone},
     view::{DriftEntry, Node, Standing, Status, When},
 };
 
@@ -70,10 +73,10 @@ fn headline(status: &Status, style: Style) -> String {
         revision.push_str(&format!(" (the content of revision {content})"));
     }
     let total = status.nodes.len();
-    let ready = status.nodes.iter().filter(|node| node.state == "ready").count();
+    let ready = status.nodes.iter().filter(|node| node.state.is(NodeWord::Ready)).count();
     let states = tally(status.nodes.iter().map(|node| node.state.as_str()));
     let states = format!("{}: {states}", count(total, "node"));
-    let worst = status.nodes.iter().any(|node| Tone::of_state(&node.state) == Tone::Bad);
+    let worst = status.nodes.iter().any(|node| tone(&node.state) == Tone::Bad);
     let tone = if worst { Tone::Bad } else { Tone::Doubtful };
     let mut out = match standings(status) {
         // All is never said to be well while a node is not on what the newest revision wants of it.
@@ -158,7 +161,7 @@ fn attention(status: &Status, style: Style) -> String {
 
 fn complaints(node: &Node, now: When) -> Vec<(Tone, String)> {
     let mut complaints = Vec::new();
-    if node.state != "ready" {
+    if !node.state.is(NodeWord::Ready) {
         let why = match node.state_why.as_str() {
             "" if !node.enrolled => {
                 "no agent has enrolled; `convoy token create` makes a join token".to_owned()
@@ -166,7 +169,7 @@ fn complaints(node: &Node, now: When) -> Vec<(Tone, String)> {
             "" => "the coordinator gives no reason".to_owned(),
             why => why.to_owned(),
         };
-        complaints.push((Tone::of_state(&node.state), format!("{}: {why}", node.state)));
+        complaints.push((tone(&node.state), format!("{}: {why}", node.state)));
     }
     let Some(report) = &node.report else { return complaints };
     if let Some(failure) = report.attempted.as_ref().and_then(|attempt| attempt.failure.as_ref())
@@ -230,8 +233,9 @@ fn server(node: &Node, now: When) -> Cell {
     let Some(report) = &node.report else { return Cell::toned(Tone::Faint, "-") };
     let state = &report.service.state;
     // Since when nobody knows is the age of the agent, not of anything about the server.
-    let since = if state == "unknown" { String::new() } else { lasting(now, report.service_since()) };
-    Cell::toned(Tone::of_state(state), format!("{state} {since}").trim_end())
+    let since =
+        if state.is(ServiceWord::Unknown) { String::new() } else { lasting(now, report.service_since()) };
+    Cell::toned(tone(state), format!("{state} {since}").trim_end())
 }
 
 /// The revision whose content is in force, and whether the node should be on another.

@@ -1,3 +1,5 @@
+use fleet::words::*;
+
 use super::*;
 use crate::view::*;
 
@@ -12,7 +14,7 @@ fn ready(name: &str) -> Node {
         product: "wso2is-7.2".into(),
         host: format!("{name}.acme"),
         zone: None,
-        state: "ready".into(),
+        state: NodeWord::Ready.into(),
         state_why: String::new(),
         enrolled: true,
         connected: true,
@@ -29,12 +31,12 @@ fn ready(name: &str) -> Node {
             running: generation.clone(),
             last_good: generation,
             service: Service {
-                state: "running".into(),
+                state: ServiceWord::Running.into(),
                 since: When(NOW.0 - 300_000_000),
                 reason: String::new(),
                 exits: 0,
             },
-            health: Health { verdict: "healthy".into(), reason: String::new(), since: NOW },
+            health: Health { verdict: VerdictWord::Healthy.into(), reason: String::new(), since: NOW },
             process: None,
             drift: Vec::new(),
             drift_total: 0,
@@ -124,7 +126,7 @@ is-2  key-manager  ready  running 3d11h  healthy  7         none   now
 #[test]
 fn what_is_wrong_comes_with_its_reason_and_is_never_cut() {
     let mut gone = ready("is-2");
-    gone.state = "unreachable".into();
+    gone.state = NodeWord::Unreachable.into();
     gone.state_why = "no heartbeat for 45s; the server was last seen running".into();
     gone.connected = false;
     gone.last_seen = When(NOW.0 - 45_000);
@@ -173,7 +175,7 @@ fn a_restored_older_store_says_what_to_do() {
 #[test]
 fn a_node_without_agent_says_how_to_get_one() {
     let mut node = ready("is-1");
-    (node.state, node.enrolled, node.connected, node.report) = ("unknown".into(), false, false, None);
+    (node.state, node.enrolled, node.connected, node.report) = (NodeWord::Unknown.into(), false, false, None);
     let text = status(&status_of(vec![node]), PLAIN);
     assert!(text.contains("`convoy token create` makes a join token"), "{text}");
 }
@@ -211,7 +213,7 @@ fn a_server_is_as_old_as_its_process_whoever_adopted_it_when() {
     report.service.since = When(NOW.0 - 5_000);
     report.process = Some(Process { pid: 7, started: When(NOW.0 - 3_600_000 * 30) });
     assert!(node_table(&[node.clone()], NOW, PLAIN).contains("running 1d6h"), "{node:?}");
-    node.report.as_mut().unwrap().service.state = "stopping".into();
+    node.report.as_mut().unwrap().service.state = ServiceWord::Stopping.into();
     assert!(node_table(&[node.clone()], NOW, PLAIN).contains("stopping 5s"), "{node:?}");
 }
 

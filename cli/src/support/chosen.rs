@@ -1,5 +1,7 @@
 //! Which nodes a support bundle has more of.
 
+use fleet::words::NodeWord;
+
 use crate::{request::Only, view::Node};
 
 /// What is left out, and why.
@@ -35,5 +37,15 @@ pub(super) fn nodes<'a>(nodes: &'a [Node], only: &Only, most: usize) -> (Vec<&'a
 
 /// Its server does what it should, or is not meant to run.
 fn is_well(node: &Node) -> bool {
-    matches!(node.state.as_str(), "ready" | "original" | "idle" | "stopped" | "not-in-fleet" | "not-joined")
+    match node.state.known() {
+        Some(
+            NodeWord::Ready
+            | NodeWord::Original
+            | NodeWord::Idle
+            | NodeWord::Stopped
+            | NodeWord::NotInFleet
+            | NodeWord::NotJoined,
+        ) => true,
+        Some(_) | None => false,
+    }
 }

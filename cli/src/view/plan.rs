@@ -1,5 +1,9 @@
 //! What a plan shows.
 
+use fleet::{
+    words::SourceWord,
+    words::{ChangeWord, FileWord, RestartWord, Said},
+};
 use serde::Serialize;
 
 use super::{Estimate, Finding, Origin, When};
@@ -71,8 +75,8 @@ pub struct Unmanaged {
 /// What a node's plan was drawn against.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct PlanSource {
-    /// `now`, `seen`, `assigned` or `nothing`; empty if the coordinator is older.
-    pub kind: String,
+    /// Empty if the coordinator is older.
+    pub kind: Said<SourceWord>,
     /// When the host was seen.
     pub at: When,
     /// Why it is not the host as it is now.
@@ -92,10 +96,8 @@ pub struct Unpacked {
 pub struct NodePlan {
     pub node: String,
     pub group: String,
-    /// `create`, `update`, `remove` or `none`.
-    pub change: String,
-    /// `none`, `hot`, `restart` or `phased`.
-    pub restart: String,
+    pub change: Said<ChangeWord>,
+    pub restart: Said<RestartWord>,
     pub restart_why: String,
     pub keys: Vec<KeyChange>,
     /// Keys that the host has otherwise (`old`) than declared (`new`) and keeps, by `[drift.keys]`.
@@ -147,8 +149,7 @@ impl Effects {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RenderedFile {
     pub path: String,
-    /// `added`, `removed` or `changed`.
-    pub change: String,
+    pub change: Said<FileWord>,
     /// Lines.
     pub added: u32,
     pub removed: u32,
@@ -177,12 +178,12 @@ pub struct Overwritten {
 impl NodePlan {
     /// Whether anything changes.
     pub fn changes(&self) -> bool {
-        self.change != "none" && !self.change.is_empty()
+        !self.change.is(ChangeWord::None) && !self.change.as_str().is_empty()
     }
 
     /// Whether the server goes down for it.
     pub fn restarts(&self) -> bool {
-        matches!(self.restart.as_str(), "restart" | "phased")
+        self.restart.known().is_some_and(RestartWord::restarts)
     }
 
     /// Whether no server runs yet, so that it is started and not restarted.
@@ -205,11 +206,10 @@ pub struct KeyChange {
 #[derive(Debug, Clone, Serialize)]
 pub struct FileChange {
     pub path: String,
-    /// `added`, `removed`, `changed` or `same-meaning`.
-    pub change: String,
+    pub change: Said<FileWord>,
     pub old_size: u64,
     pub new_size: u64,
-    pub restart: String,
+    pub restart: Said<RestartWord>,
     /// One clause.
     pub restart_why: String,
     /// Unified, secrets masked; empty for binary and secret files.

@@ -1,5 +1,6 @@
 //! What is shown of changes that wait for approval.
 
+use fleet::words::{ProposalWord, Said};
 use serde::Serialize;
 
 use super::{Origin, Plan, When};
@@ -15,8 +16,7 @@ pub struct Proposal {
     pub created: When,
     /// It ends then if nobody decides.
     pub expires: When,
-    /// `open`, `outdated` (something else was applied since), `expired`, `approved` or `rejected`.
-    pub state: String,
+    pub state: Said<ProposalWord>,
     /// Why it needs approval.
     pub asked: String,
     /// Groups that it changes.

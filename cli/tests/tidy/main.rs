@@ -1,6 +1,7 @@
 //! Rules of the project that no compiler checks. A rule that fails says what to do; nothing here is a matter of taste.
 
 mod handbook;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

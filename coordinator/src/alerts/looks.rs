@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
     alert::{AlertId, Blindness, Expected, Held, Looks, Place, Rule, Subject},
-    approval::Standing,
     ids::{ChannelName, NodeName, RolloutId},
     observed::{Drift, DriftAction, DriftKind, Observed, RefusalReason, ServiceState, Verdict},
     reason::Reason,
     rollout::{Phase, Rollout, StepKind, StepRecord, StepState, WaitReason, plan},
     time::{Human, Timestamp},
+    words::{NoticeWord, ProposalWord},
 };
 
 use crate::{
@@ -312,7 +312,7 @@ fn look_at_waiting(looks: &mut Looks, snapshot: &Snapshot, rollout: &Rollout, no
 /// One that is outdated waits for its author, not for somebody who approves it.
 fn look_at_proposals(looks: &mut Looks, snapshot: &Snapshot, now: Timestamp) {
     let newest = snapshot.meta.record.newest_revision;
-    let is_open = |record: &&ProposalRecord| record.proposed().standing(now, newest) == Standing::Open;
+    let is_open = |record: &&ProposalRecord| record.proposed().standing(now, newest) == ProposalWord::Open;
     for record in snapshot.proposals.values().map(|it| &it.record).filter(is_open) {
         let id = AlertId { rule: Rule::ApprovalWaiting, subject: Subject::Proposal(record.id) };
         let left = Human(record.expires.since(record.told().created));
@@ -345,9 +345,6 @@ fn look_at_coordinator(looks: &mut Looks, snapshot: &Snapshot, facts: &Circumsta
 /// Every certificate of the fleet rests on the authority's, and replacing it takes a visit to every host.
 const AUTHORITY_LEFT: Duration = Duration::from_secs(90 * 24 * 3600);
 
-/// The kind of the notice by which agents tell of a restore.
-const RESTORED: &str = "drift-restored";
-
 fn happened(looks: &mut Looks, snapshot: &Snapshot, event: &EventRecord) {
     if event.kind == Kind::BreakGlass.as_str() {
         let rollout = event.fields.get("rollout").and_then(|rollout| rollout.parse().ok());
@@ -356,7 +353,9 @@ fn happened(looks: &mut Looks, snapshot: &Snapshot, event: &EventRecord) {
         looks.happen(AlertId { rule: Rule::BreakGlass, subject }, held);
         return;
     }
-    let Some(node) = event.node.as_ref().filter(|_| event.kind == RESTORED) else { return };
+    let Some(node) = event.node.as_ref().filter(|_| event.kind == NoticeWord::DriftRestored.as_str()) else {
+        return;
+    };
     let Some(target) = snapshot.wanted(node) else { return };
     let path = event.fields.get("path").and_then(|path| fleet::bundle::HomePath::parse(path).ok());
     let (subject, said) = match path {

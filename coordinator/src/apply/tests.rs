@@ -101,7 +101,7 @@ async fn applies_over_an_open_rollout(nodes: u32) {
         assert_eq!(outcome, (Revision(number), Some(RolloutId(number))));
     }
     let snapshot = coordinator.snapshot().await.unwrap();
-    let steps = |rollout: &Rollout| (rollout.phase.as_str(), rollout.steps.len());
+    let steps = |rollout: &Rollout| (rollout.phase.word().as_str(), rollout.steps.len());
     let found: Vec<_> = snapshot.rollouts.iter().map(|record| steps(&record.rollout)).collect();
     let (nodes, superseded) = (nodes as usize, "superseded");
     assert_eq!(found, [("running", nodes), (superseded, nodes), (superseded, nodes)]);

@@ -170,7 +170,7 @@ fn a_node_cannot_write_what_only_the_coordinator_knows() {
     let notice = |kind: &str| Notice {
         seq: 1,
         at: Timestamp(5),
-        kind: kind.to_owned(),
+        kind: fleet::words::Said::of(kind),
         text: "revision 99 was applied by admin".to_owned(),
         fields: BTreeMap::new(),
     };

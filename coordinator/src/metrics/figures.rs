@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fs, sync::atomic::AtomicU64};
 
-use fleet::{observed::DriftAction, time::Timestamp};
+use fleet::{
+    observed::DriftAction,
+    time::Timestamp,
+    words::{NodeWord, StepWord, VariantArray as _},
+};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
@@ -10,27 +14,7 @@ use prometheus_client::{
 };
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
-use crate::{
-    coordinator::Coordinator,
-    disk::StoreTrouble,
-    view::{NodeState, Snapshot},
-};
-
-/// Words of steps; each has a series, so that they add up to the nodes of the rollout.
-const STEPS: [&str; 12] = [
-    "pending",
-    "sent",
-    "written",
-    "restarting",
-    "soaking",
-    "returning",
-    "ready",
-    "failed",
-    "rolled-back",
-    "return-failed",
-    "return-unseen",
-    "skipped",
-];
+use crate::{coordinator::Coordinator, disk::StoreTrouble, view::Snapshot};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfGroup {
@@ -105,7 +89,7 @@ fn groups(registry: &mut Registry, snapshot: &Snapshot) {
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     for name in snapshot.names() {
         let group = groups.entry(group_of(snapshot, name)).or_default();
-        *group.states.entry(snapshot.state(name).as_str()).or_default() += 1;
+        *group.states.entry(snapshot.state(name).word().as_str()).or_default() += 1;
         group.connected += i64::from(snapshot.live.contains_key(name));
         if let Some(observed) = snapshot.shown(name) {
             group.healthy += i64::from(observed.serves() && snapshot.live.contains_key(name));
@@ -122,7 +106,7 @@ fn groups(registry: &mut Registry, snapshot: &Snapshot) {
     let differences = Family::<OfAction, Gauge>::default();
     let starts = by_group();
     for (group, figures) in groups {
-        for state in NodeState::WORDS {
+        for state in NodeWord::VARIANTS.iter().map(|word| word.as_str()) {
             let of = OfState { group: group.clone(), state };
             states.get_or_create(&of).set(figures.states.get(state).copied().unwrap_or(0));
         }
@@ -179,9 +163,10 @@ fn rollout(registry: &mut Registry, snapshot: &Snapshot) {
     let paused = newest.is_some_and(|rollout| rollout.paused.is_some() && !rollout.phase.is_end());
     gauge(registry, ("convoy_rollout_paused", "Whether the newest rollout is paused"), u64::from(paused));
     let steps = Family::<Word, Gauge>::default();
-    for state in STEPS {
+    // Each word has a series, so that they add up to the nodes of the rollout.
+    for state in StepWord::VARIANTS.iter().map(|word| word.as_str()) {
         let of_state = |rollout: &&fleet::rollout::Rollout| {
-            rollout.steps.values().filter(|step| step.state.as_str() == state).count()
+            rollout.steps.values().filter(|step| step.state.word().as_str() == state).count()
         };
         steps.get_or_create(&Word { state }).set(count(newest.as_ref().map_or(0, of_state)));
     }

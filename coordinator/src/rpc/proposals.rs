@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use fleet::{
     access::{Action, Targets},
-    approval::{ProposalState, Standing},
+    approval::ProposalState,
     ids::{OperatorName, ProposalId, Revision},
     time::Timestamp,
+    words::ProposalWord,
 };
 use proto::wire::operator::{self as wire, proposals_server::Proposals};
 use tonic::{Request, Response, Status};
@@ -66,7 +67,7 @@ impl Proposals for Tray {
         let (snapshot, now) = self.snapshot().await?;
         let newest = snapshot.meta.record.newest_revision;
         let (plan, able) = match record.proposed().standing(now, newest) {
-            Standing::Open => {
+            ProposalWord::Open => {
                 let turn = self.coordinator.turns.of_size(record.bytes_to_compose()).await?;
                 let planned = self.coordinator.plan_proposal(&record).await;
                 drop(turn);
@@ -74,9 +75,10 @@ impl Proposals for Tray {
                 (Some(plan_reply(&planned)), approvers(&snapshot, &record))
             }
             // A plan against what is in force now is not what its author saw, and nobody can roll it out.
-            Standing::Outdated | Standing::Expired | Standing::Approved | Standing::Rejected => {
-                (None, Vec::new())
-            }
+            ProposalWord::Outdated
+            | ProposalWord::Expired
+            | ProposalWord::Approved
+            | ProposalWord::Rejected => (None, Vec::new()),
         };
         let proposal = Some(shown(&record, now, newest));
         Ok(Response::new(wire::ShowProposalReply { proposal, plan, approvers: names(&able) }))

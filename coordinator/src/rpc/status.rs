@@ -104,7 +104,7 @@ pub(super) fn node(snapshot: &Snapshot, places: &Places, name: &NodeName) -> wir
         desired: desired.map(|desired| agent::Applied::from(&desired.applied())),
         report: snapshot.shown(name).map(|observed| observed.as_ref().into()),
         desired_revision: desired.map_or(0, |desired| desired.revision.0),
-        state: state.as_str().to_owned(),
+        state: state.word().as_str().to_owned(),
         state_why: state.why(),
         agent_version: text(live.map(|live| &live.agent_version), seen.map(|seen| &seen.agent_version)),
         agent_since_ms: seen.map_or(0, |seen| seen.agent_since.0),

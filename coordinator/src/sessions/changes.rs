@@ -60,12 +60,12 @@ fn health(now: Timestamp, before: Option<&Verdict>, after: &Verdict) -> Option<D
     if before.map_or(matches!(after, Verdict::Unknown(_)), is_same) {
         return None;
     }
-    let (word, text) = match after {
-        Verdict::Healthy => ("healthy", "its server is healthy".to_owned()),
-        Verdict::Unhealthy(why) => ("unhealthy", format!("its server is not healthy: {why}")),
-        Verdict::Unknown(why) => ("unknown", format!("whether its server is healthy is not known: {why}")),
+    let text = match after {
+        Verdict::Healthy => "its server is healthy".to_owned(),
+        Verdict::Unhealthy(why) => format!("its server is not healthy: {why}"),
+        Verdict::Unknown(why) => format!("whether its server is healthy is not known: {why}"),
     };
-    Some(Draft::new(now, Kind::Health, text).with("health", &word))
+    Some(Draft::new(now, Kind::Health, text).with("health", &after.word()))
 }
 
 #[cfg(test)]

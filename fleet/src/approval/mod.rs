@@ -15,6 +15,7 @@ use crate::{
     ids::{GroupName, OperatorName, ProposalId, Revision},
     reason::Reason,
     time::Timestamp,
+    words::ProposalWord,
 };
 
 /// Names that a sentence lists.
@@ -218,37 +219,6 @@ pub enum Undecidable {
     },
 }
 
-/// A state as lists show it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Somebody can approve it.
-    Open,
-    /// Something else was applied since: it can only be rejected, or proposed again.
-    Outdated,
-    /// Nobody decided in time.
-    Expired,
-    /// It was rolled out.
-    Approved,
-    /// It was rejected.
-    Rejected,
-}
-
-impl Standing {
-    /// Every one.
-    pub const ALL: [Self; 5] = [Self::Open, Self::Outdated, Self::Expired, Self::Approved, Self::Rejected];
-
-    /// The stable word.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Outdated => "outdated",
-            Self::Expired => "expired",
-            Self::Approved => "approved",
-            Self::Rejected => "rejected",
-        }
-    }
-}
-
 impl Proposed<'_> {
     /// Whether it has ended for nobody decided in time, and that is not recorded yet.
     pub fn is_overdue(&self, now: Timestamp) -> bool {
@@ -256,14 +226,14 @@ impl Proposed<'_> {
     }
 
     /// How it stands.
-    pub fn standing(&self, now: Timestamp, newest: Revision) -> Standing {
+    pub fn standing(&self, now: Timestamp, newest: Revision) -> ProposalWord {
         match self.state {
-            ProposalState::Approved { .. } => Standing::Approved,
-            ProposalState::Rejected { .. } => Standing::Rejected,
-            ProposalState::Expired => Standing::Expired,
-            ProposalState::Open if self.expires <= now => Standing::Expired,
-            ProposalState::Open if self.base != newest => Standing::Outdated,
-            ProposalState::Open => Standing::Open,
+            ProposalState::Approved { .. } => ProposalWord::Approved,
+            ProposalState::Rejected { .. } => ProposalWord::Rejected,
+            ProposalState::Expired => ProposalWord::Expired,
+            ProposalState::Open if self.expires <= now => ProposalWord::Expired,
+            ProposalState::Open if self.base != newest => ProposalWord::Outdated,
+            ProposalState::Open => ProposalWord::Open,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     observed::DriftAction,
     spec::canonical,
     time::{Instant, Timestamp},
+    words::NoticeWord,
 };
 
 /// Keys that are told at most.
@@ -94,7 +95,7 @@ impl Engine {
         let before = self.memory.accepted.len();
         self.memory.accepted.retain(|_, until| clock.wall < *until);
         if self.memory.accepted.len() < before {
-            self.notice(clock, "drift-resumed", "the time of an accepted edit has run out", &[]);
+            self.notice(clock, NoticeWord::DriftResumed, "the time of an accepted edit has run out", &[]);
             out.push(Action::Scan(Extent::All));
         }
         self.accepts.again = (!self.memory.accepted.is_empty()).then(|| clock.now.after(LOOK_PERIOD));

@@ -9,6 +9,7 @@ use crate::{
     observed::{Attempt, Refusal, RefusalReason, Stage, Verdict},
     restart,
     service::Service,
+    words::NoticeWord,
 };
 
 /// After content could not be had, or the file system refused.
@@ -55,7 +56,12 @@ impl Engine {
         self.reload.forgive();
         self.facts.failed_starts = 0;
         let fields = [("generation", new.applied.generation.to_string()), ("why", new.why.clone())];
-        self.notice(clock, "assigned", &format!("generation {} accepted", new.applied.generation), &fields);
+        self.notice(
+            clock,
+            NoticeWord::Assigned,
+            &format!("generation {} accepted", new.applied.generation),
+            &fields,
+        );
         out.push(Action::Ack { generation: new.applied.generation, stage: Stage::Received, refusal: None });
         self.memory.assignment = Some(new);
         self.memory.given_up = None;
@@ -79,7 +85,7 @@ impl Engine {
                 RunState::Running => "the server is wanted running",
                 RunState::Stopped => "the server is wanted stopped",
             };
-            self.notice(clock, "run-state", text, &[("why", new.why)]);
+            self.notice(clock, NoticeWord::RunState, text, &[("why", new.why)]);
         }
         self.answer_again(out);
     }
@@ -177,7 +183,7 @@ impl Engine {
             out.push(Action::Watch { target: written.applied, bundle });
         }
         let text = format!("generation {}: the files in force are already these", to.applied.generation);
-        self.notice(clock, "written", &text, &[]);
+        self.notice(clock, NoticeWord::Written, &text, &[]);
     }
 
     pub(super) fn begin(&mut self, step: Move, size: u64, out: &mut Out) {
@@ -385,7 +391,7 @@ impl Engine {
         } else {
             format!("files of generation {} are in force", target.generation)
         };
-        self.notice(clock, "written", &text, &[]);
+        self.notice(clock, NoticeWord::Written, &text, &[]);
     }
 
     pub(super) fn on_switch_failed(
@@ -447,7 +453,7 @@ impl Engine {
                     format!("could not put back generation {}", step.to.applied.generation)
                 };
                 let fields = [("reason", failure.reason.to_string()), ("detail", failure.detail)];
-                self.notice(clock, "back-failed", &text, &fields);
+                self.notice(clock, NoticeWord::BackFailed, &text, &fields);
             }
         }
     }
@@ -490,7 +496,7 @@ impl Engine {
     pub(super) fn fail_start(&mut self, clock: Clock, failure: Failure, out: &mut Out) {
         let Some(attempt) = self.memory.attempted.clone() else { return };
         let text = format!("generation {} did not start: {}", attempt.target.generation, failure.detail);
-        self.notice(clock, "start-failed", &text, &[("reason", failure.reason.to_string())]);
+        self.notice(clock, NoticeWord::StartFailed, &text, &[("reason", failure.reason.to_string())]);
         self.fail_attempt(failure, out);
         self.go_back(clock, out);
     }
@@ -509,7 +515,7 @@ impl Engine {
         }
         self.exits.forgive();
         let text = format!("going back to generation {}", good.applied.generation);
-        self.notice(clock, "going-back", &text, &[]);
+        self.notice(clock, NoticeWord::GoingBack, &text, &[]);
         self.begin(Move { to: good, purpose: Purpose::Back }, 0, out);
     }
 
@@ -553,7 +559,7 @@ impl Engine {
             if let Some(attempt) = &mut self.memory.attempted {
                 attempt.done = true;
                 let text = format!("generation {} is ready", attempt.target.generation);
-                self.notice(clock, "ready", &text, &[]);
+                self.notice(clock, NoticeWord::Ready, &text, &[]);
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::{
     node::{Action, COMMANDS_MAX, Clock, Command, Engine, Extent, Out},
     reason::Reason,
     service::Service,
+    words::NoticeWord,
 };
 
 impl Engine {
@@ -24,13 +25,13 @@ impl Engine {
         let answer = match command {
             Command::Restart { why } => self.restart(clock, &why, out),
             Command::PauseDrift { reason, until } => {
-                self.notice(clock, "drift-paused", &format!("enforcement is paused: {reason}"), &[]);
+                self.notice(clock, NoticeWord::DriftPaused, &format!("enforcement is paused: {reason}"), &[]);
                 self.memory.pause = Some((reason, until));
                 Ok("enforcement is paused".to_owned())
             }
             Command::ResumeDrift => {
                 if self.memory.pause.take().is_some() {
-                    self.notice(clock, "drift-resumed", "enforcement is resumed", &[]);
+                    self.notice(clock, NoticeWord::DriftResumed, "enforcement is resumed", &[]);
                 }
                 out.push(Action::Scan(Extent::All));
                 Ok("enforcement is on".to_owned())

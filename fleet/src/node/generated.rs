@@ -15,6 +15,7 @@ use crate::{
     observed::{Concern, ConcernKind, DriftAction, DriftKind, RefusalReason},
     service::Service,
     time::Instant,
+    words::NoticeWord,
 };
 
 /// Told of one look at most; beyond that the number is.
@@ -92,7 +93,7 @@ impl Engine {
         if let Some(residue) = &looked.residue
             && self.generated.residue.as_ref() != Some(residue)
         {
-            self.notice(clock, "secret-residue", &residue.detail(), &[("remedy", residue.remedy())]);
+            self.notice(clock, NoticeWord::SecretResidue, &residue.detail(), &[("remedy", residue.remedy())]);
         }
         self.generated.residue = looked.residue;
     }
@@ -119,7 +120,7 @@ impl Engine {
                 ("next_start", drift.next_start.to_string()),
                 ("remedy", drift.remedy()),
             ];
-            self.notice(clock, "drift-reported", &drift.detail(), &fields);
+            self.notice(clock, NoticeWord::DriftReported, &drift.detail(), &fields);
             let told = Drifts::describe(&drift.path, difference, DriftAction::Reported, clock.wall);
             self.drifts.record(told);
         }
@@ -175,7 +176,7 @@ impl Engine {
         };
         self.memory.restart = None;
         if self.generated.held.as_ref() != Some(&why) {
-            self.notice(clock, "restart-held", &format!("the server is not restarted: {why}"), &[]);
+            self.notice(clock, NoticeWord::RestartHeld, &format!("the server is not restarted: {why}"), &[]);
             self.generated.held = Some(why.clone());
         }
         if self.is_attempting() {
@@ -211,7 +212,7 @@ impl Engine {
     ) {
         for path in restored {
             let text = format!("{path} is generated: restored from backup/{path}");
-            self.notice(clock, "drift-restored", &text, &[("path", path.to_string())]);
+            self.notice(clock, NoticeWord::DriftRestored, &text, &[("path", path.to_string())]);
         }
         if dropped {
             let text = format!(
@@ -219,10 +220,10 @@ impl Engine {
                  generated files anew",
                 generated::RECORD_DIR
             );
-            self.notice(clock, "drift-restored", &text, &[]);
+            self.notice(clock, NoticeWord::DriftRestored, &text, &[]);
         }
         if let Some(trouble) = &trouble {
-            self.notice(clock, "drift-restore-failed", trouble, &[]);
+            self.notice(clock, NoticeWord::DriftRestoreFailed, trouble, &[]);
         }
         self.generated.mending = Mending::Over(trouble.unwrap_or_default());
     }
@@ -239,7 +240,7 @@ impl Engine {
         if self.facts.start_held.as_ref() == Some(&why) {
             return;
         }
-        self.notice(clock, "start-held", &format!("the server is not started: {why}"), &[]);
+        self.notice(clock, NoticeWord::StartHeld, &format!("the server is not started: {why}"), &[]);
         self.service_reason.clone_from(&why);
         self.facts.start_held = Some(why);
     }

@@ -14,6 +14,7 @@ use crate::{
     observed::{ProcessIdentity, RefusalReason, Verdict},
     service::Service,
     time::Instant,
+    words::NoticeWord,
 };
 
 /// Beyond a hook's own limits, before its outcome counts as lost.
@@ -175,7 +176,7 @@ impl Engine {
         self.hooks.again = None;
         self.memory.restart = None;
         let detail = format!("before_stop failed, so the server is not stopped: {detail}");
-        self.notice(clock, "stop-refused", &detail, &[]);
+        self.notice(clock, NoticeWord::StopRefused, &detail, &[]);
         if self.is_attempting() && !self.wants_stopped() {
             self.hooks.refused = self.memory.written;
             self.fail_attempt(Failure { reason: RefusalReason::HookFailed, detail }, out);
@@ -260,8 +261,8 @@ impl Engine {
 
     fn tell_hook(&mut self, clock: Clock, point: HookPoint, outcome: &Result<String, String>) {
         let (kind, text) = match outcome {
-            Ok(detail) => ("hook", format!("{point}: {detail}")),
-            Err(detail) => ("hook-failed", format!("{point} failed: {detail}")),
+            Ok(detail) => (NoticeWord::Hook, format!("{point}: {detail}")),
+            Err(detail) => (NoticeWord::HookFailed, format!("{point} failed: {detail}")),
         };
         self.notice(clock, kind, &text, &[("hook", point.to_string())]);
     }

@@ -19,6 +19,7 @@ use crate::{
     observed::{Concern, ConcernKind, Verdict},
     service::Service,
     time::{Instant, Timestamp},
+    words::NoticeWord,
 };
 
 /// The longest that one turn takes: its requests have limits of their own, and there are at most a dozen.
@@ -74,15 +75,15 @@ struct Known {
 
 impl Known {
     /// What a turn that came to its end says: the kind of an event and its text, if it is news.
-    fn learn(&mut self, work: &Work, outcome: Outcome) -> Option<(&'static str, String)> {
+    fn learn(&mut self, work: &Work, outcome: Outcome) -> Option<(NoticeWord, String)> {
         let (registration, name) = (&work.registration, &work.registration.name);
         let is_check = matches!(work.task, Task::Check { .. });
         let before = std::mem::take(&mut self.drift);
         if let Outcome::Registered | Outcome::Written(_) = outcome {
             self.unkept.clear();
         }
-        let is = |text: String| Some(("key-manager", text));
-        let drifted = |text: String| Some(("key-manager-drift", text));
+        let is = |text: String| Some((NoticeWord::KeyManager, text));
+        let drifted = |text: String| Some((NoticeWord::KeyManagerDrift, text));
         match outcome {
             Outcome::Registered if is_check => {
                 drifted(format!("Key Manager {name} was gone and is registered again"))
@@ -254,7 +255,7 @@ impl Engine {
         for (name, text) in gone {
             self.memory.registered.remove(&name);
             self.key_managers.known.remove(&name);
-            self.notice(clock, "key-manager", &text, &[("key-manager", name)]);
+            self.notice(clock, NoticeWord::KeyManager, &text, &[("key-manager", name)]);
         }
         let registered = &self.memory.registered;
         self.key_managers
@@ -335,7 +336,7 @@ impl Engine {
         }
         if is_news {
             let text = failed(&name, turn.work.task, trouble);
-            self.notice(clock, "key-manager-failed", &text, &[("key-manager", name)]);
+            self.notice(clock, NoticeWord::KeyManagerFailed, &text, &[("key-manager", name)]);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     node::{Action, Clock, Engine, Out},
     service::Service,
     time::Instant,
+    words::NoticeWord,
 };
 
 /// After a clearing that failed or was not answered.
@@ -71,12 +72,12 @@ impl Engine {
                 self.launch_files = State { maybe: false, again: None };
                 for path in left {
                     let text = format!("{path} was removed: the server has not read it");
-                    self.notice(clock, "launch-file-unread", &text, &[("path", path.to_string())]);
+                    self.notice(clock, NoticeWord::LaunchFileUnread, &text, &[("path", path.to_string())]);
                 }
             }
             Err(detail) => {
                 let text = format!("a secret may still be readable in the home: {detail}");
-                self.notice(clock, "launch-file-left", &text, &[]);
+                self.notice(clock, NoticeWord::LaunchFileLeft, &text, &[]);
             }
         }
     }
@@ -89,7 +90,7 @@ impl Engine {
             "the server was started without the agent and finds no {path}: its secrets may stay locked; `convoy node restart` \
              launches it with one"
         );
-        self.notice(clock, "vault-locked", &text, &[("path", path.to_string())]);
+        self.notice(clock, NoticeWord::VaultLocked, &text, &[("path", path.to_string())]);
     }
 
     /// When a clearing is due again.

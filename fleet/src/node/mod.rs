@@ -54,6 +54,7 @@ use crate::{
     observed::{Observed, ProcessIdentity, Vitals},
     service::{RestartTracker, Service},
     time::{Instant, Timestamp},
+    words::NoticeWord,
 };
 
 /// Between two measurements of the server and its host.
@@ -480,7 +481,7 @@ impl Engine {
         }
         // Whatever refused a stop is over: without one the server is killed a little later.
         self.hooks.forgive();
-        self.notice(clock, "host-shutdown", "the host shuts down, so its server is stopped", &[]);
+        self.notice(clock, NoticeWord::HostShutdown, "the host shuts down, so its server is stopped", &[]);
     }
 
     fn settle_timers(&mut self, clock: Clock, out: &mut Out) {

@@ -12,6 +12,7 @@ use crate::{
     ids::Generation,
     node::{Clock, Engine, Keeping, KeptOriginal, Move, Out, Phase, Placed, Purpose, TakenOriginal},
     observed::{Refusal, RefusalReason},
+    words::NoticeWord,
 };
 
 impl Engine {
@@ -124,7 +125,7 @@ impl Engine {
         self.exits.forgive();
         let server = if kept.serves { ", and its server is started again" } else { "" };
         let text = format!("generation {generation} failed: going back to the original files{server}");
-        self.notice(clock, "going-back", &text, &[]);
+        self.notice(clock, NoticeWord::GoingBack, &text, &[]);
         self.begin(Move { to: kept.placed, purpose: Purpose::Back }, 0, out);
     }
 
@@ -163,7 +164,7 @@ impl Engine {
         self.timers.obtain = None;
         let text =
             format!("an operator asked for the original files instead of generation {generation}: {why}");
-        self.notice(clock, "going-back", &text, &[]);
+        self.notice(clock, NoticeWord::GoingBack, &text, &[]);
         Ok("the original files are being put back".to_owned())
     }
 
@@ -196,7 +197,7 @@ impl Engine {
             Some((kept, _)) => self.begin(Move { to: kept.placed, purpose: Purpose::Back }, 0, out),
             None => {
                 self.memory.given_up = None;
-                self.notice(clock, "back-failed", "the original files are not kept any more", &[]);
+                self.notice(clock, NoticeWord::BackFailed, "the original files are not kept any more", &[]);
             }
         }
     }

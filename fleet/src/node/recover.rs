@@ -6,6 +6,7 @@ use crate::{
     node::{
         Action, Clock, Engine, Failure, Move, Out, Phase, Placed, Purpose, Recovery, Way, apply::OBTAIN_AGAIN,
     },
+    words::NoticeWord,
 };
 
 impl Engine {
@@ -45,7 +46,7 @@ impl Engine {
                      staged anew",
                     target.generation
                 );
-                self.notice(clock, "switch-lost", &text, &[]);
+                self.notice(clock, NoticeWord::SwitchLost, &text, &[]);
             }
             Recovery::Stuck(failure) => {
                 self.phase = Phase::Idle;
@@ -54,7 +55,7 @@ impl Engine {
                     "the switch to generation {} was interrupted and cannot be finished or undone yet: {}",
                     target.generation, failure.detail
                 );
-                self.tell_files_error(clock, "switch-stuck", text, &failure);
+                self.tell_files_error(clock, NoticeWord::SwitchStuck, text, &failure);
             }
         }
     }
@@ -67,7 +68,7 @@ impl Engine {
         let text = format!(
             "the switch to generation {generation} was interrupted: the files before it are in force"
         );
-        self.notice(clock, "switch-undone", &text, &[]);
+        self.notice(clock, NoticeWord::SwitchUndone, &text, &[]);
         if let Some((written, bundle)) = self.written() {
             out.push(Action::Watch { target: written.applied, bundle });
         }
@@ -79,7 +80,13 @@ impl Engine {
     }
 
     /// Told once for each reason, not at each try.
-    pub(super) fn tell_files_error(&mut self, clock: Clock, kind: &str, text: String, failure: &Failure) {
+    pub(super) fn tell_files_error(
+        &mut self,
+        clock: Clock,
+        kind: NoticeWord,
+        text: String,
+        failure: &Failure,
+    ) {
         if self.facts.files_error.as_ref() != Some(&text) {
             self.notice(clock, kind, &text, &[("reason", failure.reason.to_string())]);
             self.facts.files_error = Some(text);

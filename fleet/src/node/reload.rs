@@ -13,6 +13,7 @@ use crate::{
     restart,
     service::Service,
     time::Instant,
+    words::NoticeWord,
 };
 
 /// How long an agent may take over a reload: checks, the signal, and the wait for a new worker.
@@ -150,7 +151,7 @@ impl Engine {
             format!("the files of generation {}", target.generation)
         };
         let why = done.wish.map(|wish| format!(" because {wish}")).unwrap_or_default();
-        self.notice(clock, "reloaded", &format!("reloaded with {files}{why}: {detail}"), &[]);
+        self.notice(clock, NoticeWord::Reloaded, &format!("reloaded with {files}{why}: {detail}"), &[]);
         // It may have been told to stop meanwhile.
         let serves = matches!(self.service, Service::Starting { .. } | Service::Running { .. });
         if !serves || self.service.process() != Some(&done.process) {
@@ -172,7 +173,7 @@ impl Engine {
         self.memory.running = None;
         self.reload.again = Some(clock.now.after(RELOAD_AGAIN));
         if self.reload.failed.as_ref() != Some(&detail) {
-            self.notice(clock, "reload-failed", &detail, &[]);
+            self.notice(clock, NoticeWord::ReloadFailed, &detail, &[]);
         }
         self.reload.failed = Some(detail.clone());
         if self.is_attempting() {

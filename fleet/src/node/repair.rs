@@ -14,6 +14,7 @@ use crate::{
     observed::{DriftAction, DriftKind, RefusalReason},
     spec::canonical,
     time::Instant,
+    words::NoticeWord,
 };
 
 /// Between two looks at files that cannot be looked at.
@@ -82,7 +83,7 @@ impl Engine {
     ) {
         for (path, action) in self.drifts.settle(looked, standing) {
             let text = format!("{path}: the difference is over; it was {}", action.as_str());
-            self.notice(clock, "drift-ended", &text, &[("path", path.to_string())]);
+            self.notice(clock, NoticeWord::DriftEnded, &text, &[("path", path.to_string())]);
         }
     }
 
@@ -96,7 +97,7 @@ impl Engine {
         // Watches have gone with the directories: nothing else will say that they are back.
         self.timers.scan = Some(clock.now.after(SCAN_AGAIN));
         let text = format!("the managed files cannot be looked at: {}", failure.detail);
-        self.tell_files_error(clock, "files-unseen", text.clone(), failure);
+        self.tell_files_error(clock, NoticeWord::FilesUnseen, text.clone(), failure);
         let policy = DriftPolicy::Report;
         let difference = Difference { kind: DriftKind::Deleted, keys: Vec::new(), detail: text, policy };
         self.record(clock, &bundle.service.config_path, difference, DriftAction::Reported);
@@ -132,7 +133,7 @@ impl Engine {
         let text = format!("{text}{}", by(editors.as_deref()));
         let mut fields = vec![("path", path.to_string()), ("keys", keys)];
         fields.extend(editors.map(|editors| ("editors", editors)));
-        self.notice(clock, &format!("drift-{}", action.as_str()), &text, &fields);
+        self.notice(clock, NoticeWord::of_drift(action), &text, &fields);
     }
 
     /// Who wrote a file, for people.
@@ -156,7 +157,7 @@ impl Engine {
             let fields = [("path", path.to_string()), ("editors", who.clone())];
             self.notice(
                 clock,
-                "drift-editors",
+                NoticeWord::DriftEditors,
                 &format!("{path}: the edit that was restored was by {who}"),
                 &fields,
             );
@@ -179,7 +180,7 @@ impl Engine {
             ("took_us", took.as_micros().to_string()),
         ];
         fields.extend(editors.map(|editors| ("editors", editors)));
-        self.notice(clock, "drift-restored", &text, &fields);
+        self.notice(clock, NoticeWord::DriftRestored, &text, &fields);
         self.reload_after(path.as_str());
     }
 
@@ -204,7 +205,7 @@ impl Engine {
         if retry.is_news {
             let text = format!("{path} could not be restored and is tried again: {}", failure.detail);
             let fields = [("path", path.to_string()), ("reason", failure.reason.to_string())];
-            self.notice(clock, "drift-restore-failed", &text, &fields);
+            self.notice(clock, NoticeWord::DriftRestoreFailed, &text, &fields);
         }
         if failure.reason == RefusalReason::ContentUnavailable {
             self.refetch(out);
@@ -278,7 +279,7 @@ impl Engine {
         if left.is_zero() {
             self.memory.pause = None;
             self.timers.pause = None;
-            self.notice(clock, "drift-resumed", "the pause of enforcement has run out", &[]);
+            self.notice(clock, NoticeWord::DriftResumed, "the pause of enforcement has run out", &[]);
             out.push(Action::Scan(Extent::All));
         } else {
             // The wall clock decides; looked at once a minute at least, since it may be set.

@@ -11,6 +11,7 @@ use crate::{
     observed::{ProcessIdentity, RefusalReason, Verdict},
     restart,
     service::{AfterExit, Service, StopStep},
+    words::NoticeWord,
 };
 
 /// Between two rounds of probes while a server starts.
@@ -168,7 +169,7 @@ impl Engine {
             self.fail_start(clock, Failure { reason: RefusalReason::StartDeadline, detail }, out);
         } else {
             // Whatever it waits for may come; a restart would not bring it sooner.
-            self.notice(clock, "start-late", &detail, &[]);
+            self.notice(clock, NoticeWord::StartLate, &detail, &[]);
         }
     }
 
@@ -229,7 +230,7 @@ impl Engine {
         } else {
             format!("generation {generation} needs no restart: the server reads the same")
         };
-        self.notice(clock, "no-restart", &text, &[]);
+        self.notice(clock, NoticeWord::NoRestart, &text, &[]);
     }
 
     /// A stop that was planned: after `before_stop`, and not at all if that refuses it.
@@ -253,7 +254,7 @@ impl Engine {
                 (StopStep::Dumped, DUMP_TIME)
             }
             StopStep::Dumped => {
-                self.notice(clock, "killed", "the server did not stop in time and is killed", &[]);
+                self.notice(clock, NoticeWord::Killed, "the server did not stop in time and is killed", &[]);
                 out.push(Action::Kill(process.clone()));
                 (StopStep::Killed, KILL_TIME)
             }
@@ -319,7 +320,12 @@ impl Engine {
             (None, _) => {
                 self.memory.restart = None;
                 if self.memory.process.take().is_some() {
-                    self.notice(clock, "server-gone", "the server ended while the agent was away", &[]);
+                    self.notice(
+                        clock,
+                        NoticeWord::ServerGone,
+                        "the server ended while the agent was away",
+                        &[],
+                    );
                 }
                 self.health.on_down(Verdict::Unknown("no server runs".to_owned()));
                 self.set_service(clock, Service::Stopped, "no server lives on the home");
@@ -359,7 +365,7 @@ impl Engine {
         self.facts.ready_line = true;
         self.facts.adopted = true;
         let text = format!("process {} of this home is adopted", process.pid);
-        self.notice(clock, "adopted", &text, &[("pid", process.pid.to_string())]);
+        self.notice(clock, NoticeWord::Adopted, &text, &[("pid", process.pid.to_string())]);
         out.push(Action::Adopt { process: process.clone(), bundle: Arc::clone(&bundle) });
         let was_ready =
             known && self.memory.running.is_some() && self.memory.running == self.memory.last_good;
@@ -398,7 +404,7 @@ impl Engine {
         let deadline = clock.now.after(bundle.service.start_deadline);
         let text = format!("the server restarted itself as process {}", process.pid);
         self.warn_of_empty_vault(clock);
-        self.notice(clock, "self-restart", &text, &[("pid", process.pid.to_string())]);
+        self.notice(clock, NoticeWord::SelfRestart, &text, &[("pid", process.pid.to_string())]);
         self.set_service(
             clock,
             Service::Starting { process: None, deadline, late: false },
@@ -446,7 +452,7 @@ impl Engine {
     fn crashed(&mut self, clock: Clock, failure: &Failure, out: &mut Out) {
         let starting = matches!(self.service, Service::Starting { .. });
         self.health.on_down(Verdict::Unhealthy(format!("the server is not running: {}", failure.detail)));
-        self.notice(clock, "server-exit", &failure.detail, &[]);
+        self.notice(clock, NoticeWord::ServerExit, &failure.detail, &[]);
         if self.wants_stopped() {
             return self.set_service(clock, Service::Stopped, self.stop_reason());
         }

@@ -5,6 +5,7 @@ use crate::{
     observed::{DRIFT_MAX, Notice, Observed},
     reason::Reason,
     service::Service,
+    words::NoticeWord,
 };
 
 impl Engine {
@@ -18,23 +19,28 @@ impl Engine {
         let (from, to) = (self.service.state(), service.state());
         self.service = service;
         self.service_reason = why.to_owned();
-        if from.as_str() != to.as_str() {
+        if from.word().as_str() != to.word().as_str() {
             self.service_since = clock.wall;
             let fields = [
-                ("from", from.as_str().to_owned()),
-                ("to", to.as_str().to_owned()),
+                ("from", from.word().as_str().to_owned()),
+                ("to", to.word().as_str().to_owned()),
                 ("reason", why.to_owned()),
             ];
-            self.notice(clock, "service-state", &format!("server: {from} to {to}{}", Reason(why)), &fields);
+            self.notice(
+                clock,
+                NoticeWord::ServiceState,
+                &format!("server: {from} to {to}{}", Reason(why)),
+                &fields,
+            );
         }
     }
 
-    pub(super) fn notice(&mut self, clock: Clock, kind: &str, text: &str, fields: &[(&str, String)]) {
+    pub(super) fn notice(&mut self, clock: Clock, kind: NoticeWord, text: &str, fields: &[(&str, String)]) {
         self.memory.notice_next += 1;
         self.memory.notices.push_back(Notice {
             seq: self.memory.notice_next,
             at: clock.wall,
-            kind: kind.to_owned(),
+            kind: kind.into(),
             text: text.to_owned(),
             fields: fields.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
         });

@@ -7,6 +7,7 @@ use crate::{
     node::{Action, Clock, Engine, Out, Phase, Placed},
     service::Service,
     time::{Human, Instant},
+    words::NoticeWord,
 };
 
 /// Longer than any job takes that will be answered: a preflight, staging 128 MiB on a slow disk. Fetching may take longer
@@ -102,7 +103,7 @@ impl Engine {
             to.applied.generation,
             Human(JOB_TIME)
         );
-        self.notice(clock, "asked-again", &text, &[]);
+        self.notice(clock, NoticeWord::AskedAgain, &text, &[]);
     }
 
     /// Bytes of a bundle's encoding, as far as known.

@@ -14,6 +14,7 @@ use crate::{
         canonical::{self, Flat},
     },
     time::Timestamp,
+    words::SourceWord,
 };
 
 /// What the plan of one node is drawn against.
@@ -71,13 +72,13 @@ pub enum Source {
 }
 
 impl Source {
-    /// The word used in every output.
-    pub const fn as_str(&self) -> &'static str {
+    /// Its word.
+    pub const fn word(&self) -> SourceWord {
         match self {
-            Source::Now => "now",
-            Source::Seen { .. } => "seen",
-            Source::Assigned { .. } => "assigned",
-            Source::Nothing { .. } => "nothing",
+            Source::Now => SourceWord::Now,
+            Source::Seen { .. } => SourceWord::Seen,
+            Source::Assigned { .. } => SourceWord::Assigned,
+            Source::Nothing { .. } => SourceWord::Nothing,
         }
     }
 }

@@ -61,7 +61,7 @@ fn base(assigned: Option<&ComposedNode>, facts: HostFacts) -> Base {
 
 /// Everything that a reviewer of a plan looks at, one line each.
 fn told(plan: &NodePlan) -> String {
-    let mut lines = vec![format!("from {}", plan.source.as_str())];
+    let mut lines = vec![format!("from {}", plan.source.word())];
     for key in &plan.keys {
         lines.push(match (&key.old, &key.new) {
             (Some(old), Some(new)) => format!("~ {} {old} -> {new}", key.key),

@@ -61,7 +61,7 @@ pub enum Abort {
 impl Rollout {
     fn open(&self) -> Result<(), ControlError> {
         if self.phase.is_end() {
-            return Err(ControlError::Ended { rollout: self.id, state: self.phase.as_str() });
+            return Err(ControlError::Ended { rollout: self.id, state: self.phase.word().as_str() });
         }
         Ok(())
     }
@@ -69,9 +69,11 @@ impl Rollout {
     fn forward(&self) -> Result<(), ControlError> {
         self.open()?;
         match &self.phase {
-            Phase::Stopping { why, .. } | Phase::RollingBack { why } => {
-                Err(ControlError::Leaving { rollout: self.id, state: self.phase.as_str(), why: why.clone() })
-            }
+            Phase::Stopping { why, .. } | Phase::RollingBack { why } => Err(ControlError::Leaving {
+                rollout: self.id,
+                state: self.phase.word().as_str(),
+                why: why.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -95,7 +97,7 @@ impl Rollout {
     pub fn resume(&self, at: Timestamp) -> Result<Rollout, ControlError> {
         self.open()?;
         if self.paused.is_none() {
-            return Err(ControlError::NotPaused { rollout: self.id, state: self.phase.as_str() });
+            return Err(ControlError::NotPaused { rollout: self.id, state: self.phase.word().as_str() });
         }
         let mut next = Rollout { paused: None, ..self.clone() };
         // The progress clock does not blame the nodes for the time in which nobody was allowed to go on.

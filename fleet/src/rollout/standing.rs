@@ -8,6 +8,7 @@ use crate::{
     bundle::Applied,
     ids::{Digest, Generation, NodeName, RolloutId},
     observed::Observed,
+    words::StandingWord,
 };
 
 /// What is known of one node that the newest revision names.
@@ -137,14 +138,14 @@ fn of_step(rollout: &Rollout, step: &StepRecord, is_written: bool) -> Standing {
 }
 
 impl Standing {
-    /// The stable word.
-    pub const fn as_str(&self) -> &'static str {
+    /// Its word.
+    pub const fn word(&self) -> StandingWord {
         match self {
-            Standing::OnNewest => "on-newest",
-            Standing::UnderWay { .. } => "under-way",
-            Standing::Behind(_) => "behind",
-            Standing::NotReported => "not-reported",
-            Standing::StoreOlder { .. } => "store-older",
+            Standing::OnNewest => StandingWord::OnNewest,
+            Standing::UnderWay { .. } => StandingWord::UnderWay,
+            Standing::Behind(_) => StandingWord::Behind,
+            Standing::NotReported => StandingWord::NotReported,
+            Standing::StoreOlder { .. } => StandingWord::StoreOlder,
         }
     }
 }

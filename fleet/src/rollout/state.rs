@@ -13,6 +13,7 @@ use crate::{
     bundle::RestartClass,
     ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
     time::Timestamp,
+    words::{RolloutWord, StepWord},
 };
 
 /// A bundle, and where its content is found.
@@ -93,17 +94,17 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// The stable word.
-    pub fn as_str(&self) -> &'static str {
+    /// Its word.
+    pub fn word(&self) -> RolloutWord {
         match self {
-            Phase::Running => "running",
-            Phase::Stopping { .. } => "stopping",
-            Phase::RollingBack { .. } => "rolling-back",
-            Phase::Done => "done",
-            Phase::Failed { .. } => "failed",
-            Phase::RolledBack { .. } => "rolled-back",
-            Phase::Aborted { .. } => "aborted",
-            Phase::Superseded { .. } => "superseded",
+            Phase::Running => RolloutWord::Running,
+            Phase::Stopping { .. } => RolloutWord::Stopping,
+            Phase::RollingBack { .. } => RolloutWord::RollingBack,
+            Phase::Done => RolloutWord::Done,
+            Phase::Failed { .. } => RolloutWord::Failed,
+            Phase::RolledBack { .. } => RolloutWord::RolledBack,
+            Phase::Aborted { .. } => RolloutWord::Aborted,
+            Phase::Superseded { .. } => RolloutWord::Superseded,
         }
     }
 
@@ -260,13 +261,13 @@ impl Spent {
     }
 
     /// The states that it was in and their times, in the order in which a step goes through them.
-    pub fn states(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+    pub fn states(&self) -> impl Iterator<Item = (StepWord, Duration)> {
         let all = [
-            ("sent", self.sent),
-            ("written", self.written),
-            ("restarting", self.restarting),
-            ("soaking", self.soaking),
-            ("returning", self.returning),
+            (StepWord::Sent, self.sent),
+            (StepWord::Written, self.written),
+            (StepWord::Restarting, self.restarting),
+            (StepWord::Soaking, self.soaking),
+            (StepWord::Returning, self.returning),
         ];
         all.into_iter().filter(|(_, time)| !time.is_zero())
     }
@@ -392,23 +393,23 @@ pub enum StepState {
 }
 
 impl StepState {
-    /// The stable word.
-    pub fn as_str(&self) -> &'static str {
+    /// Its word.
+    pub fn word(&self) -> StepWord {
         match self {
-            StepState::Pending => "pending",
+            StepState::Pending => StepWord::Pending,
             StepState::InFlight(flight) => match (flight.kind, flight.stage) {
-                (StepKind::RollBack, _) => "returning",
-                (StepKind::Update, FlightStage::Sent) => "sent",
-                (StepKind::Update, FlightStage::Written) => "written",
-                (StepKind::Update, FlightStage::Restarted) => "restarting",
-                (StepKind::Update, FlightStage::Soaking) => "soaking",
+                (StepKind::RollBack, _) => StepWord::Returning,
+                (StepKind::Update, FlightStage::Sent) => StepWord::Sent,
+                (StepKind::Update, FlightStage::Written) => StepWord::Written,
+                (StepKind::Update, FlightStage::Restarted) => StepWord::Restarting,
+                (StepKind::Update, FlightStage::Soaking) => StepWord::Soaking,
             },
-            StepState::Ready { .. } => "ready",
-            StepState::Failed { .. } => "failed",
-            StepState::RolledBack { .. } => "rolled-back",
-            StepState::ReturnFailed { .. } => "return-failed",
-            StepState::ReturnUnseen { .. } => "return-unseen",
-            StepState::Skipped { .. } => "skipped",
+            StepState::Ready { .. } => StepWord::Ready,
+            StepState::Failed { .. } => StepWord::Failed,
+            StepState::RolledBack { .. } => StepWord::RolledBack,
+            StepState::ReturnFailed { .. } => StepWord::ReturnFailed,
+            StepState::ReturnUnseen { .. } => StepWord::ReturnUnseen,
+            StepState::Skipped { .. } => StepWord::Skipped,
         }
     }
 
@@ -469,9 +470,9 @@ impl StepState {
 }
 
 impl Rollout {
-    /// The word for people: `paused` hides a phase that goes on afterwards.
-    pub fn as_str(&self) -> &'static str {
-        if self.paused.is_some() && !self.phase.is_end() { "paused" } else { self.phase.as_str() }
+    /// Its word: a pause hides a phase that goes on afterwards.
+    pub fn word(&self) -> RolloutWord {
+        if self.paused.is_some() && !self.phase.is_end() { RolloutWord::Paused } else { self.phase.word() }
     }
 
     /// Why it is in that phase, where there is a why.

@@ -264,10 +264,10 @@ impl Bench {
             node.desired = Some(Applied { generation: step.generation, bundle: step.target.bundle });
             node.committed = self.now;
         }
-        let before = self.rollout().as_str();
-        if before != plan.rollout.as_str() {
+        let before = self.rollout().word().as_str();
+        if before != plan.rollout.word().as_str() {
             let why = plan.rollout.why().map_or(String::new(), |why| format!(": {why}"));
-            writeln!(self.log, "{}s {}{why}", self.now.0 / 1000, plan.rollout.as_str()).unwrap();
+            writeln!(self.log, "{}s {}{why}", self.now.0 / 1000, plan.rollout.word().as_str()).unwrap();
         }
         self.rollout = Some(plan.rollout);
         if !plan.changed {
@@ -458,7 +458,7 @@ fn a_failed_step_returns_what_was_changed_and_stays_returned() {
          122s km-1 back generation 3
          182s rolled-back: km-2: start-deadline: not ready in time",
     );
-    assert_eq!(bench.rollout().steps[&name("km-3")].state.as_str(), "skipped");
+    assert_eq!(bench.rollout().steps[&name("km-3")].state.word().as_str(), "skipped");
     assert_eq!(bench.run(60), "");
 }
 

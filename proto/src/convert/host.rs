@@ -15,6 +15,7 @@ use fleet::{
     ids::{Digest, Generation},
     node::{Allowed, Authorities},
     time::Timestamp,
+    words::{Said, ServiceWord},
 };
 use prost::Message as _;
 
@@ -231,25 +232,25 @@ fn allowed_from_wire(allowed: wire::Allowances) -> Result<Allowed, ConvertError>
 
 fn server_to_wire(server: FoundServer) -> wire::FoundServer {
     let (state, since, config) = match server {
-        FoundServer::Running { since, config } => ("running", since, config),
-        FoundServer::Stopped => ("stopped", Timestamp(0), ConfigRead::OnDisk),
-        FoundServer::Unknown => ("unknown", Timestamp(0), ConfigRead::OnDisk),
+        FoundServer::Running { since, config } => (ServiceWord::Running, since, config),
+        FoundServer::Stopped => (ServiceWord::Stopped, Timestamp(0), ConfigRead::OnDisk),
+        FoundServer::Unknown => (ServiceWord::Unknown, Timestamp(0), ConfigRead::OnDisk),
     };
     let config_unread = match config {
         ConfigRead::OnDisk => false,
         ConfigRead::Earlier => true,
     };
-    wire::FoundServer { state: state.to_owned(), since_ms: since.0, config_unread }
+    wire::FoundServer { state: state.to_string(), since_ms: since.0, config_unread }
 }
 
 /// A state of a later version is one that this one cannot tell.
 fn server_from_wire(server: Option<wire::FoundServer>) -> FoundServer {
     match server {
-        Some(server) if server.state == "running" => {
+        Some(server) if Said::of(&server.state).is(ServiceWord::Running) => {
             let config = if server.config_unread { ConfigRead::Earlier } else { ConfigRead::OnDisk };
             FoundServer::Running { since: Timestamp(server.since_ms), config }
         }
-        Some(server) if server.state == "stopped" => FoundServer::Stopped,
+        Some(server) if Said::of(&server.state).is(ServiceWord::Stopped) => FoundServer::Stopped,
         _ => FoundServer::Unknown,
     }
 }

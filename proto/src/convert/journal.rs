@@ -256,7 +256,7 @@ mod tests {
             notices: VecDeque::from([Notice {
                 seq: 1,
                 at: Timestamp(2),
-                kind: "assigned".into(),
+                kind: fleet::words::NoticeWord::Assigned.into(),
                 text: "x".into(),
                 fields: BTreeMap::from([("a".into(), "b".into())]),
             }]),

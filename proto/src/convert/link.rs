@@ -15,6 +15,7 @@ use fleet::{
         Vitals,
     },
     time::Timestamp,
+    words::{Said, ServiceWord, VerdictWord},
 };
 
 pub use crate::convert::bundle::{decode_bundle, encode_bundle};
@@ -251,7 +252,7 @@ fn service_to_wire(observed: &Observed) -> wire::ServiceState {
         | ServiceState::Unknown => (0, Timestamp(0)),
     };
     wire::ServiceState {
-        state: observed.service.as_str().to_owned(),
+        state: observed.service.word().to_string(),
         since_ms: observed.service_since.0,
         reason: bounded(&observed.service_reason),
         exits,
@@ -260,36 +261,38 @@ fn service_to_wire(observed: &Observed) -> wire::ServiceState {
 }
 
 fn service_from_wire(service: &wire::ServiceState) -> Result<ServiceState, ConvertError> {
-    Ok(match service.state.as_str() {
-        "stopped" => ServiceState::Stopped,
-        "starting" => ServiceState::Starting,
-        "running" => ServiceState::Running,
-        "stopping" => ServiceState::Stopping,
-        "backing-off" => {
+    Ok(match Said::of(&service.state) {
+        Said::Word(ServiceWord::Stopped) => ServiceState::Stopped,
+        Said::Word(ServiceWord::Starting) => ServiceState::Starting,
+        Said::Word(ServiceWord::Running) => ServiceState::Running,
+        Said::Word(ServiceWord::Stopping) => ServiceState::Stopping,
+        Said::Word(ServiceWord::BackingOff) => {
             ServiceState::BackingOff { until: Timestamp(service.until_ms), exits: service.exits }
         }
-        "gave-up" => ServiceState::GaveUp { exits: service.exits },
-        "foreign" => ServiceState::Foreign,
-        "unknown" => ServiceState::Unknown,
-        other => return Err(invalid("ServiceState", "state", format!("{other:?} is not known"))),
+        Said::Word(ServiceWord::GaveUp) => ServiceState::GaveUp { exits: service.exits },
+        Said::Word(ServiceWord::Foreign) => ServiceState::Foreign,
+        Said::Word(ServiceWord::Unknown) => ServiceState::Unknown,
+        Said::Other(other) => {
+            return Err(invalid("ServiceState", "state", format!("{other:?} is not known")));
+        }
     })
 }
 
 fn verdict_to_wire(verdict: &Verdict, since: Timestamp) -> wire::Verdict {
-    let (word, reason) = match verdict {
-        Verdict::Healthy => ("healthy", ""),
-        Verdict::Unhealthy(reason) => ("unhealthy", reason.as_str()),
-        Verdict::Unknown(reason) => ("unknown", reason.as_str()),
+    let reason = match verdict {
+        Verdict::Healthy => "",
+        Verdict::Unhealthy(reason) | Verdict::Unknown(reason) => reason.as_str(),
     };
-    wire::Verdict { verdict: word.to_owned(), reason: bounded(reason), since_ms: since.0 }
+    wire::Verdict { verdict: verdict.word().to_string(), reason: bounded(reason), since_ms: since.0 }
 }
 
 fn verdict_from_wire(verdict: &wire::Verdict) -> Result<Verdict, ConvertError> {
-    match verdict.verdict.as_str() {
-        "healthy" => Ok(Verdict::Healthy),
-        "unhealthy" => Ok(Verdict::Unhealthy(foreign(&verdict.reason))),
-        "unknown" => Ok(Verdict::Unknown(foreign(&verdict.reason))),
-        other => Err(invalid("Verdict", "verdict", format!("{other:?} is not known"))),
+    let reason = foreign(&verdict.reason);
+    match Said::of(&verdict.verdict) {
+        Said::Word(VerdictWord::Healthy) => Ok(Verdict::Healthy),
+        Said::Word(VerdictWord::Unhealthy) => Ok(Verdict::Unhealthy(reason)),
+        Said::Word(VerdictWord::Unknown) => Ok(Verdict::Unknown(reason)),
+        Said::Other(other) => Err(invalid("Verdict", "verdict", format!("{other:?} is not known"))),
     }
 }
 
@@ -479,7 +482,7 @@ impl From<&Notice> for wire::Notice {
         Self {
             seq: notice.seq,
             at_ms: notice.at.0,
-            kind: bounded(&notice.kind),
+            kind: bounded(notice.kind.as_str()),
             text: bounded(&notice.text),
             fields: notice.fields.iter().take(FIELDS_MAX).map(field).collect::<BTreeMap<_, _>>(),
         }
@@ -492,7 +495,7 @@ impl From<wire::Notice> for Notice {
         Self {
             seq: notice.seq,
             at: Timestamp(notice.at_ms),
-            kind: foreign(&notice.kind),
+            kind: Said::of(&foreign(&notice.kind)),
             text: foreign(&notice.text),
             fields: notice.fields.iter().take(FIELDS_MAX).map(field).collect(),
         }

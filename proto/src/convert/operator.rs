@@ -13,6 +13,7 @@ use fleet::{
     },
     restart,
     rollout::{Estimate, Rollout, StepRecord, StepState, WaitReason, order},
+    words::{ChangeWord, FileWord, GroupWord, RestartWord, StepWord},
 };
 
 use crate::{convert::bundle::millis, wire::operator as wire};
@@ -35,19 +36,19 @@ impl From<&Finding> for wire::Finding {
 }
 
 /// The word for a restart class, everywhere that people read one.
-pub const fn restart_word(class: RestartClass) -> &'static str {
+pub const fn restart_word(class: RestartClass) -> RestartWord {
     match class {
-        RestartClass::None => "none",
-        RestartClass::Hot => "hot",
-        RestartClass::Restart => "restart",
-        RestartClass::Phased => "phased",
+        RestartClass::None => RestartWord::None,
+        RestartClass::Hot => RestartWord::Hot,
+        RestartClass::Restart => RestartWord::Restart,
+        RestartClass::Phased => RestartWord::Phased,
     }
 }
 
 /// The same of a node's plan: where a server restarts, a load balancer reloads.
-const fn plan_restart_word(plan: &NodePlan) -> &'static str {
+fn plan_restart_word(plan: &NodePlan) -> RestartWord {
     match restart_word(plan.restart.class) {
-        _ if plan.is_balancer && plan.restart.restarts() => "reload",
+        _ if plan.is_balancer && plan.restart.restarts() => RestartWord::Reload,
         word => word,
     }
 }
@@ -74,14 +75,14 @@ pub fn node_plan_to_wire(node: &NodeName, group: &str, plan: &NodePlan) -> wire:
     wire::NodePlan {
         node: node.to_string(),
         group: group.to_owned(),
-        change: change_word(plan).to_owned(),
+        change: change_word(plan).to_string(),
         files: plan.files.iter().map(Into::into).collect(),
         keys: plan.keys.iter().map(Into::into).collect(),
         kept: plan.kept.iter().take(KEPT_MAX).map(Into::into).collect(),
-        restart: plan_restart_word(plan).to_owned(),
+        restart: plan_restart_word(plan).to_string(),
         restart_why: plan.restart.why.join("; "),
         settings: plan.settings.iter().map(|change| setting_text(plan.is_new, change)).collect(),
-        source: plan.source.as_str().to_owned(),
+        source: plan.source.word().to_string(),
         source_ms,
         source_why: source_why.to_owned(),
         adoption: plan.adoption.map(Adoption::as_str).unwrap_or_default().to_owned(),
@@ -123,11 +124,11 @@ impl From<&Note> for wire::PlanNote {
 }
 
 /// A node of which nothing changes is told only because its pack did.
-fn change_word(plan: &NodePlan) -> &'static str {
+fn change_word(plan: &NodePlan) -> ChangeWord {
     match (plan.is_new, plan.is_empty()) {
-        (true, _) => "create",
-        (false, true) => "none",
-        (false, false) => "update",
+        (true, _) => ChangeWord::Create,
+        (false, true) => ChangeWord::None,
+        (false, false) => ChangeWord::Update,
     }
 }
 
@@ -169,8 +170,8 @@ pub fn removed_node_to_wire(node: &NodeName, group: &str) -> wire::NodePlan {
     wire::NodePlan {
         node: node.to_string(),
         group: group.to_owned(),
-        change: "remove".to_owned(),
-        restart: restart_word(RestartClass::None).to_owned(),
+        change: ChangeWord::Remove.to_string(),
+        restart: restart_word(RestartClass::None).to_string(),
         restart_why: "its server and files are left as they are".to_owned(),
         ..wire::NodePlan::default()
     }
@@ -188,19 +189,19 @@ impl From<&FileChange> for wire::FileChange {
     fn from(change: &FileChange) -> Self {
         let same_meaning = change.restart == RestartClass::None;
         let word = match change.kind {
-            FileChangeKind::Added => "added",
+            FileChangeKind::Added => FileWord::Added,
             // It stays on the host, but Convoy lets go of it.
-            FileChangeKind::Released => "removed",
-            FileChangeKind::Changed | FileChangeKind::Settings if same_meaning => "same-meaning",
-            FileChangeKind::Changed | FileChangeKind::Settings => "changed",
+            FileChangeKind::Released => FileWord::Removed,
+            FileChangeKind::Changed | FileChangeKind::Settings if same_meaning => FileWord::SameMeaning,
+            FileChangeKind::Changed | FileChangeKind::Settings => FileWord::Changed,
         };
         let settings: String = change.settings.iter().map(|line| format!("# {line}\n")).collect();
         Self {
             path: change.path.to_string(),
-            change: word.to_owned(),
+            change: word.to_string(),
             old_size: change.sizes.old,
             new_size: change.sizes.new,
-            restart: restart_word(change.restart).to_owned(),
+            restart: restart_word(change.restart).to_string(),
             diff: settings + &diff_text(&change.diff),
             restart_why: restart::because(change.restart).to_owned(),
             note: change.note.clone(),
@@ -244,7 +245,7 @@ pub fn bundle_files(bundle: &Bundle) -> Vec<wire::BundleFile> {
         size: if file.launch { 0 } else { file.size },
         mode: file.mode,
         drift: drift_word(file.drift).to_owned(),
-        restart: restart_word(file.restart).to_owned(),
+        restart: restart_word(file.restart).to_string(),
         digest: if file.launch { String::new() } else { file.digest.to_string() },
     };
     bundle.files.iter().map(file).collect()
@@ -267,7 +268,7 @@ pub fn rollout_to_wire(
         revision: rollout.revision.0,
         started_ms: rollout.started.0,
         ended_ms: rollout.ended.map_or(0, |ended| ended.0),
-        state: rollout.as_str().to_owned(),
+        state: rollout.word().to_string(),
         groups: groups.map(|(name, steps)| group_to_wire(name, &steps)).collect(),
         waiting: reasons(rollout, waiting),
         estimate: estimate.map(|estimate| estimate_to_wire(&estimate)),
@@ -285,12 +286,12 @@ pub fn estimate_to_wire(estimate: &Estimate) -> wire::Estimate {
 
 /// Why it waits, or why it ended.
 fn reasons(rollout: &Rollout, waiting: &[WaitReason]) -> Vec<String> {
-    let why = rollout.why().map(|why| format!("{}: {why}", rollout.phase.as_str()));
+    let why = rollout.why().map(|why| format!("{}: {why}", rollout.phase.word()));
     why.into_iter().chain(waiting.iter().map(ToString::to_string)).collect()
 }
 
-fn time_in_state(state: &str, time: Duration) -> wire::TimeInState {
-    wire::TimeInState { state: state.to_owned(), ms: millis(time) }
+fn time_in_state(state: StepWord, time: Duration) -> wire::TimeInState {
+    wire::TimeInState { state: state.to_string(), ms: millis(time) }
 }
 
 fn group_to_wire(name: &GroupName, steps: &[(&NodeName, &StepRecord)]) -> wire::RolloutGroup {
@@ -304,14 +305,14 @@ fn group_to_wire(name: &GroupName, steps: &[(&NodeName, &StepRecord)]) -> wire::
     let pending = is(|state| matches!(state, StepState::Pending));
     let flying = is(|state| matches!(state, StepState::InFlight(_)));
     let state = match (failed, pending, flying) {
-        (1.., _, _) => "failed",
-        (0, 0, 0) => "done",
-        (0, pending, 0) if pending == steps.len() => "pending",
-        (0, _, _) => "running",
+        (1.., _, _) => GroupWord::Failed,
+        (0, 0, 0) => GroupWord::Done,
+        (0, pending, 0) if pending == steps.len() => GroupWord::Pending,
+        (0, _, _) => GroupWord::Running,
     };
     let node = |(name, step): &(&NodeName, &StepRecord)| wire::RolloutNode {
         node: name.to_string(),
-        state: step.state.as_str().to_owned(),
+        state: step.state.word().to_string(),
         detail: step.state.detail().unwrap_or_default().to_owned(),
         since_ms: step.state.since().map_or(0, |since| since.0),
         generation: step.state.generation().map_or(0, |generation| generation.0),
@@ -320,7 +321,7 @@ fn group_to_wire(name: &GroupName, steps: &[(&NodeName, &StepRecord)]) -> wire::
     };
     wire::RolloutGroup {
         group: name.to_string(),
-        state: state.to_owned(),
+        state: state.to_string(),
         nodes: steps.iter().map(node).collect(),
     }
 }

@@ -17,6 +17,7 @@ use fleet::{
         StepState, Target, Window, WindowUse,
     },
     time::Timestamp,
+    words::{RolloutWord, Said, StepWord},
 };
 
 pub use self::gates::{decode_question, encode_questions};
@@ -56,6 +57,8 @@ fn value<T: Copy>(
 
 const WINDOW_USES: [(WindowUse, &str); 3] =
     [(WindowUse::Any, "any"), (WindowUse::Restart, "restart"), (WindowUse::Write, "write")];
+/// The state of a step that is on its way; how far it is stands in its flight.
+const IN_FLIGHT: &str = "in-flight";
 const OVERRUNS: [(Overrun, &str); 2] = [(Overrun::Finish, "finish"), (Overrun::Fit, "fit")];
 const STAGES: [(FlightStage, &str); 4] = [
     (FlightStage::Sent, "sent"),
@@ -195,7 +198,7 @@ fn after_from_wire(after: &[String], message: &'static str) -> Result<BTreeSet<G
 }
 
 fn phase_to_wire(phase: &Phase) -> wire::Phase {
-    let word = phase.as_str().to_owned();
+    let word = phase.word().to_string();
     let (why, aborted, by) = match phase {
         Phase::Running | Phase::Done => ("", false, 0),
         Phase::Stopping { why, aborted } => (why.as_str(), *aborted, 0),
@@ -210,16 +213,19 @@ fn phase_to_wire(phase: &Phase) -> wire::Phase {
 
 fn phase_from_wire(phase: wire::Phase) -> Result<Phase, ConvertError> {
     let why = phase.why;
-    Ok(match phase.phase.as_str() {
-        "running" => Phase::Running,
-        "stopping" => Phase::Stopping { why, aborted: phase.aborted },
-        "rolling-back" => Phase::RollingBack { why },
-        "done" => Phase::Done,
-        "failed" => Phase::Failed { why },
-        "rolled-back" => Phase::RolledBack { why },
-        "aborted" => Phase::Aborted { why },
-        "superseded" => Phase::Superseded { by: RolloutId(phase.superseded_by) },
-        other => return Err(invalid("Phase", "phase", format!("{other:?} is not known"))),
+    Ok(match Said::of(&phase.phase) {
+        Said::Word(RolloutWord::Running) => Phase::Running,
+        Said::Word(RolloutWord::Stopping) => Phase::Stopping { why, aborted: phase.aborted },
+        Said::Word(RolloutWord::RollingBack) => Phase::RollingBack { why },
+        Said::Word(RolloutWord::Done) => Phase::Done,
+        Said::Word(RolloutWord::Failed) => Phase::Failed { why },
+        Said::Word(RolloutWord::RolledBack) => Phase::RolledBack { why },
+        Said::Word(RolloutWord::Aborted) => Phase::Aborted { why },
+        Said::Word(RolloutWord::Superseded) => Phase::Superseded { by: RolloutId(phase.superseded_by) },
+        // A pause is stored beside the phase.
+        other @ (Said::Word(RolloutWord::Paused) | Said::Other(_)) => {
+            return Err(invalid("Phase", "phase", format!("{:?} is not known", other.as_str())));
+        }
     })
 }
 
@@ -348,7 +354,7 @@ fn step_to_wire(step: &StepRecord) -> wire::Step {
         restart: restart_to_wire(step.restart).into(),
         compared_with: step.compared_with.map(|digest| digest.0.to_vec()).unwrap_or_default(),
         last_good: step.last_good.as_ref().map(target_to_wire),
-        state: step.state.as_str().to_owned(),
+        state: step.state.word().to_string(),
         generation: step.state.generation().map_or(0, |generation| generation.0),
         at_ms: time_or_zero(step.state.since()),
         why: step.state.why().unwrap_or_default().to_owned(),
@@ -358,7 +364,7 @@ fn step_to_wire(step: &StepRecord) -> wire::Step {
         spent: (step.spent != Spent::default()).then(|| spent_to_wire(&step.spent)),
     };
     if let Some(flight) = step.flight() {
-        message.state = "in-flight".to_owned();
+        message.state = IN_FLIGHT.to_owned();
         message.flight = Some(wire::Flight {
             returns: flight.kind == StepKind::RollBack,
             restarts: flight.restarts,
@@ -425,28 +431,28 @@ fn spent_from_wire(spent: &wire::Spent) -> Spent {
 
 fn state_from_wire(step: wire::Step) -> Result<StepState, ConvertError> {
     let (generation, at, why) = (Generation(step.generation), Timestamp(step.at_ms), step.why);
-    Ok(match step.state.as_str() {
-        "pending" => StepState::Pending,
-        "in-flight" => {
-            let flight = required(step.flight, "Step", "flight")?;
-            StepState::InFlight(Flight {
-                kind: if flight.returns { StepKind::RollBack } else { StepKind::Update },
-                generation,
-                restarts: flight.restarts,
-                sent: Timestamp(flight.sent_ms),
-                written: time_from_zero(flight.written_ms),
-                stage: value(&STAGES, &flight.stage, ("Flight", "stage"))?,
-                since: Timestamp(flight.since_ms),
-                blind: blind_from_wire(flight.blind.as_ref()),
-            })
-        }
-        "ready" => StepState::Ready { generation, at, restarted: step.restarted },
-        "failed" => StepState::Failed { generation, at, why },
-        "rolled-back" => StepState::RolledBack { generation, at },
-        "return-failed" => StepState::ReturnFailed { generation, at, why },
-        "return-unseen" => StepState::ReturnUnseen { generation, at, why },
-        "skipped" => StepState::Skipped { why },
-        other => return Err(invalid("Step", "state", format!("{other:?} is not known"))),
+    if step.state == IN_FLIGHT {
+        let flight = required(step.flight, "Step", "flight")?;
+        return Ok(StepState::InFlight(Flight {
+            kind: if flight.returns { StepKind::RollBack } else { StepKind::Update },
+            generation,
+            restarts: flight.restarts,
+            sent: Timestamp(flight.sent_ms),
+            written: time_from_zero(flight.written_ms),
+            stage: value(&STAGES, &flight.stage, ("Flight", "stage"))?,
+            since: Timestamp(flight.since_ms),
+            blind: blind_from_wire(flight.blind.as_ref()),
+        }));
+    }
+    Ok(match Said::of(&step.state) {
+        Said::Word(StepWord::Pending) => StepState::Pending,
+        Said::Word(StepWord::Ready) => StepState::Ready { generation, at, restarted: step.restarted },
+        Said::Word(StepWord::Failed) => StepState::Failed { generation, at, why },
+        Said::Word(StepWord::RolledBack) => StepState::RolledBack { generation, at },
+        Said::Word(StepWord::ReturnFailed) => StepState::ReturnFailed { generation, at, why },
+        Said::Word(StepWord::ReturnUnseen) => StepState::ReturnUnseen { generation, at, why },
+        Said::Word(StepWord::Skipped) => StepState::Skipped { why },
+        other => return Err(invalid("Step", "state", format!("{:?} is not known", other.as_str()))),
     })
 }
 

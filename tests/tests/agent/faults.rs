@@ -212,7 +212,7 @@ async fn a_vanished_home_is_refused_and_said_and_the_old_files_come_back_with_it
     ensure!(said.contains("pack-missing") && said.contains(&home.display().to_string()), "{said}");
     // The files in force are told missing too, once.
     disk.until("the loss to be told", |memory| {
-        memory.notices.iter().any(|notice| notice.kind == "files-unseen")
+        memory.notices.iter().any(|notice| notice.kind.as_str() == "files-unseen")
     })
     .await?;
     disk.agent().kill().await?;

@@ -21,7 +21,7 @@ async fn until_state(rig: &Rig, wanted: &str) -> Result<String> {
     let state = async || {
         let snapshot = rig.coordinator.snapshot().await?;
         let state = snapshot.state(&node());
-        Ok((state.as_str() == wanted).then(|| state.why()))
+        Ok((state.word().as_str() == wanted).then(|| state.why()))
     };
     until(&format!("the node to be {wanted}"), LIMIT, state).await.with_context(|| rig.agent.log())
 }

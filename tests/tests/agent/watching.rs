@@ -29,7 +29,7 @@ async fn watched() -> Result<(Disk, Files, PathBuf)> {
 /// Waits until everything is as declared again, and the agent has said that it restored something `count` times.
 async fn undone(disk: &mut Disk, files: &Files, count: usize) -> Result<()> {
     disk.until("the edit to be undone", |memory| {
-        count <= memory.notices.iter().filter(|notice| notice.kind == "drift-restored").count()
+        count <= memory.notices.iter().filter(|notice| notice.kind.as_str() == "drift-restored").count()
     })
     .await?;
     convoy_tests::harness::until("the files to be as declared", convoy_tests::harness::LIMIT, async || {

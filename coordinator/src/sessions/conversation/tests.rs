@@ -4,6 +4,7 @@ use fleet::{
     bundle::Applied,
     ids::{Digest, GroupName, NodeName, Revision},
     observed::{RefusalReason, Vitals},
+    words::NoticeWord,
 };
 
 use super::*;
@@ -57,7 +58,7 @@ fn observed(last_good: Option<Applied>) -> Observed {
 }
 
 fn notice(seq: u64) -> Notice {
-    let (kind, text) = ("service-state".to_owned(), format!("notice {seq}"));
+    let (kind, text) = (NoticeWord::ServiceState.into(), format!("notice {seq}"));
     Notice { seq, at: NOW, kind, text, fields: BTreeMap::new() }
 }
 

@@ -8,6 +8,7 @@ use fleet::{
     approval::{ProposalState, Proposed},
     ids::{Digest, GroupName, OperatorName, ProposalId, Revision},
     time::Timestamp,
+    words::{ProposalWord, Said},
 };
 use proto::wire::store as wire;
 
@@ -80,11 +81,15 @@ impl Record for ProposalRecord {
         let decided = |by: &OperatorName, at: &Timestamp| (by.to_string(), at.0);
         let (state, (decided_by, decided_ms), reason, became) = match &self.state {
             // Earlier versions know by the time that it has expired.
-            ProposalState::Open | ProposalState::Expired => ("open", (String::new(), 0), String::new(), 0),
-            ProposalState::Approved { by, at, revision } => {
-                ("approved", decided(by, at), String::new(), revision.0)
+            ProposalState::Open | ProposalState::Expired => {
+                (ProposalWord::Open, (String::new(), 0), String::new(), 0)
             }
-            ProposalState::Rejected { by, at, reason } => ("rejected", decided(by, at), reason.clone(), 0),
+            ProposalState::Approved { by, at, revision } => {
+                (ProposalWord::Approved, decided(by, at), String::new(), revision.0)
+            }
+            ProposalState::Rejected { by, at, reason } => {
+                (ProposalWord::Rejected, decided(by, at), reason.clone(), 0)
+            }
         };
         wire::Proposal {
             id: self.id.0,
@@ -97,7 +102,7 @@ impl Record for ProposalRecord {
             asked: self.asked.clone(),
             reached: self.groups.iter().map(ToString::to_string).collect(),
             reaches_fleet: self.reaches_fleet,
-            state: state.to_owned(),
+            state: state.to_string(),
             decided_by,
             decided_ms,
             reason,
@@ -111,12 +116,16 @@ impl Record for ProposalRecord {
     fn from_wire(wire: wire::Proposal) -> Result<Self, String> {
         let by = || operator(&wire.decided_by);
         let at = Timestamp(wire.decided_ms);
-        let state = match wire.state.as_str() {
-            "open" if wire.expired => ProposalState::Expired,
-            "open" => ProposalState::Open,
-            "approved" => ProposalState::Approved { by: by()?, at, revision: Revision(wire.became) },
-            "rejected" => ProposalState::Rejected { by: by()?, at, reason: wire.reason },
-            other => return Err(format!("{other:?} is no state of a proposal")),
+        let state = match Said::of(&wire.state) {
+            Said::Word(ProposalWord::Open) if wire.expired => ProposalState::Expired,
+            Said::Word(ProposalWord::Open) => ProposalState::Open,
+            Said::Word(ProposalWord::Approved) => {
+                ProposalState::Approved { by: by()?, at, revision: Revision(wire.became) }
+            }
+            Said::Word(ProposalWord::Rejected) => {
+                ProposalState::Rejected { by: by()?, at, reason: wire.reason }
+            }
+            other => return Err(format!("{:?} is no state of a proposal", other.as_str())),
         };
         let head = RevisionHead::from_wire(wire.revision.ok_or("a proposal has no revision")?)?;
         let packs = wire.packs.into_iter().map(|(product, pack)| {

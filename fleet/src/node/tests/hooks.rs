@@ -297,7 +297,9 @@ fn a_host_that_shuts_down_has_its_server_drained_and_stopped() {
     let observed = story.engine.observed();
     assert_eq!(observed.service, ServiceState::Stopped);
     assert_eq!(observed.health, Verdict::Unknown("the host shuts down".into()));
-    let told = |kind: &str| story.engine.memory().notices.iter().filter(|notice| notice.kind == kind).count();
+    let told = |kind: &str| {
+        story.engine.memory().notices.iter().filter(|notice| notice.kind.as_str() == kind).count()
+    };
     assert_eq!(told("host-shutdown"), 1, "{:?}", story.engine.memory().notices);
     assert!(!story.text.contains("launch"), "{}", story.text);
 }

@@ -67,7 +67,8 @@ fn concerns(engine: &Engine) -> String {
 }
 
 fn notices(engine: &Engine) -> String {
-    let notices = engine.memory().notices.iter().filter(|notice| notice.kind.starts_with("key-manager"));
+    let notices =
+        engine.memory().notices.iter().filter(|notice| notice.kind.as_str().starts_with("key-manager"));
     notices.map(|notice| format!("{}: {}\n", notice.kind, notice.text)).collect()
 }
 

@@ -314,7 +314,7 @@ fn a_home_that_is_gone_is_a_finding_until_it_is_back() {
         .at(80, "the timer", Event::Timer)
         .at(81, "it is still gone", Event::ScanFailed { target, failure: gone() })
         .at(111, "the timer", Event::Timer);
-    let notices = |story: &Story| story.engine.memory().notices.iter().map(|n| n.kind.clone()).collect();
+    let notices = |story: &Story| story.engine.memory().notices.iter().map(|n| n.kind.to_string()).collect();
     let told: Vec<String> = notices(&story);
     assert_eq!(told.iter().filter(|kind| *kind == "files-unseen").count(), 1, "{told:?}");
     let looked = first.files.keys().cloned().collect();
@@ -663,7 +663,9 @@ fn a_restore_is_reported_once_it_is_done_and_is_tried_until_it_is() {
     story.at(59, "restored", Event::Restored { path: logging, took });
     assert_eq!(reported(&story), [(DriftAction::Restored, true)]);
     assert_eq!(story.engine.observed().drift_total, 1, "one edit, however many tries");
-    let told = |kind: &str| story.engine.memory().notices.iter().filter(|notice| notice.kind == kind).count();
+    let told = |kind: &str| {
+        story.engine.memory().notices.iter().filter(|notice| notice.kind.as_str() == kind).count()
+    };
     assert_eq!((told("drift-restored"), told("drift-restore-failed"), told("drift-reported")), (1, 2, 0));
 }
 

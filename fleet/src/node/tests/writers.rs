@@ -186,7 +186,7 @@ impl World {
     fn edits(&self) -> usize {
         let memory = self.engine.memory();
         let is_edit = |kind: &str| ["edited", "deleted"].contains(&kind);
-        let told = memory.notices.iter().filter(|notice| notice.kind.starts_with("drift-"));
+        let told = memory.notices.iter().filter(|notice| notice.kind.as_str().starts_with("drift-"));
         told.filter(|notice| notice.fields.get("kind").is_some_and(|kind| is_edit(kind))).count()
     }
 

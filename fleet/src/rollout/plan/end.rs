@@ -100,8 +100,9 @@ impl Planner<'_> {
         };
         for record in self.next.steps.values_mut() {
             if record.state == StepState::Pending {
-                record.state =
-                    StepState::Skipped { why: format!("the rollout {} before its turn", end.as_str()) };
+                record.state = StepState::Skipped {
+                    why: format!("the rollout {} before its turn", end.word().as_str()),
+                };
             }
         }
         self.waiting.clear();

@@ -46,7 +46,7 @@ fn a_newer_rollout_watches_what_an_older_one_sent() {
     bench.apply("new", RestartClass::Restart);
     bench.run(10);
     let old = bench.rollout().supersede(RolloutId(2), bench.now).unwrap();
-    assert_eq!(old.as_str(), "superseded");
+    assert_eq!(old.word().as_str(), "superseded");
     bench.log.clear();
     bench.apply("new", RestartClass::Restart);
     check(

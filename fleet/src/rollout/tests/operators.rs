@@ -76,7 +76,7 @@ fn a_pause_holds_what_follows_from_a_failure_and_a_way_back() {
     bench.run(100);
     bench.rollout = Some(bench.rollout().pause("lunch", bench.now).unwrap());
     check(&bench.run(600), "");
-    assert_eq!(bench.rollout().steps[&name("km-2")].state.as_str(), "failed");
+    assert_eq!(bench.rollout().steps[&name("km-2")].state.word().as_str(), "failed");
     assert_eq!(bench.waiting(), ["paused: lunch; 1 failed, which is acted on when it is resumed"]);
     bench.rollout = Some(bench.rollout().resume(bench.now).unwrap());
     let why = "km-2: start-deadline: not ready in time";

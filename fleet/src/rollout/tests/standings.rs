@@ -49,7 +49,7 @@ impl Scene {
             observed: self.observed.as_ref(),
             rollout,
         });
-        format!("{} {standing}", standing.as_str())
+        format!("{} {standing}", standing.word())
     }
 }
 

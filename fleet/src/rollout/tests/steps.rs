@@ -62,7 +62,7 @@ fn what_became_ready_is_kept_if_a_way_back_fails() {
          121s rolling-back: km-2: start-deadline: not ready in time
          122s failed: km-2: start-deadline: not ready in time; 2 could not be returned",
     );
-    let states: Vec<&str> = bench.rollout().steps.values().map(|step| step.state.as_str()).collect();
+    let states: Vec<&str> = bench.rollout().steps.values().map(|step| step.state.word().as_str()).collect();
     assert_eq!(states, ["ready", "return-failed", "skipped"]);
     assert_eq!(bench.node("km-1").desired.unwrap().bundle, target("new").bundle);
     assert_eq!(bench.run(60), "", "nothing moves until somebody applies");
@@ -145,6 +145,6 @@ fn a_node_that_vanishes_in_flight_is_given_nothing_if_it_may_still_serve() {
          62s rolling-back: km-1: not connected, no progress for 1m1s
          123s failed: km-1: not connected, no progress for 1m1s; not connected, so it is not known to be back: km-1",
     );
-    assert_eq!(bench.rollout().steps[&name("km-1")].state.as_str(), "return-unseen");
+    assert_eq!(bench.rollout().steps[&name("km-1")].state.word().as_str(), "return-unseen");
     assert_eq!(bench.node("km-1").desired.unwrap().bundle, target("new").bundle);
 }

@@ -1,6 +1,7 @@
 //! How long things took, how long they will take, and what may begin before a window closes.
 
 use super::*;
+use crate::words::StepWord;
 
 impl Bench {
     /// As the coordinator does: the rollout that has just ended is kept.
@@ -34,9 +35,12 @@ fn the_time_in_each_state_adds_up_to_what_the_step_took() {
     bench.run(600);
     let record = &bench.rollout().steps[&name("km-2")];
     assert_eq!(record.begun, Some(Timestamp(101_000)), "until then it waited for km-1");
-    let states: Vec<(&str, u64)> =
+    let states: Vec<(StepWord, u64)> =
         record.spent.states().map(|(state, time)| (state, time.as_secs())).collect();
-    assert_eq!(states, [("sent", 1), ("written", 1), ("restarting", 58), ("soaking", 10)]);
+    assert_eq!(
+        states,
+        [(StepWord::Sent, 1), (StepWord::Written, 1), (StepWord::Restarting, 58), (StepWord::Soaking, 10)]
+    );
     assert_eq!(record.took(), Some(Duration::from_secs(70)));
 
     // A way back has its own state, and a step that failed says nothing of how long a restart takes.
@@ -44,8 +48,8 @@ fn the_time_in_each_state_adds_up_to_what_the_step_took() {
     bench.apply("bad", RestartClass::Restart);
     bench.run(600);
     let record = &bench.rollout().steps[&name("km-1")];
-    assert_eq!((record.state.as_str(), record.took()), ("rolled-back", None));
-    let returning = record.spent.states().find(|(state, _)| *state == "returning");
+    assert_eq!((record.state.word().as_str(), record.took()), ("rolled-back", None));
+    let returning = record.spent.states().find(|(state, _)| *state == StepWord::Returning);
     assert!(returning.is_some_and(|(_, time)| Duration::from_secs(1) <= time), "{:?}", record.spent);
 }
 
@@ -57,7 +61,7 @@ fn a_step_that_an_older_rollout_began_does_not_say_how_long_it_takes() {
     bench.apply("new", RestartClass::Restart);
     bench.run(100);
     let record = &bench.rollout().steps[&name("km-1")];
-    assert_eq!((record.state.as_str(), record.begun, record.took()), ("ready", None, None));
+    assert_eq!((record.state.word().as_str(), record.begun, record.took()), ("ready", None, None));
 }
 
 #[test]
@@ -225,7 +229,7 @@ fn a_node_that_was_away_in_its_wave_soaks_and_is_asked_the_gates_when_it_is_back
     bench.run(1000);
     bench.node("km-1").connected = true;
     bench.run(1000);
-    assert_eq!(bench.rollout().as_str(), "rolled-back");
+    assert_eq!(bench.rollout().word().as_str(), "rolled-back");
 }
 
 #[test]

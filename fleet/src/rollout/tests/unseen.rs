@@ -168,7 +168,7 @@ fn a_rollback_names_the_node_that_may_still_have_the_new_files() {
     let why = "km-2: start-deadline: not ready in time";
     let end = format!("failed: {why}; not connected, so it is not known to be back: km-1\n");
     assert!(log.ends_with(&end), "{log}");
-    assert_eq!(bench.rollout().steps[&name("km-1")].state.as_str(), "return-unseen");
+    assert_eq!(bench.rollout().steps[&name("km-1")].state.word().as_str(), "return-unseen");
 
     // The same for one that was given its way back, and then vanished.
     let mut bench = Bench::new(&[("km", 2, policy("max=1 soak=0s min=0s progress=5m"), &[])]);

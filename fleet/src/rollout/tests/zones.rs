@@ -102,7 +102,7 @@ fn a_wait_for_another_zone_names_its_node_for_as_long_as_that_is_down() {
     assert!(!bench.rollout().phase.is_end(), "whoever stopped it decides, and not the time");
     bench.rollout = Some(bench.rollout().abort(Abort::Leave, "enough").unwrap());
     bench.run(10);
-    assert_eq!(bench.rollout().phase.as_str(), "aborted");
+    assert_eq!(bench.rollout().phase.word().as_str(), "aborted");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn an_editor_is_told_with_the_restore_or_after_it_and_once() {
         said(&story),
         (SED.to_owned(), format!("log4j2.properties: the edit that was restored was by {SED}"))
     );
-    let told = story.engine.memory().notices.iter().filter(|notice| notice.kind == "drift-editors");
+    let told = story.engine.memory().notices.iter().filter(|notice| notice.kind.as_str() == "drift-editors");
     assert_eq!(told.count(), 1);
     // Somebody who writes again before a look is not who wrote what was restored.
     story.at(64, "another editor", edited(by("vim"), false));

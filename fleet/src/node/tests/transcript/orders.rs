@@ -16,7 +16,7 @@ fn a_file_that_was_as_declared_is_not_called_restored() {
     let said = "tell: command 1 true: log4j2.properties has no known difference; it is restored if it turns out to have one";
     assert!(story.text.contains(said), "{}", story.text);
     let told = |story: &Story| {
-        story.engine.memory().notices.iter().filter(|notice| notice.kind == "drift-restored").count()
+        story.engine.memory().notices.iter().filter(|notice| notice.kind.as_str() == "drift-restored").count()
     };
     assert_eq!(told(&story), 0, "nobody edited it");
     assert!(!story.engine.observed().drift.iter().any(|drift| drift.path == logging()));
