@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use exporter::{Listen, TlsFiles};
 use fleet::{
     node::{Allowed, Authorities, Event, Limits},
     spec::meant_field,
@@ -48,6 +49,9 @@ pub struct Config {
     /// The user who owns the home and runs the server, for bundles that name none; needs root.
     #[serde(default)]
     pub run_user: Option<String>,
+    /// A listener for Prometheus and for health checks; none if absent.
+    #[serde(default)]
+    pub metrics: Option<Metrics>,
     /// What is written to standard error.
     #[serde(default)]
     pub log: Log,
@@ -89,6 +93,38 @@ pub struct Allow {
     pub files: Vec<String>,
     /// PEM file with the authorities that vouch for other hosts' certificates.
     pub authorities: Option<PathBuf>,
+}
+
+/// A listener for Prometheus and for health checks.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Where it listens.
+    pub listen: Listen,
+    /// PEM file with its certificate; plain HTTP if absent.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the certificate's key.
+    pub key: Option<PathBuf>,
+    /// PEM file with the authorities that vouch for clients; clients need no certificate if absent.
+    pub client_authorities: Option<PathBuf>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { listen: Listen::loopback(7845), certificate: None, key: None, client_authorities: None }
+    }
+}
+
+impl Metrics {
+    /// As the listener takes it.
+    ///
+    /// # Errors
+    /// A key of TLS is missing.
+    pub fn listener(&self) -> Result<exporter::Settings, exporter::TlsError> {
+        let (key, authorities) = (self.key.as_ref(), self.client_authorities.as_ref());
+        let tls = TlsFiles::of(self.certificate.as_ref(), key, authorities)?;
+        Ok(exporter::Settings { listen: self.listen.clone(), tls })
+    }
 }
 
 fn default_unit_bus() -> String {
@@ -243,6 +279,9 @@ impl Config {
         if let Some((key, why)) = config.unit_refused() {
             return refuse(key, &why);
         }
+        if let Some(Err(error)) = config.metrics.as_ref().map(|metrics| metrics.listener()?.check()) {
+            return refuse("metrics", &format!("cannot be used: {}", crate::chain(&error)));
+        }
         Ok(config)
     }
 
@@ -355,6 +394,8 @@ mod tests {
         let whole = parse(&whole).unwrap();
         assert!(whole.java_home.is_some() && whole.run_user.is_some() && whole.allow.authorities.is_some());
         assert_eq!((whole.units.len(), whole.balancer.is_some()), (2, true));
+        let metrics = whole.metrics.unwrap();
+        assert_eq!(metrics.listen, Metrics::default().listen);
     }
 
     #[cfg(unix)]
@@ -393,6 +434,10 @@ mod tests {
             #[cfg(target_os = "linux")]
             (format!("{base}units = {{ '/opt/is/' = 'is' }}\n"), "\"wso2is.service\""),
             (format!("{base}unit_bus = 'tcp:host=elsewhere'\n"), "unit_bus is"),
+            (format!("{base}[metrics]\nlisten = 'localhost:7845'\n"), "write \"127.0.0.1:7845\""),
+            (format!("{base}[metrics]\ncertificate = '/x.pem'\n"), "metrics cannot be used"),
+            (format!("{base}[metrics]\ncertificate = '/x.pem'\n"), "`key` is missing"),
+            (format!("{base}[metrics]\ncertificate = '/x.pem'\nkey = '/x.key'\n"), "x.pem"),
         ] {
             let error = parse(&text).unwrap_err();
             assert!(error.contains(expected), "{error}");

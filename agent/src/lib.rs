@@ -2,7 +2,7 @@
 //!
 //! [`run`] is everything but arguments; [`run_in`] is the same in any surroundings. Nothing here decides: no policy on
 //! restarts, drift, health or order of steps.
-//! It listens on no port; it dials the coordinator and its own server's ports on 127.0.0.1. On Unix it has a socket in its
+//! It listens on no port unless its configuration has a table `[metrics]`; it dials the coordinator and its own server's ports on 127.0.0.1. On Unix it has a socket in its
 //! data directory, [`door`], for its own host.
 
 pub mod arguments;
@@ -21,6 +21,7 @@ pub mod key_manager;
 pub mod link;
 pub mod logs;
 pub mod look;
+mod metrics;
 pub mod outside;
 pub mod platform;
 pub mod preflight;

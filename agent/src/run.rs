@@ -17,6 +17,7 @@ use crate::{
     link::{Link, LinkSettings, LinkState, Sources},
     logs,
     look::{Declared, Looker},
+    metrics::{self, Asking},
     outside::{Machine, MakeMachine, Outside, ThisMachine},
     preflight::Checkpoint,
     private,
@@ -110,12 +111,14 @@ pub async fn run_in(
     }
     let mut engine = Engine::new(config.limits(), memory, bundles, outside.seed, (outside.clock)());
     let (vital, mut deaths) = Vital::channel();
-    let parts = Parts { journal, kept, events, vital, state };
+    let (inside, asking) = metrics::open(&state);
+    let parts = Parts { journal, kept, events, vital, state, metrics: inside };
     let mut world = build(&config, outside, parts).map_err(|error| match error {
         BuildError::DataDir(source) => failed(source),
         BuildError::Identity(error) => error.into(),
         BuildError::Authorities(why) => RunError::Authorities { why },
     })?;
+    show_metrics(&config, &world, asking);
     world.link.obeys(engine.memory().epoch);
     info!(data_dir = %data_dir.display(), "The agent is up");
     for action in engine.start(world.now(), world.wall()) {
@@ -128,7 +131,7 @@ pub async fn run_in(
             () = &mut stop => None,
             Some(death) = deaths.recv() => return Err(RunError::Task(death)),
             // Cancel-safe: an event that was not returned stays in its channel.
-            event = world.next_event(engine.next_deadline()) => event,
+            event = world.next_event(engine.next_deadline(), || engine.observed()) => event,
         };
         let Some(event) = event else { break };
         tracing::debug!(?event, "Event");
@@ -166,6 +169,20 @@ struct Parts {
     vital: Vital,
     /// Where the link says how it is.
     state: watch::Sender<LinkState>,
+    /// What is counted, and who wants to know the node's state.
+    metrics: metrics::Inside,
+}
+
+/// Listens for Prometheus, if that is configured.
+fn show_metrics(config: &Config, world: &World, asking: Asking) {
+    let Some(settings) = config.metrics.as_ref().and_then(|metrics| metrics.listener().ok()) else { return };
+    let shown = metrics::Shown {
+        asking,
+        journal: world.link.journal(),
+        identity: Store::of(&config.data_dir, world.clock),
+        meters: world.metrics.meters.clone(),
+    };
+    metrics::start(&config.data_dir, settings, shown, &world.vital);
 }
 
 fn machine(
@@ -185,7 +202,7 @@ fn machine(
 }
 
 fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, BuildError> {
-    let Parts { journal, kept, events, vital, state } = parts;
+    let Parts { journal, kept, events, vital, state, metrics } = parts;
     let (cache, outcomes) = (kept.cache.clone(), kept.events.clone());
     let (packs, editors) = (kept.pack.subscribe(), Editors::start(outside.sight, &outcomes));
     let (watch, hints) = Watch::new();
@@ -198,16 +215,10 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         wall_clock: outside.clock,
         network: outside.network,
         state,
+        connections: metrics.meters.connections(),
     };
-    let units = config.units();
     let pins = Pins::open(&config.data_dir);
-    let processes = Processes {
-        defaults: defaults.clone(),
-        cache: cache.clone(),
-        console: console.clone(),
-        units: units.clone(),
-        events: outcomes.clone(),
-    };
+    let processes = processes(config, &kept, &console);
     let machine = machine(config, outside.machine, (processes, pins.clone()), &vital);
     let (in_force, original) = (watch::Sender::new(None), watch::Sender::new(None));
     let declared = watch::Sender::new(Declared::default());
@@ -230,7 +241,8 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
     let link = Link::start(settings, store, sources, outcomes.clone(), &vital);
     let link = link.map_err(BuildError::Identity)?;
     let judge = (machine.clone(), outcomes.clone());
-    let checkpoint = Checkpoint::new(cache, defaults.clone(), link.clock(), (config.site(), units), judge);
+    let checkpoint =
+        Checkpoint::new(cache, defaults.clone(), link.clock(), (config.site(), config.units()), judge);
     let mut files = Files::start(kept, defaults, (watch, editors), checkpoint, &vital);
     if let [home] = config.homes.as_slice() {
         // Before anything is assigned, so that the first plan knows the host already.
@@ -251,10 +263,21 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         hints,
         gate: Gate::default(),
         watching: Watching::default(),
+        metrics,
         in_force,
         declared,
         original,
     })
+}
+
+fn processes(config: &Config, kept: &Kept, console: &Console) -> Processes {
+    Processes {
+        defaults: defaults(config),
+        cache: kept.cache.clone(),
+        console: console.clone(),
+        units: config.units(),
+        events: kept.events.clone(),
+    }
 }
 
 fn defaults(config: &Config) -> Defaults {

@@ -28,6 +28,7 @@ use crate::{
     key_manager,
     link::{Link, Order},
     look::Declared,
+    metrics::{Ask, Inside},
     outside::{Machine, Work},
     process::Console,
     task::Vital,
@@ -76,6 +77,8 @@ pub struct World {
     pub gate: Gate,
     /// Measurements and probes under way, and what they need.
     pub watching: Watching,
+    /// What is counted, and who wants to know the node's state.
+    pub metrics: Inside,
     /// The home whose files are in force.
     pub in_force: watch::Sender<Option<String>>,
     /// The Key Managers of those files.
@@ -115,6 +118,7 @@ pub struct Watching {
 
 enum Input {
     Event(Option<Event>),
+    Asked(Ask),
     Hint(Option<Hint>),
     Generated,
     Journaled(io::Result<()>),
@@ -132,11 +136,18 @@ impl World {
         Instant(u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// The next event; [`Event::Timer`] at `deadline` at the latest. `None` when nothing can come any more.
-    pub async fn next_event(&mut self, deadline: Option<Instant>) -> Option<Event> {
+    /// The next event; [`Event::Timer`] at `deadline` at the latest. `None` when nothing can come any more. Until then
+    /// whoever asks for the node's state gets what `observed` says.
+    pub async fn next_event(
+        &mut self,
+        deadline: Option<Instant>,
+        observed: impl Fn() -> Observed,
+    ) -> Option<Event> {
         loop {
             match self.next_input(deadline).await {
                 Input::Event(event) => return event,
+                // Whoever asked may have gone.
+                Input::Asked(ask) => drop(ask.send(observed())),
                 Input::Hint(Some(Hint::Settled)) => {
                     self.watching.hint_due = None;
                     return Some(Event::FileHint);
@@ -176,6 +187,7 @@ impl World {
         tokio::select! {
             // Cancel-safe: channels, a timer, and a handle that is polled again.
             event = self.events.recv() => Input::Event(event),
+            Some(ask) = self.metrics.asks.recv() => Input::Asked(ask),
             hint = self.hints.managed.recv() => Input::Hint(hint),
             Some(()) = self.hints.generated.recv() => Input::Generated,
             written = written(&mut self.gate.writing) => Input::Journaled(written),
@@ -193,8 +205,13 @@ impl World {
             action if action.waits_for_journal() && self.gate.writing.is_some() => {
                 self.gate.waiting.push_back(action);
             }
-            action => self.perform(action),
+            action => self.begin(action),
         }
+    }
+
+    fn begin(&mut self, action: Action) {
+        self.metrics.meters.action(&action);
+        self.perform(action);
     }
 
     fn gate_journal(&mut self, memory: Box<Memory>) {
@@ -208,9 +225,14 @@ impl World {
     }
 
     fn write(&mut self, memory: Box<Memory>) {
-        let journal = self.journal.clone();
+        let (journal, meters) = (self.journal.clone(), self.metrics.meters.clone());
         self.gate.late_at = Some(tokio::time::Instant::now() + JOURNAL_TIME);
-        self.gate.writing = Some(crate::task::blocking(move || journal.write(&memory)));
+        self.gate.writing = Some(crate::task::blocking(move || {
+            let begun = std::time::Instant::now();
+            let written = journal.write(&memory);
+            meters.journal(begun.elapsed(), written.is_ok());
+            written
+        }));
     }
 
     fn on_journaled(&mut self) {
@@ -221,7 +243,7 @@ impl World {
             self.write(memory);
         }
         for action in ready {
-            self.perform(action);
+            self.begin(action);
         }
         // After the reports that waited for it, so that the link sends the newest again.
         self.link.journal_error(None);

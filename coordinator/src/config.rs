@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use exporter::{Listen, TlsFiles};
 use fleet::{ids::FleetName, spec::meant_field, time::parse_duration};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
@@ -54,20 +55,43 @@ pub struct Config {
     pub log: Log,
 }
 
-/// A listener that needs no certificate, for Prometheus and for health checks.
+/// A listener for Prometheus and for health checks.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
     /// Where it listens.
-    #[serde(deserialize_with = "listen")]
-    pub listen: SocketAddr,
+    pub listen: Listen,
+    /// PEM file with its certificate; plain HTTP if absent.
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the certificate's key.
+    pub key: Option<PathBuf>,
+    /// PEM file with the authorities that vouch for clients; clients need no certificate if absent.
+    pub client_authorities: Option<PathBuf>,
     /// Every node has series of its own.
     pub node_labels: bool,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 7844)), node_labels: false }
+        Self {
+            listen: Listen::loopback(7844),
+            certificate: None,
+            key: None,
+            client_authorities: None,
+            node_labels: false,
+        }
+    }
+}
+
+impl Metrics {
+    /// The listener's part.
+    ///
+    /// # Errors
+    /// A key of TLS is missing.
+    pub fn listener(&self) -> Result<exporter::Settings, exporter::TlsError> {
+        let (key, authorities) = (self.key.as_ref(), self.client_authorities.as_ref());
+        let tls = TlsFiles::of(self.certificate.as_ref(), key, authorities)?;
+        Ok(exporter::Settings { listen: self.listen.clone(), tls })
     }
 }
 
@@ -356,6 +380,14 @@ pub enum ConfigError {
         /// Which channel, and why.
         source: ChannelError,
     },
+    /// The files of TLS for metrics cannot be used.
+    #[error("{}: [metrics] cannot be used", path.display())]
+    Metrics {
+        /// Which file.
+        path: PathBuf,
+        /// Which file of TLS, and why.
+        source: exporter::TlsError,
+    },
 }
 
 /// Line, the line itself, what is wrong with it and what to do.
@@ -396,10 +428,12 @@ impl Config {
         let config =
             Self::parse(&text).map_err(|refusal| ConfigError::Refused { path: path.to_owned(), refusal })?;
         // Opened again when the coordinator starts; here it is checked before anything is touched.
-        match config.alerts.open() {
-            Ok(_) => Ok(config),
-            Err(source) => Err(ConfigError::Channel { path: path.to_owned(), source }),
+        if let Err(source) = config.alerts.open() {
+            return Err(ConfigError::Channel { path: path.to_owned(), source });
         }
+        let metrics = config.metrics.as_ref().map_or(Ok(()), |metrics| metrics.listener()?.check());
+        metrics.map_err(|source| ConfigError::Metrics { path: path.to_owned(), source })?;
+        Ok(config)
     }
 
     /// Checks the text of a file.
@@ -480,6 +514,8 @@ mod tests {
             ("[alerts.channels.ops]\nkind = \"pager\"\n", "is in docs/alerts.md"),
             ("[alerts]\nfirst_afer = \"5s\"\n", "is in docs/alerts.md"),
             ("[metrics]\nlisten = 9100\n", "is in docs/metrics.md"),
+            ("[metrics]\nlisten = \"localhost:9100\"\n", "write \"127.0.0.1:9100\""),
+            ("[metrics]\nlisten = \"unix:metrics\"\n", "names no whole path"),
         ];
         for (text, expected) in table {
             let whole = match text.starts_with("fleet") || text.is_empty() {

@@ -109,16 +109,9 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
-    /// The port of the metrics.
-    #[error("cannot listen for metrics on {address}: {remedy}")]
-    Metrics {
-        /// Where.
-        address: SocketAddr,
-        /// What to do about it.
-        remedy: &'static str,
-        /// Why.
-        source: io::Error,
-    },
+    /// The listener of the metrics.
+    #[error(transparent)]
+    Metrics(#[from] exporter::BindError),
     /// The authority.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
@@ -197,14 +190,17 @@ pub async fn run_by(
 
     let listen_error = |source: io::Error| RunError::Listen {
         address: config.listen,
-        remedy: listen_remedy(source.kind()),
+        remedy: exporter::listen_remedy(source.kind()),
         source,
     };
     let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
     let bound = listener.local_addr().map_err(listen_error)?;
     // Before anything is served: a coordinator that cannot start must not have begun a rollout.
     let scraped = match &config.metrics {
-        Some(metrics) => Some((bind_metrics(metrics.listen).await?, metrics.node_labels)),
+        Some(metrics) => {
+            let listener = metrics.listener().map_err(exporter::BindError::from)?;
+            Some((exporter::Bound::open(&listener).await?, metrics.node_labels))
+        }
         None => None,
     };
     let parts = (store, authority, clock);
@@ -212,10 +208,12 @@ pub async fn run_by(
     context::ensure(&config.data_dir.join("operator"), &coordinator, config.certificates.operator)
         .map_err(data_error)?;
     let connections = accept(&coordinator, &config, listener)?;
-    if let Some(((listener, bound), node_labels)) = scraped {
-        private::write(&metrics_file, bound.to_string().as_bytes()).map_err(data_error)?;
-        info!(address = %bound, "Metrics can be read at /metrics");
-        let serving = metrics::run(coordinator.clone(), listener, node_labels);
+    if let Some((bound, node_labels)) = scraped {
+        let listen = bound.listen().to_string();
+        private::write(&metrics_file, listen.as_bytes()).map_err(data_error)?;
+        info!(%listen, "Metrics can be read at /metrics");
+        let shown = metrics::Shown { coordinator: coordinator.clone(), node_labels };
+        let serving = exporter::serve(bound, Arc::new(shown), coordinator.stop.clone());
         coordinator.tasks.vital("metrics", serving);
     }
     private::write(&address_file, bound.to_string().as_bytes()).map_err(data_error)?;
@@ -228,15 +226,6 @@ pub async fn run_by(
     }
     info!("The coordinator has stopped");
     Ok(())
-}
-
-/// Takes the port that metrics are read at.
-async fn bind_metrics(address: SocketAddr) -> Result<(TcpListener, SocketAddr), RunError> {
-    let failed =
-        |source: io::Error| RunError::Metrics { address, remedy: listen_remedy(source.kind()), source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
 }
 
 /// Puts the shared parts together: records, authority and wall clock.
@@ -413,20 +402,6 @@ async fn rotate_tls(coordinator: Arc<Coordinator>, config: Config, tls: Arc<ArcS
                 pause = (config.certificates.server / 20).max(Duration::from_secs(1));
             }
         }
-    }
-}
-
-fn listen_remedy(kind: io::ErrorKind) -> &'static str {
-    match kind {
-        io::ErrorKind::AddrInUse => {
-            "another process has this port (`ss -ltnp` names it); stop that, or choose another `listen`"
-        }
-        io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; `listen` takes one of its own, or 0.0.0.0 for all of them"
-        }
-        io::ErrorKind::PermissionDenied => "choose a port above 1023 for `listen`",
-        // Whatever else it is, the operating system's own words say it.
-        _ => "choose another `listen`",
     }
 }
 

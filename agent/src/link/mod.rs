@@ -21,6 +21,7 @@ use fleet::{
     service::full_jitter,
     time::Timestamp,
 };
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
 use tonic::transport::Channel;
 use tracing::{error, info, warn};
@@ -73,6 +74,8 @@ pub struct LinkSettings {
     pub network: Arc<dyn Network>,
     /// Where it is told how the link is.
     pub state: watch::Sender<LinkState>,
+    /// Counts connections that were made.
+    pub connections: Counter,
 }
 
 /// How the link is, for whoever asks on this host.
@@ -213,6 +216,11 @@ impl Link {
         });
     }
 
+    /// Why the journal cannot be written, as it changes.
+    pub fn journal(&self) -> watch::Receiver<Option<String>> {
+        self.journal.subscribe()
+    }
+
     /// Whom the agent obeys.
     pub fn obeys(&self, epoch: Option<FleetEpoch>) {
         self.epoch.send_if_modified(|known| {
@@ -301,6 +309,7 @@ impl Task {
         info!(%address, node = self.identity.node, "Connected to the coordinator");
         let node = self.identity.node.clone();
         self.settings.state.send_replace(LinkState::Connected { address, node });
+        self.settings.connections.inc();
         self.channel.send_replace(Some(channel.clone()));
         Ok(session.run(self, channel).await)
     }

@@ -9,10 +9,9 @@ use fleet::{
 };
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::ConstCounter, family::Family, gauge::Gauge},
+    metrics::{family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
-use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
 use crate::{coordinator::Coordinator, disk::StoreTrouble, view::Snapshot};
 
@@ -66,7 +65,7 @@ pub fn registry(coordinator: &Coordinator, snapshot: &Snapshot, node_labels: boo
     }
     rollout(&mut registry, snapshot);
     store(&mut registry, coordinator, snapshot);
-    process(&mut registry);
+    exporter::of_this_process(&mut registry);
     registry
 }
 
@@ -203,19 +202,6 @@ fn store(registry: &mut Registry, coordinator: &Coordinator, snapshot: &Snapshot
         let help = "When the certificate of the fleet's authority ends";
         precise(registry, "convoy_authority_certificate_end_timestamp", help, seconds(ends));
     }
-}
-
-/// Names that every exporter uses for its own process.
-fn process(registry: &mut Registry) {
-    let Ok(pid) = sysinfo::get_current_pid() else { return };
-    let Ok(mut system) = System::new() else { return };
-    let what = ProcessRefreshKind::nothing().with_memory().with_cpu();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, what);
-    let Some(process) = system.process(pid) else { return };
-    gauge(registry, ("process_resident_memory_bytes", "Resident memory"), process.memory());
-    let cpu = ConstCounter::new(process.accumulated_cpu_time() as f64 / 1000.0);
-    registry.register_with_unit("process_cpu", "User and system time", Unit::Seconds, cpu);
-    precise(registry, "process_start_time", "When the process began", process.start_time() as f64);
 }
 
 fn gauge(registry: &mut Registry, (name, help): (&'static str, &'static str), value: u64) {

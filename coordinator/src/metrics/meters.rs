@@ -28,7 +28,10 @@ use crate::{
 /// Upper bounds of the buckets of a commit's time, seconds: from a fast disk to one that is in trouble.
 const COMMIT_BUCKETS: [f64; 8] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 5.0];
 
-/// Of an event: its kind, or `notice` for everything that agents tell, whose words may be newer than this program.
+/// What agents tell, whatever they call it.
+const NOTICE: &str = "notice";
+
+/// Of an event: its kind, or [`NOTICE`] for everything that agents tell, whose words may be newer than this program.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
     kind: &'static str,
@@ -71,6 +74,7 @@ impl Default for Meters {
         for kind in Kind::ALL {
             meters.event(kind.as_str());
         }
+        meters.event(NOTICE);
         for outcome in
             [CommitOutcome::Done, CommitOutcome::Conflict, CommitOutcome::Refused, CommitOutcome::Unknown]
         {
@@ -94,7 +98,7 @@ impl Meters {
     /// Counts events of this kind.
     pub fn event(&self, word: &str) -> Counter {
         let kind = Kind::ALL.iter().map(|kind| kind.as_str()).find(|known| *known == word);
-        self.events.get_or_create_owned(&EventLabels { kind: kind.unwrap_or("notice") })
+        self.events.get_or_create_owned(&EventLabels { kind: kind.unwrap_or(NOTICE) })
     }
 }
 

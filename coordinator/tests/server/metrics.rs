@@ -9,7 +9,7 @@ use std::{
 };
 
 use proto::wire::{
-    agent::{Concern, Drift, from_agent},
+    agent::{Concern, Drift, Notice, Notices, from_agent, to_agent},
     operator::{ControlRolloutRequest, NodeRequest},
 };
 use tokio::{
@@ -64,11 +64,16 @@ fn samples(text: &str) -> BTreeMap<String, BTreeSet<String>> {
     found
 }
 
-/// Metrics of the page's table.
+/// Metrics of the page's tables.
 fn documented() -> BTreeSet<String> {
     let rows = PAGE.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let is_metric = |name: &&str| name.starts_with("convoy_") || name.starts_with("process_");
     rows.map(|(name, _)| name).filter(is_metric).map(str::to_owned).collect()
+}
+
+/// Those of the coordinator; `tests/tests/agent/metrics.rs` looks at the others.
+fn of_coordinator() -> BTreeSet<String> {
+    documented().into_iter().filter(|name| !name.starts_with("convoy_agent_")).collect()
 }
 
 fn is(wanted: &str) -> impl Fn(&str) -> bool {
@@ -148,7 +153,7 @@ async fn every_metric_is_documented_and_moves() {
         }
     }
     let told: BTreeSet<String> = all.keys().cloned().collect();
-    assert_eq!(told, documented(), "docs/metrics.md and the program differ");
+    assert_eq!(told, of_coordinator(), "docs/metrics.md and the program differ");
     for (metric, scrapes) in &all {
         let different: BTreeSet<_> = scrapes.iter().filter(|samples| !samples.is_empty()).collect();
         let moves = 1 < different.len();
@@ -185,6 +190,24 @@ async fn both_formats_and_health_are_answered() {
     coordinator.stop().await;
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_unix_socket_serves_as_well_as_a_port() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("metrics");
+    let table = format!("[metrics]\nlisten = \"unix:{}\"\n", path.display());
+    let coordinator = TestCoordinator::start_in(Arc::new(tempfile::tempdir().unwrap()), &table).await;
+    let named = std::fs::read_to_string(coordinator.data("metrics-address")).unwrap();
+    assert_eq!(named, format!("unix:{}", path.display()));
+    let mut socket = tokio::net::UnixStream::connect(&path).await.unwrap();
+    socket.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    tokio::time::timeout(PATIENCE, socket.read_to_string(&mut text)).await.unwrap().unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK") && text.ends_with("ok\n"), "{text}");
+    coordinator.stop().await;
+    assert!(!path.exists(), "the socket is left");
+}
+
 #[tokio::test]
 async fn what_no_method_is_called_makes_no_series() {
     let coordinator = metered("").await;
@@ -200,6 +223,37 @@ async fn what_no_method_is_called_makes_no_series() {
     let text = scrape(&coordinator).await;
     assert!(is("convoy_calls_total{method=\"unknown\",code=\"UNIMPLEMENTED\"} 20")(&text), "{text}");
     assert!(!text.contains("Guess"), "{text}");
+    coordinator.stop().await;
+}
+
+/// Everything before the value of each sample.
+fn series(text: &str) -> BTreeSet<String> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples.filter_map(|line| line.rsplit_once(' ')).map(|(series, _)| series.to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_thousand_events_make_no_series_whatever_agents_call_them() {
+    let coordinator = metered("").await;
+    let mut session = coordinator.join("is-1").await.session(&coordinator).await.unwrap();
+    session.say(from_agent::Message::Report(report(None, None))).await;
+    let before = series(&until(&coordinator, is("convoy_nodes_connected{group=\"\"} 1")).await);
+    let notice = |seq| Notice { seq, at_ms: 1, kind: format!("guess-{seq}"), ..Notice::default() };
+    let notices = Notices { notices: (1..=1_000).map(notice).collect() };
+    session.say(from_agent::Message::Notices(notices)).await;
+    session
+        .until(|message| match message {
+            to_agent::Message::NoticesReceived(received) if received.up_to == 1_000 => Some(()),
+            _ => None,
+        })
+        .await;
+    let text = scrape(&coordinator).await;
+    let told = text.lines().find_map(|line| line.strip_prefix("convoy_events_total{kind=\"notice\"} "));
+    assert!(told.is_some_and(|count| 500 <= count.parse::<u32>().unwrap()), "{text}");
+    let made: Vec<_> = series(&text).difference(&before).cloned().collect();
+    // Calls have a series from the first of their kind on.
+    let made: Vec<_> = made.iter().filter(|series| !series.starts_with("convoy_calls_total")).collect();
+    assert!(made.is_empty(), "{made:?}");
     coordinator.stop().await;
 }
 

@@ -15,6 +15,7 @@ mod faults;
 mod generated;
 mod hooks;
 mod kill;
+mod metrics;
 mod original;
 mod proxy;
 mod rig;
