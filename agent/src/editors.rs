@@ -12,6 +12,8 @@ mod log;
 mod record;
 #[cfg(target_os = "linux")]
 mod sight;
+#[cfg(target_os = "linux")]
+mod unseen;
 
 #[cfg(target_os = "linux")]
 pub use sight::{Editors, Sight};

@@ -194,6 +194,8 @@ pub struct Status {
     pub store_trouble: Option<StoreTrouble>,
     /// Alerts that nothing hides; `alert list` has them.
     pub alerts_firing: u32,
+    /// The most urgent of them: `info`, `warning` or `critical`; `null`: none fires, or the coordinator is older.
+    pub alerts_worst: Option<String>,
     /// Those that have not ended.
     pub silences: Vec<Silence>,
     /// Changes over which nobody has decided: `open` or `outdated`.

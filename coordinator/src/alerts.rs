@@ -6,6 +6,7 @@
 //! offered the one message that is true now, and whoever is slow gets a newer one.
 
 mod board;
+mod channel_names;
 mod channels;
 mod desk;
 mod looks;
@@ -184,7 +185,7 @@ async fn keep_informed(coordinator: Arc<Coordinator>, channel: Arc<Channel>) {
     loop {
         let current = picture.borrow_and_update().clone();
         let (fleet, now) = (coordinator.fleet.as_str(), (coordinator.clock)());
-        let standing = Standing { fleet, now, alerts: &current.alerts };
+        let standing = Standing { fleet, now, alerts: &current.alerts, policy: &current.policy };
         let outcome = tokio::select! {
             outcome = channel.keep_informed(&standing) => outcome,
             () = coordinator.stop.cancelled() => return,

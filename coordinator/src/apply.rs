@@ -12,6 +12,7 @@ use std::{
 
 use fleet::{
     access::{Denied, Permit},
+    alert::AlertPolicy,
     approval::{ApprovalRules, Asked},
     bundle::{Bundle, RestartClass},
     finding::{Finding, Severity},
@@ -210,6 +211,7 @@ impl Coordinator {
         let (fleet, doubts) = self.doubts(fleet, packs).await?;
         findings.extend(doubts);
         findings.extend(against_hosts(&subjects, &fleet));
+        findings.extend(self.unknown_channels(&fleet));
         if has_errors(&findings) {
             return Ok(Applied::Refused { findings, why: String::new() });
         }
@@ -389,6 +391,8 @@ pub(crate) struct RevisionDraft {
     pub(crate) origin: Option<Origin>,
     /// Which changes need approval while it is in force.
     pub(crate) approval: ApprovalRules,
+    /// What is said of alerts while it is in force.
+    pub(crate) alerts: AlertPolicy,
     /// Bytes of the directory; 0: it goes back.
     pub(crate) source_bytes: u64,
 }
@@ -415,6 +419,7 @@ impl RevisionDraft {
             secrets: self.secrets.clone(),
             origin: self.origin.clone(),
             approval: self.approval.clone(),
+            alerts: self.alerts.clone(),
             sanction: Sanction::None,
         }
     }
@@ -432,6 +437,7 @@ impl RevisionDraft {
             )),
             origin: None,
             approval: fleet.approval.clone(),
+            alerts: fleet.alerts.policy.clone(),
             source_bytes: sources.0.values().map(|bytes| bytes.len() as u64).sum(),
         }
     }
@@ -480,6 +486,10 @@ impl RevisionDraft {
             } else {
                 self.rules.groups.entry(target.group.clone()).or_default();
             }
+        }
+        // What is everybody's is not for an apply of some nodes to change.
+        if let Some(newest) = &snapshot.revision {
+            self.alerts.clone_from(&newest.alerts);
         }
         // Rules of groups that take no part stay as well.
         let had = snapshot.revision.as_ref().map(|newest| newest.approval.groups.clone()).unwrap_or_default();

@@ -166,6 +166,7 @@ impl Coordinator {
         let subjects = self.subjects(&snapshot, &fleet.nodes, &rollout).await?;
         let packs = self.node_packs(&snapshot, &fleet, (&subjects, given)).await?;
         planned.findings.extend(against_hosts(&subjects, &fleet));
+        planned.findings.extend(self.unknown_channels(&fleet));
         let (fleet, limits) = self.database_limits(&snapshot, fleet).await?;
         let (fleet, mut weighed) = self.weigh(fleet, subjects, (packs, limits)).await?;
         planned.findings.append(&mut weighed.findings);
@@ -391,6 +392,12 @@ fn policy_notes(snapshot: &Snapshot, draft: &RevisionDraft) -> Vec<Note> {
     let mut notes = plan::renamed(&groups(&revision.nodes), &groups(&draft.nodes));
     if let Some(rules) = &revision.rules {
         notes.extend(plan::policy_changes(rules, &draft.rules, &notes));
+    }
+    if revision.alerts != draft.alerts {
+        let (old, new) = (revision.alerts.to_string(), draft.alerts.to_string());
+        // Routes that differ may read alike.
+        let new = if old == new { format!("{new}, others") } else { new };
+        notes.push(Note::Policy { group: None, setting: "alerts", old, new });
     }
     notes
 }

@@ -139,6 +139,7 @@ pub(crate) fn is_same(snapshot: &Snapshot, draft: &RevisionDraft) -> bool {
         revision.nodes == draft.nodes
             && revision.left_out == draft.left_out
             && revision.approval == draft.approval
+            && revision.alerts == draft.alerts
             && revision.rules.as_ref().is_none_or(|rules| *rules == draft.rules)
     })
 }

@@ -112,6 +112,7 @@ impl Coordinator {
             secrets: old.secrets,
             origin: old.origin,
             approval: old.approval,
+            alerts: old.alerts,
             source_bytes: 0,
         }))
     }

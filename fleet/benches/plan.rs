@@ -1,4 +1,5 @@
-//! How long one look of the planner takes over 10,000 nodes, against copying the same rollout in the same run.
+//! How long one look of the planner takes over 10,000 nodes, against copying the same rollout in the same run, and how
+//! long it takes to decide over alerts of as many nodes.
 //!
 //! Run with `cargo bench -p convoy-fleet`. Goal: below 20 ms on one core. The ratio says more than the milliseconds: a
 //! look returns a rollout of its own, so it cannot be faster than the copy.
@@ -20,8 +21,11 @@ use std::{
 };
 
 use fleet::{
+    alert::{
+        AlertId, Alerts, Blindness, ChannelRules, FIRST_AFTER, Held, Looks, Place, Rule, Severity, Subject,
+    },
     bundle::{Applied, RestartClass},
-    ids::{Digest, Generation, GroupName, NodeName, Revision, RolloutId},
+    ids::{ChannelName, Digest, Generation, GroupName, NodeName, Revision, RolloutId},
     observed::{Attempt, Observed, ServiceState, Stage, Verdict, Vitals},
     rollout::{
         FleetPolicy, FleetView, GroupGoal, NewRollout, NodeGoal, NodeView, Rollout, RolloutPolicy,
@@ -160,8 +164,55 @@ impl Fleet {
     }
 }
 
+/// Channels that alerts are decided for.
+const CHANNELS: [&str; 3] = ["ops", "pager", "log"];
+
+/// What one look at alerts costs while so many nodes are silent: the look itself, and what each channel is told.
+fn alerts(fleet: &Fleet, silent: usize) {
+    let second = |second: u64| Timestamp(0).after(Duration::from_secs(second));
+    let mut looks = Looks::default();
+    for (name, node) in fleet.nodes.iter().take(silent) {
+        let place = Place::Group(node.group.clone());
+        let id = |rule| AlertId { rule, subject: Subject::Node(name.clone()) };
+        looks.hold(id(Rule::NodeSilent), Held { place, reason: "not heard".to_owned() });
+        looks.blind(name.clone(), Blindness::Report);
+    }
+    let channel = |name: &&str| ChannelRules {
+        name: ChannelName::parse(name).unwrap(),
+        least: Severity::Info,
+        first_after: FIRST_AFTER,
+    };
+    let channels: Vec<ChannelRules> = CHANNELS.iter().map(channel).collect();
+    let mut alerts = Alerts::default();
+    let mut now = 0;
+    let mut look = |alerts: &mut Alerts, tells: bool| {
+        now += 10;
+        black_box(alerts.look(second(now), black_box(&looks), &[]));
+        let outbox = black_box(alerts.messages(second(now), &channels));
+        for message in outbox.due.iter().filter(|_| tells) {
+            alerts.told(message, second(now));
+        }
+    };
+    let first = median(1, || look(&mut alerts, true));
+    // Until everybody was told: from then on a look finds what it found before.
+    for _ in 0..10 {
+        look(&mut alerts, true);
+    }
+    let again = median(RUNS, || look(&mut alerts, false));
+    println!(
+        "alerts, {silent} of {} nodes silent, {} channels: the first look {:.2} ms, each one after that {:.2} ms",
+        fleet.nodes.len(),
+        CHANNELS.len(),
+        first.as_secs_f64() * 1e3,
+        again.as_secs_f64() * 1e3
+    );
+}
+
 fn main() {
     let mut fleet = Fleet::new();
+    for silent in [0, 100, 1_000, 10_000] {
+        alerts(&fleet, silent);
+    }
     let mut rollout = fleet.rollout();
     let mut now = Timestamp(0);
     let mut told = BTreeSet::new();

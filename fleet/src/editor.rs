@@ -30,6 +30,35 @@ pub struct Editor {
     pub remote: String,
     /// It is the WSO2 server of that home.
     pub is_server: bool,
+    /// Where nobody can be seen writing: what can be told all the same.
+    pub circumstances: Option<Circumstances>,
+}
+
+/// What is known of the moment at which an edit was found, where the host does not say who made it. None of it names
+/// whoever made the edit.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Circumstances {
+    /// Who owned the file as it was found; a number if that has no name, empty if the file was gone.
+    pub owner: String,
+    /// The terminals that were open, such as `deploy on pts/0`; at most [`TERMINALS_MAX`].
+    pub terminals: Vec<String>,
+}
+
+/// Upper bound of terminals that are named.
+pub const TERMINALS_MAX: usize = 8;
+
+/// `owner of the file: deploy; terminals open then: deploy on pts/0`.
+impl fmt::Display for Circumstances {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.owner.as_str() {
+            "" => f.write_str("the file was gone")?,
+            owner => write!(f, "owner of the file: {owner}")?,
+        }
+        match self.terminals.as_slice() {
+            [] => f.write_str("; no terminal was open then"),
+            all => write!(f, "; terminals open then: {}", all.join(", ")),
+        }
+    }
 }
 
 impl Editor {
@@ -46,6 +75,10 @@ impl Editor {
             terminal: word(&self.terminal),
             remote: word(&self.remote),
             is_server: self.is_server,
+            circumstances: self.circumstances.map(|found| Circumstances {
+                owner: word(&found.owner),
+                terminals: found.terminals.iter().take(TERMINALS_MAX).map(|text| word(text)).collect(),
+            }),
         }
     }
 
@@ -72,6 +105,9 @@ impl fmt::Display for Editor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_server {
             return write!(f, "the server itself (process {})", self.pid);
+        }
+        if let Some(circumstances) = &self.circumstances {
+            return write!(f, "somebody who was not seen ({circumstances})");
         }
         if !self.is_known() {
             return match self.pid {
@@ -120,7 +156,14 @@ mod tests {
             terminal: "pts/3".into(),
             remote: "10.1.2.3".into(),
             is_server: false,
+            circumstances: None,
         }
+    }
+
+    fn unseen(owner: &str, terminals: &[&str]) -> Editor {
+        let terminals = terminals.iter().map(|text| (*text).to_owned()).collect();
+        let circumstances = Some(Circumstances { owner: owner.to_owned(), terminals });
+        Editor { circumstances, ..Editor::default() }
     }
 
     #[test]
@@ -141,11 +184,17 @@ mod tests {
             ),
             (Editor::default(), "a process that cannot be seen from here"),
             (Editor { is_server: true, ..alice() }, "the server itself (process 812)"),
+            (
+                unseen("deploy", &["deploy on pts/0", "root on pts/1"]),
+                "somebody who was not seen (owner of the file: deploy; terminals open then: deploy on pts/0, root on pts/1)",
+            ),
+            (unseen("", &[]), "somebody who was not seen (the file was gone; no terminal was open then)"),
         ];
         for (editor, said) in cases {
             assert_eq!(editor.to_string(), said);
         }
         assert_eq!(alice().short(), "alice (sed)");
+        assert_eq!(unseen("deploy", &["deploy on pts/0"]).short(), "unknown", "nobody is named");
         assert_eq!(Editor { pid: 9, ..Editor::default() }.short(), "unknown");
         let both = named(&[Editor { pid: 9, ..Editor::default() }, alice()]).unwrap();
         assert!(both.starts_with("process 9, ") && both.contains("; before that alice as root"), "{both}");

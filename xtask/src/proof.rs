@@ -2,6 +2,8 @@
 //! As root; ten minutes with `--rounds 3`. The hosts have a network of their own and end with the command.
 //! `cargo xtask proof units`: server and load balancer that systemd runs, in a host of that kind. As root.
 //! `cargo xtask proof requests`: a rollout behind a real HAProxy and a real NGINX, with 100,000 requests each.
+//! `cargo xtask proof alerts`: how long it takes from a hand edit, and from the death of a server, to the receiver of its
+//! alert.
 //! `cargo xtask proof edits`: who edited a managed file, by many edits with each of several tools. As root.
 
 mod host;
@@ -68,6 +70,12 @@ enum Part {
         #[arg(long, default_value_t = 100_000)]
         requests: u32,
     },
+    /// Edit files and kill servers by hand, and measure until the receiver of the alert has it.
+    Alerts {
+        /// How often of each.
+        #[arg(long, default_value_t = 100)]
+        rounds: u32,
+    },
     /// Edit managed files with vim, sed, cp, mv, a shell and Ansible's calls, and count who was named rightly.
     Edits {
         /// How many edits with each.
@@ -85,6 +93,7 @@ pub fn prove(asked: &Proof) -> Result<ExitCode> {
         Part::Packages { rounds, made } => prove_packages(rounds, made),
         Part::Units { made } => prove_units(made),
         Part::Requests { requests } => prove_requests(requests),
+        Part::Alerts { rounds } => prove_alerts(rounds),
         Part::Edits { edits } => prove_edits(edits),
     }
 }
@@ -111,6 +120,15 @@ fn prove_requests(requests: u32) -> Result<ExitCode> {
         "nginx_members::without_hooks_the_same_rollout_behind_nginx_loses_requests",
     ]);
     step("requests", prove.env("CONVOY_REQUESTS", requests.to_string()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn prove_alerts(rounds: u32) -> Result<ExitCode> {
+    step("programs", cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
+    let mut measure = cargo();
+    measure.args(["test", "--workspace", "--locked", "--test", "e2e", "--", "--nocapture"]);
+    measure.args(["--test-threads", "1", "alerts::"]);
+    step("alerts", measure.env("CONVOY_ROUNDS", rounds.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 

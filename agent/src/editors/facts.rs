@@ -87,7 +87,7 @@ pub(super) struct Names(Arc<Mutex<BTreeMap<u32, Option<String>>>>);
 
 impl Names {
     /// The name, or the number as long as no name is known.
-    fn of(&self, id: u32) -> String {
+    pub(super) fn of(&self, id: u32) -> String {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(name) = known.get(&id) {
             return name.clone().unwrap_or_else(|| id.to_string());
@@ -188,6 +188,7 @@ impl Processes {
             terminal: terminal(stat.terminal),
             remote: origin(pid, stat.parent).unwrap_or_default(),
             is_server,
+            circumstances: None,
         }
         .bounded()
     }

@@ -24,6 +24,7 @@ use super::{
     facts::{Names, Processes},
     log::{Log, Writer},
     record::{Record, records},
+    unseen::Unseen,
 };
 
 /// `FAN_REPORT_DIR_FID` and `FAN_REPORT_NAME`: files are named by directory and name. `nix` has no names for them.
@@ -39,19 +40,23 @@ const NICENESS: i32 = -20;
 
 /// The right to see whose doing a change is, taken before the agent has threads. It lasts without the capability.
 #[derive(Debug)]
-pub struct Sight(Option<Fanotify>);
+pub struct Sight {
+    group: Option<Fanotify>,
+    /// Somebody wants to know, seen or not.
+    wanted: bool,
+}
 
 impl Sight {
     /// Nothing is seen.
     pub const fn none() -> Self {
-        Self(None)
+        Self { group: None, wanted: false }
     }
 
     /// Opens it if it is wanted and the agent may, and gives up CAP_SYS_ADMIN in any case. To be called before any thread
     /// is started: capabilities belong to threads.
     pub fn open(wanted: bool) -> Self {
         let held = rustix::thread::capabilities(None).is_ok_and(|sets| has_admin(sets.effective));
-        let sight = match (wanted, held) {
+        let group = match (wanted, held) {
             (true, true) => {
                 open().map_err(|error| warn!(%error, "Edits are told without who made them")).ok()
             }
@@ -66,7 +71,7 @@ impl Sight {
         if held && let Err(error) = give_up() {
             warn!(%error, "Cannot give up CAP_SYS_ADMIN");
         }
-        Self(sight)
+        Self { group, wanted }
     }
 }
 
@@ -113,9 +118,13 @@ fn interesting() -> MaskFlags {
         | MaskFlags::FAN_EVENT_ON_CHILD
 }
 
-/// Who writes managed files.
+/// Who writes managed files, or what can be told where that is not seen.
 #[derive(Debug, Clone)]
-pub struct Editors(Option<Arc<Shared>>);
+pub struct Editors {
+    seen: Option<Arc<Shared>>,
+    /// In its place, if somebody wants to know.
+    unseen: Option<Unseen>,
+}
 
 #[derive(Debug)]
 struct Shared {
@@ -143,7 +152,8 @@ struct State {
 impl Editors {
     /// Reads on a thread of its own until the agent ends. What is known only after a restore goes to `events`.
     pub fn start(sight: Sight, events: &mpsc::Sender<Event>) -> Self {
-        let Some(group) = sight.0 else { return Self(None) };
+        let nobody = || Self { seen: None, unseen: sight.wanted.then(Unseen::default) };
+        let Some(group) = sight.group else { return nobody() };
         let shared = Arc::new(Shared {
             group,
             own: std::process::id().cast_signed(),
@@ -158,17 +168,20 @@ impl Editors {
             .name("editors".to_owned())
             .spawn(move || panics::tamed(|| reading.read()));
         match started {
-            Ok(_) => Self(Some(shared)),
+            Ok(_) => Self { seen: Some(shared), unseen: None },
             Err(error) => {
                 warn!(%error, "Edits are told without who made them");
-                Self(None)
+                nobody()
             }
         }
     }
 
     /// Watches the directories of the files of `bundle` instead of those before.
     pub fn set(&self, bundle: &Bundle) {
-        let Some(shared) = &self.0 else { return };
+        if let Some(unseen) = &self.unseen {
+            unseen.set(bundle);
+        }
+        let Some(shared) = &self.seen else { return };
         let home = Path::new(&bundle.service.home);
         let home = home.canonicalize().unwrap_or_else(|_| home.to_owned());
         let kept = bundle.files.iter().filter(|(_, file)| !file.launch && !bundle.unnamed_editors);
@@ -185,14 +198,17 @@ impl Editors {
 
     /// Watches directories that were made anew since.
     pub fn rearm(&self) {
-        if let Some(shared) = &self.0 {
+        if let Some(shared) = &self.seen {
             shared.arm(&mut shared.state());
         }
     }
 
     /// A look that began at `begun` found these files as desired.
     pub fn clean<'a>(&self, paths: impl Iterator<Item = &'a HomePath>, begun: Instant) {
-        if let Some(shared) = &self.0 {
+        if let Some(unseen) = &self.unseen {
+            return unseen.forget(paths);
+        }
+        if let Some(shared) = &self.seen {
             let mut state = shared.state();
             let State { log, waiting, .. } = &mut *state;
             // Of one whose restore is still to be read, everything is what the restore has replaced.
@@ -203,13 +219,21 @@ impl Editors {
 
     /// Who has written what lies there now, as far as is known.
     pub fn so_far(&self, path: &HomePath) -> Vec<Editor> {
-        self.0.as_ref().map_or_else(Vec::new, |shared| shared.named(shared.state().log.so_far(path)))
+        match (&self.seen, &self.unseen) {
+            (Some(shared), _) => shared.named(shared.state().log.so_far(path)),
+            (None, Some(unseen)) => unseen.of(path).into_iter().collect(),
+            (None, None) => Vec::new(),
+        }
     }
 
     /// Who had written what a restore that began at `begun` has replaced. Nobody, if that is not known yet: then it is told
     /// by [`Event::Edited`] as soon as it is.
     pub fn replaced(&self, path: &HomePath, begun: Instant) -> Vec<Editor> {
-        let Some(shared) = &self.0 else { return Vec::new() };
+        if let Some(unseen) = &self.unseen {
+            // Told before the restore.
+            unseen.forget([path].into_iter());
+        }
+        let Some(shared) = &self.seen else { return Vec::new() };
         let mut state = shared.state();
         let known = state.log.replaced(path, begun);
         if known.is_none() && state.managed.values().any(|managed| managed == path) {

@@ -1,6 +1,9 @@
 //! Generated messages to views. Nothing is judged here but what the wire cannot express: absent is `None`.
 
-use fleet::{words::FileWord, words::Said};
+use fleet::{
+    alert::Severity,
+    words::{FileWord, Said},
+};
 use proto::{
     convert::registered,
     wire::{agent, operator as wire},
@@ -239,6 +242,7 @@ pub(super) fn status(reply: wire::StatusReply) -> view::Status {
         store_older: reply.store_older,
         store_trouble: reply.store_trouble.map(store_trouble),
         alerts_firing: reply.alerts_firing,
+        alerts_worst: Severity::parse(&reply.alerts_worst).map(|worst| worst.as_str().to_owned()),
         silences: reply.silences.into_iter().map(silence).collect(),
         proposals: reply.proposals.into_iter().map(super::proposals::proposal).collect(),
         nodes: reply.nodes.into_iter().map(node).collect(),
@@ -396,6 +400,8 @@ fn editor(editor: agent::Editor) -> view::Editor {
         terminal: some(&editor.terminal),
         remote: some(&editor.remote),
         is_server: editor.is_server,
+        owner: editor.circumstances.as_ref().and_then(|found| some(&found.owner)),
+        terminals: editor.circumstances.map(|found| found.terminals),
     }
 }
 

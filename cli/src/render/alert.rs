@@ -102,6 +102,7 @@ pub fn alert_detail(shown: &Alerts, style: Style) -> String {
 fn tone(alert: &Alert) -> Tone {
     match (alert.state, alert.severity.as_str()) {
         (AlertState::Firing, "critical") => Tone::Bad,
+        (AlertState::Firing, "info") => Tone::Plain,
         (AlertState::Firing, _) => Tone::Doubtful,
         (AlertState::Hidden | AlertState::Pending | AlertState::Ended | AlertState::Other, _) => Tone::Faint,
     }

@@ -2,6 +2,7 @@
 //! rest.
 
 use fleet::{
+    alert::Severity,
     finding::names_at_most,
     words::{NodeWord, ServiceWord},
 };
@@ -16,6 +17,15 @@ const SILENCES_SHOWN: usize = 5;
 /// So are more changes that wait for approval.
 const PROPOSALS_SHOWN: usize = 5;
 
+/// Of the most urgent alert. One whose severity is not known may be any.
+fn tone_of(worst: Option<&str>) -> Tone {
+    match worst.and_then(Severity::parse) {
+        Some(Severity::Info) => Tone::Plain,
+        Some(Severity::Warning) => Tone::Doubtful,
+        Some(Severity::Critical) | None => Tone::Bad,
+    }
+}
+
 /// The whole screen.
 pub fn status(status: &Status, style: Style) -> String {
     let mut out = headline(status, style);
@@ -28,7 +38,10 @@ pub fn status(status: &Status, style: Style) -> String {
         let alerts = count(status.alerts_firing as usize, "alert");
         out.push_str(&format!(
             "{}\n",
-            style.paint(Tone::Bad, &format!("{alerts} {verb}: convoy alert list"))
+            style.paint(
+                tone_of(status.alerts_worst.as_deref()),
+                &format!("{alerts} {verb}: convoy alert list")
+            )
         ));
     }
     if let Some(skew) = super::agents::skew(status) {

@@ -84,6 +84,7 @@ fn status_of(nodes: Vec<Node>) -> Status {
         store_older: false,
         store_trouble: None,
         alerts_firing: 0,
+        alerts_worst: None,
         silences: Vec::new(),
         proposals: Vec::new(),
         nodes,
@@ -108,6 +109,24 @@ fn a_coordinator_that_cannot_store_says_so_before_anything_else() {
     );
     shown.store_trouble = Some(StoreTrouble::LowRoom { free: 3_000_000, reserve: 64_000_000 });
     assert!(status(&shown, PLAIN).contains("3.0 MB left; applies are refused below 64.0 MB"));
+}
+
+#[test]
+fn only_an_urgent_alert_is_red() {
+    let colours = Style { colour: true, width: None };
+    for (firing, worst, told) in [
+        (1, Some("info"), "\n1 alert fires: convoy alert list\n"),
+        (2, Some("warning"), "\n\x1b[33m2 alerts fire: convoy alert list\x1b[0m\n"),
+        (2, Some("critical"), "\n\x1b[31m2 alerts fire: convoy alert list\x1b[0m\n"),
+        // Of a coordinator that does not say.
+        (1, None, "\n\x1b[31m1 alert fires: convoy alert list\x1b[0m\n"),
+    ] {
+        let mut shown = status_of(vec![ready("is-1")]);
+        shown.alerts_firing = firing;
+        shown.alerts_worst = worst.map(str::to_owned);
+        let text = status(&shown, colours);
+        assert!(text.contains(told), "{worst:?}: {text:?}");
+    }
 }
 
 #[test]

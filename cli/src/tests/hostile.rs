@@ -51,6 +51,7 @@ fn report() -> agent::Report {
                 terminal: text(),
                 remote: text(),
                 server: false,
+                circumstances: Some(agent::Circumstances { owner: text(), terminals: vec![text(); 20] }),
             }],
         }],
         drift_total: u32::MAX,

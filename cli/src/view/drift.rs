@@ -23,6 +23,10 @@ pub struct Editor {
     pub remote: Option<String>,
     /// It is the WSO2 server of the home.
     pub is_server: bool,
+    /// Where nobody could be seen writing: who owned the file as it was found. It names nobody who wrote.
+    pub owner: Option<String>,
+    /// Where nobody could be seen writing: the terminals that were open then.
+    pub terminals: Option<Vec<String>>,
     /// Login or user, and the program.
     #[serde(skip)]
     pub short: String,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use fleet::{
     access::Permit,
-    alert::{Alert, AlertId, Place, Silence, Told, ToldKey},
+    alert::{Alert, AlertId, AlertPolicy, Place, Severity, Silence, Told, ToldKey},
     audit::Answer,
     ids::ChannelName,
     time::Timestamp,
@@ -27,6 +27,8 @@ pub(crate) struct Picture {
     pub(crate) told: Vec<(Place, ToldKey, Told)>,
     /// Silences that have not ended.
     pub(crate) silences: Vec<Silence>,
+    /// What the fleet says of them.
+    pub(crate) policy: AlertPolicy,
 }
 
 impl Picture {
@@ -36,12 +38,22 @@ impl Picture {
             let open = alert.is_open() && alert.hidden.is_none();
             (id.clone(), open, alert.ended)
         };
-        self.alerts.iter().map(said).eq(other.alerts.iter().map(said))
+        self.policy == other.policy && self.alerts.iter().map(said).eq(other.alerts.iter().map(said))
     }
 
     /// How many are open and not hidden.
     pub(crate) fn firing(&self) -> usize {
-        self.alerts.iter().filter(|(_, _, alert)| alert.is_open() && alert.hidden.is_none()).count()
+        self.open().count()
+    }
+
+    /// The most urgent of those; `None`: there are none.
+    pub(crate) fn worst(&self) -> Option<Severity> {
+        self.open().map(|id| self.policy.severity(id.rule)).max()
+    }
+
+    fn open(&self) -> impl Iterator<Item = &AlertId> {
+        let open = self.alerts.iter().filter(|(_, _, alert)| alert.is_open() && alert.hidden.is_none());
+        open.map(|(_, id, _)| id)
     }
 }
 

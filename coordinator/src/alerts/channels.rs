@@ -122,7 +122,7 @@ impl Channel {
     /// As for [`Channel::send`].
     pub(crate) async fn keep_informed(&self, standing: &Standing<'_>) -> Result<(), String> {
         let ChannelKind::Alertmanager { endpoint } = &self.kind else { return Ok(()) };
-        let sending = http::post(endpoint, &[], standing.alertmanager(self.least));
+        let sending = http::post(endpoint, &[], standing.alertmanager(&self.name, self.least));
         match tokio::time::timeout(SEND_TIMEOUT, sending).await {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("no answer within {}", fleet::time::Human(SEND_TIMEOUT))),

@@ -125,6 +125,8 @@ impl Desk {
         let snapshot = self.coordinator.snapshot().await?;
         let now = (self.coordinator.clock)();
         let events = self.new_events().await?;
+        let newest = snapshot.revision.as_ref().map(|newest| newest.alerts.clone());
+        self.kept.alerts.policy = newest.unwrap_or_default();
         let rules: Vec<ChannelRules> = self.links.iter().map(|link| link.rules.clone()).collect();
         let heartbeat = &self.coordinator.heartbeat;
         let facts = Circumstances {
@@ -219,7 +221,13 @@ impl Desk {
         let told = alerts.places.iter().flat_map(|(place, kept)| {
             kept.told.iter().map(|(key, told)| (place.clone(), key.clone(), told.clone()))
         });
-        self.coordinator.alerts.show(Picture { alerts: all.collect(), told: told.collect(), silences });
+        let policy = alerts.policy.clone();
+        self.coordinator.alerts.show(Picture {
+            alerts: all.collect(),
+            told: told.collect(),
+            silences,
+            policy,
+        });
     }
 }
 

@@ -46,6 +46,7 @@ fn draft(nodes: u32, content: &str) -> RevisionDraft {
         secrets: None,
         origin: None,
         approval: ApprovalRules::default(),
+        alerts: fleet::alert::AlertPolicy::default(),
         source_bytes: 0,
     }
 }

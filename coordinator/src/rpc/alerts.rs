@@ -221,7 +221,7 @@ fn shown(picture: &Picture, place: &Place, id: &AlertId, alert: &Alert) -> wire:
     });
     wire::Alert {
         rule: id.rule.as_str().to_owned(),
-        severity: id.rule.severity().as_str().to_owned(),
+        severity: picture.policy.severity(id.rule).as_str().to_owned(),
         title: id.rule.title().to_owned(),
         subject: id.subject.to_string(),
         node: id.subject.node().map_or("", NodeName::as_str).to_owned(),

@@ -1,6 +1,7 @@
 //! What `status`, `node` and `rollout` show, from one snapshot.
 
 use fleet::{
+    alert::Severity,
     ids::NodeName,
     rollout::{Estimate, FleetView, Standing, estimate, plan},
     time::Timestamp,
@@ -46,6 +47,7 @@ pub(super) fn status(snapshot: &Snapshot, places: &Places, at: Moment<'_>) -> wi
         store_older: places.is_store_older(),
         store_trouble: snapshot.trouble.clone().map(trouble),
         alerts_firing: u32::try_from(alerts.firing()).unwrap_or(u32::MAX),
+        alerts_worst: alerts.worst().map_or("", Severity::as_str).to_owned(),
         proposals: proposals(snapshot, now),
         silences: alerts.silences.iter().filter(|silence| now < silence.until).map(silence_shown).collect(),
     }

@@ -24,11 +24,16 @@ use crate::{
 /// Seconds of the coordinator's clock in one of the machine's.
 const SPEED: u32 = 30;
 
-/// The coordinator's clock.
-fn swift() -> Timestamp {
+/// A clock that runs so many times as fast as the machine's.
+pub fn faster<const TIMES: u32>() -> Timestamp {
     static START: OnceLock<(Instant, Timestamp)> = OnceLock::new();
     let (begun, at) = START.get_or_init(|| (Instant::now(), coordinator::wall_clock()));
-    at.after(begun.elapsed() * SPEED)
+    at.after(begun.elapsed() * TIMES)
+}
+
+/// The coordinator's clock.
+fn swift() -> Timestamp {
+    faster::<SPEED>()
 }
 
 /// Lets this much time pass on the coordinator's clock.
@@ -89,6 +94,7 @@ fn all_ready(status: &StatusReply) -> bool {
 /// Two nodes on what was applied, of which nothing is to be said; their agents beat.
 struct Calm {
     first: TestNode,
+    second: TestNode,
     node: Reporting,
     beats: JoinHandle<()>,
     other: (Reporting, JoinHandle<()>),
@@ -102,14 +108,14 @@ async fn calm(coordinator: &TestCoordinator) -> Calm {
     let other = Reporting::start(coordinator, &second).await;
     let other_beats = beating(other.sender());
     coordinator.until("all ready", all_ready).await;
-    Calm { first, node, beats, other: (other, other_beats) }
+    Calm { first, second, node, beats, other: (other, other_beats) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_cut_off_while_its_server_is_down_is_silent_once_and_over_when_it_returns() {
     let mut receiver = Receiver::start();
     let coordinator = start(&receiver).await;
-    let Calm { first, mut node, beats, other } = calm(&coordinator).await;
+    let Calm { first, second: _, mut node, beats, other } = calm(&coordinator).await;
 
     node.serves("stopped", "unknown").await;
     assert_eq!(said(&receiver.next().await), ["server-down began: is-1 over: "]);
@@ -147,7 +153,7 @@ async fn a_node_that_is_cut_off_while_its_server_is_down_is_silent_once_and_over
 async fn a_silence_hides_until_it_ends_by_itself_and_is_in_the_audit() {
     let mut receiver = Receiver::start();
     let coordinator = start(&receiver).await;
-    let Calm { first: _, mut node, beats, other } = calm(&coordinator).await;
+    let Calm { first: _, second: _, mut node, beats, other } = calm(&coordinator).await;
     let mut client = alerts(&coordinator).await;
     let silence = |target: &str, reason: &str| AddSilenceRequest {
         target: target.into(),
@@ -197,6 +203,61 @@ async fn a_silence_hides_until_it_ends_by_itself_and_is_in_the_audit() {
     assert_eq!(told, expected);
     beats.abort();
     other.1.abort();
+    coordinator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_with_three_alerts_and_two_that_are_hidden_is_no_news_for_ten_minutes() {
+    let mut receiver = Receiver::start();
+    let coordinator = start(&receiver).await;
+    let Calm { first, second, mut node, beats, other: (mut other, other_beats) } = calm(&coordinator).await;
+    let mut client = alerts(&coordinator).await;
+    let silence = AddSilenceRequest {
+        target: "is-2".into(),
+        seconds: 24 * 3600,
+        reason: "disk swap".into(),
+        ..AddSilenceRequest::default()
+    };
+    client.add_silence(silence).await.unwrap();
+    for node in [&mut node, &mut other] {
+        node.says_both("repository/conf/one", "repository/conf/two").await;
+    }
+    node.serves("stopped", "unknown").await;
+    let states = async |client: &mut proto::wire::operator::alerts_client::AlertsClient<_>,
+                        is: AlertState| {
+        let shown = client.list(ListAlertsRequest {}).await.unwrap().into_inner();
+        shown.alerts.iter().filter(|alert| alert.state() == is).count()
+    };
+    let both = async {
+        while states(&mut client, AlertState::Firing).await < 3
+            || states(&mut client, AlertState::Hidden).await < 2
+        {
+            pass(Duration::from_secs(5)).await;
+        }
+    };
+    tokio::time::timeout(crate::support::PATIENCE, both).await.expect("three fire and two are hidden");
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        told.extend(said(&receiver.next().await));
+    }
+    until_told(&coordinator, "server-down").await;
+    until_told(&coordinator, "tug-of-war").await;
+    beats.abort();
+    other_beats.abort();
+    let last_words = [node.report.clone(), other.report.clone()];
+    drop((node, other, client));
+
+    let coordinator = start_in(coordinator.stop().await, &receiver).await;
+    let [first_words, second_words] = last_words;
+    let node = Reporting::resume(&coordinator, &first, first_words).await;
+    let other = Reporting::resume(&coordinator, &second, second_words).await;
+    let beats = [beating(node.sender()), beating(other.sender())];
+    pass(10 * MINUTE).await;
+    assert_eq!(all_said(&receiver.rest()), [""; 0], "after {told:?}");
+    let mut client = alerts(&coordinator).await;
+    assert_eq!(states(&mut client, AlertState::Firing).await, 3);
+    assert_eq!(states(&mut client, AlertState::Hidden).await, 2);
+    beats.iter().for_each(JoinHandle::abort);
     coordinator.stop().await;
 }
 

@@ -122,6 +122,7 @@ async fn apply(store: &dyn Store, nodes: u32) -> Transaction {
         secrets: None,
         origin: None,
         approval: ApprovalRules::default(),
+        alerts: fleet::alert::AlertPolicy::default(),
         sanction: Sanction::None,
     };
     let rollout = NewRollout {

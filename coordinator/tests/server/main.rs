@@ -5,6 +5,7 @@
 mod absent;
 mod alertmanager;
 mod alerts;
+mod alerts_at_scale;
 mod alerts_over_time;
 mod approvals;
 mod audit;

@@ -59,6 +59,7 @@ fn revision(nodes: u32) -> RevisionRecord {
         secrets: None,
         origin: None,
         approval: ApprovalRules::default(),
+        alerts: fleet::alert::AlertPolicy::default(),
         sanction: Sanction::None,
     }
 }

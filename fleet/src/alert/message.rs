@@ -16,6 +16,8 @@ pub const NAMES_MAX: usize = 10;
 pub struct Part {
     /// What is wrong.
     pub rule: Rule,
+    /// How urgent it is in this fleet.
+    pub severity: Severity,
     /// Where.
     pub place: Place,
     /// Names the incident from its first message to its last.
@@ -99,7 +101,7 @@ pub struct Message {
 impl Message {
     /// The most urgent rule in it.
     pub fn severity(&self) -> Severity {
-        self.parts.iter().map(|part| part.rule.severity()).max().unwrap_or(Severity::Info)
+        self.parts.iter().map(|part| part.severity).max().unwrap_or(Severity::Info)
     }
 
     /// One line: `[critical] acme-prod: Server down: gw-1, gw-2 (gateway)`.

@@ -10,6 +10,7 @@
 
 mod look;
 mod message;
+mod policy;
 mod rule;
 mod silence;
 mod state;
@@ -18,6 +19,7 @@ mod tell;
 
 pub use look::{Blindness, Expected, Held, Looks};
 pub use message::{Item, Message, Occasion, Part};
+pub use policy::{AlertPolicy, HOLD_MAX, Route, Tuning};
 pub use rule::{Nature, Rule, Severity, Source};
 pub use silence::{Reach, Silence};
 pub use state::{

@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     look::{Held, Look, Looks},
+    policy::AlertPolicy,
     rule::{Nature, Rule},
     silence::Silence,
     subject::{AlertId, Place},
@@ -162,6 +163,8 @@ pub struct PlaceAlerts {
 pub struct Alerts {
     /// By where they are kept.
     pub places: BTreeMap<Place, PlaceAlerts>,
+    /// What the fleet says of its alerts. Not stored with them: it is of the newest revision.
+    pub policy: AlertPolicy,
 }
 
 /// Something that changed, for the event log.
@@ -228,7 +231,7 @@ impl Alert {
         matches!(self.watch, Watch::Firing(Firing { flapping: true, .. }))
     }
 
-    fn holds(&mut self, rule: Rule, reason: &str, now: Timestamp) {
+    fn holds(&mut self, (rule, hold): (Rule, Duration), reason: &str, now: Timestamp) {
         self.reason = bounded(reason);
         match &mut self.watch {
             Watch::Quiet => (self.watch, self.since) = (Watch::Pending { over: None }, now),
@@ -236,7 +239,7 @@ impl Alert {
             Watch::Firing(firing) => firing.over = None,
         }
         let is_pending = matches!(self.watch, Watch::Pending { .. });
-        if is_pending && rule.hold() <= now.since(self.since) {
+        if is_pending && hold <= now.since(self.since) {
             self.firings.retain(|at| now.since(*at) < FLAP_WINDOW);
             self.firings.push(now);
             let surplus = self.firings.len().saturating_sub(FLAP_FIRINGS);
@@ -247,11 +250,11 @@ impl Alert {
     }
 
     /// Answers whether an alert that had been raised has ended.
-    fn is_clear(&mut self, rule: Rule, now: Timestamp) -> bool {
+    fn is_clear(&mut self, (rule, hold): (Rule, Duration), now: Timestamp) -> bool {
         match &mut self.watch {
             Watch::Quiet => false,
             Watch::Pending { over } => {
-                if rule.hold() <= now.since(*over.get_or_insert(now)) {
+                if hold <= now.since(*over.get_or_insert(now)) {
                     self.watch = Watch::Quiet;
                 }
                 false
@@ -307,7 +310,7 @@ impl Alerts {
         let mut looked = Looked::default();
         self.take_up(looks, now);
         for (place, kept) in &mut self.places {
-            if kept.observe(now, looks, place, &mut looked) {
+            if kept.observe(now, (looks, &self.policy), place, &mut looked) {
                 looked.places.insert(place.clone());
             }
         }
@@ -321,7 +324,9 @@ impl Alerts {
             }
         }
         let deadlines = self.places.values().flat_map(|kept| kept.alerts.iter());
-        looked.next = deadlines.filter_map(|(id, alert)| deadline(id.rule, alert)).min();
+        let policy = &self.policy;
+        let due = |(id, alert): (&AlertId, &Alert)| deadline((id.rule, policy.hold(id.rule)), alert);
+        looked.next = deadlines.filter_map(due).min();
         looked
     }
 
@@ -422,16 +427,23 @@ impl Explanations {
 
 impl PlaceAlerts {
     /// Whether something that is stored has changed.
-    fn observe(&mut self, now: Timestamp, looks: &Looks, place: &Place, looked: &mut Looked) -> bool {
+    fn observe(
+        &mut self,
+        now: Timestamp,
+        (looks, policy): (&Looks, &AlertPolicy),
+        place: &Place,
+        looked: &mut Looked,
+    ) -> bool {
         let change = self.change + 1;
         let mut changed = false;
         for (id, alert) in &mut self.alerts {
             alert.not_after(now);
+            let timing = (id.rule, policy.hold(id.rule));
             match looks.of(id) {
-                Look::Holds(held) => alert.holds(id.rule, &held.reason, now),
+                Look::Holds(held) => alert.holds(timing, &held.reason, now),
                 Look::Unknown => {}
                 Look::Clear => {
-                    if alert.is_clear(id.rule, now) {
+                    if alert.is_clear(timing, now) {
                         alert.ended = Some(Mark { change, at: now });
                         changed = true;
                         if id.rule.nature() == Nature::Condition {
@@ -512,15 +524,15 @@ impl Alert {
 }
 
 /// When time alone changes an alert.
-fn deadline(rule: Rule, alert: &Alert) -> Option<Timestamp> {
+fn deadline((rule, hold): (Rule, Duration), alert: &Alert) -> Option<Timestamp> {
     let hidden = match &alert.hidden {
         Some(Hidden::Expected { until, .. } | Hidden::Silenced { until, .. }) => Some(*until),
         Some(Hidden::By(_)) | None => None,
     };
     let own = match alert.watch {
         Watch::Quiet => None,
-        Watch::Pending { over: None } => Some(alert.since.after(rule.hold())),
-        Watch::Pending { over: Some(over) } => Some(over.after(rule.hold())),
+        Watch::Pending { over: None } => Some(alert.since.after(hold)),
+        Watch::Pending { over: Some(over) } => Some(over.after(hold)),
         Watch::Firing(firing) => {
             firing.over.map(|over| over.after(if firing.flapping { SETTLE_TIME } else { rule.keep() }))
         }

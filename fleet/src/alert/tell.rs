@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     message::{Item, Message, Occasion, Part},
+    policy::AlertPolicy,
     rule::{Nature, Rule, Severity},
     state::{Alert, Alerts, Mark, PlaceAlerts, Told, ToldKey},
     subject::{AlertId, Place},
@@ -54,6 +55,7 @@ pub struct Outbox {
 struct Incident<'a> {
     place: &'a Place,
     rule: Rule,
+    severity: Severity,
     told: Option<&'a Told>,
     first_after: Duration,
     /// The newest change of any of its alerts, also of those that began and ended without being reported.
@@ -87,7 +89,7 @@ impl Alerts {
         for channel in channels {
             let mut incidents: Vec<(Due, Incident<'_>)> = Vec::new();
             for (place, kept) in &self.places {
-                incidents.extend(kept.incidents(place, channel));
+                incidents.extend(kept.incidents(place, channel, &self.policy));
             }
             hold_bundles_together(&mut incidents);
             let is_due = |due: &Due| due.at() <= now;
@@ -136,7 +138,8 @@ impl Alerts {
     pub fn undelivered(&self, now: Timestamp, channels: &[ChannelRules]) -> BTreeMap<ChannelName, Timestamp> {
         let mut owing = BTreeMap::new();
         for channel in channels {
-            let due = self.places.iter().flat_map(|(place, kept)| kept.incidents(place, channel));
+            let due =
+                self.places.iter().flat_map(|(place, kept)| kept.incidents(place, channel, &self.policy));
             // What only repeats or adds to what the channel knows is owed by a channel that works, too.
             let oldest = due.filter(|(due, _)| matches!(due, Due::Soon(_))).map(|(due, _)| due.at()).min();
             if let Some(oldest) = oldest.filter(|oldest| UNDELIVERED_AFTER <= now.since(*oldest)) {
@@ -174,19 +177,27 @@ fn hold_bundles_together(incidents: &mut [(Due, Incident<'_>)]) {
 impl PlaceAlerts {
     /// What differs, or lasts, for `channel`, with when it is to hear of it. Incidents that will never be due without
     /// another change are due at the end of time.
-    fn incidents<'a>(&'a self, place: &'a Place, channel: &ChannelRules) -> Vec<(Due, Incident<'a>)> {
+    fn incidents<'a>(
+        &'a self,
+        place: &'a Place,
+        channel: &ChannelRules,
+        policy: &AlertPolicy,
+    ) -> Vec<(Due, Incident<'a>)> {
         let mut incidents: BTreeMap<Rule, Incident<'a>> = BTreeMap::new();
         for (id, alert) in &self.alerts {
             let own = matches!(&id.subject, super::Subject::Channel(name) if *name == channel.name);
-            if own || id.rule.severity() < channel.least {
+            let severity = policy.severity(id.rule);
+            let told = self.told.get(&ToldKey { rule: id.rule, channel: channel.name.clone() });
+            let hears = channel.least <= severity && policy.reaches(&channel.name, place, id.rule);
+            // Whoever heard of the beginning hears of the end, whatever the fleet says by then.
+            if own || !(hears || told.is_some_and(|told| told.open)) {
                 continue;
             }
             let incident = incidents.entry(id.rule).or_insert_with(|| {
-                let key = ToldKey { rule: id.rule, channel: channel.name.clone() };
-                let told = self.told.get(&key);
                 let first_after = channel.first_after;
                 let (begun, over, lasting) = (Vec::new(), Vec::new(), Vec::new());
-                Incident { place, rule: id.rule, told, first_after, change: 0, begun, over, lasting }
+                let rule = id.rule;
+                Incident { place, rule, severity, told, first_after, change: 0, begun, over, lasting }
             });
             incident.add(id, alert);
         }
@@ -244,7 +255,7 @@ impl<'a> Incident<'a> {
             }
             (Some(told), None, None) => (!self.lasting.is_empty()).then(|| {
                 let is_hidden = self.lasting.iter().all(|(_, alert)| alert.hidden.is_some());
-                match self.rule.severity() {
+                match self.severity {
                     Severity::Critical if !is_hidden => Due::Later(told.at.after(REPEAT_EVERY)),
                     // Listed, since a bundle has to know that it lasts; never due by itself.
                     Severity::Critical | Severity::Warning | Severity::Info => Due::Later(NEVER),
@@ -267,6 +278,7 @@ impl<'a> Incident<'a> {
         };
         Part {
             rule: self.rule,
+            severity: self.severity,
             place: self.place.clone(),
             incident,
             change,

@@ -1,6 +1,6 @@
 //! What is told, when, and what never is. Time is in seconds from the start of a test.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use super::*;
 use crate::{
@@ -101,6 +101,36 @@ fn an_alert_waits_for_its_hold_is_told_once_and_resolved_once() {
     assert_eq!(bench.alerts.all().count(), 1, "it is remembered for an hour, since it may flap");
     bench.until(5_000);
     assert_eq!(bench.alerts.all().count(), 0);
+}
+
+#[test]
+fn a_fleet_says_how_long_something_must_last_and_who_hears_of_it() {
+    let mut bench = Bench::new();
+    let tuning = Tuning { hold: Some(std::time::Duration::from_secs(120)), severity: Some(Severity::Info) };
+    bench.alerts.policy.tuned.insert(Rule::ServerDown, tuning);
+    let route = |rule| Route {
+        channels: [ChannelName::parse("ops").unwrap()].into(),
+        groups: BTreeSet::new(),
+        rules: [rule].into(),
+        least: Severity::Info,
+    };
+    bench.alerts.policy.routes = vec![route(Rule::ServerDown)];
+    bench.finds(|looks| {
+        looks.hold(of(Rule::ServerDown, "gw-1"), held("gateway", "exited with 1"));
+        looks.hold(of(Rule::DiskLow, "gw-1"), held("gateway", "1 MiB is free"));
+    });
+    bench.until(400);
+    // The route is given up while it lasts: whoever heard of the beginning hears of the end.
+    bench.alerts.policy.routes = vec![route(Rule::KeyManager)];
+    bench.until(500);
+    bench.finds(|_| ());
+    bench.until(1_000);
+    bench.finds(|looks| looks.hold(of(Rule::ServerDown, "gw-1"), held("gateway", "exited with 1")));
+    bench.until(2_000);
+    bench.heard(&[
+        "131s [info] acme: Server down: gw-1 (gateway)",
+        "571s [over] acme: Server down: gw-1 (gateway)",
+    ]);
 }
 
 #[test]

@@ -321,6 +321,7 @@ impl<'a> Composer<'a> {
             balancers,
             rollout: self.manifest.rollout.clone(),
             approval: self.approval(),
+            alerts: self.manifest.alerts.alerts.clone(),
             groups,
             order_reasons: order.reasons,
             nodes,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     DefaultCredentials,
+    alerts_text::{self, AlertsText},
     approval_text::{self, FleetApproval},
     balancer_nodes,
     balancers_text::{self, BalancerText},
@@ -34,6 +35,7 @@ pub(super) struct Manifest<'a> {
     pub(super) balancers: Vec<BalancerText>,
     pub(super) rollout: FleetPolicy,
     pub(super) approval: FleetApproval,
+    pub(super) alerts: AlertsText,
     pub(super) values: Option<&'a Table>,
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
@@ -174,6 +176,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
         None => FleetPolicy::default(),
     };
     let approval = approval_text::read_fleet(&mut reader, report);
+    let alerts = alerts_text::read(&mut reader, report);
     let files = read_files(&mut reader, report);
     let drift = drift_text::read(&mut reader, report);
     let mut groups = BTreeMap::new();
@@ -184,6 +187,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
             }
         }
     }
+    alerts.check(&groups, report);
     let mut nodes = BTreeMap::new();
     if let Some(table) = reader.table("nodes", report) {
         for (name, at, node) in named(&table, "node", NodeName::parse, report) {
@@ -200,6 +204,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
         balancers,
         rollout,
         approval,
+        alerts,
         values,
         service,
         files,
@@ -209,7 +214,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
     })
 }
 
-fn parse_name<T>(
+pub(super) fn parse_name<T>(
     text: &str,
     at: &At,
     parse: impl Fn(&str) -> Result<T, NameError>,
@@ -376,7 +381,11 @@ fn read_node<'a>(
 }
 
 /// A list of names, each with its own place.
-fn read_list(reader: &mut Reader<'_>, key: &'static str, report: &mut Report) -> Vec<Typed<String>> {
+pub(super) fn read_list(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    report: &mut Report,
+) -> Vec<Typed<String>> {
     let Some(list) = reader.texts(key, report) else { return Vec::new() };
     let array = reader.raw().leaf(key).and_then(|leaf| leaf.value.as_array());
     let spans = array.into_iter().flatten().map(|item| item.span().map(|span| span.start));

@@ -4,6 +4,7 @@
 //! Called by the coordinator for `plan` and `apply` and by the CLI for `lint`. Reads no file: the directory comes as a
 //! map. Reports everything that is wrong at once, each with its place and remedy (docs/findings.md).
 
+mod alerts_text;
 mod approval_text;
 mod balancer_nodes;
 mod balancer_template;
@@ -46,6 +47,7 @@ use crate::{
     rollout::{FleetPolicy, Gate, RolloutPolicy, order},
 };
 
+pub use alerts_text::FleetAlerts;
 pub use compose::{compose, compose_with};
 pub use databases_text::DatabaseServer;
 pub use manifest::OFFSET_MAX;
@@ -108,6 +110,8 @@ pub struct Fleet {
     pub rollout: FleetPolicy,
     /// `[approval]` and `[groups.NAME.approval]`.
     pub approval: ApprovalRules,
+    /// `[alerts]`.
+    pub alerts: FleetAlerts,
     /// By name.
     pub groups: BTreeMap<GroupName, Group>,
     /// Why groups come after others where `after` is not typed.

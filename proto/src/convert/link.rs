@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
     bundle::{Applied, Assignment, HomePath, RunState},
-    editor::{EDITORS_MAX, Editor},
+    editor::{Circumstances, EDITORS_MAX, Editor},
     foreign::printable,
     host::Original,
     ids::{Digest, FleetEpoch, Generation, Revision},
@@ -350,15 +350,22 @@ impl TryFrom<wire::Drift> for Drift {
 
 impl From<&Editor> for wire::Editor {
     fn from(editor: &Editor) -> Self {
-        let Editor { pid, process, user, login, parent, terminal, remote, is_server } = editor.clone();
-        Self { pid, process, user, login, parent, terminal, remote, server: is_server }
+        let Editor { pid, process, user, login, parent, terminal, remote, is_server, circumstances } =
+            editor.clone();
+        let circumstances =
+            circumstances.map(|it| wire::Circumstances { owner: it.owner, terminals: it.terminals });
+        Self { pid, process, user, login, parent, terminal, remote, server: is_server, circumstances }
     }
 }
 
 impl From<wire::Editor> for Editor {
     fn from(editor: wire::Editor) -> Self {
-        let wire::Editor { pid, process, user, login, parent, terminal, remote, server } = editor;
-        Self { pid, process, user, login, parent, terminal, remote, is_server: server }.bounded()
+        let wire::Editor { pid, process, user, login, parent, terminal, remote, server, circumstances } =
+            editor;
+        let circumstances =
+            circumstances.map(|it| Circumstances { owner: it.owner, terminals: it.terminals });
+        Self { pid, process, user, login, parent, terminal, remote, is_server: server, circumstances }
+            .bounded()
     }
 }
 
@@ -514,6 +521,23 @@ pub fn digests_from_wire(request: &wire::FetchRequest) -> Result<Vec<Digest>, Co
 mod tests {
     use super::*;
 
+    fn editor() -> Editor {
+        Editor {
+            pid: 5,
+            process: "vim".into(),
+            user: "root".into(),
+            login: "alice".into(),
+            parent: "bash".into(),
+            terminal: "pts/1".into(),
+            remote: "10.0.0.1".into(),
+            is_server: false,
+            circumstances: Some(fleet::editor::Circumstances {
+                owner: "deploy".into(),
+                terminals: vec!["deploy on pts/0".into()],
+            }),
+        }
+    }
+
     fn observed() -> Observed {
         let applied = |n: u64| Applied { generation: Generation(n), bundle: Digest::of(&n.to_be_bytes()) };
         let refusal = Refusal {
@@ -547,16 +571,7 @@ mod tests {
                 at: Timestamp(8),
                 restored_after: Some(Duration::from_micros(1)),
                 detail: String::new(),
-                editors: vec![Editor {
-                    pid: 5,
-                    process: "vim".into(),
-                    user: "root".into(),
-                    login: "alice".into(),
-                    parent: "bash".into(),
-                    terminal: "pts/1".into(),
-                    remote: "10.0.0.1".into(),
-                    is_server: false,
-                }],
+                editors: vec![editor()],
             }],
             drift_total: 9,
             starts_total: 2,

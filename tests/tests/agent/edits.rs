@@ -290,3 +290,53 @@ async fn the_agent_keeps_no_right_for_it_and_may_be_told_not_to_ask() -> Result<
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn where_nobody_is_seen_owner_and_terminals_are_told_and_nobody_is_named() -> Result<()> {
+    if !may_see() {
+        return Ok(());
+    }
+    if Command::new("setpriv").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_err()
+    {
+        println!("NOT EXERCISED: an agent without CAP_SYS_ADMIN needs setpriv of util-linux");
+        return Ok(());
+    }
+    let mut rig = Rig::open("wso2is-7.2").await?;
+    // The same agent, without the right.
+    rig.agent.kill().await?;
+    let program = rig.directory().join("agent-without");
+    let agent = convoy_tests::harness::Programs::locate()?.agent;
+    let script = format!("#!/bin/sh\nexec setpriv --bounding-set=-sys_admin '{}' \"$@\"\n", agent.display());
+    fs::write(&program, script)?;
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    rig.agent.set_program(&program);
+    rig.agent.start()?;
+    let wanted = with_files(&rig.wanted(), 1);
+    let generation = rig.assign(&wanted, RunState::Running).await?;
+    rig.ready(generation).await?;
+    let begun = coordinator::wall_clock().0;
+    let file = rig.path(&path(0));
+    // As `sed -i` and most editors do it: another file in its place, which belongs to whoever made it.
+    let near = rig.directory().join("edited");
+    fs::write(&near, "value = 7\n")?;
+    std::os::unix::fs::chown(&near, Some(1), Some(1))?;
+    fs::rename(&near, &file)?;
+    let drift = restored(&rig, &path(0), begun).await?;
+    let [editor] = drift.editors.as_slice() else { anyhow::bail!("{drift:?}") };
+    ensure!(!editor.is_known() && editor.short() == "unknown", "{editor}");
+    let told = editor.circumstances.as_ref().context("what could be told")?;
+    assert_eq!(told.owner, "daemon", "{editor}");
+    let said = editor.to_string();
+    ensure!(said.starts_with("somebody who was not seen (owner of the file: daemon; "), "{said}");
+
+    // The fleet does not want it.
+    let mut silent = wanted.with_config("\n[later]\nkey = 1\n");
+    silent.unnamed_editors = true;
+    let generation = rig.assign(&silent, RunState::Running).await?;
+    rig.ready(generation).await?;
+    let begun = coordinator::wall_clock().0;
+    fs::write(rig.path(&path(1)), "value = 8\n")?;
+    let drift = restored(&rig, &path(1), begun).await?;
+    assert_eq!(drift.editors, []);
+    Ok(())
+}

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fleet::{
-    alert::{Alert, AlertId, Item, Message, Part, Place, Severity, Subject},
-    ids::NodeName,
+    alert::{Alert, AlertId, AlertPolicy, Item, Message, Part, Place, Severity, Subject},
+    ids::{ChannelName, NodeName},
     time::Timestamp,
 };
 use serde_json::{Value, json};
@@ -166,7 +166,7 @@ fn incident(part: &Part) -> Value {
     json!({
         "incident": part.incident_name(),
         "rule": part.rule.as_str(),
-        "severity": part.rule.severity().as_str(),
+        "severity": part.severity.as_str(),
         "title": part.rule.title(),
         "group": group(&part.place),
         "begun": items(&part.begun),
@@ -223,13 +223,14 @@ pub(crate) struct Standing<'a> {
     pub(crate) fleet: &'a str,
     pub(crate) now: Timestamp,
     pub(crate) alerts: &'a [(Place, AlertId, Alert)],
+    pub(crate) policy: &'a AlertPolicy,
 }
 
 impl Standing<'_> {
     /// Alertmanager groups, inhibits and repeats by itself, so it gets each alert by itself. It takes an alert that it
     /// has not heard of for a while for over, hence the end that is always a little ahead. The watchdog is wrong all the
     /// time: when it stops, nobody watches any more.
-    pub(super) fn alertmanager(&self, least: Severity) -> Vec<u8> {
+    pub(super) fn alertmanager(&self, channel: &ChannelName, least: Severity) -> Vec<u8> {
         let ahead = rfc3339(self.now.after(INFORMED_FOR));
         let watchdog = json!({
             "labels": { "alertname": "convoy-watchdog", "fleet": self.fleet, "severity": "none" },
@@ -237,7 +238,9 @@ impl Standing<'_> {
             "startsAt": rfc3339(self.now),
             "endsAt": ahead,
         });
-        let told = self.alerts.iter().filter(|(_, id, _)| least <= id.rule.severity());
+        let told = self.alerts.iter().filter(|(place, id, _)| {
+            least <= self.policy.severity(id.rule) && self.policy.reaches(channel, place, id.rule)
+        });
         let alerts = told.filter_map(|(place, id, alert)| self.alert(place, id, alert, &ahead));
         Value::Array(std::iter::once(watchdog).chain(alerts).collect()).to_string().into_bytes()
     }
@@ -253,7 +256,7 @@ impl Standing<'_> {
         let mut labels = json!({
             "alertname": id.rule.as_str(),
             "fleet": self.fleet,
-            "severity": id.rule.severity().as_str(),
+            "severity": self.policy.severity(id.rule).as_str(),
             "subject": id.subject.to_string(),
         });
         if let Some(labels) = labels.as_object_mut() {

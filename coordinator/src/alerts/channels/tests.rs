@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
     alert::{
-        Alert, AlertId, Firing, Hidden, Item, Mark, Message, Occasion, Part, Place, Rule, Severity, Subject,
-        Watch,
+        Alert, AlertId, AlertPolicy, Firing, Hidden, Item, Mark, Message, Occasion, Part, Place, Rule,
+        Severity, Subject, Watch,
     },
     ids::{ChannelName, GroupName, NodeName},
     time::Timestamp,
@@ -29,6 +29,7 @@ fn payload() -> Payload {
     };
     let part = Part {
         rule: Rule::ServerDown,
+        severity: Severity::Critical,
         place: Place::Group(GroupName::parse("gateway").unwrap()),
         incident: 12,
         change: 12,
@@ -96,8 +97,10 @@ fn an_alertmanager_gets_what_lasts_with_an_end_ahead_and_nothing_that_is_hidden(
         entry("over", Rule::ServerDown, alert(mark(2), None)),
         entry("mild", Rule::AwaitingPromotion, alert(None, None)),
     ];
-    let standing = Standing { fleet: "acme", now: NOW.after(Duration::from_secs(60)), alerts: &alerts };
-    let body = read(&standing.alertmanager(Severity::Warning));
+    let (policy, channel) = (AlertPolicy::default(), ChannelName::parse("am").unwrap());
+    let now = NOW.after(Duration::from_secs(60));
+    let standing = Standing { fleet: "acme", now, alerts: &alerts, policy: &policy };
+    let body = read(&standing.alertmanager(&channel, Severity::Warning));
     let found: BTreeMap<String, String> = body
         .as_array()
         .unwrap()

@@ -6,8 +6,9 @@ use std::{
 };
 
 use fleet::{
+    alert::{AlertPolicy, Route, Rule, Severity, Tuning},
     approval::ApprovalRules,
-    ids::{Digest, GroupName, NodeName, OperatorName, ProposalId, Revision},
+    ids::{ChannelName, Digest, GroupName, NodeName, OperatorName, ProposalId, Revision},
     origin::Origin,
     rollout::RolloutRules,
     time::Timestamp,
@@ -49,6 +50,8 @@ pub struct RevisionRecord {
     pub origin: Option<Origin>,
     /// Which changes need approval while it is in force.
     pub approval: ApprovalRules,
+    /// What is said of alerts while it is in force.
+    pub alerts: AlertPolicy,
     /// Who else was for it.
     pub sanction: Sanction,
 }
@@ -116,6 +119,7 @@ impl RevisionRecord {
             message: self.message.clone(),
             origin: self.origin.clone(),
             approval: self.approval.clone(),
+            alerts: self.alerts.clone(),
             sanction: self.sanction.clone(),
             ..*self
         };
@@ -191,6 +195,7 @@ impl Record for RevisionHead {
             parts: parts.iter().map(|part| part.0.to_vec()).collect(),
             origin: record.origin.as_ref().map(Into::into),
             approval: Some(approval_to_wire(&record.approval)),
+            alerts: Some(alerts_to_wire(&record.alerts)),
             approved_by,
             proposal,
             broke_glass,
@@ -225,6 +230,7 @@ impl Record for RevisionHead {
                 .transpose()
                 .map_err(|error| error.to_string())?,
             approval: wire.approval.as_ref().map(approval_from_wire).transpose()?.unwrap_or_default(),
+            alerts: wire.alerts.as_ref().map(alerts_from_wire).transpose()?.unwrap_or_default(),
             sanction,
         };
         let parts = wire.parts.iter().map(|part| digest(part, "a part of a revision"));
@@ -291,6 +297,50 @@ fn approval_from_wire(wire: &wire::ApprovalRules) -> Result<ApprovalRules, Strin
         groups: groups.collect::<Result<_, _>>()?,
         expires: Duration::from_millis(wire.expires_ms),
     })
+}
+
+fn alerts_to_wire(policy: &AlertPolicy) -> wire::AlertPolicy {
+    let tuned = policy.tuned.iter().map(|(rule, tuning)| wire::AlertTuning {
+        rule: rule.to_string(),
+        hold_ms: tuning.hold.map(|hold| u64::try_from(hold.as_millis()).unwrap_or(u64::MAX)),
+        severity: tuning.severity.map_or("", Severity::as_str).to_owned(),
+    });
+    let routes = policy.routes.iter().map(|route| wire::AlertRoute {
+        channels: route.channels.iter().map(ToString::to_string).collect(),
+        groups: route.groups.iter().map(ToString::to_string).collect(),
+        rules: route.rules.iter().map(ToString::to_string).collect(),
+        least: route.least.as_str().to_owned(),
+    });
+    wire::AlertPolicy { tuned: tuned.collect(), routes: routes.collect() }
+}
+
+/// Rules that this program does not know are of a later one: what is said of them changes nothing here.
+fn alerts_from_wire(wire: &wire::AlertPolicy) -> Result<AlertPolicy, String> {
+    let severity = |word: &str| match word {
+        "" => Ok(None),
+        word => Severity::parse(word).map(Some).ok_or_else(|| format!("{word:?} is no severity")),
+    };
+    let mut policy = AlertPolicy::default();
+    for tuned in &wire.tuned {
+        let hold = tuned.hold_ms.map(Duration::from_millis);
+        let tuning = Tuning { hold, severity: severity(&tuned.severity)? };
+        policy.tuned.extend(Rule::parse(&tuned.rule).map(|rule| (rule, tuning)));
+    }
+    for route in &wire.routes {
+        let rules: BTreeSet<Rule> = route.rules.iter().filter_map(|rule| Rule::parse(rule)).collect();
+        if rules.is_empty() && !route.rules.is_empty() {
+            continue;
+        }
+        let channels = route.channels.iter().map(|name| ChannelName::parse(name));
+        let groups = route.groups.iter().map(|name| GroupName::parse(name));
+        policy.routes.push(Route {
+            channels: channels.collect::<Result<_, _>>().map_err(|error| error.to_string())?,
+            groups: groups.collect::<Result<_, _>>().map_err(|error| error.to_string())?,
+            rules,
+            least: severity(&route.least)?.unwrap_or(Severity::Info),
+        });
+    }
+    Ok(policy)
 }
 
 pub(super) fn operator(name: &str) -> Result<OperatorName, String> {

@@ -1,8 +1,12 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use fleet::{
+    alert::{AlertPolicy, Route, Rule, Severity, Tuning},
     approval::ApprovalRules,
-    ids::{GroupName, NodeName, OperatorName, ProposalId, ZoneName},
+    ids::{ChannelName, GroupName, NodeName, OperatorName, ProposalId, ZoneName},
     origin::Origin,
     spec::SecretName,
     time::Timestamp,
@@ -58,6 +62,19 @@ pub(crate) fn revision(number: u64, nodes: u32) -> RevisionRecord {
             fleet: true,
             groups: [GroupName::parse("gateway-frankfurt").unwrap()].into(),
             ..ApprovalRules::default()
+        },
+        alerts: AlertPolicy {
+            tuned: [(
+                Rule::ServerDown,
+                Tuning { hold: Some(Duration::from_secs(120)), severity: Some(Severity::Warning) },
+            )]
+            .into(),
+            routes: vec![Route {
+                channels: [ChannelName::parse("pager").unwrap()].into(),
+                groups: [GroupName::parse("gateway-frankfurt").unwrap()].into(),
+                rules: [Rule::ServerDown].into(),
+                least: Severity::Critical,
+            }],
         },
         sanction: Sanction::Approved { by: OperatorName::parse("bob").unwrap(), proposal: ProposalId(3) },
     }
