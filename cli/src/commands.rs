@@ -4,6 +4,7 @@ mod alerts;
 mod logs;
 mod proposals;
 mod revisions;
+mod upgrade;
 
 use std::{path::Path, time::Duration};
 
@@ -64,6 +65,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Status { watch: true } => watch_status(session).await,
         Remote::Nodes => nodes(session).await,
         Remote::Agents { outdated } => agents(session, outdated).await,
+        Remote::Upgrade(request) => upgrade::upgrade(session, &request).await,
         Remote::Node { node } => {
             let detail = session.client.node(node.as_str()).await?;
             session.screen.programs(&detail);

@@ -31,6 +31,7 @@ mod support;
 mod text;
 mod tokens;
 mod trust;
+mod upgrade;
 pub mod view;
 mod wait;
 

@@ -24,7 +24,7 @@ mod siblings;
 mod status;
 mod support;
 
-pub use agents::agent_list;
+pub use agents::{agent_list, agent_upgraded, upgrade_order, upgrade_stopped};
 pub use alert::{alert_detail, alert_list, silence, silence_list};
 pub use host::losing;
 pub use node::{drift_detail, drift_list, node_detail};

@@ -1,5 +1,6 @@
 //! What is meant by what was typed: names parsed, durations read, defaults filled in, before anything is sent.
 
+mod agents;
 mod alert;
 mod audit;
 mod logs;
@@ -25,6 +26,7 @@ use crate::{
     import::Import,
     secrets,
 };
+pub use agents::Upgrade;
 pub use alert::{AlertAct, SilenceAct};
 pub use audit::{AuditAct, AuditFilter};
 pub use logs::Logs;
@@ -119,6 +121,7 @@ pub enum Remote {
     Agents {
         outdated: bool,
     },
+    Upgrade(Upgrade),
     Node {
         node: NodeName,
     },
@@ -413,7 +416,7 @@ fn remote(command: Command) -> Result<Remote, Failure> {
         Command::Rollback(typed) => rollback(typed)?,
         Command::Status { watch } => Remote::Status { watch },
         Command::Node(typed) => node_request(typed)?,
-        Command::Agents(args::Agents::List { outdated }) => Remote::Agents { outdated },
+        Command::Agents(typed) => agents::agents(typed)?,
         Command::Proposal(typed) => Remote::Proposal(typed.into()),
         Command::SupportBundle(typed) => Remote::SupportBundle(support::support_bundle(typed)?),
         Command::Approve(typed) => Remote::Proposal(proposal::approve(typed)?),

@@ -23,6 +23,8 @@ mod plan;
 mod rollouts;
 mod staying;
 mod tokens;
+#[cfg(unix)]
+mod upgrade;
 
 const NOBODY: Terminal = Terminal { can_ask: false, is_live: false, colour: false, width: None };
 const SOMEBODY: Terminal = Terminal { can_ask: true, ..NOBODY };

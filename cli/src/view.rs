@@ -22,7 +22,7 @@ use serde::{Serialize, Serializer};
 
 use crate::text::bytes;
 
-pub use self::agents::{Agent, AgentList, Skew};
+pub use self::agents::{Agent, AgentList, AgentUpgraded, Skew, Upgraded};
 pub use self::alert::{Alert, AlertChannel, AlertState, Alerts, Delivery, Silence};
 pub use self::audit::{AuditEntry, Verified};
 pub use self::drift::{DriftEntry, Editor};

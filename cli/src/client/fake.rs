@@ -30,6 +30,8 @@ pub struct Script {
     pub plan: wire::PlanReply,
     pub apply: wire::ApplyReply,
     pub status: wire::StatusReply,
+    /// The status from when a file is there; the last of them counts.
+    pub status_from: Vec<(std::path::PathBuf, wire::StatusReply)>,
     /// What a watcher sees one after the other; after the last one the stream stays open.
     pub watched: VecDeque<wire::StatusReply>,
     /// A stream of statuses or events ends after the first one instead, once.
@@ -63,6 +65,26 @@ struct Fake(Arc<Mutex<Script>>);
 pub fn node(name: &str, group: &str, state: &str) -> crate::view::Node {
     let (name, group, state) = (name.to_owned(), group.to_owned(), state.to_owned());
     super::convert::node(wire::Node { name, group, state, ..wire::Node::default() })
+}
+
+/// A status without nodes.
+pub fn status() -> crate::view::Status {
+    super::convert::status(wire::StatusReply::default())
+}
+
+/// What an agent says that knows of nothing.
+pub fn report() -> crate::view::Report {
+    let report = Some(agent::Report::default());
+    super::convert::node(wire::Node { report, ..wire::Node::default() }).report.unwrap()
+}
+
+/// A rollout that is under way through these groups.
+pub fn rollout(groups: &[&str]) -> crate::view::Rollout {
+    let group =
+        |name: &&str| wire::RolloutGroup { group: (*name).to_owned(), ..wire::RolloutGroup::default() };
+    let groups = groups.iter().map(group).collect();
+    let state = "running".to_owned();
+    super::convert::rollout(wire::Rollout { id: 7, state, groups, ..wire::Rollout::default() })
 }
 
 /// Serves a script for as long as the test's runtime lives.
@@ -149,7 +171,10 @@ impl operator_server::Operator for Fake {
         self.answer(Some(asked), |script| script.apply.clone())
     }
     async fn status(&self, _: Request<wire::StatusRequest>) -> Result<Response<wire::StatusReply>, Status> {
-        self.answer(None, |script| script.status.clone())
+        self.answer(None, |script| {
+            let now = script.status_from.iter().rfind(|(file, _)| file.exists());
+            now.map_or_else(|| script.status.clone(), |(_, status)| status.clone())
+        })
     }
     async fn watch_status(
         &self,

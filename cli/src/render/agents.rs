@@ -1,8 +1,10 @@
 //! Agents and their versions as text.
 
+use std::time::Duration;
+
 use crate::{
-    text::{Cell, Keep, Style, Table, Tone, count, lasting, tally},
-    view::{AgentList, Skew, Status, When},
+    text::{Cell, Keep, Style, Table, Tone, coarse, count, lasting, tally},
+    view::{AgentList, AgentUpgraded, Node, Skew, Status, Upgraded, When},
 };
 
 /// All agents, one line each.
@@ -41,6 +43,51 @@ pub fn agent_list(list: &AgentList, now: When, style: Style) -> String {
     out.push('\n');
     out.push_str(&table.render(style));
     out
+}
+
+/// Which agents are upgraded, in which order.
+pub fn upgrade_order(nodes: &[Node], to: &str, style: Style) -> String {
+    let mut out = format!("{} to {to}, in this order:\n", count(nodes.len(), "agent"));
+    let mut table = Table::indented(2);
+    for (number, node) in nodes.iter().enumerate() {
+        table.row([
+            Cell::plain((number + 1).to_string()),
+            Cell::toned(Tone::Strong, node.name.clone()),
+            Cell::plain(node.group.clone()),
+            Cell::plain(format!("from {}", node.agent_version)),
+            Cell::state(&node.state),
+        ]);
+    }
+    out.push_str(&table.render(style));
+    out
+}
+
+/// One that is done.
+pub fn agent_upgraded(done: &AgentUpgraded, style: Style) -> String {
+    let took = coarse(Duration::from_millis(done.took_ms));
+    let server = match done.pid {
+        Some(pid) => format!("its server is still process {pid}"),
+        None => "no server ran".to_owned(),
+    };
+    let name = style.paint(Tone::Good, &done.node);
+    format!("  {name} ({}): upgraded from {} in {took}; {server}\n", done.group, done.from)
+}
+
+/// Where it stopped, and what to do.
+pub fn upgrade_stopped(outcome: &Upgraded, style: Style) -> String {
+    let Some(stopped) = &outcome.stopped else { return String::new() };
+    let left = match outcome.left.len() {
+        0 => "no other is left".to_owned(),
+        left => format!("{} not touched", count(left, "agent")),
+    };
+    let head = format!("Stopped at {}: {}", stopped.node, stopped.why);
+    format!(
+        "{}\n  {} upgraded before it, {left}\n  next: look at `convoy node show {}` and its host, then say the same \
+         again: it goes on with those that are left\n",
+        style.paint(Tone::Bad, &head),
+        outcome.done.len(),
+        stopped.node
+    )
 }
 
 /// The coordinator's version against the agent's.

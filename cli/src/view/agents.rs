@@ -1,10 +1,10 @@
 //! Agents and their versions.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::{Status, When};
+use super::{Node, Status, When};
 
 /// Output of `agents list`.
 #[derive(Debug, Serialize)]
@@ -88,6 +88,64 @@ impl AgentList {
         });
         let agents = agents.filter(|agent| !outdated || agent.skew != Skew::Same).collect();
         Self { coordinator_version: status.coordinator_version.clone(), agents }
+    }
+}
+
+/// Output of `agents upgrade`.
+#[derive(Debug, Serialize)]
+pub struct Upgraded {
+    pub to: String,
+    pub done: Vec<AgentUpgraded>,
+    /// `null`: nothing stopped it.
+    pub stopped: Option<UpgradeStopped>,
+    /// Nodes whose agents were not touched, in their order.
+    pub left: Vec<String>,
+}
+
+/// One agent that has the new version.
+#[derive(Debug, Serialize)]
+pub struct AgentUpgraded {
+    pub node: String,
+    pub group: String,
+    pub from: String,
+    /// Of its server, the same as before; `null`: none ran.
+    pub pid: Option<u32>,
+    /// From the start of the command to the proof.
+    pub took_ms: u64,
+}
+
+/// The node at which an upgrade stopped.
+#[derive(Debug, Serialize)]
+pub struct UpgradeStopped {
+    pub node: String,
+    pub why: String,
+}
+
+impl Upgraded {
+    /// Nothing is done yet.
+    pub fn new(to: &str, nodes: &[Node]) -> Self {
+        let left = nodes.iter().map(|node| node.name.clone()).collect();
+        Self { to: to.to_owned(), done: Vec::new(), stopped: None, left }
+    }
+
+    /// Takes up that the agent of a node has the new version.
+    pub fn take(&mut self, node: &Node, took: Duration) -> &AgentUpgraded {
+        self.left.retain(|name| *name != node.name);
+        let process = node.report.as_ref().and_then(|report| report.process.as_ref());
+        self.done.push(AgentUpgraded {
+            node: node.name.clone(),
+            group: node.group.clone(),
+            from: node.agent_version.clone(),
+            pid: process.map(|process| process.pid),
+            took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        });
+        &self.done[self.done.len() - 1]
+    }
+
+    /// Takes up that it stopped at a node.
+    pub fn stop(&mut self, node: &Node, why: &str) {
+        self.left.retain(|name| *name != node.name);
+        self.stopped = Some(UpgradeStopped { node: node.name.clone(), why: why.to_owned() });
     }
 }
 
