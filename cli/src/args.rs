@@ -119,6 +119,9 @@ pub enum Command {
         /// End with 5 if an apply would change something, and with 0 only if it would not.
         #[arg(long)]
         exit_code: bool,
+        /// Write what is to be signed for an apply, to be signed elsewhere.
+        #[arg(long, value_name = "FILE")]
+        to_sign: Option<PathBuf>,
     },
     /// Make the fleet be as a fleet directory says.
     Apply(Apply),
@@ -341,6 +344,12 @@ pub struct Apply {
     /// In an emergency: go ahead without the approval that it needs, for this reason. It is alerted and recorded.
     #[arg(long, value_name = "REASON")]
     pub break_glass: Option<String>,
+    /// Sign it with this SSH or minisign key, by ssh-keygen or minisign. Of a key that an SSH agent holds: the public key.
+    #[arg(long, value_name = "KEYFILE", conflicts_with = "signature")]
+    pub sign: Option<PathBuf>,
+    /// The signature, made elsewhere, of what `convoy plan --to-sign` wrote.
+    #[arg(long, value_name = "FILE")]
+    pub signature: Option<PathBuf>,
     /// Also show the files that change, line by line, with every line of the files that servers render.
     #[arg(long)]
     pub diff: bool,

@@ -91,6 +91,8 @@ pub struct Change<'a> {
     pub origin: Option<&'a Origin>,
     /// Go ahead without approval, for this reason.
     pub break_glass: Option<&'a str>,
+    /// As `ssh-keygen` or `minisign` wrote it.
+    pub signature: Option<&'a str>,
 }
 
 impl Client {
@@ -164,6 +166,7 @@ impl Client {
                 only,
                 origin: None,
                 break_glass: None,
+                signature: None,
             },
         );
         let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
@@ -414,6 +417,7 @@ fn upload(files: &Sources, packs: &[GivenPack], change: &Change<'_>) -> Vec<wire
         groups: change.only.groups.iter().map(ToString::to_string).collect(),
         origin: change.origin.map(Into::into),
         break_glass: change.break_glass.unwrap_or_default().to_owned(),
+        signature: change.signature.unwrap_or_default().to_owned(),
     };
     let mut parts = vec![Part::Header(header)];
     for (path, content) in &files.0 {

@@ -22,7 +22,7 @@ use crate::{
         Steer, Unmanaged, Wait,
     },
     screen::Format,
-    secrets, support,
+    secrets, sign, support,
     text::{Style, Tone},
     tokens, view, wait,
 };
@@ -38,7 +38,7 @@ const EVENTS_LAST: u32 = 50;
 /// With what to do next.
 pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Failure> {
     match remote {
-        Remote::Plan { dir, diff, packs, exit, only } => {
+        Remote::Plan { dir, diff, packs, exit, only, to_sign } => {
             let files = directory::read(&dir)?;
             let packs = pack::given(&packs, &files)?;
             let mut plan = asked_for(session.client.plan(&files, &packs, &only).await?)?;
@@ -46,6 +46,10 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
             plan.origin = origin(session, &dir, &files).await.as_ref().map(view::Origin::from);
             session.screen.programs(&plan);
             show_plan(session, &plan, diff);
+            if let Some(file) = to_sign.filter(|_| !plan.refused) {
+                let statement = sign::statement(&plan, None, (&files, &packs, &only))?;
+                write_to_sign(session, &file, &statement)?;
+            }
             Ok(match exit {
                 _ if plan.refused => Exit::Failed,
                 PlanExit::Changes if plan.changes() => Exit::Changes,
@@ -199,6 +203,13 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
         session.screen.programs(&view::Outcome { plan: Some(plan), applied: None, rollout: None });
         return Ok(Exit::Failed);
     }
+    if let (Some(signers), None) = (&plan.signers, &request.sign) {
+        return Err(Failure::refused(
+            format!("the fleet asks for a signature by {signers}, and this has none"),
+            "add --sign KEYFILE; for a key that is elsewhere, sign what `convoy plan DIR --to-sign FILE` writes and add \
+             --signature FILE",
+        ));
+    }
     confirm_replacing(session, &plan, request.confirm, request.unmanaged)?;
     if plan.changes() {
         let question = question(&plan, request.break_glass.as_deref(), "Apply this");
@@ -206,7 +217,15 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     }
     // What was shown is what is applied: if anything was applied in between, the coordinator refuses.
     let parent = request.parent.unwrap_or(plan.base_revision);
+    let signature = match &request.sign {
+        Some(how) => {
+            let statement = sign::statement(&plan, request.parent, (&files, &packs, &request.only))?;
+            Some(sign::signature(how, &statement).await?)
+        }
+        None => None,
+    };
     let change = Change {
+        signature: signature.as_deref(),
         message: &request.message,
         parent: Some(parent),
         now: request.now.as_deref(),
@@ -218,6 +237,21 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
     let mut applied = session.client.apply(&files, &packs, &change).await?;
     places::locate(&mut applied.findings, &request.dir);
     finish_apply(session, Some(plan), applied, request.wait).await
+}
+
+/// Leaves what is to be signed in a file, and says what to do with it.
+fn write_to_sign(session: &mut Session, file: &Path, statement: &str) -> Result<(), Failure> {
+    std::fs::write(file, statement).map_err(|error| {
+        let what = format!("cannot write what is to be signed to {}", file.display());
+        Failure::failed(what, "name a file that can be written").because(error)
+    })?;
+    let shown = file.display();
+    session.screen.say(&format!(
+        "What is to be signed is in {shown}; it does for one apply of this directory as it is, until something else is applied.\n  \
+         sign it: ssh-keygen -Y sign -n convoy -f KEYFILE {shown}, or minisign -S -s KEYFILE -m {shown}\n  \
+         then: convoy apply DIR --signature {shown}.sig, or {shown}.minisig\n"
+    ));
+    Ok(())
 }
 
 /// What is asked before a change, which may need somebody else's approval.
@@ -276,6 +310,7 @@ async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Fail
         only: &Only::default(),
         origin: None,
         break_glass: request.break_glass.as_deref(),
+        signature: None,
     };
     let applied = session.client.rollback(to, &change).await?;
     let is_over = applied.proposal.is_none() && (applied.rollout.is_none() || request.wait.is_some());

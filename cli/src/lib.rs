@@ -27,6 +27,7 @@ mod sarif;
 mod schema;
 pub mod screen;
 mod secrets;
+mod sign;
 mod support;
 mod text;
 mod tokens;

@@ -33,7 +33,7 @@ pub use self::plan::{
     RenderedFile, Unmanaged, Unpacked,
 };
 pub use self::proposal::{Proposal, ShownProposal};
-pub use self::revision::{Origin, Revision};
+pub use self::revision::{Origin, Revision, Signature};
 pub use self::support::{BundlePart, ConfigurationFile, LeftOut, Manifest, SupportBundle};
 pub use self::tokens::{JoinToken, TokenFile, TokenFiles};
 

@@ -4,41 +4,42 @@
 //! rollout before it are one transaction. So there is never half of an apply, and none is lost that was answered.
 
 pub(crate) mod content;
+mod draft;
+mod told;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+pub use draft::Selection;
+pub(crate) use draft::{RevisionDraft, rules_of};
 use fleet::{
     access::{Denied, Permit},
-    alert::AlertPolicy,
-    approval::{ApprovalRules, Asked},
+    approval::Asked,
     bundle::{Bundle, RestartClass},
     finding::{Finding, Severity},
-    ids::{Digest, GroupName, NodeName, OperatorName, Revision, RolloutId},
+    ids::{Digest, NodeName, OperatorName, Revision, RolloutId},
     origin::Origin,
     restart,
-    rollout::{ControlError, GroupGoal, NewRollout, NodeGoal, Rollout, RolloutRules},
-    spec::{Absent, ComposedNode, Composition, Fleet, Secrets, Sources, compose_with},
+    rollout::{ControlError, NewRollout, NodeGoal, Rollout},
+    spec::{Absent, Composition, Fleet, Secrets, Sources, compose_with},
     time::Timestamp,
 };
-use proto::convert::bundle::{decode_bundle, encode_bundle};
+use proto::convert::bundle::decode_bundle;
+use told::{applied_event, glass_event, sanction};
 use tracing::info;
 
 use crate::{
     coordinator::Coordinator,
     effects::GivenPacks,
-    events::{Draft, Kind},
-    gates::{gates, questions},
+    events::Draft,
     plan::{against_hosts, lost_apart, lost_unasked},
     proposals::{Approval, approval_asked, is_same},
     secrets::OpenError,
+    signatures::unsigned,
     store::{
         CommitError, Key, StoreError, Transaction, VALUE_MAX, blobs,
         records::{
             Assigned, ProposalRecord, ROLLOUT_STEPS_MAX, Record as _, RevisionRecord, RolloutRecord,
-            Sanction, SecretUses, Target,
+            Sanction, Target,
         },
         rollouts,
     },
@@ -69,6 +70,8 @@ pub struct Intent {
     pub approval: Approval,
     /// Packs for products of whose hosts none is known.
     pub packs: GivenPacks,
+    /// Its author's signature, as `ssh-keygen` or `minisign` wrote it; of what it is, is not known yet.
+    pub signature: Option<String>,
 }
 
 /// What became of an apply.
@@ -202,10 +205,18 @@ impl Coordinator {
         if let Some(parent) = intent.parent.filter(|parent| *parent != newest) {
             return Ok(Applied::Refused { findings, why: self.stale(parent, newest).await? });
         }
-        let draft = match RevisionDraft::of(&fleet, &sources).limited(&fleet, &intent.only, &snapshot) {
-            Ok(draft) => RevisionDraft { origin: intent.origin.clone(), ..draft },
+        let signed = match self.signed(&snapshot, &fleet.signatures, (&sources, intent)) {
+            Ok(signed) => signed,
             Err(why) => return Ok(Applied::Refused { findings, why }),
         };
+        let draft = match RevisionDraft::of(&fleet, &sources).limited(&fleet, &intent.only, &snapshot) {
+            Ok(draft) => RevisionDraft { origin: intent.origin.clone(), signed, ..draft },
+            Err(why) => return Ok(Applied::Refused { findings, why }),
+        };
+        // Before anything is stored, and again when it is committed: who may sign can change until then.
+        if let Some(why) = unsigned(&snapshot, &draft).filter(|_| !is_same(&snapshot, &draft)) {
+            return Ok(Applied::Refused { findings, why });
+        }
         let subjects = self.subjects_of(&snapshot, &fleet, &draft).await?;
         let packs = self.node_packs(&snapshot, &fleet, (&subjects, &intent.packs)).await?;
         let (fleet, doubts) = self.doubts(fleet, packs).await?;
@@ -248,6 +259,9 @@ impl Coordinator {
             let rollout = self.new_rollout(&snapshot, fleet, draft, (newest.next(), overridden)).await?;
             if is_same(&snapshot, draft) && rollout.steps.is_empty() {
                 return Ok(Committed::Revision(newest, None));
+            }
+            if let Some(why) = unsigned(&snapshot, draft) {
+                return Ok(Committed::Refused(why));
             }
             let permit = self.permit_revision(&snapshot, &intent.permit, (draft, &rollout)).await?;
             let asked = approval_asked(&snapshot, draft, permit.targets());
@@ -375,192 +389,6 @@ impl Coordinator {
     }
 }
 
-/// A revision before it has a number.
-pub(crate) struct RevisionDraft {
-    pub(crate) sources: BTreeMap<String, Digest>,
-    pub(crate) nodes: BTreeMap<NodeName, Target>,
-    pub(crate) rules: RolloutRules,
-    pub(crate) rolls_back_to: Option<Revision>,
-    /// Nodes that take no part: they get no step, also if they are behind.
-    pub(crate) stays: BTreeSet<NodeName>,
-    /// Those of them of which the directory says something else.
-    pub(crate) left_out: BTreeSet<NodeName>,
-    /// Which secrets reach which nodes; `None`: not known.
-    pub(crate) secrets: Option<SecretUses>,
-    /// The commit that it came from; `None`: not known.
-    pub(crate) origin: Option<Origin>,
-    /// Which changes need approval while it is in force.
-    pub(crate) approval: ApprovalRules,
-    /// What is said of alerts while it is in force.
-    pub(crate) alerts: AlertPolicy,
-    /// Bytes of the directory; 0: it goes back.
-    pub(crate) source_bytes: u64,
-}
-
-impl RevisionDraft {
-    /// As it is stored, with its number and the one that it is made on.
-    pub(crate) fn record(
-        &self,
-        (number, parent): (Revision, Revision),
-        (author, message): (&str, &str),
-        created: Timestamp,
-    ) -> RevisionRecord {
-        RevisionRecord {
-            number,
-            parent,
-            author: author.to_owned(),
-            message: message.to_owned(),
-            created,
-            sources: self.sources.clone(),
-            nodes: self.nodes.clone(),
-            rolls_back_to: self.rolls_back_to,
-            rules: Some(self.rules.clone()),
-            left_out: self.left_out.clone(),
-            secrets: self.secrets.clone(),
-            origin: self.origin.clone(),
-            approval: self.approval.clone(),
-            alerts: self.alerts.clone(),
-            sanction: Sanction::None,
-        }
-    }
-
-    pub(crate) fn of(fleet: &Fleet, sources: &Sources) -> Self {
-        Self {
-            sources: sources.0.iter().map(|(path, bytes)| (path.clone(), Digest::of(bytes))).collect(),
-            nodes: fleet.nodes.iter().map(|(name, node)| (name.clone(), target_of(node))).collect(),
-            rules: rules_of(fleet),
-            rolls_back_to: None,
-            stays: BTreeSet::new(),
-            left_out: BTreeSet::new(),
-            secrets: Some(SecretUses::new(
-                fleet.nodes.iter().map(|(name, node)| (name.clone(), node.secrets.clone())),
-            )),
-            origin: None,
-            approval: fleet.approval.clone(),
-            alerts: fleet.alerts.policy.clone(),
-            source_bytes: sources.0.values().map(|bytes| bytes.len() as u64).sum(),
-        }
-    }
-
-    /// Only the chosen nodes get what the directory says. The others keep what the newest revision wants of them, in
-    /// the order and with the limits that it has for their groups; those that were never applied stay out.
-    pub(crate) fn limited(
-        mut self,
-        fleet: &Fleet,
-        only: &Selection,
-        snapshot: &Snapshot,
-    ) -> Result<Self, String> {
-        if only.is_all() {
-            return Ok(self);
-        }
-        let chosen = only.of(fleet)?;
-        if let Some(why) = cut_off(snapshot, &chosen) {
-            return Err(why);
-        }
-        let before = snapshot.revision.as_ref().map(|newest| newest.nodes.clone()).unwrap_or_default();
-        let of_chosen: BTreeSet<GroupName> =
-            chosen.iter().map(|name| self.nodes[name].group.clone()).collect();
-        let all = std::mem::take(&mut self.nodes);
-        self.nodes = all
-            .iter()
-            .filter(|(name, _)| chosen.contains(*name))
-            .map(|(name, it)| (name.clone(), it.clone()))
-            .collect();
-        let uses =
-            chosen.iter().filter_map(|name| Some((name.clone(), fleet.nodes.get(name)?.secrets.clone())));
-        let mut secrets = SecretUses::new(uses);
-        let had = snapshot.revision.as_ref().and_then(|newest| newest.secrets.as_ref());
-        for (name, old) in before.into_iter().filter(|(name, _)| !chosen.contains(name)) {
-            if all.get(&name) != Some(&old) {
-                self.left_out.insert(name.clone());
-            }
-            secrets.keep(&name, had);
-            self.stays.insert(name.clone());
-            self.nodes.insert(name, old);
-        }
-        self.secrets = Some(secrets);
-        let old = snapshot.revision.as_ref().and_then(|newest| newest.rules.as_ref());
-        for target in self.nodes.values().filter(|target| !of_chosen.contains(&target.group)) {
-            if let Some(goal) = old.and_then(|rules| rules.groups.get(&target.group)) {
-                self.rules.groups.insert(target.group.clone(), goal.clone());
-            } else {
-                self.rules.groups.entry(target.group.clone()).or_default();
-            }
-        }
-        // What is everybody's is not for an apply of some nodes to change.
-        if let Some(newest) = &snapshot.revision {
-            self.alerts.clone_from(&newest.alerts);
-        }
-        // Rules of groups that take no part stay as well.
-        let had = snapshot.revision.as_ref().map(|newest| newest.approval.groups.clone()).unwrap_or_default();
-        self.approval.groups.retain(|group| of_chosen.contains(group));
-        self.approval.groups.extend(had.into_iter().filter(|group| !of_chosen.contains(group)));
-        Ok(self)
-    }
-}
-
-/// Why a partial apply has to wait: it would end a rollout that nodes are in which it leaves out.
-fn cut_off(snapshot: &Snapshot, chosen: &BTreeSet<NodeName>) -> Option<String> {
-    let rollout = &snapshot.running_rollout()?.record.rollout;
-    let name = rollout.steps.keys().find(|name| !chosen.contains(*name))?;
-    Some(format!(
-        "rollout {} is under way and has {name}, which this apply leaves out; wait for its end, or abort it first",
-        rollout.id
-    ))
-}
-
-/// Which nodes take part in an apply.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection {
-    /// These.
-    pub nodes: BTreeSet<NodeName>,
-    /// And those of these groups. Without any of both: all.
-    pub groups: BTreeSet<GroupName>,
-}
-
-impl Selection {
-    /// Nobody is left out.
-    pub fn is_all(&self) -> bool {
-        self.nodes.is_empty() && self.groups.is_empty()
-    }
-
-    /// The nodes of a fleet that it means.
-    fn of(&self, fleet: &Fleet) -> Result<BTreeSet<NodeName>, String> {
-        if let Some(name) = self.nodes.iter().find(|name| !fleet.nodes.contains_key(*name)) {
-            return Err(format!("the fleet directory has no node {name}"));
-        }
-        if let Some(name) = self.groups.iter().find(|name| !fleet.groups.contains_key(*name)) {
-            return Err(format!("the fleet directory has no group {name}"));
-        }
-        let of_groups = fleet.nodes.iter().filter(|(_, node)| self.groups.contains(&node.group));
-        Ok(self.nodes.iter().chain(of_groups.map(|(name, _)| name)).cloned().collect())
-    }
-}
-
-/// How a composed fleet wants to be rolled out.
-pub(crate) fn rules_of(fleet: &Fleet) -> RolloutRules {
-    let questions = questions(fleet);
-    let goal = |(name, group): (&GroupName, &fleet::spec::Group)| {
-        let gates = gates(group, questions.get(name));
-        (name.clone(), GroupGoal { policy: group.rollout.clone(), after: group.after.clone(), gates })
-    };
-    let groups = fleet.groups.iter().map(goal).collect();
-    RolloutRules { policy: fleet.rollout.clone(), groups }
-}
-
-fn target_of(node: &ComposedNode) -> Target {
-    let encoded = encode_bundle(&node.bundle);
-    Target {
-        bundle: node.bundle.digest(),
-        content: Digest::of(&encoded),
-        content_size: encoded.len() as u64,
-        group: node.group.clone(),
-        host: node.host.clone(),
-        zone: node.zone.clone(),
-        product: node.bundle.service.product.clone(),
-    }
-}
-
 impl Coordinator {
     /// Revision, rollout, counters, the end of the rollout before and that of a proposal, in one transaction; what is too
     /// large for it is stored already.
@@ -609,70 +437,6 @@ fn supersede(commit: Transaction, snapshot: &Snapshot, by: RolloutId, at: Timest
         next.ok().map(|next| (old, next))
     });
     open.fold(commit, |commit, (old, next)| commit.and(rollouts::replace(old, next).1))
-}
-
-/// Who stands for a revision beside its author. `unapproved`: why it needed an approval that it has not.
-fn sanction(intent: &Intent, permit: &Permit, unapproved: Option<&Asked>) -> Sanction {
-    match (&intent.approval, unapproved) {
-        (Approval::Given(approved), _) => {
-            Sanction::Approved { by: permit.operator().clone(), proposal: approved.id() }
-        }
-        (Approval::BreakGlass(reason), Some(_)) => Sanction::BrokeGlass { reason: reason.clone() },
-        (Approval::Ask | Approval::BreakGlass(_), _) => Sanction::None,
-    }
-}
-
-fn applied_event(
-    draft: &RevisionDraft,
-    (intent, sanction): (&Intent, &Sanction),
-    rollout: &Rollout,
-) -> Draft {
-    let what = match draft.rolls_back_to {
-        Some(to) => format!("went back to revision {to} as revision {}", rollout.revision),
-        None => format!("applied revision {}", rollout.revision),
-    };
-    let kind = if draft.rolls_back_to.is_some() { Kind::RolledBack } else { Kind::Applied };
-    // Before the message, which may be long enough to be cut off in the record.
-    let stands = match (sanction, &intent.approval) {
-        (Sanction::Approved { by: _, proposal }, Approval::Given(approved)) => {
-            format!("approved proposal {proposal} of {} and ", approved.author())
-        }
-        (Sanction::BrokeGlass { reason }, _) => format!("broke the glass ({reason}) and "),
-        (Sanction::None | Sanction::Approved { .. }, _) => String::new(),
-    };
-    let message = if intent.message.is_empty() { "(no message)" } else { &intent.message };
-    let origin = draft.origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default();
-    let mut text = format!("{stands}{what}{origin}: {message}; nodes that change: {}", rollout.steps.len());
-    if let Some(reason) = &intent.windows_overridden {
-        text.push_str(&format!("; maintenance windows are ignored: {reason}"));
-    }
-    let mut event = Draft::new(rollout.started, kind, text);
-    event = event.with("revision", &rollout.revision).with("rollout", &rollout.id);
-    if let Some(origin) = &draft.origin {
-        event = event.with("commit", &origin.commit()).with("files_changed", &origin.changed());
-    }
-    if let Approval::Given(approved) = &intent.approval {
-        event = event.with("proposal", &approved.id()).with("author", approved.author());
-    }
-    match &intent.windows_overridden {
-        Some(reason) => event.with("windows_overridden", reason),
-        None => event,
-    }
-}
-
-/// That somebody went ahead without the approval that it needed.
-fn glass_event(
-    sanction: &Sanction,
-    permit: &Permit,
-    unapproved: Option<&Asked>,
-    rollout: &Rollout,
-) -> Option<Draft> {
-    let Sanction::BrokeGlass { reason } = sanction else { return None };
-    let why = unapproved.map(|asked| format!("; {asked}")).unwrap_or_default();
-    let (who, revision) = (permit.operator(), rollout.revision);
-    let text = format!("{who} applied revision {revision} without the approval that it needs: {reason}{why}");
-    let event = Draft::new(rollout.started, Kind::BreakGlass, text);
-    Some(event.with("revision", &revision).with("rollout", &rollout.id).with("reason", reason))
 }
 
 #[cfg(test)]

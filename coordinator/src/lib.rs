@@ -46,6 +46,7 @@ pub mod rpc;
 mod secrets;
 mod sessions;
 pub mod setup;
+mod signatures;
 pub mod store;
 mod subjects;
 pub mod tasks;

@@ -19,6 +19,7 @@ use fleet::{
         Estimate, Rollout, Standing, StepState, estimate,
         phase::{KeyHolder, phased_changes},
     },
+    signature::Signature,
     spec::{Absent, ComposedNode, Fleet, Sources},
 };
 
@@ -31,6 +32,7 @@ use crate::{
     in_force::{Place, Places},
     outlook,
     proposals::approval_asked,
+    signatures::{signers, unsigned},
     store::{StoreError, records::Target},
     subjects::{Part, Subject, Subjects},
     view::Snapshot,
@@ -63,6 +65,10 @@ pub struct Planned {
     pub unmanaged: Option<Digest>,
     /// Why an apply would only be proposed; `None`: it would be rolled out.
     pub approval: Option<Asked>,
+    /// Who may sign it, if an apply is refused without a signature.
+    pub signers: Option<String>,
+    /// Of a rollback or a proposal: its signature.
+    pub signed: Option<Signature>,
 }
 
 /// What changes on one node.
@@ -91,6 +97,8 @@ impl Planned {
             notes: Vec::new(),
             unmanaged: None,
             approval: None,
+            signers: None,
+            signed: None,
         }
     }
 
@@ -174,6 +182,7 @@ impl Coordinator {
         planned.waves = outlook::waves(&rollout, Some(&fleet.order_reasons));
         planned.conclude(&draft, &rollout, &snapshot);
         planned.approval = self.asked_of(&snapshot, &draft, &rollout).await?;
+        planned.signers = signers(&snapshot, &draft, &rollout);
         let places = self.places(&snapshot).await?;
         planned.notes = notes(&snapshot, &draft, &rollout, &places);
         planned.notes.extend(staying(&fleet, &draft, &places));
@@ -197,6 +206,11 @@ impl Coordinator {
                 return Ok((to.unwrap_or(Revision(0)), planned));
             }
         };
+        planned.refusal = unsigned(&snapshot, &draft);
+        if planned.refusal.is_some() {
+            return Ok((draft.rolls_back_to.unwrap_or(Revision(0)), planned));
+        }
+        planned.signed.clone_from(&draft.signed);
         let rollout = self.new_rollout(&snapshot, None, &draft, (Revision(0), None)).await?;
         let plans = self.compare_stored(&snapshot, (&draft, &rollout), compare_all).await?;
         planned.take(&draft, Plans { findings: Vec::new(), plans, effects: BTreeMap::new() }, &snapshot);

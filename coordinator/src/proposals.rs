@@ -19,6 +19,7 @@ use fleet::{
     ids::{NodeName, OperatorName, ProposalId, Revision},
     reason::Reason,
     rollout::Rollout,
+    signature::Signature,
     spec::Sources,
 };
 use tracing::info;
@@ -30,6 +31,7 @@ use crate::{
     effects::GivenPacks,
     events::{Draft, Kind},
     plan::Planned,
+    signatures::signed_by,
     store::{
         CommitError, Key, Range, StoreError, Transaction, VALUE_MAX, blobs,
         records::{ProposalRecord, Record as _, RevisionRecord, Versioned},
@@ -74,6 +76,11 @@ impl Approved {
         &self.record.author
     }
 
+    /// The signature that it was proposed with.
+    pub(crate) fn signed(&self) -> Option<Signature> {
+        self.whole.signed.clone()
+    }
+
     /// Stores together with a revision that it became that; only if the rights of its author are still those of the
     /// snapshot.
     pub(crate) fn conclude(
@@ -106,6 +113,7 @@ impl Approved {
         let same = whole.rules.as_ref() == Some(&draft.rules)
             && whole.left_out == draft.left_out
             && whole.approval == draft.approval
+            && whole.signatures == draft.signatures
             && whole.sources == draft.sources
             && whole.rolls_back_to == draft.rolls_back_to;
         (!same).then(|| format!("proposal {id} would now be something else than was proposed; {again}"))
@@ -140,6 +148,7 @@ pub(crate) fn is_same(snapshot: &Snapshot, draft: &RevisionDraft) -> bool {
             && revision.left_out == draft.left_out
             && revision.approval == draft.approval
             && revision.alerts == draft.alerts
+            && revision.signatures == draft.signatures
             && revision.rules.as_ref().is_none_or(|rules| *rules == draft.rules)
     })
 }
@@ -285,6 +294,7 @@ impl Coordinator {
             origin: whole.origin.clone(),
             approval: Approval::Given(Box::new(Approved { record, whole })),
             packs,
+            signature: None,
         };
         let applied = match to {
             Some(to) => self.roll_back(Some(to), &intent).await?,
@@ -336,7 +346,8 @@ impl Coordinator {
         let whole = revisions::whole(&*self.store, record.head.clone()).await?;
         let sources = self.stored_sources(&whole).await?;
         let packs = self.kept_packs(record).await?;
-        self.plan(sources, &packs, &record.only).await
+        let planned = self.plan(sources, &packs, &record.only).await?;
+        Ok(Planned { signed: whole.signed, signers: None, ..planned })
     }
 
     /// The packs that its author gave.
@@ -414,8 +425,9 @@ fn proposed_event(record: &ProposalRecord, rollout: &Rollout) -> Draft {
     };
     let origin = told.origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default();
     let text = format!(
-        "{} {what}{origin}{}; nodes that change: {}; {}",
+        "{} {what}{origin}{}{}; nodes that change: {}; {}",
         record.author,
+        signed_by(told.signed.as_ref()),
         Reason(&told.message),
         rollout.steps.len(),
         record.asked

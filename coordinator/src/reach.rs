@@ -75,6 +75,7 @@ fn reached(newest: Option<&RevisionRecord>, draft: &RevisionDraft, granted: &Gra
     reached.extend(rules_reached(newest.rules.as_ref(), &draft.rules));
     reached.extend(newest.approval.reached_by(&draft.approval));
     reached.extend((newest.alerts != draft.alerts).then_some(Target::Fleet));
+    reached.extend((newest.signatures != draft.signatures).then_some(Target::Fleet));
     match &draft.secrets {
         Some(uses) => reached.extend(foreign(uses, newest.secrets.as_ref(), draft, granted)),
         // Nobody knows which secrets an old revision holds.

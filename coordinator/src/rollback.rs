@@ -10,6 +10,7 @@ use fleet::{
     finding::names_at_most,
     ids::{Digest, NodeName, Revision},
     rollout::{RolloutRules, StepRecord, StepState},
+    signature::may_follow,
     spec::{Absent, canonical},
 };
 
@@ -17,6 +18,7 @@ use crate::{
     apply::{Applied, ApplyError, Intent, RevisionDraft, compose_apart, rules_of},
     coordinator::Coordinator,
     plan::{lost_on_all, lost_unasked},
+    signatures::unsigned,
     store::{
         Key, StoreError, blobs, for_each,
         records::{Record as _, RevisionRecord, RolloutRecord, ShardRecord, Target},
@@ -68,6 +70,9 @@ impl Coordinator {
             Ok(draft) => draft,
             Err(why) => return refused(why),
         };
+        if let Some(why) = unsigned(&snapshot, &draft) {
+            return refused(why);
+        }
         let rollout = self.new_rollout(&snapshot, None, &draft, (newest.next(), None)).await?;
         let lost = self.compare_stored(&snapshot, (&draft, &rollout), lost_on_all).await?;
         if let Some(why) = lost_unasked(&lost, intent) {
@@ -114,6 +119,13 @@ impl Coordinator {
             approval: old.approval,
             alerts: old.alerts,
             source_bytes: 0,
+            // Who may sign stays as it is: otherwise going back would bring keys back that were taken off the list.
+            signatures: snapshot
+                .revision
+                .as_ref()
+                .map(|newest| newest.signatures.clone())
+                .unwrap_or_default(),
+            signed: old.signed,
         }))
     }
 
@@ -174,15 +186,22 @@ impl Coordinator {
             let has = snapshot.nodes.get(name).and_then(|node| node.record.desired.as_ref());
             has.is_some_and(|has| has.target.bundle == target.bundle) || proven.holds(name, target)
         };
+        let running = snapshot.revision.as_ref().map(|revision| &revision.signatures);
         for number in (1..newest.0).rev().map(Revision) {
             let Some(old) = revisions::read(&*self.store, number).await? else { break };
-            if old.nodes.iter().all(is_good) {
+            let signed = old.signed.as_ref().map(|signed| &signed.key);
+            if old.nodes.iter().all(is_good) && may_follow(running, signed, Some(number)).is_ok() {
                 return Ok(Ok(old));
             }
         }
         Ok(Err(match newest.0 {
             0 => NOTHING_APPLIED.to_owned(),
             1 => format!("there is no revision before the newest, {newest}, to go back to"),
+            _ if running.is_some_and(|rules| rules.required) => {
+                "no revision that is kept is signed by a key that the fleet lists, and was healthy on every node that going \
+                 back to it would change; apply a directory with a signature"
+                    .to_owned()
+            }
             _ => "no revision that is kept was healthy on every node that going back to it would change; name the one \
                   you mean, or apply a directory"
                 .to_owned(),

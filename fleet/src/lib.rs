@@ -39,6 +39,7 @@ pub mod restart;
 pub mod rollout;
 pub mod schema;
 pub mod service;
+pub mod signature;
 pub mod spec;
 pub mod time;
 pub mod token;

@@ -2,6 +2,7 @@
 
 use fleet::{
     alert::Severity,
+    ids::FleetEpoch,
     words::{FileWord, Said},
 };
 use proto::{
@@ -56,6 +57,9 @@ pub(super) fn plan(reply: wire::PlanReply) -> view::Plan {
         to_revision: (reply.to_revision != 0).then_some(reply.to_revision),
         origin: None,
         approval: some(reply.approval),
+        signers: some(reply.signers),
+        signed_by: some(reply.signed_by),
+        fleet_epoch: reply.fleet_epoch.try_into().ok().map(FleetEpoch),
     }
 }
 

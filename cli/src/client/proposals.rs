@@ -71,5 +71,6 @@ pub(super) fn proposal(proposal: wire::Proposal) -> view::Proposal {
         reason: some(proposal.reason),
         revision: Some(proposal.revision).filter(|revision| *revision != 0),
         windows_overridden: some(proposal.windows_overridden),
+        signed_by: some(proposal.signed_by),
     }
 }

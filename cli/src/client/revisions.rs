@@ -65,5 +65,10 @@ fn revision(revision: wire::Revision) -> view::Revision {
         approved_by: some(revision.approved_by),
         proposal: Some(revision.proposal).filter(|proposal| *proposal != 0),
         broke_glass: some(revision.broke_glass),
+        signature: revision.signature.map(|signature| view::Signature {
+            key: signature.key,
+            statement: some(signature.statement),
+            text: some(signature.text),
+        }),
     }
 }

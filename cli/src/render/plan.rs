@@ -61,6 +61,12 @@ pub fn plan(plan: &Plan, detail: Detail, now: When, style: Style) -> String {
     if let Some(why) = &plan.approval {
         out.push_str(&style.paint(Tone::Doubtful, &format!("Needs approval: {why}.\n")));
     }
+    if let Some(signers) = &plan.signers {
+        out.push_str(&style.paint(Tone::Doubtful, &format!("Needs a signature by {signers}.\n")));
+    }
+    if let Some(key) = &plan.signed_by {
+        out.push_str(&format!("Signed by {key}.\n"));
+    }
     if let Some(origin) = &plan.origin {
         let tone = if origin.changed == 0 { Tone::Plain } else { Tone::Doubtful };
         out.push_str(&style.paint(tone, &format!("From {}.\n", super::origin(origin))));

@@ -100,6 +100,7 @@ pub fn proposal(shown: &ShownProposal, style: Style) -> String {
     };
     line("why", &why(one));
     line("from", &one.origin.as_ref().map(origin).unwrap_or_default());
+    line("signed by", one.signed_by.as_deref().unwrap_or_default());
     line("changes", &reaches(one));
     line("needs approval", &one.asked);
     if let Some(reason) = &one.windows_overridden {

@@ -52,7 +52,10 @@ pub fn revisions(revisions: &[Revision], style: Style) -> String {
         table.row([
             Cell::plain(revision.number.to_string()),
             Cell::plain(local(revision.created)),
-            Cell::plain(&revision.author),
+            match &revision.signature {
+                Some(_) => Cell::plain(format!("{} (signed)", revision.author)),
+                None => Cell::plain(&revision.author),
+            },
             commit,
             Cell::plain(origin.and_then(|origin| origin.branch.as_deref()).unwrap_or("-")),
             Cell::plain(why.join(": ")),
@@ -84,6 +87,9 @@ pub fn revision(revision: &Revision, style: Style) -> String {
             line("commit", &from.commit);
         }
         None => line("from", "no commit is known"),
+    }
+    if let Some(signature) = &revision.signature {
+        line("signed", &format!("by {}", signature.by()));
     }
     if let Some(by) = &revision.approved_by {
         let of = revision.proposal.map(|proposal| format!(" as proposal {proposal}")).unwrap_or_default();

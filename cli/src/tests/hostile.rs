@@ -223,6 +223,8 @@ fn plan() -> message::PlanReply {
     let note = message::PlanNote { kind: text(), node: text(), group: text(), text: text(), change: true };
     message::PlanReply {
         notes: vec![note],
+        signers: text(),
+        signed_by: text(),
         base_revision: u64::MAX,
         nodes: vec![node],
         findings: vec![finding()],
@@ -374,6 +376,7 @@ fn revision() -> message::Revision {
         approved_by: text(),
         proposal: u64::MAX,
         broke_glass: text(),
+        signature: Some(message::Signature { key: text(), statement: text(), text: text() }),
     }
 }
 
@@ -404,6 +407,7 @@ fn proposal() -> message::Proposal {
         reason: text(),
         revision: u64::MAX,
         windows_overridden: text(),
+        signed_by: text(),
     }
 }
 

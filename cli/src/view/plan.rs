@@ -1,6 +1,7 @@
 //! What a plan shows.
 
 use fleet::{
+    ids::FleetEpoch,
     words::SourceWord,
     words::{ChangeWord, FileWord, RestartWord, Said},
 };
@@ -34,6 +35,13 @@ pub struct Plan {
     pub origin: Option<Origin>,
     /// Why an apply would only be proposed; `null`: it would be rolled out.
     pub approval: Option<String>,
+    /// Who may sign it, as an apply is refused without a signature; `null`: it needs none.
+    pub signers: Option<String>,
+    /// Of a rollback or a proposal: the key that has signed it.
+    pub signed_by: Option<String>,
+    /// Of the coordinator's store; a part of what is signed.
+    #[serde(skip)]
+    pub fleet_epoch: Option<FleetEpoch>,
 }
 
 impl Plan {

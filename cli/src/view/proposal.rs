@@ -36,6 +36,8 @@ pub struct Proposal {
     pub revision: Option<u64>,
     /// Why maintenance windows are ignored, if they are.
     pub windows_overridden: Option<String>,
+    /// The key that has signed it.
+    pub signed_by: Option<String>,
 }
 
 /// Output of `proposal show`.

@@ -51,4 +51,24 @@ pub struct Revision {
     pub proposal: Option<u64>,
     /// Why it went out without the approval that it needed.
     pub broke_glass: Option<String>,
+    /// `null`: nobody has signed it.
+    pub signature: Option<Signature>,
+}
+
+/// A signature that the coordinator verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Signature {
+    /// As fleet.toml had it, with its comment.
+    pub key: String,
+    /// What is signed; only `revision show` says it, and `text`.
+    pub statement: Option<String>,
+    /// As `ssh-keygen` or `minisign` wrote it.
+    pub text: Option<String>,
+}
+
+impl Signature {
+    /// The key, for sentences.
+    pub fn by(&self) -> String {
+        fleet::signature::SigningKey::parse(&self.key).map_or_else(|_| self.key.clone(), |key| key.name())
+    }
 }

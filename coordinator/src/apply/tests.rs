@@ -1,11 +1,14 @@
 //! An apply over an open rollout, with many nodes and no agents.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use fleet::{
     access::{Action, FIRST_OPERATOR, Grant, Principal, Targets, may},
-    approval::ProposalState,
+    approval::{ApprovalRules, ProposalState},
     audit::Act,
+    ids::GroupName,
+    rollout::{GroupGoal, RolloutRules},
+    signature::SignatureRules,
 };
 
 use super::*;
@@ -48,6 +51,8 @@ fn draft(nodes: u32, content: &str) -> RevisionDraft {
         approval: ApprovalRules::default(),
         alerts: fleet::alert::AlertPolicy::default(),
         source_bytes: 0,
+        signatures: SignatureRules::default(),
+        signed: None,
     }
 }
 
@@ -64,6 +69,7 @@ fn intent() -> Intent {
         origin: None,
         approval: Approval::Ask,
         packs: GivenPacks::default(),
+        signature: None,
     }
 }
 

@@ -217,6 +217,9 @@ pub(super) fn plan_reply(planned: &Planned) -> wire::PlanReply {
         unmanaged_digest: planned.unmanaged.map(|digest| digest.to_string()).unwrap_or_default(),
         to_revision: 0,
         approval: planned.approval.as_ref().map(ToString::to_string).unwrap_or_default(),
+        fleet_epoch: Vec::new(),
+        signers: planned.signers.clone().unwrap_or_default(),
+        signed_by: planned.signed.as_ref().map(|signed| signed.key.name()).unwrap_or_default(),
     }
 }
 
@@ -248,7 +251,8 @@ impl Operator for Console {
         let planned = coordinator.plan(sources, &packs, &intent.only).await;
         drop(turn);
         let planned = planned.map_err(|error| apply_failed(&error))?;
-        Ok(Response::new(plan_reply(&planned)))
+        let fleet_epoch = coordinator.epoch.0.to_vec();
+        Ok(Response::new(wire::PlanReply { fleet_epoch, ..plan_reply(&planned) }))
     }
 
     async fn apply(
@@ -475,6 +479,7 @@ impl Operator for Console {
             origin: None,
             approval: upload::approval(request.break_glass)?,
             packs: GivenPacks::default(),
+            signature: None,
         };
         let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
         self.coordinator.record_refused_change(&intent.permit, &applied).await;

@@ -185,5 +185,6 @@ pub(super) fn shown(record: &ProposalRecord, now: Timestamp, newest: Revision) -
         reason,
         revision,
         windows_overridden: record.windows_overridden.clone().unwrap_or_default(),
+        signed_by: told.signed.as_ref().map(|signed| signed.key.name()).unwrap_or_default(),
     }
 }

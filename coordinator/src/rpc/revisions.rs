@@ -16,7 +16,7 @@ use crate::{
     coordinator::Coordinator,
     store::{
         Key, Range,
-        records::{Record as _, RevisionHead, RevisionRecord, Sanction},
+        records::{Record as _, RevisionHead, RevisionRecord, Sanction, signature_to_wire},
         revisions,
     },
 };
@@ -46,6 +46,7 @@ impl Shelf {
         Ok(wire::Revision {
             changed: changed.trim_start_matches(", and ").to_owned(),
             left_out: found.left_out.iter().map(ToString::to_string).collect(),
+            signature: found.signed.as_ref().map(signature_to_wire),
             ..shown(&found)
         })
     }
@@ -107,6 +108,11 @@ fn shown(revision: &RevisionRecord) -> wire::Revision {
         approved_by,
         proposal,
         broke_glass,
+        // Of a list without what it takes to verify it: that is up to 20 KiB.
+        signature: revision
+            .signed
+            .as_ref()
+            .map(|signed| wire::Signature { key: signed.key.to_string(), ..wire::Signature::default() }),
         ..wire::Revision::default()
     }
 }

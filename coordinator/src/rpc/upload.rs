@@ -7,6 +7,7 @@ use fleet::{
     access::Permit,
     ids::{Digest, GroupName, NodeName, Revision},
     origin::Origin,
+    signature::SIGNATURE_MAX,
     spec::Sources,
 };
 use proto::{
@@ -128,6 +129,9 @@ fn intent(header: UploadHeader, permit: Permit) -> Result<Intent, Status> {
         return Err(Status::invalid_argument("to ignore maintenance windows, give a reason"));
     }
     let replace_unmanaged = unmanaged_digest(&header.replace_unmanaged)?;
+    if SIGNATURE_MAX < header.signature.len() {
+        return Err(Status::invalid_argument(format!("the signature exceeds {SIGNATURE_MAX} bytes")));
+    }
     let origin = header.origin.as_ref().map(Origin::try_from).transpose();
     let origin = origin.map_err(|error| Status::invalid_argument(error.to_string()))?;
     let only = Selection {
@@ -144,6 +148,7 @@ fn intent(header: UploadHeader, permit: Permit) -> Result<Intent, Status> {
         origin,
         approval: approval(header.break_glass)?,
         packs: GivenPacks::default(),
+        signature: Some(header.signature).filter(|signature| !signature.trim().is_empty()),
     })
 }
 

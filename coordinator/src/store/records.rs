@@ -30,6 +30,7 @@ pub use operator::{Certificate, Holder, OperatorRecord, TokenRecord};
 pub use proposal::ProposalRecord;
 use prost::Message;
 use proto::wire::{agent, store as wire};
+pub(crate) use revision::signature_to_wire;
 pub use revision::{RevisionHead, RevisionPart, RevisionRecord, Sanction};
 pub use rollout::{ROLLOUT_STEPS_MAX, RolloutRecord, ShardRecord};
 pub use secret::{SecretRecord, SecretUses};

@@ -27,6 +27,7 @@ use fleet::{
     bundle::RestartClass,
     ids::{Digest, GroupName, NodeName, Revision, RolloutId},
     rollout::{FleetPolicy, FleetView, GroupGoal, NewRollout, NodeGoal, RolloutRules, Target as StepTarget},
+    signature::SignatureRules,
     time::Timestamp,
 };
 use futures::{FutureExt as _, future::BoxFuture};
@@ -124,6 +125,8 @@ async fn apply(store: &dyn Store, nodes: u32) -> Transaction {
         approval: ApprovalRules::default(),
         alerts: fleet::alert::AlertPolicy::default(),
         sanction: Sanction::None,
+        signatures: SignatureRules::default(),
+        signed: None,
     };
     let rollout = NewRollout {
         id: RolloutId(1),

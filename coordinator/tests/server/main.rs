@@ -30,6 +30,7 @@ mod plans;
 mod promises;
 mod recovery;
 mod rollouts;
+mod signatures;
 mod sizes;
 mod standings;
 mod strangers;

@@ -19,6 +19,7 @@ use fleet::{
         FleetPolicy, FleetView, GroupGoal, NewRollout, NodeGoal, RolloutRules, Spent, StepState,
         Target as StepTarget,
     },
+    signature::SignatureRules,
     time::Timestamp,
 };
 
@@ -61,6 +62,8 @@ fn revision(nodes: u32) -> RevisionRecord {
         approval: ApprovalRules::default(),
         alerts: fleet::alert::AlertPolicy::default(),
         sanction: Sanction::None,
+        signatures: SignatureRules::default(),
+        signed: None,
     }
 }
 

@@ -322,6 +322,7 @@ impl<'a> Composer<'a> {
             rollout: self.manifest.rollout.clone(),
             approval: self.approval(),
             alerts: self.manifest.alerts.alerts.clone(),
+            signatures: self.manifest.signatures.clone(),
             groups,
             order_reasons: order.reasons,
             nodes,

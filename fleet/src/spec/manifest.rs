@@ -15,6 +15,7 @@ use super::{
     key_manager_text::KeyManagerText,
     reader::{Reader, Typed},
     report::{Report, suggest},
+    signature_text,
     tree::{At, Node, Table},
     vault::VaultText,
 };
@@ -23,6 +24,7 @@ use crate::{
     ids::{FleetName, GroupName, NameError, NodeName, ZoneName},
     product::{FileRuleText, file_rule},
     rollout::policy::{FleetPolicy, RolloutPolicy},
+    signature::SignatureRules,
 };
 
 /// The largest offset: with it the highest known port, 11111, still is a port.
@@ -36,6 +38,7 @@ pub(super) struct Manifest<'a> {
     pub(super) rollout: FleetPolicy,
     pub(super) approval: FleetApproval,
     pub(super) alerts: AlertsText,
+    pub(super) signatures: SignatureRules,
     pub(super) values: Option<&'a Table>,
     pub(super) service: ServiceText,
     pub(super) files: Vec<FileRuleText>,
@@ -177,6 +180,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
     };
     let approval = approval_text::read_fleet(&mut reader, report);
     let alerts = alerts_text::read(&mut reader, report);
+    let signatures = signature_text::read(&mut reader, report);
     let files = read_files(&mut reader, report);
     let drift = drift_text::read(&mut reader, report);
     let mut groups = BTreeMap::new();
@@ -205,6 +209,7 @@ pub(super) fn read<'a>(root: &'a Table, report: &mut Report) -> Option<Manifest<
         rollout,
         approval,
         alerts,
+        signatures,
         values,
         service,
         files,

@@ -29,6 +29,7 @@ mod rollout_check;
 mod rollout_text;
 mod secret;
 mod service;
+mod signature_text;
 pub(crate) mod tree;
 mod vault;
 
@@ -45,6 +46,7 @@ use crate::{
     finding::Finding,
     ids::{Digest, FleetName, GroupName, NodeName, ZoneName},
     rollout::{FleetPolicy, Gate, RolloutPolicy, order},
+    signature::SignatureRules,
 };
 
 pub use alerts_text::FleetAlerts;
@@ -112,6 +114,8 @@ pub struct Fleet {
     pub approval: ApprovalRules,
     /// `[alerts]`.
     pub alerts: FleetAlerts,
+    /// `[signatures]`.
+    pub signatures: SignatureRules,
     /// By name.
     pub groups: BTreeMap<GroupName, Group>,
     /// Why groups come after others where `after` is not typed.

@@ -29,6 +29,7 @@ mod real_fleets;
 mod refusals;
 mod rendered_balancer;
 mod setting_up;
+mod signatures;
 mod small;
 mod storm;
 mod support_bundle;

@@ -11,9 +11,10 @@ use fleet::{
     ids::{ChannelName, Digest, GroupName, NodeName, OperatorName, ProposalId, Revision},
     origin::Origin,
     rollout::RolloutRules,
+    signature::{Signature, SignatureRules, SigningKey},
     time::Timestamp,
 };
-use proto::wire::store as wire;
+use proto::wire::{operator as operator_wire, store as wire};
 
 use super::{Record, SecretUses, Target, digest};
 
@@ -54,6 +55,10 @@ pub struct RevisionRecord {
     pub alerts: AlertPolicy,
     /// Who else was for it.
     pub sanction: Sanction,
+    /// Who may sign what follows while it is in force.
+    pub signatures: SignatureRules,
+    /// Its signature; of one that goes back, that of the revision that it repeats.
+    pub signed: Option<Signature>,
 }
 
 /// Who stands for a revision beside its author.
@@ -121,6 +126,8 @@ impl RevisionRecord {
             approval: self.approval.clone(),
             alerts: self.alerts.clone(),
             sanction: self.sanction.clone(),
+            signatures: self.signatures.clone(),
+            signed: self.signed.clone(),
             ..*self
         };
         let head = RevisionHead { record, parts: digests };
@@ -199,6 +206,8 @@ impl Record for RevisionHead {
             approved_by,
             proposal,
             broke_glass,
+            signatures: Some(signatures_to_wire(&record.signatures)),
+            signature: record.signed.as_ref().map(signature_to_wire),
         }
     }
 
@@ -232,6 +241,8 @@ impl Record for RevisionHead {
             approval: wire.approval.as_ref().map(approval_from_wire).transpose()?.unwrap_or_default(),
             alerts: wire.alerts.as_ref().map(alerts_from_wire).transpose()?.unwrap_or_default(),
             sanction,
+            signatures: wire.signatures.as_ref().map(signatures_from_wire).transpose()?.unwrap_or_default(),
+            signed: wire.signature.map(signature_from_wire).transpose()?,
         };
         let parts = wire.parts.iter().map(|part| digest(part, "a part of a revision"));
         Ok(Self { record, parts: parts.collect::<Result<_, _>>()? })
@@ -341,6 +352,33 @@ fn alerts_from_wire(wire: &wire::AlertPolicy) -> Result<AlertPolicy, String> {
         });
     }
     Ok(policy)
+}
+
+fn signatures_to_wire(rules: &SignatureRules) -> wire::SignatureRules {
+    let keys = rules.keys.iter().map(ToString::to_string).collect();
+    wire::SignatureRules { required: rules.required, keys }
+}
+
+fn signatures_from_wire(wire: &wire::SignatureRules) -> Result<SignatureRules, String> {
+    let keys = wire.keys.iter().map(|text| signing_key(text));
+    Ok(SignatureRules { required: wire.required, keys: keys.collect::<Result<_, _>>()? })
+}
+
+/// A signature, as it is stored and as it is told.
+pub(crate) fn signature_to_wire(signature: &Signature) -> operator_wire::Signature {
+    operator_wire::Signature {
+        key: signature.key.to_string(),
+        statement: signature.statement.clone(),
+        text: signature.text.clone(),
+    }
+}
+
+fn signature_from_wire(wire: operator_wire::Signature) -> Result<Signature, String> {
+    Ok(Signature { key: signing_key(&wire.key)?, statement: wire.statement, text: wire.text })
+}
+
+fn signing_key(text: &str) -> Result<SigningKey, String> {
+    SigningKey::parse(text).map_err(|error| error.to_string())
 }
 
 pub(super) fn operator(name: &str) -> Result<OperatorName, String> {

@@ -8,6 +8,7 @@ use fleet::{
     approval::ApprovalRules,
     ids::{ChannelName, GroupName, NodeName, OperatorName, ProposalId, ZoneName},
     origin::Origin,
+    signature::{Signature, SignatureRules, SigningKey},
     spec::SecretName,
     time::Timestamp,
 };
@@ -22,6 +23,10 @@ use crate::store::{
 };
 
 const LARGE: u32 = 10_000;
+
+fn signing_key() -> SigningKey {
+    SigningKey::parse("RWR0LHOTuYE0Fh1cnwTsACt+aQyFywqA78B1wxJJZpiknN27qy1diJG+ release").unwrap()
+}
 
 fn target(content: &str, number: u32) -> Target {
     Target {
@@ -77,6 +82,12 @@ pub(crate) fn revision(number: u64, nodes: u32) -> RevisionRecord {
             }],
         },
         sanction: Sanction::Approved { by: OperatorName::parse("bob").unwrap(), proposal: ProposalId(3) },
+        signatures: SignatureRules { required: true, keys: vec![signing_key()] },
+        signed: Some(Signature {
+            key: signing_key(),
+            statement: "convoy apply v1\n".to_owned(),
+            text: "a signature\n".to_owned(),
+        }),
     }
 }
 
