@@ -454,9 +454,10 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
-const COMMANDS: [&str; 57] = [
+const COMMANDS: [&str; 58] = [
     "status",
     "agents list",
+    "agents upgrade --to 9.9.9 --runner true --yes --timeout 1s",
     "node list",
     "node show is-1",
     "node restart is-1 --reason x",

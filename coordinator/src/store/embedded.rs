@@ -19,7 +19,7 @@ use bytes::Bytes;
 use fleet::time::Timestamp;
 use futures::{FutureExt as _, future::BoxFuture};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tracing::{error, warn};
 
 use super::{
@@ -32,6 +32,9 @@ const ENTRIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("e
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 const VERSION: &str = "version";
 
+/// Reads at the same time. A look at thousands of nodes reads thousands of records; a thread for each would be 512 stacks
+/// and heaps that last, and no faster.
+const READS_MAX: usize = 8;
 /// Transactions that wait while one commit is being made durable; more callers wait for room.
 const WAITING_MAX: usize = 256;
 
@@ -43,6 +46,8 @@ pub struct Embedded {
     engine: Arc<Engine>,
     writer: mpsc::Sender<Job>,
     readers: Arc<Readers>,
+    /// See [`READS_MAX`].
+    reading: Arc<Semaphore>,
 }
 
 /// Whoever wants to know of commits.
@@ -170,16 +175,21 @@ impl Embedded {
         let (writer, jobs) = mpsc::channel(WAITING_MAX);
         // Ends by itself when the store is dropped and with it the only sender; the file is free only then.
         tasks.until_unused("store writer", write_all(engine.clone(), readers.clone(), jobs));
-        Ok(Self { engine, writer, readers })
+        Ok(Self { engine, writer, readers, reading: Arc::new(Semaphore::new(READS_MAX)) })
     }
 
     fn read<T: Send + 'static>(
         &self,
         read: impl Fn(&Database) -> Result<T, redb::Error> + Send + 'static,
     ) -> Read<'_, T> {
-        let engine = self.engine.clone();
+        let (engine, reading) = (self.engine.clone(), self.reading.clone());
         async move {
-            let answer = crate::tasks::blocking(move || engine.with(read, Tries::Two)).await;
+            let turn = reading.acquire_owned().await.map_err(|error| StoreError::new("read", error))?;
+            let answer = crate::tasks::blocking(move || {
+                let _turn = turn;
+                engine.with(read, Tries::Two)
+            });
+            let answer = answer.await;
             let answer = answer.map_err(|error| StoreError::new("read", error))?;
             answer.map_err(|error| StoreError::new("read", error))
         }
