@@ -1,10 +1,13 @@
 //! `audit`: who did what, and whether the record of it is whole. This machine remembers how far it had come: a chain shows
 //! what was changed in it, and not that its end is missing.
 
+mod checkpoints;
+
 use std::{fs, path::PathBuf};
 
+use checkpoints::{Authority, Found};
 use fleet::{
-    audit::{Broken, Head, Link, Verifier},
+    audit::{Broken, Head, Link, Verifier, checkpoint::Meaning},
     ids::Digest,
     time::Timestamp,
 };
@@ -13,13 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Session,
-    client::{AuditQuery, Linked},
+    client::{AuditQuery, Extent, Linked},
     context::Context,
     contexts::{Contexts, write_private},
     exit::{Exit, Failure},
     request::{AuditAct, AuditFilter},
     screen::Screen,
-    text::{Cell, Keep, Style, Table, Tone, local},
+    text::{Cell, Keep, Style, Table, Tone, count, local},
     view::{self, When},
     wait,
 };
@@ -111,7 +114,7 @@ pub async fn execute(act: AuditAct, session: &mut Session) -> Result<Exit, Failu
             }
             Ok(Exit::Done)
         }
-        AuditAct::Verify => verify(session).await,
+        AuditAct::Verify { checkpoints } => verify(session, &checkpoints).await,
     }
 }
 
@@ -136,12 +139,39 @@ async fn all(session: &mut Session, query: AuditQuery) -> Result<Vec<Linked>, Fa
     Ok(found)
 }
 
-async fn verify(session: &mut Session) -> Result<Exit, Failure> {
+/// Where the record begins: after what was removed for its age, if the coordinator has signed that.
+fn beginning(extent: &Extent, authority: Option<&Authority>) -> Result<Head, Failure> {
+    let Some(removed) = &extent.removed else { return Ok(Head::NONE) };
+    let checkpoint = removed.checkpoint;
+    let is_own = checkpoint.epoch == extent.epoch && checkpoint.meaning == Meaning::Removed;
+    if !is_own || authority.is_some_and(|authority| !authority.has_signed(removed)) {
+        return Err(Failure::failed(
+            format!(
+                "the audit record begins after entry {}, and that the entries before were removed for their age is not signed by \
+                 the coordinator's authority",
+                checkpoint.head.seq
+            ),
+            "keep a copy of the coordinator's store and look who had access to it; an authority that was made anew signs \
+             other words too",
+        ));
+    }
+    Ok(checkpoint.head)
+}
+
+async fn verify(session: &mut Session, files: &[PathBuf]) -> Result<Exit, Failure> {
     let seen = session.seen;
-    let (head, epoch) = session.client.audit_head().await?;
-    // What the coordinator says of its own end counts too, if nobody here remembers more.
-    let farthest = seen.filter(|seen| head.seq <= seen.seq).unwrap_or(head);
-    let mut verifier = Verifier::new(epoch, Head::NONE, Some(farthest));
+    let extent = session.client.audit_extent().await?;
+    let authority = match session.client.authority_pem() {
+        "" => None,
+        pem => Some(Authority::of(pem)?),
+    };
+    let from = beginning(&extent, authority.as_ref())?;
+    let found = match &authority {
+        Some(authority) => checkpoints::found(files, extent.epoch, authority)?,
+        None => Found::default(),
+    };
+    let remembered = found.heads.iter().copied().chain(seen).chain([extent.head]);
+    let mut verifier = Verifier::new(extent.epoch, from, remembered);
     let broken = |broken: Broken| {
         Failure::failed(
             format!("the audit record is not whole: {broken}"),
@@ -162,17 +192,43 @@ async fn verify(session: &mut Session) -> Result<Exit, Failure> {
         link: verifier.last().link.to_string(),
         last: last.map(|at| When(at.0)),
         witnessed: seen.map(|seen| seen.seq),
+        checkpoints: found.heads.len(),
+        removed: from.seq,
+        checkpoint: extent.checkpoint.as_ref().map(ToString::to_string),
     };
     session.screen.programs(&verified);
+    session.screen.people(&whole(&verified, &found));
+    Ok(Exit::Done)
+}
+
+fn whole(verified: &view::Verified, found: &Found) -> String {
     let witnessed = match verified.witnessed {
         Some(seen) => format!("; this machine had seen it up to entry {seen}"),
         None => "; this machine had not seen it before".to_owned(),
     };
-    session.screen.people(&format!(
-        "The record is whole: {} entries, each covering all before it{witnessed}.\n  head: {}\n",
-        verified.entries, verified.link
-    ));
-    Ok(Exit::Done)
+    let mut out = format!(
+        "The record is whole: {} entries, each covering all before it{witnessed}.\n",
+        verified.entries
+    );
+    if verified.removed != 0 {
+        out.push_str(&format!("  entries 1 to {} were removed for their age\n", verified.removed));
+    }
+    if let (Some(newest), Some(farthest)) = (found.newest, found.heads.iter().map(|head| head.seq).max()) {
+        let (count, at) = (count(found.heads.len(), "checkpoint"), local(When(newest.0)));
+        out.push_str(&format!("  as in {count}, up to entry {farthest}; the newest is of {at}\n"));
+    }
+    if found.foreign + found.unsigned != 0 {
+        out.push_str(&format!(
+            "  left out: {} of another store, {} not signed by this coordinator's authority\n",
+            count(found.foreign, "checkpoint"),
+            found.unsigned
+        ));
+    }
+    out.push_str(&format!("  head: {}\n", verified.link));
+    if let Some(checkpoint) = &verified.checkpoint {
+        out.push_str(&format!("  checkpoint: {checkpoint}\n"));
+    }
+    out
 }
 
 pub(crate) fn shown(linked: &Linked) -> view::AuditEntry {

@@ -40,7 +40,7 @@ mod revisions;
 mod secrets;
 pub mod tokens;
 
-pub use audit::{AuditQuery, Heard, Linked};
+pub use audit::{AuditQuery, Extent, Heard, Linked};
 pub use logs::LogQuery;
 
 /// Content travels in parts of this size.
@@ -68,6 +68,8 @@ pub struct Client {
     revisions: RevisionsClient<Channel>,
     proposals: ProposalsClient<Channel>,
     address: String,
+    /// The certificate of the coordinator's authority; empty: not known.
+    authority_pem: String,
 }
 
 /// What lies on a host. No `Debug`: the file may hold passwords.
@@ -121,7 +123,7 @@ impl Client {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         let channel = endpoint.connect().await.map_err(|error| unreached(&address, error))?;
-        Ok(Self::over(channel, address))
+        Ok(Self { authority_pem: context.authority_pem.clone(), ..Self::over(channel, address) })
     }
 
     /// A client over a channel that is already there.
@@ -145,7 +147,13 @@ impl Client {
             proposals,
             heard: Heard::default(),
             address,
+            authority_pem: String::new(),
         }
+    }
+
+    /// The certificate of the coordinator's authority, as the context has it.
+    pub fn authority_pem(&self) -> &str {
+        &self.authority_pem
     }
 
     /// What applying these files would change.

@@ -3,6 +3,7 @@
 //!
 //! What cannot be recorded is not done. Who is refused is recorded too, as far as that is not too often.
 
+pub(crate) mod checkpoints;
 #[cfg(test)]
 mod tests;
 
@@ -114,6 +115,11 @@ impl Audit {
     /// The last entry that this coordinator knows of.
     pub fn head(&self) -> Head {
         *self.head.borrow()
+    }
+
+    /// The last entry that this coordinator knows of, and each that follows.
+    pub(crate) fn watch(&self) -> watch::Receiver<Head> {
+        self.head.subscribe()
     }
 
     /// The last entry that is stored.

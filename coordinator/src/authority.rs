@@ -14,6 +14,7 @@ use fleet::{
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType, SerialNumber,
+    SigningKey as _,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _};
 use sha2::{Digest as _, Sha256};
@@ -165,6 +166,14 @@ impl Authority {
         let request =
             CertificateSigningRequestParams::from_pem(request_pem).map_err(AuthorityError::Request)?;
         self.sign(params, &request.public_key).map(|(_, issued)| issued)
+    }
+
+    /// Signs a text that people keep elsewhere; what it begins with has to keep it apart from certificates.
+    ///
+    /// # Errors
+    /// Signing failed.
+    pub fn sign_text(&self, text: &str) -> Result<Vec<u8>, AuthorityError> {
+        self.issuer.key().sign(text.as_bytes()).map_err(AuthorityError::Sign)
     }
 
     /// When its own certificate ends.

@@ -325,6 +325,7 @@ pub fn accept<L: Listen>(
     tasks.vital("absent agents", absent::run(coordinator.clone()));
     tasks.vital("proposals", proposals::run(coordinator.clone()));
     tasks.vital("witness", witness::run(coordinator.clone()));
+    tasks.vital("audit checkpoints", audit::checkpoints::run(coordinator.clone()));
     tasks.vital("alerts", alerts::run(coordinator.clone()));
     tasks.vital("hosts", hosts::run(coordinator.clone()));
     tasks.vital("server certificate", rotate_tls(coordinator.clone(), config.clone(), tls.clone()));

@@ -1,5 +1,7 @@
 //! What is typed about the record of who did what.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 /// `audit`.
@@ -15,7 +17,11 @@ pub enum Audit {
         last: Option<u32>,
     },
     /// Check that no entry was changed, removed or added, and that the end is the one that this machine has seen.
-    Verify,
+    Verify {
+        /// A log of the coordinator, or `-`: the record is held against the signed checkpoints in it. May be repeated.
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Vec<PathBuf>,
+    },
     /// All entries as lines of JSON, with the hash that covers each and all before it.
     Export {
         /// Which entries.

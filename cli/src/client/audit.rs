@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use fleet::{
-    audit::{Entry, Head, Link},
+    audit::{Entry, Head, Link, checkpoint::Signed},
     ids::FleetEpoch,
 };
 use futures::StreamExt as _;
@@ -53,6 +53,17 @@ pub struct AuditQuery {
     pub node: Option<String>,
 }
 
+/// How far the record goes.
+pub struct Extent {
+    pub head: Head,
+    /// Of the store.
+    pub epoch: FleetEpoch,
+    /// The same, signed; `None`: the coordinator is too old.
+    pub checkpoint: Option<Signed>,
+    /// Where what was removed for its age ended.
+    pub removed: Option<Signed>,
+}
+
 /// An entry and its hash.
 pub struct Linked {
     pub entry: Entry,
@@ -88,7 +99,7 @@ impl Client {
     }
 
     /// How far the record goes, and in which store.
-    pub async fn audit_head(&mut self) -> Result<(Head, FleetEpoch), Failure> {
+    pub async fn audit_extent(&mut self) -> Result<Extent, Failure> {
         let reply = self.audit.head(timed(wire::AuditHeadRequest {})).await;
         let reply = self.answer("audit", reply)?;
         let unreadable = || {
@@ -99,6 +110,15 @@ impl Client {
         };
         let head = head_from_wire(&reply).map_err(|error| unreadable().because(error))?;
         let epoch = reply.fleet_epoch.as_slice().try_into().map_err(|_| unreadable())?;
-        Ok((head, FleetEpoch(epoch)))
+        let signed = |word: &str| match word {
+            "" => Ok(None),
+            word => Signed::parse(word).map(Some).ok_or_else(unreadable),
+        };
+        Ok(Extent {
+            head,
+            epoch: FleetEpoch(epoch),
+            checkpoint: signed(&reply.checkpoint)?,
+            removed: signed(&reply.removed)?,
+        })
     }
 }

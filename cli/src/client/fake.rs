@@ -556,6 +556,7 @@ impl audit_server::Audit for Fake {
                 seq: last.map_or(0, |last| last.seq),
                 link: last.map_or_else(|| vec![0; 32], |last| last.link.clone()),
                 fleet_epoch: vec![7; 16],
+                ..wire::AuditHead::default()
             }
         })
     }

@@ -1,5 +1,7 @@
 //! `audit`, meant.
 
+use std::path::PathBuf;
+
 use fleet::{audit::Act, ids::NodeName, time::Timestamp};
 
 use super::{Moment, moment, node};
@@ -8,9 +10,17 @@ use crate::{args, exit::Failure};
 /// `audit`.
 #[derive(Debug)]
 pub enum AuditAct {
-    List { filter: AuditFilter, last: Option<u32> },
-    Export { filter: AuditFilter },
-    Verify,
+    List {
+        filter: AuditFilter,
+        last: Option<u32>,
+    },
+    Export {
+        filter: AuditFilter,
+    },
+    /// Also against the checkpoints in these files.
+    Verify {
+        checkpoints: Vec<PathBuf>,
+    },
 }
 
 /// Which entries are wanted.
@@ -35,7 +45,7 @@ pub(super) fn audit(typed: args::Audit) -> Result<AuditAct, Failure> {
     Ok(match typed {
         args::Audit::List { filter: typed, last } => AuditAct::List { filter: filter(typed)?, last },
         args::Audit::Export { filter: typed } => AuditAct::Export { filter: filter(typed)? },
-        args::Audit::Verify => AuditAct::Verify,
+        args::Audit::Verify { checkpoint } => AuditAct::Verify { checkpoints: checkpoint },
     })
 }
 

@@ -35,4 +35,10 @@ pub struct Verified {
     pub last: Option<When>,
     /// How far this machine had seen it; `null`: not at all.
     pub witnessed: Option<u64>,
+    /// Checkpoints in the files of `--checkpoint` that agree, as far as the record still has what they are about.
+    pub checkpoints: usize,
+    /// Entries up to this one were removed for their age; 0: none were.
+    pub removed: u64,
+    /// How far it goes, signed now, to be kept elsewhere; `null`: the coordinator is too old.
+    pub checkpoint: Option<String>,
 }

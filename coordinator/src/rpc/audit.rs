@@ -10,7 +10,7 @@ use std::{
 };
 
 use fleet::{
-    audit::{Act, Head},
+    audit::{Act, Head, checkpoint::Meaning},
     ids::NodeName,
     time::Timestamp,
 };
@@ -27,6 +27,7 @@ use tower::Service;
 
 use super::{
     caller::{caller, peer_of},
+    chain,
     follow::while_welcome,
     store_failed,
 };
@@ -169,11 +170,18 @@ impl Audit for Reader {
         request: Request<wire::AuditHeadRequest>,
     ) -> Result<Response<wire::AuditHead>, Status> {
         caller(&self.coordinator, peer_of(&request)).await?.look().await?;
+        let removed = self.coordinator.removed_entries().await.map_err(|error| store_failed(&error))?;
         let head = self.coordinator.audit.stored_head().await.map_err(|error| store_failed(&error))?;
+        let checkpoint = self.coordinator.checkpoint(Meaning::Reached, head).map_err(|error| {
+            tracing::error!(error = chain(&error), "Cannot sign a checkpoint of the audit record");
+            Status::internal("the coordinator cannot sign how far the record goes; its log says why")
+        })?;
         Ok(Response::new(wire::AuditHead {
             seq: head.seq,
             link: head.link.0.to_vec(),
             fleet_epoch: self.coordinator.epoch.0.to_vec(),
+            checkpoint: checkpoint.to_string(),
+            removed: removed.map(|removed| removed.0.to_string()).unwrap_or_default(),
         }))
     }
 }

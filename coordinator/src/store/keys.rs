@@ -154,6 +154,11 @@ impl Key {
         Self("audit-head".to_owned())
     }
 
+    /// Where the acts ended that were removed for their age. Not below [`Key::AUDIT`], where only acts are.
+    pub fn audit_removed() -> Self {
+        Self("audit-removed".to_owned())
+    }
+
     /// Something that happened.
     pub fn event(seq: u64) -> Self {
         Self(format!("{}{seq:020}", Self::EVENTS))

@@ -16,7 +16,7 @@ mod silence;
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 pub use alert::{CursorRecord, PlaceRecord};
-pub use audit::{AuditHeadRecord, AuditRecord};
+pub use audit::{AuditHeadRecord, AuditRecord, AuditRemovedRecord};
 pub use event::{EventRecord, UntoldRecord};
 use fleet::{
     bundle::{Applied, Assignment, RunState},

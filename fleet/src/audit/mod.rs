@@ -4,10 +4,11 @@
 //! is made, and whether a row of entries is whole. A chain alone does not show that its end was cut off: for that somebody
 //! has to remember how far it had come ([`Verifier::reaches`]).
 
+pub mod checkpoint;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use sha2::{Digest as _, Sha256};
 
@@ -297,16 +298,18 @@ pub enum Broken {
 #[derive(Debug, Clone)]
 pub struct Verifier {
     epoch: FleetEpoch,
+    from: Head,
     last: Head,
-    /// What somebody remembers of the chain.
-    seen: Option<Head>,
+    /// What somebody remembers of the chain: numbers, each with every hash that it was said to have.
+    seen: BTreeSet<(u64, Link)>,
 }
 
 impl Verifier {
     /// Begins after `from`: [`Head::NONE`], or the last entry that was removed for its age. `seen` is what somebody
-    /// remembers.
-    pub fn new(epoch: FleetEpoch, from: Head, seen: Option<Head>) -> Self {
-        Self { epoch, last: from, seen }
+    /// remembers; what they remember of entries before `from` cannot be compared any more.
+    pub fn new(epoch: FleetEpoch, from: Head, seen: impl IntoIterator<Item = Head>) -> Self {
+        let seen = seen.into_iter().map(|head| (head.seq, head.link)).collect();
+        Self { epoch, from, last: from, seen }
     }
 
     /// The last entry that was whole.
@@ -327,23 +330,27 @@ impl Verifier {
             return Err(Broken::Changed { seq: entry.seq });
         }
         self.last = Head { seq: entry.seq, link };
-        match self.seen {
-            Some(seen) if seen.seq == entry.seq && seen.link != link => {
-                Err(Broken::Rewritten { seq: entry.seq })
-            }
-            Some(_) | None => Ok(()),
+        self.is_as_seen(self.last)
+    }
+
+    /// Whether a place has the hash that it is remembered with.
+    fn is_as_seen(&self, head: Head) -> Result<(), Broken> {
+        let mut seen = self.seen.range((head.seq, Link::NONE)..=(head.seq, Link([0xff; 32])));
+        if seen.any(|(_, link)| *link != head.link) {
+            Err(Broken::Rewritten { seq: head.seq })
+        } else {
+            Ok(())
         }
     }
 
-    /// Whether the chain comes as far as somebody remembers, after all its entries were taken.
+    /// Whether the chain comes as far as somebody remembers, after all its entries were taken, and begins where they do.
     ///
     /// # Errors
-    /// Its end is missing.
+    /// Its end is missing, or it goes on from something else.
     pub fn reaches(&self) -> Result<(), Broken> {
-        match self.seen {
-            Some(seen) if self.last.seq < seen.seq => {
-                Err(Broken::Cut { last: self.last.seq, seen: seen.seq })
-            }
+        self.is_as_seen(self.from)?;
+        match self.seen.last() {
+            Some((seen, _)) if self.last.seq < *seen => Err(Broken::Cut { last: self.last.seq, seen: *seen }),
             Some(_) | None => Ok(()),
         }
     }

@@ -91,6 +91,28 @@ fn whatever_is_done_to_a_chain_shows() {
 }
 
 #[test]
+fn everything_that_somebody_remembers_is_compared() {
+    let whole = chain(9);
+    let at = |seq: usize| head(&whole[..seq]);
+    let verify = |from: usize, seen: Vec<Head>| {
+        let begin = if from == 0 { Head::NONE } else { at(from) };
+        let mut verifier = Verifier::new(EPOCH, begin, seen);
+        whole[from..].iter().try_for_each(|(entry, link)| verifier.take(entry, link))?;
+        verifier.reaches()
+    };
+    let other = |seq| Head { seq, link: Link([9; 32]) };
+    assert_eq!(verify(0, vec![at(3), at(9), at(5), Head::NONE]), Ok(()));
+    // One that was rewritten shows also if the record goes on far beyond it.
+    assert_eq!(verify(0, vec![other(3), at(9)]), Err(Broken::Rewritten { seq: 3 }));
+    // Two different words about one entry.
+    assert_eq!(verify(0, vec![at(3), other(3)]), Err(Broken::Rewritten { seq: 3 }));
+    // What was removed is not compared, where it ended is.
+    assert_eq!(verify(4, vec![other(3), at(4), at(9)]), Ok(()));
+    assert_eq!(verify(4, vec![other(4)]), Err(Broken::Rewritten { seq: 4 }));
+    assert_eq!(verify(4, vec![other(10)]), Err(Broken::Cut { last: 9, seen: 10 }));
+}
+
+#[test]
 fn every_field_is_covered() {
     let (plain, previous) = (entry(3), Link([1; 32]));
     let before = link(EPOCH, &previous, &plain);

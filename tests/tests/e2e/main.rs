@@ -6,6 +6,7 @@ mod adopted;
 mod alerts;
 mod balancer;
 mod canary;
+mod checkpoints;
 mod crash;
 mod databases;
 mod enrolment;
