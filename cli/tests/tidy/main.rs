@@ -267,11 +267,11 @@ fn decision_records_have_each_a_number_of_its_own() {
         }
         let dated = head.get(2).and_then(|line| line.strip_prefix("Date: 20")?.split_once(". Status: "));
         if dated.is_none_or(|(_, status)| {
-            !["accepted.", "superseded"].iter().any(|known| status.starts_with(known))
+            !["accepted.", "superseded", "proposed"].iter().any(|known| status.starts_with(known))
                 || !status.ends_with('.')
         }) {
             complaints
-                .push(format!("{name} should say `Date: YYYY-MM-DD. Status: accepted.` in its third line"));
+                .push(format!("{name} should say `Date: YYYY-MM-DD. Status: accepted.` (or superseded, or proposed) in its third line"));
         }
         for word in ["Context", "Decision", "Consequences"] {
             if !text.contains(word) {

@@ -29,7 +29,7 @@ const LOOK: Duration = Duration::from_secs(60);
 /// How often it is looked for entries that are too old.
 const REMOVE_EVERY: Duration = Duration::from_hours(1);
 /// Entries that one commit removes.
-const BATCH: usize = 200;
+const BATCH: usize = 100;
 
 /// Why old entries stay.
 #[derive(Debug, thiserror::Error)]
