@@ -32,6 +32,9 @@ const ENTRIES: TableDefinition<'_, &str, (u64, &[u8])> = TableDefinition::new("e
 const COUNTERS: TableDefinition<'_, &str, u64> = TableDefinition::new("counters");
 const VERSION: &str = "version";
 
+/// Bytes of the file that the engine keeps in memory; its own default is 1 GiB. The mirror has the records that are read
+/// often, and the system keeps pages of the file besides: more only made the process grow with every apply.
+const CACHE: usize = 32 * 1024 * 1024;
 /// Reads at the same time. A look at thousands of nodes reads thousands of records; a thread for each would be 512 stacks
 /// and heaps that last, and no faster.
 const READS_MAX: usize = 8;
@@ -154,7 +157,7 @@ impl Embedded {
     ) -> Result<Self, StoreError> {
         let open = move || -> Result<Database, redb::Error> {
             let backend = redb::backends::FileBackend::new(open().map_err(redb::Error::Io)?)?;
-            Ok(redb::Builder::new().create_with_backend(backend)?)
+            Ok(redb::Builder::new().set_cache_size(CACHE).create_with_backend(backend)?)
         };
         Self::open_with(Box::new(open), tasks)
     }
