@@ -127,6 +127,14 @@ async fn a_start_that_never_ends_is_told_and_the_last_good_comes_back() -> Resul
     };
     rig.pack.misbehave(&hang)?;
     let second = rig.assign(&wanted.with_config("\n[hang]\nkey = 1\n"), RunState::Running).await?;
+    // A server reads at its start how it misbehaves. Only the second one shall: the third begins as soon as it has failed.
+    let log = rig.pack.carbon_log();
+    rig.until("the second server to have begun", |_| {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.matches("Starting WSO2 Carbon...").count() >= 2
+    })
+    .await?;
+    rig.pack.misbehave(&Misbehaviour::default())?;
     let observed = rig
         .until("the attempt to be over", |observed| {
             observed.attempted.as_ref().is_some_and(|a| a.done && a.target.generation == second)
@@ -134,7 +142,6 @@ async fn a_start_that_never_ends_is_told_and_the_last_good_comes_back() -> Resul
         .await?;
     let failure = observed.attempted.and_then(|attempt| attempt.failure).expect("it failed");
     assert_eq!(failure.reason, RefusalReason::StartDeadline);
-    rig.pack.misbehave(&Misbehaviour::default())?;
     rig.until("the first generation to run again", |observed| {
         observed.running.is_some_and(|running| running.generation == first)
             && observed.service == ServiceState::Running
