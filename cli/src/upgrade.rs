@@ -65,20 +65,9 @@ pub fn held_back(status: &Status, node: &Node) -> Option<String> {
     Some(format!("in its group {}{more}", named.join(", ")))
 }
 
-/// Its server does what it should, or is not meant to run.
+/// Also one whose agent never came: nobody waits for its server.
 fn is_well(node: &Node) -> bool {
-    match node.state.known() {
-        Some(
-            NodeWord::Ready
-            | NodeWord::Original
-            | NodeWord::Idle
-            | NodeWord::Stopped
-            | NodeWord::NotInFleet
-            | NodeWord::NotJoined
-            | NodeWord::NeverConnected,
-        ) => true,
-        Some(_) | None => false,
-    }
+    node.state.known().is_some_and(|word| word.is_well() || word == NodeWord::NeverConnected)
 }
 
 /// What the coordinator's picture says of an upgrade.

@@ -466,6 +466,16 @@ impl StepWord {
     }
 }
 
+impl NodeWord {
+    /// Its server does what it should, or is not meant to run.
+    pub const fn is_well(self) -> bool {
+        matches!(
+            self,
+            Self::Ready | Self::Original | Self::Idle | Self::Stopped | Self::NotInFleet | Self::NotJoined
+        )
+    }
+}
+
 impl ServiceWord {
     /// How a node is doing whose server does something else than running well.
     pub const fn of_node(self) -> NodeWord {

@@ -37,15 +37,5 @@ pub(super) fn nodes<'a>(nodes: &'a [Node], only: &Only, most: usize) -> (Vec<&'a
 
 /// Its server does what it should, or is not meant to run.
 fn is_well(node: &Node) -> bool {
-    match node.state.known() {
-        Some(
-            NodeWord::Ready
-            | NodeWord::Original
-            | NodeWord::Idle
-            | NodeWord::Stopped
-            | NodeWord::NotInFleet
-            | NodeWord::NotJoined,
-        ) => true,
-        Some(_) | None => false,
-    }
+    node.state.known().is_some_and(NodeWord::is_well)
 }
