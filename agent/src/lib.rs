@@ -32,6 +32,7 @@ pub mod process;
 pub mod service;
 #[cfg(target_os = "linux")]
 pub mod setup;
+mod spans;
 pub mod step;
 mod task;
 pub mod telemetry;

@@ -10,6 +10,7 @@ use fleet::{
     preflight::PreflightFacts,
 };
 use futures::{FutureExt as _, future::BoxFuture};
+use traces::Tracer;
 
 use crate::{
     balancer::Balancer,
@@ -161,6 +162,8 @@ pub struct Outside {
     pub has_door: bool,
     /// Whose doing a change of a file is; a simulated host does not tell.
     pub sight: Sight,
+    /// Where spans go.
+    pub tracer: Tracer,
 }
 
 impl Outside {
@@ -174,6 +177,7 @@ impl Outside {
             machine: Box::new(machine),
             has_door: cfg!(unix),
             sight: Sight::none(),
+            tracer: Tracer::default(),
         }
     }
 }

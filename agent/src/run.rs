@@ -4,7 +4,8 @@ use std::{io, sync::Arc};
 
 use fleet::node::{Engine, Event};
 use tokio::sync::{Semaphore, mpsc, watch};
-use tracing::info;
+use traces::Tracer;
+use tracing::{info, warn};
 
 use crate::{
     cache::Cache,
@@ -23,6 +24,7 @@ use crate::{
     private,
     probe::Pins,
     process::{Console, Processes},
+    spans::Spans,
     task::{Death, Vital},
     watch::Watch,
     world::{Gate, Watching, World},
@@ -30,6 +32,8 @@ use crate::{
 
 /// Outcomes that may wait for the loop.
 const EVENTS_MAX: usize = 1_024;
+/// When the agent ends, spans that wait for the collector of traces get this long.
+const TRACES_TIME: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Why the agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +74,14 @@ pub enum RunError {
 /// # Errors
 /// The agent could not start.
 pub async fn run(config: Config, sight: Sight, stop: impl Future<Output = ()>) -> Result<(), RunError> {
-    let outside = Outside { sight, ..Outside::real(config.proxy.as_deref()) };
-    run_in(config, outside, stop).await
+    let tracer = Tracer::from_environment("convoy-agent", env!("CARGO_PKG_VERSION")).unwrap_or_else(|why| {
+        warn!(why, "Traces are off");
+        Tracer::default()
+    });
+    let outside = Outside { sight, tracer: tracer.clone(), ..Outside::real(config.proxy.as_deref()) };
+    let outcome = run_in(config, outside, stop).await;
+    tracer.finish(TRACES_TIME).await;
+    outcome
 }
 
 /// Runs in any surroundings until `stop` resolves.
@@ -134,7 +144,7 @@ pub async fn run_in(
             event = world.next_event(engine.next_deadline(), || engine.observed()) => event,
         };
         let Some(event) = event else { break };
-        tracing::debug!(?event, "Event");
+        world.note(&event);
         #[cfg(unix)]
         let is_host_end = event == Event::HostEnds;
         for action in engine.handle(world.now(), world.wall(), event) {
@@ -264,6 +274,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         gate: Gate::default(),
         watching: Watching::default(),
         metrics,
+        spans: Spans::new(outside.tracer),
         in_force,
         declared,
         original,

@@ -31,6 +31,7 @@ use crate::{
     metrics::{Ask, Inside},
     outside::{Machine, Work},
     process::Console,
+    spans::Spans,
     task::Vital,
     vitals::Meter,
     watch::{Hint, Hinted},
@@ -79,6 +80,8 @@ pub struct World {
     pub watching: Watching,
     /// What is counted, and who wants to know the node's state.
     pub metrics: Inside,
+    /// The agent's part in traced rollouts.
+    pub spans: Spans,
     /// The home whose files are in force.
     pub in_force: watch::Sender<Option<String>>,
     /// The Key Managers of those files.
@@ -195,8 +198,17 @@ impl World {
         }
     }
 
+    /// What comes from outside, before the engine is told.
+    pub fn note(&mut self, event: &Event) {
+        debug!(?event, "Event");
+        let now = self.wall();
+        self.spans.on_event(now, event);
+    }
+
     /// Starts an action, now or once the journal allows.
     pub fn start(&mut self, action: Action) {
+        let now = self.wall();
+        self.spans.on_ordered(now, &action);
         match action {
             Action::Journal(memory) => self.gate_journal(memory),
             action if action.waits_for_journal() && self.gate.next.is_some() => {
@@ -211,6 +223,8 @@ impl World {
 
     fn begin(&mut self, action: Action) {
         self.metrics.meters.action(&action);
+        let now = self.wall();
+        self.spans.on_begun(now, &action);
         self.perform(action);
     }
 

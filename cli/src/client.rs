@@ -3,7 +3,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use fleet::{origin::Origin, spec::Sources, time::Timestamp};
+use fleet::{origin::Origin, spec::Sources, time::Timestamp, trace::TraceContext};
 use futures::{Stream, StreamExt as _};
 use proto::wire::{
     agent::RunState,
@@ -95,6 +95,8 @@ pub struct Change<'a> {
     pub break_glass: Option<&'a str>,
     /// As `ssh-keygen` or `minisign` wrote it.
     pub signature: Option<&'a str>,
+    /// What the coordinator's part is a part of.
+    pub trace: Option<TraceContext>,
 }
 
 impl Client {
@@ -175,6 +177,7 @@ impl Client {
                 origin: None,
                 break_glass: None,
                 signature: None,
+                trace: None,
             },
         );
         let reply = self.operator.plan(timed(tokio_stream::iter(upload))).await;
@@ -189,7 +192,11 @@ impl Client {
         change: &Change<'_>,
     ) -> Result<view::Applied, Failure> {
         let upload = upload(files, packs, change);
-        let reply = self.operator.apply(timed(tokio_stream::iter(upload))).await;
+        let mut request = timed(tokio_stream::iter(upload));
+        if let Some(value) = change.trace.and_then(|trace| trace.to_string().parse().ok()) {
+            request.metadata_mut().insert("traceparent", value);
+        }
+        let reply = self.operator.apply(request).await;
         convert::applied(self.answer("apply", reply)?)
     }
 

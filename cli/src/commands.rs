@@ -24,7 +24,9 @@ use crate::{
     screen::Format,
     secrets, sign, support,
     text::{Style, Tone},
-    tokens, view, wait,
+    tokens,
+    trace::Trace,
+    view, wait,
 };
 
 /// How many events one answer may hold before it has to be asked again.
@@ -192,9 +194,18 @@ async fn origin(session: &mut Session, dir: &Path, files: &Sources) -> Option<Or
 }
 
 async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
+    let mut trace = Trace::begin(&mut session.screen);
+    let outcome = apply_traced(session, request, &mut trace).await;
+    trace.finish(&outcome).await;
+    outcome
+}
+
+async fn apply_traced(session: &mut Session, request: Apply, trace: &mut Trace) -> Result<Exit, Failure> {
     let files = directory::read(&request.dir)?;
     let packs = pack::given(&request.packs, &files)?;
+    trace.end("read directory");
     let mut plan = asked_for(session.client.plan(&files, &packs, &request.only).await?)?;
+    trace.end("plan");
     places::locate(&mut plan.findings, &request.dir);
     let origin = origin(session, &request.dir, &files).await;
     plan.origin = origin.as_ref().map(view::Origin::from);
@@ -233,10 +244,19 @@ async fn apply(session: &mut Session, request: Apply) -> Result<Exit, Failure> {
         only: &request.only,
         origin: origin.as_ref(),
         break_glass: request.break_glass.as_deref(),
+        trace: trace.call(),
     };
-    let mut applied = session.client.apply(&files, &packs, &change).await?;
+    trace.start();
+    let applied = session.client.apply(&files, &packs, &change).await;
+    trace.called(applied.is_ok());
+    let mut applied = applied?;
     places::locate(&mut applied.findings, &request.dir);
-    finish_apply(session, Some(plan), applied, request.wait).await
+    let is_waited_for = applied.rollout.is_some() && request.wait.is_some();
+    let outcome = finish_apply(session, Some(plan), applied, request.wait).await;
+    if is_waited_for {
+        trace.end("wait for rollout");
+    }
+    outcome
 }
 
 /// Leaves what is to be signed in a file, and says what to do with it.
@@ -311,6 +331,7 @@ async fn rollback(session: &mut Session, request: Rollback) -> Result<Exit, Fail
         origin: None,
         break_glass: request.break_glass.as_deref(),
         signature: None,
+        trace: None,
     };
     let applied = session.client.rollback(to, &change).await?;
     let is_over = applied.proposal.is_none() && (applied.rollout.is_none() || request.wait.is_some());

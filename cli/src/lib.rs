@@ -31,6 +31,7 @@ mod sign;
 mod support;
 mod text;
 mod tokens;
+mod trace;
 mod trust;
 mod upgrade;
 pub mod view;

@@ -22,6 +22,7 @@ use fleet::{
     rollout::{ControlError, NewRollout, NodeGoal, Rollout},
     spec::{Absent, Composition, Fleet, Secrets, Sources, compose_with},
     time::Timestamp,
+    trace::TraceContext,
 };
 use proto::convert::bundle::decode_bundle;
 use told::{applied_event, glass_event, sanction};
@@ -35,11 +36,12 @@ use crate::{
     proposals::{Approval, approval_asked, is_same},
     secrets::OpenError,
     signatures::unsigned,
+    spans::Stages,
     store::{
         CommitError, Key, StoreError, Transaction, VALUE_MAX, blobs,
         records::{
             Assigned, ProposalRecord, ROLLOUT_STEPS_MAX, Record as _, RevisionRecord, RolloutRecord,
-            Sanction, Target,
+            Sanction, Target, Versioned,
         },
         rollouts,
     },
@@ -72,6 +74,8 @@ pub struct Intent {
     pub packs: GivenPacks,
     /// Its author's signature, as `ssh-keygen` or `minisign` wrote it; of what it is, is not known yet.
     pub signature: Option<String>,
+    /// What it is a part of; nothing is decided by it.
+    pub trace: Option<TraceContext>,
 }
 
 /// What became of an apply.
@@ -191,8 +195,10 @@ impl Coordinator {
     /// # Errors
     /// The store failed; see [`ApplyError`].
     pub async fn apply(self: &Arc<Self>, sources: Sources, intent: &Intent) -> Result<Applied, ApplyError> {
+        let mut stages = Stages::begin(self, intent.trace);
         let secrets = self.secrets(Absent::Refuse).await?;
         let (sources, composition) = compose_apart(sources, secrets).await?;
+        stages.end("compose");
         let mut findings = composition.findings;
         let Some(fleet) = composition.fleet.filter(|_| !has_errors(&findings)) else {
             return Ok(Applied::Refused { findings, why: String::new() });
@@ -230,6 +236,7 @@ impl Coordinator {
         if let Some(why) = lost_unasked(&lost, intent) {
             return Ok(Applied::Refused { findings, why });
         }
+        stages.end("plan");
         // Nobody may remove content as garbage between its being stored and its revision.
         let _applying = self.applying.lock().await;
         match self.keep_revision_content((&fleet, &sources), &draft).await {
@@ -239,8 +246,10 @@ impl Coordinator {
             }
             Err(error) => return Err(ApplyError::Commit(error)),
         }
-
-        Ok(self.commit_revision(&draft, Some(&fleet), intent).await?.with(findings))
+        stages.end("store content");
+        let committed = self.commit_revision(&draft, Some(&fleet), intent).await?;
+        stages.end("commit");
+        Ok(committed.with(findings))
     }
 
     pub(crate) async fn commit_revision(
@@ -312,6 +321,9 @@ impl Coordinator {
         let glass = glass_event(&sanction, permit, unapproved, rollout);
         let events: Vec<Draft> = [event.clone()].into_iter().chain(glass).collect();
         self.act_on_many(permit, event, events, commit).await.map_err(ApplyError::Commit)?;
+        for (old, next) in superseded(snapshot, rollout.id, rollout.started) {
+            self.trace_rollout(snapshot, old, &next);
+        }
         info!(
             revision = rollout.revision.0,
             rollout = rollout.id.0,
@@ -411,6 +423,7 @@ impl Coordinator {
         (meta.newest_revision, meta.newest_rollout) = (rollout.revision, rollout.id);
         let words = (author.to_string(), intent.message.clone());
         let record = RolloutRecord::new(rollout.clone(), words, draft.rolls_back_to);
+        let record = RolloutRecord { trace: intent.trace, ..record };
         let (head, parts) = revision.split();
         let encoded = head.encode();
         if VALUE_MAX < encoded.len() {
@@ -431,12 +444,21 @@ impl Coordinator {
 }
 
 fn supersede(commit: Transaction, snapshot: &Snapshot, by: RolloutId, at: Timestamp) -> Transaction {
-    let open = snapshot.rollouts.iter().filter_map(|old| {
+    superseded(snapshot, by, at)
+        .fold(commit, |commit, (old, next)| commit.and(rollouts::replace(old, next).1))
+}
+
+/// The rollouts that end because `by` begins, as they are and as they will be.
+fn superseded(
+    snapshot: &Snapshot,
+    by: RolloutId,
+    at: Timestamp,
+) -> impl Iterator<Item = (&Versioned<RolloutRecord>, Rollout)> {
+    snapshot.rollouts.iter().filter_map(move |old| {
         let next: Result<Rollout, ControlError> = old.record.rollout.supersede(by, at);
         // One that has ended is not superseded.
-        next.ok().map(|next| (old, next))
-    });
-    open.fold(commit, |commit, (old, next)| commit.and(rollouts::replace(old, next).1))
+        next.ok().map(|next| (&**old, next))
+    })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use fleet::{
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use traces::Tracer;
 
 use crate::{
     alerts::Board,
@@ -79,6 +80,8 @@ pub struct Coordinator {
     pub rates: Rates,
     /// What is counted for Prometheus.
     pub meters: Arc<Meters>,
+    /// Sends spans.
+    pub tracer: Tracer,
     /// What is wrong, who was told, and where alerts go.
     pub alerts: Board,
     /// The wall clock, for what people read and for certificates.

@@ -47,6 +47,7 @@ mod secrets;
 mod sessions;
 pub mod setup;
 mod signatures;
+mod spans;
 pub mod store;
 mod subjects;
 pub mod tasks;
@@ -88,6 +89,8 @@ use crate::{
 
 /// After the signal to stop, so long for what is under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// After that, so long for spans that still wait for the collector of traces.
+const TRACES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the coordinator does not run.
 #[derive(Debug, thiserror::Error)]
@@ -221,7 +224,9 @@ pub async fn run_by(
     info!(fleet = %config.fleet, address = %bound, epoch = %coordinator.epoch, "The coordinator is ready");
     notify(&[sd_notify::NotifyState::Ready]);
 
+    let tracer = coordinator.tracer.clone();
     serve(coordinator, connections).await?;
+    tracer.finish(TRACES_TIMEOUT).await;
     for stale in [&address_file, &metrics_file] {
         remove_if_there(stale).map_err(data_error)?;
     }
@@ -279,6 +284,7 @@ pub async fn start(
         witness,
         rates: rates::Rates::default(),
         meters,
+        tracer: spans::open(),
         alerts: alerts::Board::new(channels),
         clock,
         applying: tokio::sync::Mutex::new(()),

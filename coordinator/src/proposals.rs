@@ -295,6 +295,7 @@ impl Coordinator {
             approval: Approval::Given(Box::new(Approved { record, whole })),
             packs,
             signature: None,
+            trace: None,
         };
         let applied = match to {
             Some(to) => self.roll_back(Some(to), &intent).await?,

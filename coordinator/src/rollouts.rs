@@ -13,6 +13,7 @@ use fleet::{
     rollout::{Phase, Plan, Rollout, Step, StepKind, StepState, plan},
 };
 use tokio::time::Instant;
+use traces::Tracer;
 use tracing::{error, info, warn};
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
     events::{APPEND_MAX, Draft, Kind},
     gates::Asking,
     rpc::chain,
+    spans::turn,
     store::{
         CommitError, Key, StoreError, TRANSACTION_WRITES_MAX, Transaction,
         records::{Assigned, NodeRecord, Record as _, RolloutRecord, Versioned},
@@ -131,12 +133,14 @@ async fn look(coordinator: &Arc<Coordinator>, asking: &mut Asking) -> Result<Loo
     }
     let decided = within_one_commit(&open.record, decided);
     let events = tell(&open.record.rollout, &decided.rollout, now);
-    let Some(commit) = commit_of(&snapshot, open, &decided.rollout, &decided.steps) else {
+    let tracer = &coordinator.tracer;
+    let Some(commit) = commit_of(&snapshot, open, &decided.rollout, &decided.steps, tracer) else {
         return Ok(Look::Open);
     };
     match coordinator.events.append(events, commit).await {
         Ok(_) => {
             log(&open.record.rollout, &decided.rollout);
+            coordinator.trace_rollout(&snapshot, open, &decided.rollout);
             Ok(Look::Again)
         }
         Err(CommitError::Conflict { .. }) => Ok(Look::Again),
@@ -193,6 +197,7 @@ fn commit_of(
     open: &Versioned<RolloutRecord>,
     next: &Rollout,
     steps: &[Step],
+    tracer: &Tracer,
 ) -> Option<Transaction> {
     let (_, mut commit) = rollouts::replace(open, next.clone());
     for step in steps {
@@ -205,7 +210,9 @@ fn commit_of(
             // What it returns to is the content of an older revision, and is called so.
             StepKind::RollBack => revision_of(snapshot, &node, &step.target.bundle).unwrap_or(next.revision),
         };
-        node.assign(Assigned { generation: step.generation, revision, target, why: step.why.clone() });
+        let (generation, why) = (step.generation, step.why.clone());
+        let trace = open.record.trace.map(|trace| turn(tracer, &trace, next.id, (&step.node, generation)));
+        node.assign(Assigned { generation, revision, target, why, trace });
         commit = commit.replace(Key::node(&step.node), version, node.encode());
     }
     Some(commit)

@@ -14,6 +14,7 @@ use crate::{
     ids::{Digest, Generation, Revision},
     key_manager::KeyManagers,
     time::Timestamp,
+    trace::TraceContext,
 };
 
 /// A file's content is at most this large; keystores and jars of a few megabytes fit.
@@ -491,6 +492,8 @@ pub struct Assignment {
     pub run: RunState,
     /// For people: `revision 7, rollout 3`.
     pub why: String,
+    /// What the agent's part in it is a part of. Nothing is decided by it.
+    pub trace: Option<TraceContext>,
 }
 
 #[cfg(test)]

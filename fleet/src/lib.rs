@@ -43,5 +43,6 @@ pub mod signature;
 pub mod spec;
 pub mod time;
 pub mod token;
+pub mod trace;
 pub mod trust;
 pub mod words;

@@ -278,6 +278,7 @@ impl Sim {
             revision: Revision(1),
             run: RunState::Running,
             why: String::new(),
+            trace: None,
         };
         // Said twice now and then, and not always in order.
         for _ in 0..if self.rarely(5) { 2 } else { 1 } {

@@ -3,7 +3,7 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::cargo::{cargo, has, step};
 
@@ -131,5 +131,23 @@ fn lint() -> Result<()> {
     step("format", cargo().args(["fmt", "--all", "--check"]))?;
     let mut clippy: Command = cargo();
     clippy.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
-    step("lints", &mut clippy)
+    step("lints", &mut clippy)?;
+    without_features()
+}
+
+/// The whole workspace is built with the feature `otel`; what is released is not.
+fn without_features() -> Result<()> {
+    let mut traces = cargo();
+    traces.args(["clippy", "-p", "convoy-traces", "--all-targets", "--locked", "--", "-D", "warnings"]);
+    step("lints without otel", &mut traces)?;
+    let mut tree = cargo();
+    tree.args(["tree", "--locked", "--prefix", "none", "--edges", "normal,build", "--target", "all"]);
+    tree.args(["-p", "convoy-cli", "-p", "convoy-coordinator", "-p", "convoy-agent"]);
+    let output = tree.output()?;
+    ensure!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    let crates = String::from_utf8(output.stdout)?;
+    ensure!(crates.contains("convoy-traces"), "cargo tree does not list the crates of the programs");
+    let foreign = crates.lines().find(|line| line.starts_with("opentelemetry"));
+    ensure!(foreign.is_none(), "released programs would depend on {foreign:?}: a feature is on by default");
+    Ok(())
 }

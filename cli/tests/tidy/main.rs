@@ -81,11 +81,12 @@ fn dependencies_point_one_way() {
         ("fleet", &["carbon"]),
         ("proto", &["fleet"]),
         ("exporter", &[]),
-        ("coordinator", &["carbon", "fleet", "proto", "exporter"]),
-        ("agent", &["carbon", "fleet", "proto", "exporter"]),
-        ("cli", &["carbon", "fleet", "proto"]),
+        ("traces", &["fleet"]),
+        ("coordinator", &["carbon", "fleet", "proto", "exporter", "traces"]),
+        ("agent", &["carbon", "fleet", "proto", "exporter", "traces"]),
+        ("cli", &["carbon", "fleet", "proto", "traces"]),
         ("simulation", &["fleet"]),
-        ("tests", &["carbon", "fleet", "proto", "coordinator", "agent", "cli", "simulation"]),
+        ("tests", &["carbon", "fleet", "proto", "traces", "coordinator", "agent", "cli", "simulation"]),
         ("xtask", &[]),
     ]);
     let ours: BTreeSet<&str> = allowed.keys().copied().collect();

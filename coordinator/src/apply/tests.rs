@@ -70,6 +70,7 @@ fn intent() -> Intent {
         approval: Approval::Ask,
         packs: GivenPacks::default(),
         signature: None,
+        trace: None,
     }
 }
 

@@ -39,6 +39,7 @@ use crate::{
     events::{Draft, Kind},
     plan::{Planned, PlannedChange},
     secrets::OpenError,
+    spans,
     store::{
         Key, Transaction,
         records::{EventRecord, Record as _, RolloutRecord},
@@ -259,6 +260,7 @@ impl Operator for Console {
         &self,
         request: Request<Streaming<wire::Upload>>,
     ) -> Result<Response<wire::ApplyReply>, Status> {
+        let (began, trace) = ((self.coordinator.clock)(), spans::of_call(request.metadata()));
         let caller = caller(&self.coordinator, peer_of(&request)).await?;
         // What it changes is judged once that is known.
         let permit = caller.permit(Action::Apply, &Targets::new()).await?;
@@ -267,9 +269,11 @@ impl Operator for Console {
         let Uploaded { intent, sources, turn } = uploaded;
         // Once begun, an apply is not undone by a caller who goes away: half of it would be no use to anybody.
         let coordinator = self.coordinator.clone();
+        let intent = Intent { trace: coordinator.traced(trace), ..intent };
         let applying = self.coordinator.tasks.spawn("apply", async move {
             let _turn = turn;
             let applied = coordinator.apply(sources, &intent).await;
+            coordinator.trace_apply(trace, began, &applied);
             if let Ok(applied) = &applied {
                 coordinator.record_refused_change(&intent.permit, applied).await;
             }
@@ -480,6 +484,7 @@ impl Operator for Console {
             approval: upload::approval(request.break_glass)?,
             packs: GivenPacks::default(),
             signature: None,
+            trace: None,
         };
         let applied = self.coordinator.roll_back(to, &intent).await.map_err(|error| apply_failed(&error))?;
         self.coordinator.record_refused_change(&intent.permit, &applied).await;

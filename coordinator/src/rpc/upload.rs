@@ -149,6 +149,7 @@ fn intent(header: UploadHeader, permit: Permit) -> Result<Intent, Status> {
         approval: approval(header.break_glass)?,
         packs: GivenPacks::default(),
         signature: Some(header.signature).filter(|signature| !signature.trim().is_empty()),
+        trace: None,
     })
 }
 

@@ -25,11 +25,15 @@ use fleet::{
     observed::Observed,
     rollout as fleet_rollout,
     time::Timestamp,
+    trace::TraceContext,
 };
 pub use operator::{Certificate, Holder, OperatorRecord, TokenRecord};
 pub use proposal::ProposalRecord;
 use prost::Message;
-use proto::wire::{agent, store as wire};
+use proto::{
+    convert::link::traceparent,
+    wire::{agent, store as wire},
+};
 pub(crate) use revision::signature_to_wire;
 pub use revision::{RevisionHead, RevisionPart, RevisionRecord, Sanction};
 pub use rollout::{ROLLOUT_STEPS_MAX, RolloutRecord, ShardRecord};
@@ -230,6 +234,8 @@ pub struct Assigned {
     pub target: Target,
     /// For people.
     pub why: String,
+    /// What its agent's part is a part of; kept only of the newest.
+    pub trace: Option<TraceContext>,
 }
 
 impl Assigned {
@@ -253,6 +259,7 @@ impl Assigned {
             revision: Revision(wire.revision),
             target: Target::from_wire(wire.target.ok_or("an assignment has no target")?)?,
             why: wire.why,
+            trace: None,
         })
     }
 }
@@ -299,7 +306,7 @@ impl NodeRecord {
     /// Makes `next` the newest assignment.
     pub fn assign(&mut self, next: Assigned) {
         if let Some(previous) = self.desired.replace(next) {
-            self.history.insert(0, previous);
+            self.history.insert(0, Assigned { trace: None, ..previous });
             self.history.truncate(ASSIGNMENTS_KEPT);
         }
     }
@@ -318,6 +325,7 @@ impl NodeRecord {
             revision: desired.revision,
             run: self.run,
             why: desired.why.clone(),
+            trace: desired.trace,
         })
     }
 
@@ -348,6 +356,7 @@ impl Record for NodeRecord {
             previous_serial: enrolment.and_then(|own| own.previous_serial.clone()).unwrap_or_default(),
             history: self.history.iter().map(Assigned::to_wire).collect(),
             why: desired.map(|desired| desired.why.clone()).unwrap_or_default(),
+            traceparent: traceparent(desired.and_then(|desired| desired.trace)),
         }
     }
 
@@ -359,6 +368,7 @@ impl Record for NodeRecord {
                 revision: Revision(wire.desired_revision),
                 target: Target::from_wire(target)?,
                 why: wire.why,
+                trace: TraceContext::parse(&wire.traceparent),
             }),
             (None, None) => None,
             _ => return Err("it has half of a desired state".to_owned()),

@@ -85,6 +85,7 @@ fn id_of(head: &Entry) -> Result<RolloutId, StoreError> {
 pub fn replace(before: &Versioned<RolloutRecord>, next: Rollout) -> (RolloutRecord, Transaction) {
     let RolloutRecord { author, message, rolls_back_to, .. } = &before.record;
     let record = RolloutRecord::new(next, (author.clone(), message.clone()), *rolls_back_to);
+    let record = RolloutRecord { trace: before.record.trace, ..record };
     let key = Key::rollout(record.rollout.id);
     let mut commit = Transaction::default().replace(key, before.version, record.encode());
     // The steps of a rollout that was taken over follow from its phase, and those that did not change are there.

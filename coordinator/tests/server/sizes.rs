@@ -130,6 +130,7 @@ fn a_shard_of_a_rollout_has_room_to_its_end() {
             revision: Revision(number),
             target: target(&format!("bundle {number}"), 1),
             why: "revision 7, rollout 12".to_owned(),
+            trace: None,
         });
         sizes.push(record.encode().len());
     }

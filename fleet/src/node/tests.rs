@@ -127,6 +127,7 @@ pub(super) fn assignment(generation: u64, bundle: &Bundle, run: RunState) -> Ass
         revision: Revision(1),
         run,
         why: "test".into(),
+        trace: None,
     }
 }
 

@@ -236,6 +236,7 @@ mod tests {
                 revision: Revision(2),
                 run: RunState::Running,
                 why: "revision 2".into(),
+                trace: None,
             }),
             attempted: Some(Attempt {
                 target: placed(4).applied,

@@ -15,6 +15,7 @@ use fleet::{
         Vitals,
     },
     time::Timestamp,
+    trace::TraceContext,
     words::{Said, ServiceWord, VerdictWord},
 };
 
@@ -110,6 +111,11 @@ impl TryFrom<wire::RunState> for RunState {
     }
 }
 
+/// How a trace travels and is stored; empty if there is none.
+pub fn traceparent(trace: Option<TraceContext>) -> String {
+    trace.map(|trace| trace.to_string()).unwrap_or_default()
+}
+
 /// The message for an assignment; `nonce` is the stream's.
 pub fn assign_to_wire(assignment: &Assignment, nonce: u64) -> wire::Assign {
     wire::Assign {
@@ -122,6 +128,7 @@ pub fn assign_to_wire(assignment: &Assignment, nonce: u64) -> wire::Assign {
         run: wire::RunState::from(assignment.run).into(),
         why: bounded(&assignment.why),
         restart_not_before_ms: 0,
+        traceparent: traceparent(assignment.trace),
     }
 }
 
@@ -139,6 +146,8 @@ impl TryFrom<wire::Assign> for Assignment {
             revision: Revision(assign.revision),
             run: assign.run().try_into()?,
             why: assign.why,
+            // One that does not read is as if there was none.
+            trace: TraceContext::parse(&assign.traceparent),
         })
     }
 }
@@ -626,9 +635,18 @@ mod tests {
             revision: Revision(3),
             run: RunState::Stopped,
             why: "revision 3".into(),
+            trace: Some(TraceContext { trace: [7; 16], span: [9; 8], sampled: true }),
         };
         let message = assign_to_wire(&assignment, 5);
         assert_eq!(Assignment::try_from(message.clone()).unwrap(), assignment);
+        // A trace never keeps an assignment from being read.
+        for traceparent in ["", "00-zz", &"x".repeat(60_000)] {
+            let message = wire::Assign { traceparent: traceparent.to_owned(), ..message.clone() };
+            assert_eq!(
+                Assignment::try_from(message).unwrap(),
+                Assignment { trace: None, ..assignment.clone() }
+            );
+        }
         let unsaid = wire::Assign { run: 0, ..message };
         assert!(Assignment::try_from(unsaid).is_err());
     }

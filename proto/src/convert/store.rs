@@ -94,6 +94,7 @@ impl From<&Rollout> for wire::Rollout {
             steps: BTreeMap::new(),
             rolls_back_to: 0,
             shards: 0,
+            traceparent: String::new(),
         }
     }
 }

@@ -16,6 +16,7 @@ pub struct Coordinator {
     programs: Programs,
     dir: PathBuf,
     port: u16,
+    environment: Vec<(String, String)>,
     /// `None` while it is down.
     pub daemon: Option<Daemon>,
 }
@@ -33,7 +34,13 @@ impl Coordinator {
              [heartbeat]\ninterval = \"1s\"\n"
         );
         fs::write(dir.join("coordinator.toml"), config)?;
-        let mut coordinator = Self { programs: programs.clone(), dir: dir.to_owned(), port, daemon: None };
+        let mut coordinator = Self {
+            programs: programs.clone(),
+            dir: dir.to_owned(),
+            port,
+            environment: Vec::new(),
+            daemon: None,
+        };
         coordinator.restart().await?;
         Ok(coordinator)
     }
@@ -63,8 +70,15 @@ impl Coordinator {
     pub fn begin(&mut self) -> Result<()> {
         let mut command = Command::new(&self.programs.coordinator);
         command.arg("--config").arg(self.dir.join("coordinator.toml"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.daemon = Some(Daemon::start(command, &self.dir.join("coordinator.log"))?);
         Ok(())
+    }
+
+    /// Has these in its environment from its next start on.
+    pub fn set_environment(&mut self, environment: &[(&str, &str)]) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.environment = environment.iter().map(owned).collect();
     }
 
     /// Runs another program from its next start on.

@@ -89,6 +89,7 @@ impl Disk {
             revision: Revision(1),
             run: RunState::Stopped,
             why: "a test".into(),
+            trace: None,
         });
         self.journal.write(&memory)?;
         Ok(applied)

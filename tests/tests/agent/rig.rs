@@ -247,7 +247,13 @@ impl Rig {
         let entry = store.get(&Key::node(&node())).await?.context("the node's record")?;
         let mut record = NodeRecord::read(&entry)?;
         let generation = record.next_generation();
-        record.assign(Assigned { generation, revision: Revision(1), target, why: "a test".into() });
+        record.assign(Assigned {
+            generation,
+            revision: Revision(1),
+            target,
+            why: "a test".into(),
+            trace: None,
+        });
         record.run = run;
         store
             .commit(Transaction::default().replace(Key::node(&node()), entry.version, record.encode()))

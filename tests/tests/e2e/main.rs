@@ -35,4 +35,5 @@ mod small;
 mod storm;
 mod support_bundle;
 mod taking_over;
+mod traces;
 mod trust_stores;

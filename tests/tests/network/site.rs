@@ -266,6 +266,7 @@ impl Site {
             // A simulated network has no sockets of this host.
             has_door: false,
             sight: agent::editors::Sight::none(),
+            tracer: traces::Tracer::default(),
         };
         Ok(agent::run_in(toml::from_str(&text)?, outside, std::future::pending()).await?)
     }

@@ -22,7 +22,13 @@ fn assigned(generation: u64) -> Assigned {
         zone: None,
         product: "wso2is-7.2".to_owned(),
     };
-    Assigned { generation: Generation(generation), revision: Revision(1), target, why: "test".to_owned() }
+    Assigned {
+        generation: Generation(generation),
+        revision: Revision(1),
+        target,
+        why: "test".to_owned(),
+        trace: None,
+    }
 }
 
 fn record(generations: u64) -> NodeRecord {

@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use fleet::{
     ids::{GroupName, NodeName, Revision},
     rollout::{Rollout, StepRecord},
+    trace::TraceContext,
 };
 use prost::Message as _;
 use proto::{
-    convert::store::{steps_from_wire, steps_to_wire},
+    convert::{
+        link::traceparent,
+        store::{steps_from_wire, steps_to_wire},
+    },
     wire::store as wire,
 };
 
@@ -33,6 +37,8 @@ pub struct RolloutRecord {
     pub rolls_back_to: Option<Revision>,
     /// In how many records its steps are. 0: it has none, or a version that knew no shards wrote them into the head.
     pub shards: u32,
+    /// What it is a part of; see docs/traces.md.
+    pub trace: Option<TraceContext>,
 }
 
 impl RolloutRecord {
@@ -43,7 +49,7 @@ impl RolloutRecord {
         rolls_back_to: Option<Revision>,
     ) -> Self {
         let shards = u32::try_from(rollout.steps.len().div_ceil(SHARD_STEPS)).unwrap_or(u32::MAX);
-        Self { rollout, author, message, rolls_back_to, shards }
+        Self { rollout, author, message, rolls_back_to, shards, trace: None }
     }
 
     /// Its steps as they are stored: in the order of the plan, so that a wave is in few shards. Neither the group nor the
@@ -77,16 +83,18 @@ impl Record for RolloutRecord {
             message: self.message.clone(),
             rolls_back_to: self.rolls_back_to.map_or(0, |revision| revision.0),
             shards: self.shards,
+            traceparent: traceparent(self.trace),
             ..wire::Rollout::from(&self.rollout)
         }
     }
 
     fn from_wire(wire: wire::Rollout) -> Result<Self, String> {
         let (author, message, shards) = (wire.author.clone(), wire.message.clone(), wire.shards);
+        let trace = TraceContext::parse(&wire.traceparent);
         let rolls_back_to = Some(Revision(wire.rolls_back_to)).filter(|revision| revision.0 != 0);
         let mut rollout = Rollout::try_from(wire).map_err(|error| error.to_string())?;
         rollout.leave_open_steps();
-        Ok(Self { rollout, author, message, rolls_back_to, shards })
+        Ok(Self { rollout, author, message, rolls_back_to, shards, trace })
     }
 }
 
