@@ -30,18 +30,7 @@ pub enum Command {
     /// Run until stopped; the default. The server goes on when the agent ends.
     Run,
     /// Join a fleet: make a key here and have it certified.
-    Enroll {
-        /// `-` reads what `convoy token create --node NODE` printed from standard input. The token itself is refused
-        /// here: every user of the host can read a command line.
-        #[arg(long, required_unless_present = "token_file")]
-        token: Option<String>,
-        /// A file that holds the token.
-        #[arg(long, conflicts_with = "token")]
-        token_file: Option<PathBuf>,
-        /// Where the coordinator is, if not where the token says: host:port.
-        #[arg(long)]
-        coordinator: Option<String>,
-    },
+    Enroll(Enroll),
     /// Set this host up: find the WSO2 home, write the configuration, join, start the units, wait until it is connected.
     /// What is right already is kept; a second run repairs, or does nothing.
     #[cfg(target_os = "linux")]
@@ -90,6 +79,34 @@ pub enum Command {
         #[arg(long)]
         pid: u32,
     },
+}
+
+/// How to join: with a token, or by a request that an operator takes to the coordinator and an answer that they bring back.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("way").required(true))]
+pub struct Enroll {
+    /// `-` reads what `convoy token create --node NODE` printed from standard input. The token itself is refused
+    /// here: every user of the host can read a command line.
+    #[arg(long, group = "way")]
+    pub token: Option<String>,
+    /// A file that holds the token.
+    #[arg(long, group = "way", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Write a request for `convoy node admit`; - is standard output. It holds no secret: the key stays here.
+    #[arg(long, group = "way", value_name = "FILE")]
+    pub request: Option<PathBuf>,
+    /// Take the answer that `convoy node admit` wrote; - is standard input.
+    #[arg(long, group = "way", value_name = "FILE")]
+    pub answer: Option<PathBuf>,
+    /// With --request: which node this host is to be. Without it `convoy node admit --node` says so.
+    #[arg(long, requires = "request", value_name = "NAME")]
+    pub node: Option<String>,
+    /// With --answer: the authority that is expected, sha256: and 64 hexadecimal digits.
+    #[arg(long, requires = "answer", value_name = "FINGERPRINT")]
+    pub ca_pin: Option<String>,
+    /// Where the coordinator is, if not where the token or the answer says: host:port.
+    #[arg(long, conflicts_with = "request")]
+    pub coordinator: Option<String>,
 }
 
 /// How to set a host up.

@@ -8,8 +8,8 @@ use std::{
     time::Duration,
 };
 
-use fleet::{service::jitter, time::Timestamp};
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
+use fleet::{admission::Fingerprint, service::jitter, time::Timestamp};
+use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, PublicKeyData as _};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
@@ -39,6 +39,12 @@ pub enum IdentityError {
         /// What does not read.
         what: String,
     },
+    /// The key of a request that was made before.
+    #[error("{} does not hold the key of a request; remove it, then make another request", path.display())]
+    DamagedRequest {
+        /// Which.
+        path: PathBuf,
+    },
     /// The TLS library.
     #[error("the TLS library refuses the certificate or its key")]
     Tls(#[source] rustls::Error),
@@ -53,6 +59,8 @@ pub struct Request {
     key_pem: String,
     /// The certificate request, PEM.
     pub csr_pem: String,
+    /// Of its public key.
+    pub key: Fingerprint,
 }
 
 impl Request {
@@ -61,13 +69,20 @@ impl Request {
     /// # Errors
     /// The random source or the library fails.
     pub fn new(node: &str) -> Result<Self, IdentityError> {
-        let key = KeyPair::generate().map_err(IdentityError::Key)?;
+        Self::of(&KeyPair::generate().map_err(IdentityError::Key)?, Some(node))
+    }
+
+    /// With a key that is there. Without a name, whoever admits it has to say which node is meant.
+    fn of(key: &KeyPair, node: Option<&str>) -> Result<Self, IdentityError> {
         let mut params = CertificateParams::default();
         params.distinguished_name = DistinguishedName::new();
-        params.distinguished_name.push(DnType::CommonName, node);
-        let request = params.serialize_request(&key).map_err(IdentityError::Key)?;
+        if let Some(node) = node {
+            params.distinguished_name.push(DnType::CommonName, node);
+        }
+        let request = params.serialize_request(key).map_err(IdentityError::Key)?;
         let csr_pem = request.pem().map_err(IdentityError::Key)?;
-        Ok(Self { key_pem: key.serialize_pem(), csr_pem })
+        let fingerprint = Fingerprint::of(&key.subject_public_key_info());
+        Ok(Self { key_pem: key.serialize_pem(), csr_pem, key: fingerprint })
     }
 }
 
@@ -170,6 +185,85 @@ impl Store {
         write("node.pem", &format!("{}{certificate_pem}", request.key_pem))
     }
 
+    fn request_file(&self) -> PathBuf {
+        self.dir.join("request.pem")
+    }
+
+    /// The request that waits for an answer: its key is kept, so that one which is made again has the same.
+    ///
+    /// # Errors
+    /// The key cannot be made, kept or read.
+    pub fn ask(&self, node: Option<&str>) -> Result<Request, IdentityError> {
+        if let Some(key) = self.asked_key()? {
+            return Request::of(&key, node);
+        }
+        let request = Request::of(&KeyPair::generate().map_err(IdentityError::Key)?, node)?;
+        let path = self.request_file();
+        private::write_for_owner(&path, request.key_pem.as_bytes()).map_err(Self::file_error(path))?;
+        Ok(request)
+    }
+
+    /// The request that waits for an answer, if there is one.
+    ///
+    /// # Errors
+    /// Its key cannot be read.
+    pub fn asked(&self) -> Result<Option<Request>, IdentityError> {
+        self.asked_key()?.map(|key| Request::of(&key, None)).transpose()
+    }
+
+    fn asked_key(&self) -> Result<Option<KeyPair>, IdentityError> {
+        let path = self.request_file();
+        match fs::read_to_string(&path) {
+            Ok(text) => match KeyPair::from_pem(&text) {
+                Ok(key) => Ok(Some(key)),
+                Err(_) => Err(IdentityError::DamagedRequest { path }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(IdentityError::File { path, source }),
+        }
+    }
+
+    /// No request waits any more.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn answered(&self) -> Result<(), IdentityError> {
+        let path = self.request_file();
+        private::remove(&path).map_err(Self::file_error(path))
+    }
+
+    /// Whether this certificate is the one in force.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn holds(&self, certificate: &CertificateDer<'_>) -> Result<bool, IdentityError> {
+        let path = self.dir.join("node.pem");
+        match fs::read(&path) {
+            Ok(text) => Ok(CertificateDer::from_pem_slice(&text).is_ok_and(|own| own == *certificate)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(IdentityError::File { path, source }),
+        }
+    }
+
+    /// The authorities that are trusted now; none before the first enrolment.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+        let path = self.dir.join("authority.pem");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(IdentityError::File { path, source }),
+        };
+        CertificateDer::pem_slice_iter(&text)
+            .map(|certificate| {
+                certificate
+                    .map_err(|error| IdentityError::Damaged { path: path.clone(), what: error.to_string() })
+            })
+            .collect()
+    }
+
     /// Whether there is one.
     pub fn exists(&self) -> bool {
         self.dir.join("node.pem").is_file()
@@ -192,7 +286,9 @@ impl Store {
         };
         let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| damaged(&error))?;
         let certificate = CertificateDer::from_pem_slice(&text).map_err(|error| damaged(&error))?;
-        let (node, not_before, not_after) = facts(&certificate).map_err(|what| damaged(&what))?;
+        let facts = Facts::of(&certificate).map_err(|what| damaged(&what))?;
+        let node = facts.node().ok_or_else(|| damaged(&"the certificate names no node"))?.to_owned();
+        let (not_before, not_after) = (facts.not_before, facts.not_after);
         let roots = self.roots()?;
         let tls = client_config(roots, self.clock)
             .with_client_auth_cert(vec![certificate], key)
@@ -208,38 +304,61 @@ impl Store {
     }
 
     fn roots(&self) -> Result<RootCertStore, IdentityError> {
-        let path = self.dir.join("authority.pem");
-        let text = fs::read(&path).map_err(Self::file_error(path.clone()))?;
+        let authorities = self.authorities()?;
+        if authorities.is_empty() {
+            let path = self.dir.join("authority.pem");
+            return Err(IdentityError::Damaged { path, what: "it holds no authority".to_owned() });
+        }
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(&text) {
-            let certificate = certificate
-                .map_err(|error| IdentityError::Damaged { path: path.clone(), what: error.to_string() })?;
+        for certificate in authorities {
             roots.add(certificate).map_err(IdentityError::Tls)?;
         }
         Ok(roots)
     }
 }
 
-/// Name and validity of a node certificate.
-fn facts(certificate: &CertificateDer<'_>) -> Result<(String, Timestamp, Timestamp), String> {
-    use x509_parser::{extensions::GeneralName, prelude::FromDer as _};
-    let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
-        .map_err(|error| error.to_string())?;
-    let names = parsed.subject_alternative_name().map_err(|error| error.to_string())?;
-    let uri = names.and_then(|names| {
-        names.value.general_names.iter().find_map(|name| match name {
-            GeneralName::URI(uri) => uri.strip_prefix("convoy://").map(str::to_owned),
-            _ => None,
+/// What a node certificate says.
+pub struct Facts {
+    /// `convoy://FLEET/node/NODE`.
+    pub uri: String,
+    /// Of its public key.
+    pub key: Fingerprint,
+    /// Its begin.
+    pub not_before: Timestamp,
+    /// Its end.
+    pub not_after: Timestamp,
+}
+
+impl Facts {
+    /// Reads a certificate; whether it is to be believed is for others.
+    ///
+    /// # Errors
+    /// It cannot be read, or has no name of Convoy's.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, String> {
+        use x509_parser::{extensions::GeneralName, prelude::FromDer as _};
+        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(certificate)
+            .map_err(|error| error.to_string())?;
+        let names = parsed.subject_alternative_name().map_err(|error| error.to_string())?;
+        let uri = names.and_then(|names| {
+            names.value.general_names.iter().find_map(|name| match name {
+                GeneralName::URI(uri) => uri.starts_with("convoy://").then(|| (*uri).to_owned()),
+                _ => None,
+            })
+        });
+        let validity = parsed.validity();
+        let stamp = |seconds: i64| Timestamp(seconds.saturating_mul(1000));
+        Ok(Self {
+            uri: uri.ok_or("the certificate names no node")?,
+            key: Fingerprint::of(parsed.public_key().raw),
+            not_before: stamp(validity.not_before.timestamp()),
+            not_after: stamp(validity.not_after.timestamp()),
         })
-    });
-    let node = uri.as_deref().and_then(|uri| uri.split_once("/node/")).map(|(_, node)| node.to_owned());
-    let validity = parsed.validity();
-    let stamp = |seconds: i64| Timestamp(seconds.saturating_mul(1000));
-    Ok((
-        node.ok_or("the certificate names no node")?,
-        stamp(validity.not_before.timestamp()),
-        stamp(validity.not_after.timestamp()),
-    ))
+    }
+
+    /// Whose it is.
+    fn node(&self) -> Option<&str> {
+        self.uri.split_once("/node/").map(|(_, node)| node)
+    }
 }
 
 /// TLS 1.3 only, with these roots, at the time that `clock` tells.

@@ -5,6 +5,7 @@
 //! It listens on no port unless its configuration has a table `[metrics]`; it dials the coordinator and its own server's ports on 127.0.0.1. On Unix it has a socket in its
 //! data directory, [`door`], for its own host.
 
+pub mod admission;
 pub mod arguments;
 mod balancer;
 pub mod cache;

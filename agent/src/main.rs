@@ -7,7 +7,8 @@ use std::{
 };
 
 use agent::{
-    arguments::{Arguments, Command},
+    admission,
+    arguments::{Arguments, Command, Enroll},
     chain,
     config::Config,
     doctor::{self, Logins},
@@ -16,7 +17,7 @@ use agent::{
     link, telemetry, wall_clock,
 };
 use clap::{CommandFactory as _, Parser as _};
-use fleet::token::JoinToken;
+use fleet::{admission::Fingerprint, ids::NodeName, token::JoinToken};
 
 /// The configuration cannot be used; systemd must not start it again (`RestartPreventExitStatus=64`).
 const EXIT_CONFIG: u8 = 64;
@@ -27,8 +28,8 @@ fn main() -> ExitCode {
         return interrupt(pid);
     }
     // Before anything else that may be wrong: whoever has to type it again would show it again.
-    if let Some(Command::Enroll { token, .. }) = &arguments.command
-        && let Err(why) = refuse_shown(token.as_deref())
+    if let Some(Command::Enroll(typed)) = &arguments.command
+        && let Err(why) = refuse_shown(typed.token.as_deref())
     {
         return fail(1, why);
     }
@@ -64,8 +65,7 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Run => runtime
             .block_on(async { agent::run(config, sight, stopped()).await.map_err(|error| chain(&error)) }),
-        Command::Enroll { token: _, token_file, coordinator } => read_token(token_file)
-            .and_then(|token| runtime.block_on(enroll(&config, &token, coordinator.as_deref()))),
+        Command::Enroll(typed) => runtime.block_on(enroll(&config, &typed)),
         #[cfg(target_os = "linux")]
         Command::Doctor { after_upgrade: true, databases } => {
             runtime.block_on(examine_upgraded(&config, logins(databases)))
@@ -194,9 +194,66 @@ fn read_token(file: Option<PathBuf>) -> Result<JoinToken, String> {
     JoinToken::parse(&text).map_err(|error| error.to_string())
 }
 
-async fn enroll(config: &Config, token: &JoinToken, coordinator: Option<&str>) -> Result<(), String> {
+async fn enroll(config: &Config, typed: &Enroll) -> Result<(), String> {
     agent::private::create_dir(&config.data_dir)
         .map_err(|error| format!("cannot use {}: {error}", config.data_dir.display()))?;
+    let store = Store::of(&config.data_dir, wall_clock);
+    match (&typed.request, &typed.answer) {
+        (Some(file), _) => ask(&store, typed.node.as_deref(), file),
+        (None, Some(file)) => install(&store, typed, file),
+        (None, None) => {
+            let token = read_token(typed.token_file.clone())?;
+            exchange(config, &token, typed.coordinator.as_deref()).await
+        }
+    }
+}
+
+/// Leaves a request where an operator takes it from.
+fn ask(store: &Store, node: Option<&str>, file: &std::path::Path) -> Result<(), String> {
+    let node = node.map(NodeName::parse).transpose().map_err(|error| format!("--node: {error}"))?;
+    let request = admission::request(store, node.as_ref()).map_err(|error| chain(&error))?;
+    let is_shown = file.as_os_str() == "-";
+    if is_shown {
+        let written = io::stdout().write_all(request.csr_pem.as_bytes());
+        written.map_err(|error| format!("cannot write the request: {error}"))?;
+    } else {
+        admission::write_request(file, &request).map_err(|error| chain(&error))?;
+    }
+    let named = if node.is_some() { "" } else { " --node NAME" };
+    let (place, file) = if is_shown {
+        ("above".to_owned(), "FILE".to_owned())
+    } else {
+        (format!("in {}", file.display()), file.display().to_string())
+    };
+    let told = format!(
+        "The request is {place}; it holds no secret. Its key is\n  {}\n\
+         Where an operator works: convoy node admit {file}{named} --out ANSWER\n\
+         There the same key is shown. Then here: convoy-agent enroll --answer ANSWER\n",
+        request.key
+    );
+    let told = if is_shown { write!(io::stderr(), "{told}") } else { write!(io::stdout(), "{told}") };
+    told.map_err(|error| format!("cannot say what was written: {error}"))
+}
+
+/// Takes the answer to this host's request.
+fn install(store: &Store, typed: &Enroll, file: &std::path::Path) -> Result<(), String> {
+    let pin = typed.ca_pin.as_deref().map(Fingerprint::parse).transpose();
+    let pin = pin.map_err(|error| format!("--ca-pin: {error}"))?;
+    let done = admission::read_answer(file).and_then(|answer| {
+        let installed = admission::install(store, &answer, pin, typed.coordinator.as_deref())?;
+        Ok((answer, installed))
+    });
+    let (answer, installed) = done.map_err(|error| admission::in_file(file, &error))?;
+    let before = if installed.before { " already" } else { "" };
+    let address = typed.coordinator.as_deref().unwrap_or(&answer.address);
+    let told = format!(
+        "enrolled{before} as {} at {address}\nThis host trusts the authority\n  {}\nCompare it with what `convoy node admit` printed.\n",
+        answer.node, installed.authority
+    );
+    write!(io::stdout(), "{told}").map_err(|error| format!("cannot say what was done: {error}"))
+}
+
+async fn exchange(config: &Config, token: &JoinToken, coordinator: Option<&str>) -> Result<(), String> {
     let address = coordinator.unwrap_or(&token.address).to_owned();
     let way = (address.as_str(), link::network(config.proxy.as_deref()));
     link::enroll(token, way, &Store::of(&config.data_dir, wall_clock))

@@ -1,5 +1,6 @@
 //! What people type, exactly as they type it. Nothing here is interpreted: [`crate::request`] says what is meant.
 
+mod admit;
 mod agents;
 mod alert;
 mod audit;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::{
+    admit::Admit,
     agents::Agents,
     alert::{Alert, Silence},
     audit::{Audit, AuditFilter},
@@ -453,6 +455,8 @@ pub enum Node {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Sign the request of a host that cannot take a token, and write the answer that it takes in its place.
+    Admit(Admit),
     /// Void the certificate and the unused join tokens of a node, at once. Its files and its server stay as they are.
     Revoke {
         /// The node.

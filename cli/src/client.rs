@@ -26,6 +26,7 @@ use crate::{
     view,
 };
 
+pub mod admission;
 mod alerts;
 mod audit;
 mod convert;

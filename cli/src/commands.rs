@@ -12,7 +12,7 @@ use fleet::{origin::Origin, spec::Sources, time::Timestamp, words::NodeWord};
 use futures::StreamExt as _;
 
 use crate::{
-    Session, accept, audit,
+    Session, accept, admit, audit,
     client::{Change, EventQuery},
     directory,
     exit::{Exit, Failure},
@@ -102,6 +102,7 @@ pub async fn execute(remote: Remote, session: &mut Session) -> Result<Exit, Fail
         Remote::Audit(act) => audit::execute(act, session).await,
         Remote::Operator(act) => operators::execute(act, session).await,
         Remote::Tokens(request) => tokens::execute(&request, session).await,
+        Remote::Admit(request) => admit::execute(&request, session).await,
         Remote::Token { node, valid } => token(session, node.as_str(), valid).await,
     }
 }

@@ -2,6 +2,7 @@
 //! coordinator ([`client`]), shown for people or programs ([`render`], [`view`]), ended with a code ([`exit`]).
 
 mod accept;
+mod admit;
 pub mod args;
 mod audit;
 pub mod client;

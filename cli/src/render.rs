@@ -9,6 +9,7 @@ use crate::{
     view::{Answer, Event, Finding, JoinToken, Lint, SecretName, TokenFiles, When},
 };
 
+mod admission;
 mod agents;
 mod alert;
 mod effects;
@@ -24,6 +25,7 @@ mod siblings;
 mod status;
 mod support;
 
+pub use admission::{admission, admitted};
 pub use agents::{agent_list, agent_upgraded, upgrade_order, upgrade_stopped};
 pub use alert::{alert_detail, alert_list, silence, silence_list};
 pub use host::losing;

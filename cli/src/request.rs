@@ -1,5 +1,6 @@
 //! What is meant by what was typed: names parsed, durations read, defaults filled in, before anything is sent.
 
+mod admit;
 mod agents;
 mod alert;
 mod apply;
@@ -27,6 +28,7 @@ use crate::{
     import::Import,
     secrets,
 };
+pub use admit::Admit;
 pub use agents::Upgrade;
 pub use alert::{AlertAct, SilenceAct};
 use apply::insisted;
@@ -163,6 +165,7 @@ pub enum Remote {
     Alert(AlertAct),
     Silence(SilenceAct),
     Tokens(MissingTokens),
+    Admit(Admit),
     Secret(SecretAct),
     Operator(OperatorAct),
     Audit(AuditAct),
@@ -457,6 +460,7 @@ fn node_request(typed: args::Node) -> Result<Remote, Failure> {
         args::Node::Start { name, reason: args::Reason { reason: why }, yes: _ } => {
             Remote::Act { node: node(&name)?, act: NodeAct::Start { why }, confirm: Confirm::Given }
         }
+        args::Node::Admit(typed) => Remote::Admit(admit::admit(typed)?),
         args::Node::Revoke { name, yes } => {
             Remote::Act { node: node(&name)?, act: NodeAct::Revoke, confirm: confirm(yes) }
         }

@@ -16,6 +16,7 @@ use crate::{
     screen::Terminal,
 };
 
+mod admit;
 mod drift;
 mod hostile;
 mod hosts;

@@ -35,7 +35,7 @@ pub use self::plan::{
 pub use self::proposal::{Proposal, ShownProposal};
 pub use self::revision::{Origin, Revision, Signature};
 pub use self::support::{BundlePart, ConfigurationFile, LeftOut, Manifest, SupportBundle};
-pub use self::tokens::{JoinToken, TokenFile, TokenFiles};
+pub use self::tokens::{Admitted, JoinToken, TokenFile, TokenFiles};
 
 /// A wall-clock time, milliseconds since 1970; zero means never.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -1,5 +1,6 @@
 //! Who may have a certificate: join tokens made by operators, used once, and renewal of a name one already has.
 
+pub(crate) mod admission;
 pub(crate) mod tokens;
 
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::{
     rates::Source,
     store::{
         CommitError, Entry, Key, Range, StoreError, Transaction,
-        records::{Enrolment, Holder, NodeRecord, Record as _, TokenRecord},
+        records::{Holder, NodeRecord, Record as _, TokenRecord},
     },
     witness::{Revocable, Revocation},
 };
@@ -34,7 +35,7 @@ pub const TOKEN_VALID: Duration = Duration::from_secs(3600);
 /// Tokens that ended are remembered for so long, to say "used" or "expired" instead of "unknown".
 pub(crate) const TOKEN_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Tries when somebody else changes the same records.
-const TRIES_MAX: usize = 8;
+pub(crate) const TRIES_MAX: usize = 8;
 
 /// Why no certificate was given. Each has its own words on both sides.
 #[derive(Debug, thiserror::Error)]
@@ -216,14 +217,8 @@ impl Coordinator {
         }
         let issued = self.authority.sign_node(node, request_pem, (now, self.node_certificate))?;
         let (mut record, version) = self.node_or_new(node).await?;
-        let mut revocations = revocations_of(&record);
+        let mut revocations = admission::enrolled(&mut record, &issued, now);
         revocations.push(Revocation { what: spent, end: token.expires.after(TOKEN_KEPT) });
-        record.enrolment = Some(Enrolment {
-            enrolled: now,
-            serial: issued.serial.clone(),
-            previous_serial: None,
-            expires: issued.not_after,
-        });
         let used = TokenRecord { used: Some(now), ..token };
         let commit = Transaction::default()
             .replace(key, entry.version, used.encode())
@@ -313,7 +308,7 @@ impl Coordinator {
         Err(CommitError::Conflict { key: Key::node(node) })
     }
 
-    async fn node_or_new(&self, node: &NodeName) -> Result<(NodeRecord, u64), StoreError> {
+    pub(crate) async fn node_or_new(&self, node: &NodeName) -> Result<(NodeRecord, u64), StoreError> {
         let entry = self.store.get(&Key::node(node)).await?;
         let version = entry.as_ref().map_or(0, |entry| entry.version);
         let record = entry.as_ref().map(NodeRecord::read).transpose()?;

@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 pub mod access;
+pub mod admission;
 pub mod alert;
 pub mod approval;
 pub mod audit;

@@ -337,6 +337,27 @@ impl operator_server::Operator for Fake {
             wire::CreateTokensReply { tokens: without.map(token).collect(), expires_ms: 1_800_000_000_000 }
         })
     }
+    async fn admit_node(
+        &self,
+        request: Request<wire::AdmitNodeRequest>,
+    ) -> Result<Response<wire::AdmitNodeReply>, Status> {
+        let it = request.into_inner();
+        let what = if it.look_only { "look at" } else { "sign" };
+        let asked = format!("{what} {:?} for {:?} replace {}", it.csr_pem, it.node, it.replace);
+        self.answer(Some(asked), |_| {
+            let certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_owned();
+            wire::AdmitNodeReply {
+                node: if it.node.is_empty() { "is-1".to_owned() } else { it.node },
+                key_sha256: vec![7; 32],
+                certificate_pem: if it.look_only { String::new() } else { certificate.clone() },
+                authority_pem: certificate,
+                fleet: "acme".to_owned(),
+                address: "convoy.acme.internal:7843".to_owned(),
+                expires_ms: 1_800_000_000_000,
+                replaces: if it.replace { "is-1 joined 1h ago".to_owned() } else { String::new() },
+            }
+        })
+    }
     async fn drift_control(
         &self,
         request: Request<wire::DriftControlRequest>,

@@ -454,7 +454,7 @@ fn without_colours(text: &str) -> String {
         .fold(text.to_owned(), |text, code| text.replace(&format!("\u{1b}[{code}m"), ""))
 }
 
-const COMMANDS: [&str; 58] = [
+const COMMANDS: [&str; 59] = [
     "status",
     "agents list",
     "agents upgrade --to 9.9.9 --runner true --yes --timeout 1s",
@@ -494,6 +494,7 @@ const COMMANDS: [&str; 58] = [
     "operator set bob --role viewer",
     "operator remove bob --yes",
     "node revoke is-1 --yes",
+    "node admit - --yes",
     "import is-1 --out DIR/new",
     "alert list",
     "alert list --all",

@@ -14,6 +14,22 @@ pub struct JoinToken {
     pub warnings: Vec<String>,
 }
 
+/// Output of `node admit`.
+#[derive(Debug, Serialize)]
+pub struct Admitted {
+    pub node: String,
+    /// Of the host's key, `sha256:` and hexadecimal.
+    pub key: String,
+    /// Of the authority that the host will trust.
+    pub authority: String,
+    /// End of the certificate.
+    pub expires: When,
+    /// Whose certificate ended with that, as a sentence.
+    pub replaces: Option<String>,
+    /// The text for `convoy-agent enroll --answer`.
+    pub answer: String,
+}
+
 /// Output of `token create --all-missing`. The tokens are in the files.
 #[derive(Debug, Serialize)]
 pub struct TokenFiles {

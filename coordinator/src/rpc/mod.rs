@@ -3,6 +3,7 @@
 //! Identity comes from the connection's certificate, put into every request by the listener; what a message says of
 //! its sender is never believed. Authorisation is checked per call.
 
+mod admission;
 mod alerts;
 mod audit;
 mod caller;

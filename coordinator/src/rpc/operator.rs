@@ -22,6 +22,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
+    admission,
     caller::{caller, peer_of},
     chain, commit_failed, follow,
     found::{WithConfig, found},
@@ -534,6 +535,13 @@ impl Operator for Console {
         request: Request<wire::CreateTokensRequest>,
     ) -> Result<Response<wire::CreateTokensReply>, Status> {
         tokens::create(&self.coordinator, request).await
+    }
+
+    async fn admit_node(
+        &self,
+        request: Request<wire::AdmitNodeRequest>,
+    ) -> Result<Response<wire::AdmitNodeReply>, Status> {
+        admission::admit(&self.coordinator, request).await
     }
 
     async fn drift_control(

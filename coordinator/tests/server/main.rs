@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a panic of a task fails the test that awaits it")]
 
 mod absent;
+mod admission;
 mod alertmanager;
 mod alerts;
 mod alerts_at_scale;

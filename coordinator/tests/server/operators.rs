@@ -241,6 +241,7 @@ async fn call_node(mut operator: OperatorClient<Channel>, method: &str, round: u
                 wire::SetNodeRunRequest { node: "km-1".to_owned(), run: run.into(), why: why(), now: true };
             operator.set_node_run(request).await.map(drop)
         }
+        "Operator.AdmitNode" => crate::admission::call(operator).await,
         "Operator.ForgetNode" => operator.forget_node(node()).await.map(drop),
         "Operator.RevokeNode" => operator.revoke_node(node()).await.map(drop),
         "Operator.ReturnToOriginal" => {

@@ -37,6 +37,8 @@ pub enum Action {
     ControlDrift,
     /// Make a join token for a node, which then gets the node's files.
     MakeToken,
+    /// Sign the request of a host that joins without a token.
+    AdmitNode,
     /// Set or remove the value of a secret.
     ChangeSecret,
     /// Send a test message to a channel of alerts.
@@ -51,7 +53,7 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Look,
         Self::ReadHost,
         Self::ReadLogs,
@@ -67,6 +69,7 @@ impl Action {
         Self::ControlRollout,
         Self::ControlDrift,
         Self::MakeToken,
+        Self::AdmitNode,
         Self::ChangeSecret,
         Self::TestChannel,
         Self::Silence,
@@ -92,6 +95,7 @@ impl Action {
             Self::ControlRollout => "control-rollout",
             Self::ControlDrift => "control-drift",
             Self::MakeToken => "make-token",
+            Self::AdmitNode => "admit-node",
             Self::ChangeSecret => "change-secret",
             Self::TestChannel => "test-channel",
             Self::Silence => "silence",
@@ -118,6 +122,7 @@ impl Action {
             Self::ControlRollout => "controlling a rollout",
             Self::ControlDrift => "deciding about drift",
             Self::MakeToken => "making a join token",
+            Self::AdmitNode => "admitting a host",
             Self::ChangeSecret => "changing a secret",
             Self::TestChannel => "testing a channel of alerts",
             Self::Silence => "silencing alerts",
@@ -144,6 +149,7 @@ impl Action {
             | Self::ControlRollout
             | Self::ControlDrift
             | Self::MakeToken
+            | Self::AdmitNode
             | Self::ChangeSecret
             | Self::TestChannel
             | Self::Silence => Role::Operator,

@@ -90,8 +90,16 @@ impl Agent {
         // By file: a command line can be read by every user of the host.
         let file = self.dir.join("token");
         fs::write(&file, token)?;
+        self.enrol_by(&["--token-file", &file.display().to_string()]).await
+    }
+
+    /// `convoy-agent enroll` with these words: exit code and what was said.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub async fn enrol_by(&self, words: &[&str]) -> Result<(i32, String)> {
         let mut command = Command::new(&self.programs.agent);
-        command.arg("enroll").arg("--config").arg(self.config()).arg("--token-file").arg(&file);
+        command.arg("enroll").arg("--config").arg(self.config()).args(words);
         let output = command.output().await.context("cannot run convoy-agent")?;
         let said =
             String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);

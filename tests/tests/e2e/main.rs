@@ -29,6 +29,7 @@ mod quickstart;
 mod real_fleets;
 mod refusals;
 mod rendered_balancer;
+mod requests;
 mod setting_up;
 mod signatures;
 mod small;
