@@ -17,6 +17,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .btree_map(".")
         .bytes(".convoy.agent.v1.Chunk")
+        .codec_path("crate::codec::SmallBuffers")
         .skip_debug([
             ".convoy.operator.v1.SetSecretRequest",
             ".convoy.call.v1.Credential",

@@ -13,6 +13,11 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// Gives back what it does not use at once; `.cargo/config.toml` builds it so. See docs/decisions/0102.
+#[cfg(all(feature = "jemalloc", target_os = "linux"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The configuration is not usable (EX_USAGE); the unit file keeps systemd from trying again.
 const EXIT_CONFIG: u8 = 64;
 

@@ -82,12 +82,13 @@ impl Tasks {
         task: &'static str,
         work: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        self.track(async move {
-            AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|panic| {
+        // Not an async block, which would keep room for `work` twice: there is a task for each connected agent.
+        self.track(AssertUnwindSafe(work).catch_unwind().map(move |ended| {
+            ended.unwrap_or_else(|panic| {
                 error!(task, panic = panics::shown(&*panic), "A task panicked; this is a defect of Convoy");
                 panics::raise(&*panic)
             })
-        })
+        }))
     }
 
     /// Returns when a vital task has failed, and never otherwise.

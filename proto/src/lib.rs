@@ -4,6 +4,7 @@
 //! records, `agent/src/link*` and `cli/src/client*`; a tidy test greps for it. Store and journal keep the bytes of
 //! [`encode`], so what is on disk has a schema.
 
+pub mod codec;
 pub mod convert;
 
 /// Generated from `proto/*.proto`.

@@ -55,7 +55,18 @@ pub fn run(asked: &Bench) -> Result<ExitCode> {
 
 fn fleet(agents: usize, applies: usize, coordinator: Option<&Path>) -> Result<ExitCode> {
     let mut measure = cargo();
-    measure.args(["bench", "--locked", "-p", "convoy-coordinator", "--bench", "fleet", "--"]);
+    // With the allocator of packages: what users run is measured.
+    measure.args([
+        "bench",
+        "--locked",
+        "-p",
+        "convoy-coordinator",
+        "--features",
+        "jemalloc",
+        "--bench",
+        "fleet",
+        "--",
+    ]);
     measure.args(["--agents", &agents.to_string(), "--applies", &applies.to_string()]);
     if let Some(program) = coordinator {
         let program = std::path::absolute(program).context("where the other build is")?;

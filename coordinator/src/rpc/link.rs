@@ -11,7 +11,7 @@ use fleet::{
     observed::Observed,
     time::Timestamp,
 };
-use futures::{Stream, StreamExt as _};
+use futures::{FutureExt as _, Stream, StreamExt as _, future};
 use proto::{
     convert::{
         bundle::decode_bundle,
@@ -24,7 +24,7 @@ use proto::{
         from_agent::Message as From, to_agent::Message as To,
     },
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -75,15 +75,17 @@ impl AgentLink for Link {
         });
         let (outbound, messages) = mpsc::channel(1);
         let session = Session::new(self.coordinator.clone(), peer, Box::pin(inbound), outbound);
-        let (end, ended) = mpsc::channel(1);
+        let (end, ended) = oneshot::channel();
         self.coordinator.tasks.spawn("session", async move {
             if let Err(error) = session.run().await {
                 // The agent may be gone already.
-                drop(end.send(Err(session_status(&error))).await);
+                drop(end.send(session_status(&error)));
             }
         });
-        let messages = ReceiverStream::new(messages).map(|message| Ok(to_wire(message)));
-        Ok(Response::new(Box::pin(messages.chain(ReceiverStream::new(ended)))))
+        let messages = ReceiverStream::new(messages).map(|message| Ok(to_wire(*message)));
+        // A session that both sides ended says nothing.
+        let ended = ended.into_stream().filter_map(|why| future::ready(why.ok().map(Err)));
+        Ok(Response::new(Box::pin(messages.chain(ended))))
     }
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Self::FetchStream>, Status> {

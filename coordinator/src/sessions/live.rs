@@ -70,10 +70,11 @@ impl Nodes {
     }
 }
 
+/// What its channels carry is boxed: each keeps room for 32 values from its beginning, for every connected node.
 struct Connected {
     session: u64,
-    commands: mpsc::Sender<(Command, CommandAnswer)>,
-    questions: mpsc::Sender<Asked>,
+    commands: mpsc::Sender<Box<(Command, CommandAnswer)>>,
+    questions: mpsc::Sender<Box<Asked>>,
     pack: watch::Sender<Option<Digest>>,
     dismissed: CancellationToken,
     dismissal: watch::Sender<String>,
@@ -120,8 +121,8 @@ pub struct JournalError {
 /// What a session holds on to while it lives.
 pub(super) struct Seat {
     pub(super) session: u64,
-    pub(super) commands: mpsc::Receiver<(Command, CommandAnswer)>,
-    pub(super) questions: mpsc::Receiver<Asked>,
+    pub(super) commands: mpsc::Receiver<Box<(Command, CommandAnswer)>>,
+    pub(super) questions: mpsc::Receiver<Box<Asked>>,
     /// The pack that its agent is to give.
     pub(super) pack: watch::Receiver<Option<Digest>>,
     /// Set when the session must end; the reason is in `dismissal`.
@@ -268,7 +269,7 @@ impl Live {
             return Err(CommandRefused::NoJournal);
         }
         let restarts = matches!(command, Command::Restart { .. });
-        connected.commands.try_send((command, answer)).map_err(|_| CommandRefused::Busy)?;
+        connected.commands.try_send(Box::new((command, answer))).map_err(|_| CommandRefused::Busy)?;
         if restarts {
             connected.unanswered = true;
             (node.reported, node.restarting) = (false, true);
@@ -283,7 +284,7 @@ impl Live {
     pub fn ask(&self, name: &NodeName, asked: Asked) -> Result<(), CommandRefused> {
         let nodes = self.lock();
         let connected = nodes.by_name.get(name).ok_or(CommandRefused::NotConnected)?;
-        connected.questions.try_send(asked).map_err(|_| CommandRefused::Busy)
+        connected.questions.try_send(Box::new(asked)).map_err(|_| CommandRefused::Busy)
     }
 
     /// The packs that connected nodes report, and who does.

@@ -4,22 +4,23 @@ use std::collections::VecDeque;
 
 use super::ToAgent;
 
-/// Commands and questions cannot be replaced by newer ones; their senders are bounded before this.
+/// Boxed, as hardly any message waits while there is a session for every node of the fleet. Commands and questions cannot be replaced by newer ones; their senders are bounded before this.
 #[derive(Default)]
 pub(super) struct Outbox {
-    welcome: Option<ToAgent>,
-    leave: Option<ToAgent>,
-    assign: Option<ToAgent>,
-    heartbeat: Option<ToAgent>,
-    notices: Option<ToAgent>,
-    pack: Option<ToAgent>,
-    commands: VecDeque<ToAgent>,
-    looks: VecDeque<ToAgent>,
+    welcome: Option<Box<ToAgent>>,
+    leave: Option<Box<ToAgent>>,
+    assign: Option<Box<ToAgent>>,
+    heartbeat: Option<Box<ToAgent>>,
+    notices: Option<Box<ToAgent>>,
+    pack: Option<Box<ToAgent>>,
+    commands: VecDeque<Box<ToAgent>>,
+    looks: VecDeque<Box<ToAgent>>,
 }
 
 impl Outbox {
     pub(super) fn put(&mut self, message: ToAgent) {
-        match message {
+        let message = Box::new(message);
+        match *message {
             ToAgent::Welcome { .. } => self.welcome = Some(message),
             ToAgent::Leave { .. } => self.leave = Some(message),
             ToAgent::Assign { .. } => self.assign = Some(message),
@@ -37,7 +38,7 @@ impl Outbox {
     }
 
     /// Takes the most urgent message. Leave is last, so that what was decided before it still arrives.
-    pub(super) fn take(&mut self) -> Option<ToAgent> {
+    pub(super) fn take(&mut self) -> Option<Box<ToAgent>> {
         let first = self.welcome.take().or_else(|| self.heartbeat.take()).or_else(|| self.assign.take());
         let then = first.or_else(|| self.commands.pop_front()).or_else(|| self.notices.take());
         let then = then.or_else(|| self.looks.pop_front());
@@ -66,10 +67,10 @@ mod tests {
         while let Some(message) = outbox.take() {
             order.push(message);
         }
-        assert_eq!(order[0], ToAgent::HeartbeatReply { seq: 3, next: Duration::ZERO });
-        assert_eq!(order[1], ToAgent::Command { id: 9, command: Command::ResumeDrift });
-        assert_eq!(order[2], ToAgent::NoticesReceived(3));
-        assert!(matches!(order[3], ToAgent::Leave { .. }) && order.len() == 4);
+        assert_eq!(*order[0], ToAgent::HeartbeatReply { seq: 3, next: Duration::ZERO });
+        assert_eq!(*order[1], ToAgent::Command { id: 9, command: Command::ResumeDrift });
+        assert_eq!(*order[2], ToAgent::NoticesReceived(3));
+        assert!(matches!(*order[3], ToAgent::Leave { .. }) && order.len() == 4);
         assert!(outbox.is_empty());
     }
 }

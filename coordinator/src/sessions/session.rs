@@ -55,7 +55,7 @@ pub struct Session<I> {
     coordinator: Arc<Coordinator>,
     peer: NodePeer,
     inbound: I,
-    outbound: mpsc::Sender<ToAgent>,
+    outbound: mpsc::Sender<Box<ToAgent>>,
 }
 
 impl<I: Stream<Item = Inbound> + Unpin + Send> Session<I> {
@@ -64,7 +64,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Session<I> {
         coordinator: Arc<Coordinator>,
         peer: NodePeer,
         inbound: I,
-        outbound: mpsc::Sender<ToAgent>,
+        outbound: mpsc::Sender<Box<ToAgent>>,
     ) -> Self {
         Self { coordinator, peer, inbound, outbound }
     }
@@ -160,9 +160,9 @@ enum Done {
 /// What can happen next.
 enum Event {
     Said(Option<Inbound>),
-    Ordered(Option<(Command, CommandAnswer)>),
+    Ordered(Option<Box<(Command, CommandAnswer)>>),
     PackWanted,
-    Asked(Asked),
+    Asked(Box<Asked>),
     RecordChanged,
     Done(Done),
     CanSend,
@@ -347,14 +347,17 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
         match event {
             Event::Said(None) | Event::Closed => return Ok(false),
             Event::Said(Some(said)) => self.on_said(said?)?,
-            Event::Ordered(Some((command, answer))) => self.on_command(command, answer),
+            Event::Ordered(Some(ordered)) => {
+                let (command, answer) = *ordered;
+                self.on_command(command, answer);
+            }
             // A seat whose other side is gone was replaced; the dismissal says so.
             Event::Ordered(None) | Event::CanSend => {}
             Event::PackWanted => {
                 let wanted = *self.seat.pack.borrow_and_update();
                 wanted.into_iter().for_each(|digest| self.outbox.put(ToAgent::SendPack(digest)));
             }
-            Event::Asked(Asked { id, question }) => self.on_asked(id, question),
+            Event::Asked(asked) => self.on_asked(asked.id, asked.question),
             Event::RecordChanged => self.load(),
             Event::Done(done) => self.on_done(done)?,
             Event::Deadline => return self.on_deadline(),
