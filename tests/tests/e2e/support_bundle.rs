@@ -63,6 +63,26 @@ fn append(path: &Path, text: &str) -> Result<()> {
     Ok(OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())?)
 }
 
+/// A keystore of the fleet directory with a password of its own, which only a layer has; what it holds.
+fn add_keystore(small: &Small) -> Result<Vec<u8>> {
+    let key = rcgen::KeyPair::generate()?;
+    let certificate = rcgen::CertificateParams::new(vec!["is.example.org".to_owned()])?.self_signed(&key)?;
+    let certificate = p12_keystore::Certificate::from_der(certificate.der())?;
+    let private = p12_keystore::PrivateKey::from_der(&key.serialize_der())?;
+    let chain = p12_keystore::PrivateKeyChain::new("internal", private, [certificate]);
+    let mut store = p12_keystore::KeyStore::new();
+    store.add_entry("internal", p12_keystore::KeyStoreEntry::PrivateKeyChain(chain));
+    let bytes = store.writer("C4NARY-keystore").write()?;
+    let folder = small.site.path("fleet/files/key-manager/repository/resources/security");
+    fs::create_dir_all(&folder)?;
+    fs::write(folder.join("internal.p12"), &bytes)?;
+    let layer = small.fleet.read("config/common.toml")?;
+    let table = "\n[keystore.internal]\nfile_name = \"internal.p12\"\ntype = \"PKCS12\"\npassword = \"C4NARY-keystore\"\n\
+                 alias = \"internal\"\nkey_password = \"C4NARY-keystore\"\n";
+    small.fleet.write("config/common.toml", layer + table)?;
+    Ok(bytes)
+}
+
 /// What is in files that no bundle may hold: lines of keys, and tokens.
 fn others(small: &Small, tokens: Vec<String>) -> Result<Vec<String>> {
     let context = fs::read_to_string(small.site.coordinator.context())?;
@@ -107,7 +127,10 @@ async fn a_support_bundle_holds_what_helps_and_no_secret() -> Result<()> {
     small.site.coordinator.kill().await?;
     small.site.coordinator.add_settings(&settings)?;
     small.site.coordinator.restart().await?;
+    let keystore = add_keystore(&small)?;
     small.apply().await?;
+    let on_host = small.packs[0].home.join("repository/resources/security/internal.p12");
+    ensure!(fs::read(on_host)? == keystore, "the keystore is on the host");
     small.ready("is-1").await?;
     let operator = small.site.operator();
     let token = operator.json(["token", "create", "--node", "is-3"]).await?;
@@ -142,7 +165,10 @@ async fn a_support_bundle_holds_what_helps_and_no_secret() -> Result<()> {
     println!("{} files: {:?}", files.len(), files.keys().collect::<Vec<_>>());
     let mut forbidden = others(&small, vec![token, joining])?;
     forbidden.push(CANARY.to_owned());
+    // A keystore is no text; a piece of it would be in no other file.
+    let piece = keystore.get(keystore.len() / 2..).and_then(|rest| rest.get(..8)).context("a keystore")?;
     for (name, text) in &files {
+        ensure!(!text.as_bytes().windows(8).any(|window| window == piece), "{name} holds the keystore");
         for secret in &forbidden {
             if let Some(at) = text.find(secret.as_str()) {
                 let around: String =
@@ -173,6 +199,7 @@ async fn a_support_bundle_holds_what_helps_and_no_secret() -> Result<()> {
         ensure!(text.contains(wanted), "{name} lacks {wanted:?}:\n{text}");
     }
     let left_out = manifest["left_out"].to_string();
+    ensure_holds(&left_out, &["internal.p12"])?;
     ensure_holds(&left_out, &["logs of is-2", "its agent is not connected"])?;
 
     let again = operator.run(["support-bundle", "--out", path.to_str().context("a path")?]).await?;
