@@ -17,6 +17,7 @@ pub(crate) use self::{inline::is_open, names::is_hidden};
 use crate::{
     finding::{MASK, is_secret_key},
     published::PASSWORDS,
+    signature::SigningKey,
 };
 
 /// The lines of a TOML text; as many as it has. A text that is not TOML is masked line by line under its headers.
@@ -26,10 +27,29 @@ pub(crate) fn toml_lines(text: &str) -> Vec<String> {
             // A text over several lines may hold anything: XML, a PEM block, a script.
             let mut spans = structure::spans(text);
             collect_table(document.as_table(), "", &mut spans);
-            lines(text, &inline::merged(spans))
+            let hidden = inline::merged(spans);
+            match public_keys(document.as_table()) {
+                Some(shown) => lines(text, &without(&hidden, &shown)),
+                None => lines(text, &hidden),
+            }
         }
         Err(_) => broken_toml_lines(text),
     }
+}
+
+/// Where `keys` of `[signatures]` stands, if it holds public keys and nothing else: whoever reads a finding about them has
+/// to see which.
+fn public_keys(table: &dyn TableLike) -> Option<Range<usize>> {
+    let keys = table.get("signatures")?.as_table_like()?.get("keys")?.as_array()?;
+    let is_public = |key: &Value| key.as_str().is_some_and(|key| SigningKey::parse(key).is_ok());
+    keys.span().filter(|_| keys.iter().all(is_public))
+}
+
+/// The parts of `spans` that are not within `shown`.
+fn without(spans: &[Range<usize>], shown: &Range<usize>) -> Vec<Range<usize>> {
+    let parts =
+        |span: &Range<usize>| [span.start..span.end.min(shown.start), span.start.max(shown.end)..span.end];
+    spans.iter().flat_map(parts).filter(|part| part.start < part.end).collect()
 }
 
 /// The lines of any other text: properties, XML, YAML, JSON, PEM, scripts.

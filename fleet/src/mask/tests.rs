@@ -173,6 +173,33 @@ fn values_are_hidden_whose_name_stands_beside_them_or_that_go_over_several_lines
 }
 
 #[test]
+fn public_keys_that_may_sign_are_shown_and_nothing_else_in_their_place() {
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKE/mSM43XW2wqo7RNF0Kcf6SMDl1gkX2NwT1EL/pvXK ann@acme";
+    let shown = |text: &str| toml_lines(text).join("\n");
+    for text in [
+        format!("[signatures]\nkeys = [\"{key}\"]"),
+        format!("[signatures]\nrequired = true\nkeys = [\n  \"{key}\",\n  '{key}',\n]"),
+        format!("signatures = {{ keys = [\"{key}\"], required = true }}"),
+        format!("signatures.keys = [\"{key}\"]"),
+    ] {
+        assert_eq!(shown(&text), text);
+    }
+    let beside =
+        shown(&format!("[signatures]\nkeys = [\"{key}\"] # password = S3CRET\ntoken = \"S3CRET\"\n"));
+    assert!(beside.contains("ann@acme") && !beside.contains("S3CRET"), "{beside}");
+    for hidden in [
+        // A private key, one among others, and other tables.
+        "[signatures]\nkeys = [\"RWRTY0IyS3CRET\"]".to_owned(),
+        format!("[signatures]\nkeys = [\"{key}\", \"S3CRET\"]"),
+        format!("[other]\nkeys = [\"{key} S3CRET\"]"),
+        format!("[signatures]\nkeys = [\"{key} S3CRET\"]\nbroken = \n"),
+        format!("[x.signatures]\nkeys = [\"{key} S3CRET\"]"),
+    ] {
+        assert!(!shown(&hidden).contains("S3CRET"), "{}", shown(&hidden));
+    }
+}
+
+#[test]
 fn one_line_is_looked_at_by_structure_too() {
     for line in [
         "<Password>S3CRET</Password>",
