@@ -1,6 +1,7 @@
 //! Whether a revision is signed by a key that the fleet lists (ADR 0092). What is signed, and when a signature is required,
 //! is [`fleet::signature`]'s.
 
+mod der;
 #[cfg(test)]
 mod tests;
 
@@ -13,7 +14,10 @@ use fleet::{
     spec::Sources,
 };
 use rustls::SignatureScheme;
-use ssh_key::{HashAlg, PublicKey, SshSig, public::KeyData};
+use ssh_key::{
+    Algorithm, EcdsaCurve, HashAlg, PublicKey, SshSig,
+    public::{EcdsaPublicKey, KeyData, RsaPublicKey},
+};
 
 use crate::{
     apply::{Intent, RevisionDraft},
@@ -21,6 +25,9 @@ use crate::{
     proposals::{Approval, is_same},
     view::Snapshot,
 };
+
+/// Bytes of the modulus of an RSA key: 3072 bits.
+const RSA_BYTES_MIN: usize = 384;
 
 impl Coordinator {
     /// The signature of an upload, verified; `None`: it has none. One that does not fit is refused also where none is
@@ -122,12 +129,43 @@ fn by_ssh<'a>(statement: &str, signature: &str, keys: &'a [SigningKey]) -> Resul
     };
     let data = SshSig::signed_data(NAMESPACE, signature.hash_alg(), statement.as_bytes());
     let data = data.map_err(unreadable)?;
-    let fits = match signature.public_key() {
-        KeyData::Ed25519(public) => is_ed25519(&public.0, &data, signature.signature_bytes()),
-        // The fleet lists no others.
-        _ => false,
-    };
-    if fits { Ok(key) } else { Err(other_statement(key)) }
+    if fits(&signature, &data)? { Ok(key) } else { Err(other_statement(key)) }
+}
+
+/// Whether an SSH signature is one of `data` by its key.
+///
+/// # Errors
+/// It is made in a way that is not taken.
+fn fits(signature: &SshSig, data: &[u8]) -> Result<bool, String> {
+    let (algorithm, bytes) = (signature.algorithm(), signature.signature_bytes());
+    match (signature.public_key(), &algorithm) {
+        (KeyData::Ed25519(public), Algorithm::Ed25519) => {
+            Ok(is_by(SignatureScheme::ED25519, &public.0, data, bytes))
+        }
+        (
+            KeyData::Ecdsa(public @ EcdsaPublicKey::NistP256(_)),
+            Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+        ) => {
+            let bytes = der::pair(bytes).unwrap_or_default();
+            Ok(is_by(SignatureScheme::ECDSA_NISTP256_SHA256, public.as_sec1_bytes(), data, &bytes))
+        }
+        (KeyData::Rsa(public), Algorithm::Rsa { hash: Some(HashAlg::Sha512) }) => {
+            let public = rsa_key(public).ok_or("the RSA key of the signature has fewer than 3072 bits")?;
+            Ok(is_by(SignatureScheme::RSA_PKCS1_SHA512, &public, data, bytes))
+        }
+        _ => Err(format!(
+            "the signature is one by {algorithm}, and ssh-ed25519, ecdsa-sha2-nistp256 and rsa-sha2-512 are taken; sign with \
+             `ssh-keygen -Y sign`"
+        )),
+    }
+}
+
+/// An RSA key as ring takes it; `None`: it is too short.
+fn rsa_key(public: &RsaPublicKey) -> Option<Vec<u8>> {
+    let modulus = public.n.as_positive_bytes().filter(|modulus| RSA_BYTES_MIN <= modulus.len())?;
+    // Without leading zeros, so the first bit counts.
+    modulus.first().filter(|first| 0x80 <= **first)?;
+    Some(der::sequence(&[public.n.as_bytes(), public.e.as_bytes()]))
 }
 
 fn by_minisign<'a>(
@@ -158,10 +196,11 @@ fn other_statement(key: &SigningKey) -> String {
     )
 }
 
-fn is_ed25519(key: &[u8], message: &[u8], signature: &[u8]) -> bool {
+/// Whether ring says that `key` has signed `message`.
+fn is_by(scheme: SignatureScheme, key: &[u8], message: &[u8], signature: &[u8]) -> bool {
     let provider = rustls::crypto::ring::default_provider();
     let known = provider.signature_verification_algorithms.mapping;
-    let known = known.iter().find(|(scheme, _)| *scheme == SignatureScheme::ED25519);
+    let known = known.iter().find(|(known, _)| *known == scheme);
     let algorithm = known.and_then(|(_, algorithms)| algorithms.first());
     algorithm.is_some_and(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
 }

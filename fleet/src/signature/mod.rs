@@ -9,6 +9,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
+    ops::RangeInclusive,
 };
 
 use sha2::{Digest as _, Sha256};
@@ -32,10 +33,19 @@ pub const KEYS_MAX: usize = 32;
 const COMMENT_MAX: usize = 100;
 /// Keys that a sentence names.
 const NAMED_MAX: usize = 5;
-/// The first characters of every `ssh-ed25519` key, base64: its name, and the length of what follows (RFC 8709).
-const SSH_PREFIX: &str = "AAAAC3NzaC1lZDI1NTE5AAAAI";
-/// Characters of an `ssh-ed25519` key: 51 bytes in base64.
-const SSH_LENGTH: usize = 68;
+/// SSH keys that may sign.
+const SSH_KINDS: [SshKind; 3] = [
+    // RFC 8709.
+    SshKind { name: "ssh-ed25519", prefix: "AAAAC3NzaC1lZDI1NTE5AAAAI", bytes: 51..=51 },
+    // RFC 5656, with the point uncompressed.
+    SshKind {
+        name: "ecdsa-sha2-nistp256",
+        prefix: "AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBB",
+        bytes: 104..=104,
+    },
+    // RFC 4253, with the exponent 65537: from 3072 bits to 4096.
+    SshKind { name: "ssh-rsa", prefix: "AAAAB3NzaC1yc2EAAAADAQABAAA", bytes: 407..=535 },
+];
 /// The first characters of every minisign key: the base64 of its algorithm, `Ed`.
 const MINISIGN_PREFIX: &str = "RW";
 /// Characters of a minisign key: 42 bytes in base64.
@@ -96,6 +106,24 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// A kind of SSH key.
+struct SshKind {
+    name: &'static str,
+    /// The first characters of every key, base64: its name, and the length of what follows.
+    prefix: &'static str,
+    /// Of a key, before base64.
+    bytes: RangeInclusive<usize>,
+}
+
+/// How many bytes a text in base64 stands for; `None`: it is no base64, or not all of it.
+fn decoded_len(text: &str) -> Option<usize> {
+    let digits = text.trim_end_matches('=');
+    let padding = text.len() - digits.len();
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let is_whole = text.len().is_multiple_of(4) && padding <= 2 && digits.bytes().all(is_digit);
+    is_whole.then(|| text.len() / 4 * 3 - padding)
+}
+
 /// How a key signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFormat {
@@ -122,37 +150,48 @@ pub struct NoKey {
 }
 
 impl SigningKey {
-    /// Reads a key: `ssh-ed25519 AAAA… comment`, or what `minisign -G` prints as the public key, with a comment behind it.
-    /// The comment is made printable and cut to 100 bytes.
+    /// Reads a key: `ssh-ed25519 AAAA… comment` and its like, or what `minisign -G` prints as the public key, with a
+    /// comment behind it. The comment is made printable and cut to 100 bytes.
     ///
     /// # Errors
     /// It has another form. A key that somebody mistyped is not noticed: it is the key of nobody.
     pub fn parse(text: &str) -> Result<Self, NoKey> {
         let bad = |why| NoKey { shown: printable(text).chars().take(32).collect(), why };
         let words: Vec<&str> = text.split_whitespace().collect();
-        let (format, key, comment) = match words.as_slice() {
-            ["ssh-ed25519", key, comment @ ..] => (KeyFormat::Ssh, *key, comment),
-            [kind, ..] if ["ssh-", "ecdsa-", "sk-"].iter().any(|prefix| kind.starts_with(prefix)) => {
-                return Err(bad("of SSH keys, only ssh-ed25519 is taken"));
+        const PART: &str = "something of it is missing, or is not base64";
+        let ssh = words.first().and_then(|first| SSH_KINDS.iter().find(|kind| kind.name == *first));
+        let (format, text, comment) = match (ssh, words.as_slice()) {
+            (Some(kind), [_, key, comment @ ..]) => {
+                let bytes = decoded_len(key).filter(|_| key.starts_with(kind.prefix));
+                match bytes {
+                    Some(bytes) if kind.bytes.contains(&bytes) => {}
+                    Some(_) if kind.name == "ssh-rsa" => {
+                        return Err(bad("an RSA key that signs has 3072 to 4096 bits"));
+                    }
+                    Some(_) | None => return Err(bad(PART)),
+                }
+                (KeyFormat::Ssh, format!("{} {key}", kind.name), comment)
             }
-            [key, comment @ ..] if key.starts_with(MINISIGN_PREFIX) => (KeyFormat::Minisign, *key, comment),
-            _ => {
+            (Some(_), _) => return Err(bad(PART)),
+            (None, [kind, ..]) if kind.starts_with("sk-") => {
+                return Err(bad(
+                    "keys on security tokens (sk-) are not taken; use one that is in a file or an agent",
+                ));
+            }
+            (None, [kind, ..]) if kind.starts_with("ssh-") || kind.starts_with("ecdsa-") => {
+                return Err(bad("of SSH keys, ssh-ed25519, ecdsa-sha2-nistp256 and ssh-rsa are taken"));
+            }
+            (None, [key, comment @ ..]) if key.starts_with(MINISIGN_PREFIX) => {
+                if key.len() != MINISIGN_LENGTH || key.ends_with('=') || decoded_len(key).is_none() {
+                    return Err(bad(PART));
+                }
+                (KeyFormat::Minisign, (*key).to_owned(), comment)
+            }
+            (None, _) => {
                 return Err(bad(
                     "it is neither the line of an SSH public key file nor a minisign public key",
                 ));
             }
-        };
-        let is_base64 = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
-        let is_whole = match format {
-            KeyFormat::Ssh => key.len() == SSH_LENGTH && key.starts_with(SSH_PREFIX),
-            KeyFormat::Minisign => key.len() == MINISIGN_LENGTH,
-        };
-        if !is_base64 || !is_whole {
-            return Err(bad("something of it is missing, or is not base64"));
-        }
-        let text = match format {
-            KeyFormat::Ssh => format!("ssh-ed25519 {key}"),
-            KeyFormat::Minisign => key.to_owned(),
         };
         let comment = printable(&comment.join(" ")).into_owned();
         let comment = comment.get(..comment.floor_char_boundary(COMMENT_MAX)).unwrap_or_default().to_owned();
@@ -164,7 +203,7 @@ impl SigningKey {
         self.format
     }
 
-    /// The key without its comment: `ssh-ed25519 AAAA…`, or the 56 characters of minisign.
+    /// The key without its comment: `ssh-ed25519 AAAA…` and its like, or the 56 characters of minisign.
     pub fn text(&self) -> &str {
         &self.text
     }

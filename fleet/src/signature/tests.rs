@@ -4,6 +4,20 @@ const SSH: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKE/mSM43XW2wqo7RNF0Kcf6SMDl1gkX2NwT1EL/pvXK ann@acme laptop";
 const MINISIGN: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
 
+const ECDSA: &str = r"ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBBBXObot00Kt3uP1Ad7f124XwzhoKDtznhJJtPmC2Hi8E2L7ndK8kVhYupl4J5PhGdUwXdrz+ZYak7JCuN9H7Pr8= carol";
+const RSA_3072: &str = r"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQDD8OYtIBYNJR60LpqPIL6sV2xgyAU10xnT/p44nR0ROCRhJN/WfpR9Cd7yAKN2FXe2n2NCKGueceeWN96QMdxACsQqk5jppBVzez3sJxUyVW8wompBY8R/rxgZ/cifPqkPkw/wccnWPnnmBwrRTXO94fS5oTbxx5epf4vBi1QR9Zz6K0Ixl4n9I7PN+zmw3lU9KvhGJNNLyU2TkJu/qhVhnmASYL7b/FGqdbR62YhfxuoVo3YV9Cvqmsrayvz4g2T4yUmdKDHohatI1ehHiIoFGsY2p8Skrrof62tUSXyTmn9WrrwICaPh0rKICd+u1E19ASHNuHSu13E6vTGamXhGDhzADT36jHQPRZFMdEfjhZQeNjsEN5vZfmxg7X+HS3Or2mmcS53RSPRfJgae5PccelQy6nQdeNCLgrwFY2nny7d5E9SOGjZaed6uITjd9DeRgs3+x15pjyVjqDIyADITt6Io7Y0+rf+wrPIaU4PUcMEULxCCT+7ukDY8JoxHsm0= dave";
+const RSA_4096: &str = r"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAACAQCJP9awaQocI19pR3+PvLvvsznSYNRQyE582nFiL8/lHcmRRoNwyBMxqsf0FYIiWS/PkMO6Ex/Hpd3chq3qLIm7bgkUrDwloHr79Uyt8vV8LwxbCLO8605EJljTeqnr6ttaDqmdwbYaCubWgjbS68lrkWDU3MH0QcQIN9o6Y2MqsdQGgBS/zsWN/CIQZ6azqchKdqgdHJNsuWSliDddG5oBdRkLzHUSW88jzkNGuhoaMw3TWzJC+m+oDdCTrXniFJv78ZwyRq6MuFPpQbgdZhpGow20hqXL88BhMKp1TQsJSbYWt0degZ9XqS2UeEIU/raeduy5TccN3ovryWEWOyw5jmFy0oLYAVCzJszr6L7bvzluMhDzVNeEPwTeMTHnT2ZoawV97W/EfRSNehnKVDTxQkQRuHn969okZNp9d222oBH5YwofNBMsPvfG85HzOGD9tnijtyKL2sMQ/1kVc9T4tBr6r4OPPLMv5oZQFtLmnQpGDZKRA4rY08P0n9xiouN4K2Z8pnXm5NGzyUQLE0dSwPucY8cpF2D4YhvPNSIntx3E7vBvdz2JXDz1mlxQbkNnCbMeF05YsLySwWBSDS293LD0Nf6eS5flfeR5rjkTC+4fwu3WEEY4QUJOrHRhW1g9zWR5/MruNd54Z4Bsi7tNUzbOHSSvRjBHLiOeMFXw3w== big";
+const RSA_2048: &str = r"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQCQV5w8swu72mCE6vkldV3fzGOgY0Lhu9yM5vp2BAFSKjGfKCNEyCh5VN4RYMI3I07/R5C/xyvs/xDf1VZczaCi574tJkm+V415Rx6COuh6n2U9VQ8yOszYERj/kPssv3yxITXXg8vD1iA0Cd8/Pwpis/fU/gs9C2GI2HOR8Q2mqVPu1iBBNZFjz76hzaFZa/ePYdTclJeWCvYZ7fYy0jhV5vKcaIu1zMCzDKHmplPOBsloUWNN744nF+JwCOEezbYnBKkdRcVSARevDpADJsd+PDtE3Ps46k1niOuWVkhQ1v81JegmHZpkzkTLBN82F2J8v9a2wWFRyQBxzq+JdhGh short";
+
+#[test]
+fn each_kind_of_ssh_key_that_signs_is_read() {
+    for (text, name) in [(SSH, "ann@acme laptop"), (ECDSA, "carol"), (RSA_3072, "dave"), (RSA_4096, "big")] {
+        let key = key(text);
+        assert_eq!((key.name(), key.format()), (format!("the SSH key {name}"), KeyFormat::Ssh));
+        assert_eq!(key.to_string(), text);
+    }
+}
+
 fn key(text: &str) -> SigningKey {
     SigningKey::parse(text).unwrap()
 }
@@ -108,8 +122,12 @@ fn a_key_is_named_by_its_comment() {
 fn what_cannot_sign_is_refused_with_what_can() {
     let why = |text: &str| SigningKey::parse(text).unwrap_err().to_string();
     for (text, says) in [
-        ("ssh-rsa AAAA ann", "of SSH keys, only ssh-ed25519 is taken"),
-        ("sk-ssh-ed25519@openssh.com AAAA", "only ssh-ed25519 is taken"),
+        ("ssh-rsa AAAA ann", "something of it is missing"),
+        ("ssh-rsa", "something of it is missing"),
+        ("ssh-dss AAAA ann", "of SSH keys, ssh-ed25519, ecdsa-sha2-nistp256 and ssh-rsa are taken"),
+        ("ecdsa-sha2-nistp384 AAAA ann", "ecdsa-sha2-nistp256 and ssh-rsa are taken"),
+        ("sk-ssh-ed25519@openssh.com AAAA", "keys on security tokens (sk-) are not taken"),
+        (RSA_2048, "has 3072 to 4096 bits"),
         ("", "neither the line of an SSH public key file nor a minisign public key"),
         ("hello world", "nor a minisign public key"),
         (&SSH[..60], "something of it is missing"),

@@ -27,9 +27,9 @@ async fn ssh_keygen(words: &[&OsStr]) -> Result<()> {
     Ok(())
 }
 
-async fn key(dir: &Path, name: &str) -> Result<Key> {
+async fn key(dir: &Path, kind: &str, name: &str) -> Result<Key> {
     let file = dir.join(name);
-    let words = ["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"].map(OsStr::new);
+    let words = ["-q", "-t", kind, "-N", "", "-C", name, "-f"].map(OsStr::new);
     ssh_keygen(&[&words[..], &[file.as_os_str()]].concat()).await?;
     let line = fs::read_to_string(file.with_extension("pub"))?.trim().to_owned();
     Ok(Key { file, line })
@@ -80,7 +80,8 @@ impl Signing {
         let (plain, admin) = (small.fleet.read("fleet.toml")?, small.site.operator().clone());
         let keys = small.site.path("keys");
         fs::create_dir_all(&keys)?;
-        let (ann, bob, eve) = (key(&keys, "ann").await?, key(&keys, "bob").await?, key(&keys, "eve").await?);
+        let ann = key(&keys, "ed25519", "ann").await?;
+        let (bob, eve) = (key(&keys, "ecdsa", "bob").await?, key(&keys, "rsa", "eve").await?);
         Ok(Self { small, plain, admin, ann, bob, eve })
     }
 
