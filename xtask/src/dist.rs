@@ -408,12 +408,7 @@ fn archive(places: &Places, arch: Arch, stage: &Path) -> Result<PathBuf> {
         run("archive", Command::new("cp").arg("-R").arg(root().join(from)).arg(place(&tree, from)?))?;
     }
     let mut tar = Command::new("tar");
-    tar.current_dir(stage).env("GZIP", "--no-name").args([
-        "--create",
-        "--sort=name",
-        "--owner=0",
-        "--group=0",
-    ]);
+    tar.current_dir(stage).args(["--create", "--sort=name", "--owner=0", "--group=0"]);
     tar.arg("--numeric-owner").arg("--mode=u=rwX,go=rX").arg(format!("--mtime=@{}", places.time));
     tar.args(["--use-compress-program", "gzip --no-name -9", "--file"]).arg(&path).arg(&name);
     run("archive", &mut tar)?;

@@ -1,5 +1,6 @@
 //! `cargo xtask proof packages`: the packages on throw-away Debian hosts, one of them with systemd as its first process.
 //! As root; ten minutes with `--rounds 3`. The hosts have a network of their own and end with the command.
+//! `cargo xtask proof contrib`: the Ansible role, the Puppet module and what else lies in `contrib/`. As root.
 //! `cargo xtask proof image`: the image as its own user on a read-only root. As root.
 //! `cargo xtask proof units`: server and load balancer that systemd runs, in a host of that kind. As root.
 //! `cargo xtask proof requests`: a rollout behind a real HAProxy and a real NGINX, with 100,000 requests each.
@@ -7,6 +8,7 @@
 //! alert.
 //! `cargo xtask proof edits`: who edited a managed file, by many edits with each of several tools. As root.
 
+mod contrib;
 mod host;
 mod image;
 mod managed;
@@ -66,6 +68,12 @@ enum Part {
         #[arg(long)]
         made: bool,
     },
+    /// The Ansible role and the Puppet module on a host, cloud-init's user data and Kubernetes' manifests by schema.
+    Contrib {
+        /// Take the packages that lie in `target/dist`.
+        #[arg(long)]
+        made: bool,
+    },
     /// The image: unpacked, started as its user on a read-only root, applied to, stopped, started again.
     Image {
         /// Take the image that lies in `target/dist`.
@@ -100,6 +108,12 @@ pub fn prove(asked: &Proof) -> Result<ExitCode> {
     match asked.part {
         Part::Packages { rounds, made } => prove_packages(rounds, made),
         Part::Units { made } => prove_units(made),
+        Part::Contrib { made } => {
+            let (places, packages) = prepared(&[NEW], made)?;
+            contrib::prove(&places, &packages)?;
+            println!("\nWhat lies in contrib/ does what docs/hand-over.md says.");
+            Ok(ExitCode::SUCCESS)
+        }
         Part::Image { made } => {
             image::prove(made)?;
             println!("\nThe image holds what docs/kubernetes.md says.");
