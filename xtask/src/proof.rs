@@ -5,7 +5,7 @@
 //! `cargo xtask proof units`: server and load balancer that systemd runs, in a host of that kind. As root.
 //! `cargo xtask proof requests`: a rollout behind a real HAProxy and a real NGINX, with 100,000 requests each.
 //! `cargo xtask proof alerts`: how long it takes from a hand edit, and from the death of a server, to the receiver of its
-//! alert.
+//! alert; then that an alert which lasts stays in a real Alertmanager.
 //! `cargo xtask proof edits`: who edited a managed file, by many edits with each of several tools. As root.
 
 mod contrib;
@@ -31,6 +31,8 @@ use crate::{
 };
 
 const MMDEBSTRAP: Needed = Needed { program: "mmdebstrap", version: "--version", package: "mmdebstrap" };
+const ALERTMANAGER: Needed =
+    Needed { program: "prometheus-alertmanager", version: "--version", package: "prometheus-alertmanager" };
 const NSPAWN: Needed =
     Needed { program: "systemd-nspawn", version: "--version", package: "systemd-container" };
 /// Of the hosts; what the packages need beside it they have to ask for.
@@ -91,6 +93,9 @@ enum Part {
         /// How often of each.
         #[arg(long, default_value_t = 100)]
         rounds: u32,
+        /// For how long an alert that lasts has to stay in a real Alertmanager.
+        #[arg(long, default_value_t = 30)]
+        minutes: u32,
     },
     /// Edit managed files with vim, sed, cp, mv, a shell and Ansible's calls, and count who was named rightly.
     Edits {
@@ -120,7 +125,7 @@ pub fn prove(asked: &Proof) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Part::Requests { requests } => prove_requests(requests),
-        Part::Alerts { rounds } => prove_alerts(rounds),
+        Part::Alerts { rounds, minutes } => prove_alerts(rounds, minutes),
         Part::Edits { edits } => prove_edits(edits),
     }
 }
@@ -150,12 +155,17 @@ fn prove_requests(requests: u32) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn prove_alerts(rounds: u32) -> Result<ExitCode> {
+fn prove_alerts(rounds: u32, minutes: u32) -> Result<ExitCode> {
+    packages::install(ALERTMANAGER)?;
     step("programs", cargo().args(["build", "--workspace", "--bins", "--locked"]))?;
     let mut measure = cargo();
     measure.args(["test", "--workspace", "--locked", "--test", "e2e", "--", "--nocapture"]);
     measure.args(["--test-threads", "1", "alerts::"]);
     step("alerts", measure.env("CONVOY_ROUNDS", rounds.to_string()))?;
+    let mut lasting = cargo();
+    lasting.args(["test", "--workspace", "--locked", "--test", "server", "--", "--exact"]);
+    lasting.arg("alertmanager::a_real_alertmanager_keeps_what_lasts_and_drops_what_is_over");
+    step("Alertmanager", lasting.env("ALERTMANAGER_MINUTES", minutes.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,7 +1,9 @@
 //! Alerts to a real Alertmanager: each by itself, with an end that stays ahead while it lasts.
+//!
+//! `ALERTMANAGER_MINUTES` says for how long it has to stay there, as `cargo xtask proof alerts --minutes` does.
 
 use std::{
-    fs,
+    env, fs,
     io::{Read as _, Write as _},
     net::TcpStream,
     path::Path,
@@ -130,6 +132,15 @@ async fn a_real_alertmanager_keeps_what_lasts_and_drops_what_is_over() {
         alerts.iter().find(|alert| alert["labels"]["subject"] == subject.as_str()).cloned()
     };
     assert_ne!(of_file(&alerts).unwrap()["endsAt"], first, "its end is not moved");
+    let minutes = env::var("ALERTMANAGER_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(60 * minutes) {
+        // More often than a silent agent is given up.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        node.says_both(FILE, "repository/conf/other").await;
+        let alerts = tokio::task::block_in_place(|| alertmanager.alerts());
+        assert!(both(&alerts), "over after {:?} although it lasts: {alerts:#?}", begun.elapsed());
+    }
     node.is_as_declared().await;
     alertmanager.until("all is over", |it| named(it, "tug-of-war").is_none()).await;
     coordinator.stop().await;
