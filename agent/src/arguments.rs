@@ -98,11 +98,28 @@ pub struct Enroll {
     /// Take the answer that `convoy node admit` wrote; - is standard input.
     #[arg(long, group = "way", value_name = "FILE")]
     pub answer: Option<PathBuf>,
-    /// With --request: which node this host is to be. Without it `convoy node admit --node` says so.
-    #[arg(long, requires = "request", value_name = "NAME")]
+    /// Join with the certificate that this host has from another authority, if the coordinator's owner named that.
+    #[arg(
+        long,
+        group = "way",
+        requires = "cert",
+        requires = "key",
+        requires = "ca_pin",
+        requires = "coordinator"
+    )]
+    pub pki: bool,
+    /// With --pki: the host's certificate, PEM, those above it behind it.
+    #[arg(long, requires = "pki", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
+    /// With --pki: the key of the host's certificate, PEM. It signs once, and goes nowhere.
+    #[arg(long, requires = "pki", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// With --request and --pki: which node this host is to be. Without it `convoy node admit --node` says so, or the
+    /// host's certificate does.
+    #[arg(long, conflicts_with_all = ["token", "token_file", "answer"], value_name = "NAME")]
     pub node: Option<String>,
-    /// With --answer: the authority that is expected, sha256: and 64 hexadecimal digits.
-    #[arg(long, requires = "answer", value_name = "FINGERPRINT")]
+    /// With --answer and --pki: the coordinator's authority, sha256: and 64 hexadecimal digits.
+    #[arg(long, conflicts_with_all = ["token", "token_file", "request"], value_name = "FINGERPRINT")]
     pub ca_pin: Option<String>,
     /// Where the coordinator is, if not where the token or the answer says: host:port.
     #[arg(long, conflicts_with = "request")]

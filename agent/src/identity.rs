@@ -72,6 +72,14 @@ impl Request {
         Self::of(&KeyPair::generate().map_err(IdentityError::Key)?, Some(node))
     }
 
+    /// Makes a key; who this host is says somebody else.
+    ///
+    /// # Errors
+    /// The random source or the library fails.
+    pub fn nameless() -> Result<Self, IdentityError> {
+        Self::of(&KeyPair::generate().map_err(IdentityError::Key)?, None)
+    }
+
     /// With a key that is there. Without a name, whoever admits it has to say which node is meant.
     fn of(key: &KeyPair, node: Option<&str>) -> Result<Self, IdentityError> {
         let mut params = CertificateParams::default();
@@ -356,7 +364,7 @@ impl Facts {
     }
 
     /// Whose it is.
-    fn node(&self) -> Option<&str> {
+    pub fn node(&self) -> Option<&str> {
         self.uri.split_once("/node/").map(|(_, node)| node)
     }
 }

@@ -201,11 +201,31 @@ async fn enroll(config: &Config, typed: &Enroll) -> Result<(), String> {
     match (&typed.request, &typed.answer) {
         (Some(file), _) => ask(&store, typed.node.as_deref(), file),
         (None, Some(file)) => install(&store, typed, file),
+        (None, None) if typed.pki => show_host(config, typed, &store).await,
         (None, None) => {
             let token = read_token(typed.token_file.clone())?;
             exchange(config, &token, typed.coordinator.as_deref()).await
         }
     }
+}
+
+/// Joins with the host's certificate of another authority.
+async fn show_host(config: &Config, typed: &Enroll, store: &Store) -> Result<(), String> {
+    // clap lets nobody get here without them.
+    let (Some(cert), Some(key), Some(pin), Some(address)) =
+        (&typed.cert, &typed.key, &typed.ca_pin, &typed.coordinator)
+    else {
+        return Err("--pki takes --cert, --key, --ca-pin and --coordinator".to_owned());
+    };
+    let pin = Fingerprint::parse(pin).map_err(|error| format!("--ca-pin: {error}"))?;
+    let wanted = typed.node.as_deref().map(NodeName::parse).transpose();
+    let wanted = wanted.map_err(|error| format!("--node: {error}"))?;
+    let host = link::HostKey::read(cert, key).map_err(|error| chain(&error))?;
+    let way = (address.as_str(), link::network(config.proxy.as_deref()));
+    let node = link::enroll_host(&host, wanted.as_ref(), pin, way, store).await;
+    let node = node.map_err(|error| chain(&error))?;
+    drop(writeln!(io::stdout(), "enrolled as {node} at {address}"));
+    Ok(())
 }
 
 /// Leaves a request where an operator takes it from.

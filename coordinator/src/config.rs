@@ -41,6 +41,9 @@ pub struct Config {
     /// Lifetimes.
     #[serde(default)]
     pub certificates: Certificates,
+    /// How hosts join, beside tokens and requests.
+    #[serde(default)]
+    pub join: Join,
     /// How much of the past is kept.
     #[serde(default)]
     pub history: History,
@@ -53,6 +56,25 @@ pub struct Config {
     /// What is written to standard error.
     #[serde(default)]
     pub log: Log,
+}
+
+/// How hosts join, beside tokens and requests.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Join {
+    /// By their own certificates; not at all if absent.
+    pub pki: Option<JoinPki>,
+}
+
+/// Whose certificates let hosts in (ADR 101).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinPki {
+    /// PEM file with the authorities.
+    pub authorities: PathBuf,
+    /// File with their revocation lists, PEM, or one in DER; nobody counts as revoked if absent.
+    #[serde(default)]
+    pub crl: Option<PathBuf>,
 }
 
 /// A listener for Prometheus and for health checks.

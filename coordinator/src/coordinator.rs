@@ -19,6 +19,7 @@ use crate::{
     authority::Authority,
     config::{Heartbeat, History, Limits},
     disk::{Disk, StoreTrouble},
+    enrolment::host::HostAuthorities,
     events::{Events, index::NodeIndex},
     hosts::Hosts,
     in_force::OlderBundles,
@@ -98,6 +99,8 @@ pub struct Coordinator {
     pub limits: Limits,
     /// How much of the past is kept.
     pub history: History,
+    /// Whose certificates let hosts in, beside tokens and operators; nobody's if absent.
+    pub host_authorities: Option<HostAuthorities>,
     /// Lifetime of a node's certificate.
     pub node_certificate: Duration,
     /// Lifetime of an operator's certificate.

@@ -1,6 +1,7 @@
 //! Who may have a certificate: join tokens made by operators, used once, and renewal of a name one already has.
 
 pub(crate) mod admission;
+pub mod host;
 pub(crate) mod tokens;
 
 use std::time::Duration;
@@ -289,6 +290,7 @@ impl Coordinator {
             let mut revocations = self.remove_tokens_of(&Holder::Node(node.clone())).await?;
             revocations.append(&mut revocations_of(&record));
             record.enrolment = None;
+            record.revoked = Some((self.clock)());
             let commit = Transaction::default().replace(entry.key, entry.version, record.encode());
             let text = format!("{} revoked the certificate of {node}", permit.operator());
             let event = Draft::new((self.clock)(), Kind::NodeRevoked, text).of_node(node);

@@ -77,6 +77,7 @@ use crate::{
     audit::Audit,
     authority::{Authority, AuthorityError},
     config::Config,
+    enrolment::host::{FileError, Files, HostAuthorities},
     events::Events,
     listener::{Acceptor, Listen, TlsError, tls_config},
     metrics::{Metered, Meters},
@@ -128,6 +129,9 @@ pub enum RunError {
     /// Something of the data directory is missing.
     #[error(transparent)]
     Recovery(#[from] recovery::Refusal),
+    /// The authorities of hosts.
+    #[error(transparent)]
+    HostAuthorities(#[from] FileError),
     /// A channel of alerts.
     #[error(transparent)]
     Channel(#[from] alerts::ChannelError),
@@ -245,6 +249,10 @@ pub async fn start(
     tasks: Tasks,
 ) -> Result<Arc<Coordinator>, RunError> {
     let channels = config.alerts.open()?;
+    let host_authorities = config.join.pki.as_ref().map(|pki| {
+        HostAuthorities::open(Files { authorities: pki.authorities.clone(), crl: pki.crl.clone() }, clock())
+    });
+    let host_authorities = host_authorities.transpose()?;
     let vault = Arc::new(recovery::open_vault(&*store, config).await?);
     let epoch =
         open_meta(&*store, &config.fleet, FleetEpoch(rand::random()), authority.fingerprint()).await?;
@@ -293,6 +301,7 @@ pub async fn start(
         heartbeat: config.heartbeat.clone(),
         limits: config.limits.clone(),
         history: config.history.clone(),
+        host_authorities,
         node_certificate: config.certificates.node,
         operator_certificate: config.certificates.operator,
         stop: tasks.stop().clone(),

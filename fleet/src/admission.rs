@@ -48,6 +48,27 @@ impl fmt::Display for Fingerprint {
 #[error("a fingerprint is sha256: and 64 hexadecimal digits")]
 pub struct FingerprintError;
 
+/// What a host signs that joins by a certificate of another authority (ADR 101): for one challenge of one coordinator, one
+/// certificate, one request and one node (empty: whichever its certificate names).
+///
+/// It begins with more constant text than the random numbers that begin what TLS 1.2 has a server sign, and with other
+/// text than what TLS 1.3 does, so it is never a signature of a handshake.
+pub fn host_statement(
+    authority: &[u8; 32],
+    nonce: &[u8],
+    certificate: &[u8],
+    (request_pem, node): (&str, &str),
+) -> Vec<u8> {
+    let mut statement =
+        b"Convoy, version 1: the holder of this host certificate asks to join a fleet as a node\n\0".to_vec();
+    for part in [authority, nonce, certificate, request_pem.as_bytes(), node.as_bytes()] {
+        // Lengths too: no part can pass for the end of the one before.
+        statement.extend(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        statement.extend(part);
+    }
+    statement
+}
+
 /// What an operator's yes to a request became: no secret is in it, and only the host that made the request can use it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
@@ -181,6 +202,25 @@ mod tests {
         ] {
             let error = Answer::parse(text).unwrap_err().to_string();
             assert!(error.contains(said), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_a_host_signs_differs_with_every_part_and_with_where_parts_end() {
+        let of = |nonce: &[u8], certificate: &[u8], request, node| {
+            host_statement(&[1; 32], nonce, certificate, (request, node))
+        };
+        let all = [
+            of(b"n", b"c", "r", "is-1"),
+            host_statement(&[2; 32], b"n", b"c", ("r", "is-1")),
+            of(b"nc", b"", "r", "is-1"),
+            of(b"", b"nc", "r", "is-1"),
+            of(b"n", b"c", "ri", "s-1"),
+            of(b"n", b"c", "r", ""),
+        ];
+        for (at, one) in all.iter().enumerate() {
+            assert!(all.iter().skip(at + 1).all(|other| one != other), "{at}");
+            assert!(one[..64].iter().all(u8::is_ascii) && one[0] != b' ');
         }
     }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use fleet::token::JoinToken;
-use proto::wire::agent::{EnrollRequest, enrolment_client::EnrolmentClient};
+use proto::wire::agent::{EnrollReply, EnrollRequest, enrolment_client::EnrolmentClient};
 use rustls::{
     ClientConfig, RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
@@ -31,11 +31,21 @@ pub enum EnrollError {
         /// Why.
         source: tonic::transport::Error,
     },
+    /// No connection, or the wrong coordinator.
+    #[error("cannot reach the coordinator at {address}; is it running, and is --ca-pin its authority?")]
+    DialPinned {
+        /// As typed.
+        address: String,
+        /// Why.
+        source: tonic::transport::Error,
+    },
     /// The coordinator said no.
     #[error("the coordinator refuses: {0}")]
     Refused(String),
     /// The answer is not from the pinned authority.
-    #[error("the coordinator answered with another authority than the token pins; nothing was stored")]
+    #[error(
+        "the coordinator answered with another authority than the one that is pinned; nothing was stored"
+    )]
     OtherAuthority,
     /// The key or its file.
     #[error(transparent)]
@@ -65,13 +75,24 @@ pub async fn enroll(
         .await
         .map_err(|status| EnrollError::Refused(status.message().to_owned()))?
         .into_inner();
+    keep(&request, &reply, token.authority, address, store)
+}
+
+/// Keeps what a coordinator answered, if it is of the pinned authority.
+pub(super) fn keep(
+    request: &Request,
+    reply: &EnrollReply,
+    authority: [u8; 32],
+    address: &str,
+    store: &Store,
+) -> Result<(), EnrollError> {
     let pinned = CertificateDer::pem_slice_iter(reply.authority_pem.as_bytes())
         .filter_map(Result::ok)
-        .any(|certificate| fingerprint(&certificate) == token.authority);
+        .any(|certificate| fingerprint(&certificate) == authority);
     if !pinned {
         return Err(EnrollError::OtherAuthority);
     }
-    store.save(&request, &reply.certificate_pem, &reply.authority_pem, Some(address))?;
+    store.save(request, &reply.certificate_pem, &reply.authority_pem, Some(address))?;
     // Read back: an identity that cannot be used is better known now than at the next start.
     store.read(0)?;
     Ok(())
@@ -81,7 +102,7 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     Sha256::digest(certificate).into()
 }
 
-fn pinned(authority: [u8; 32], clock: Clock) -> ClientConfig {
+pub(super) fn pinned(authority: [u8; 32], clock: Clock) -> ClientConfig {
     let provider = Arc::new(ring::default_provider());
     let config = ClientConfig::builder_with_details(provider, Arc::new(TlsClock(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -98,11 +119,8 @@ struct PinnedAuthority([u8; 32]);
 
 impl Judge for PinnedAuthority {
     fn judge(&self, shown: &Shown<'_>) -> Result<(), rustls::Error> {
-        let unknown = || {
-            rustls::Error::General(
-                "the server's authority is not the one that the join token pins".to_owned(),
-            )
-        };
+        let unknown =
+            || rustls::Error::General("the server's authority is not the one that is pinned".to_owned());
         let root = shown.chain.iter().find(|link| fingerprint(link) == self.0).ok_or_else(unknown)?;
         let mut roots = RootCertStore::empty();
         roots.add(root.clone().into_owned())?;

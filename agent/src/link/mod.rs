@@ -7,6 +7,7 @@ mod content;
 mod dial;
 mod enroll;
 mod give;
+mod host_key;
 mod proxy;
 mod session;
 mod time;
@@ -29,6 +30,7 @@ use tracing::{error, info, warn};
 pub use self::{
     dial::{Network, Socket, Tcp},
     enroll::{EnrollError, enroll},
+    host_key::{HostKey, HostKeyError, enroll_host},
     proxy::network,
     time::{Answer, ask_time},
 };

@@ -241,6 +241,7 @@ pub(crate) fn enrolled(
     now: Timestamp,
 ) -> Vec<crate::witness::Revocation> {
     let revocations = super::revocations_of(record);
+    record.revoked = None;
     record.enrolment = Some(Enrolment {
         enrolled: now,
         serial: issued.serial.clone(),

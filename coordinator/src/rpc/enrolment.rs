@@ -7,13 +7,20 @@ use fleet::{
     token::TokenSecret,
 };
 use proto::wire::agent::{
-    EnrollReply, EnrollRequest, JoinOperatorRequest, RenewRequest,
-    enrolment_server::Enrolment as EnrolmentService,
+    ChallengeReply, ChallengeRequest, EnrollHostRequest, EnrollReply, EnrollRequest, JoinOperatorRequest,
+    RenewRequest, enrolment_server::Enrolment as EnrolmentService,
 };
 use tonic::{Request, Response, Status};
 
 use super::{caller::node_of, commit_failed, store_failed};
-use crate::{authority::Issued, coordinator::Coordinator, enrolment::EnrolError};
+use crate::{
+    authority::Issued,
+    coordinator::Coordinator,
+    enrolment::{
+        EnrolError,
+        host::{HostError, Shown},
+    },
+};
 
 pub(super) struct Enrolment {
     coordinator: Arc<Coordinator>,
@@ -68,6 +75,51 @@ impl EnrolmentService for Enrolment {
         let secret = TokenSecret::from_hex(&request.token_secret);
         let issued = self.coordinator.join_operator(&name, secret, &request.csr_pem).await;
         Ok(self.reply(issued.map_err(|error| refused(&error))?))
+    }
+
+    async fn challenge(&self, _: Request<ChallengeRequest>) -> Result<Response<ChallengeReply>, Status> {
+        let nonce = self.coordinator.challenge().map_err(|error| host_refused(&error))?;
+        Ok(Response::new(ChallengeReply { nonce }))
+    }
+
+    async fn enroll_host(
+        &self,
+        request: Request<EnrollHostRequest>,
+    ) -> Result<Response<EnrollReply>, Status> {
+        let request = request.into_inner();
+        let wanted = match request.node.as_str() {
+            "" => None,
+            node => Some(NodeName::parse(node).map_err(|error| Status::invalid_argument(error.to_string()))?),
+        };
+        let shown = Shown {
+            nonce: request.nonce,
+            chain: request.chain,
+            // What is no scheme of TLS proves nothing.
+            scheme: u16::try_from(request.scheme).unwrap_or(0),
+            signature: request.signature,
+            request_pem: request.csr_pem,
+            wanted,
+        };
+        let issued = self.coordinator.enroll_host(&shown).await;
+        Ok(self.reply(issued.map_err(|error| host_refused(&error))?))
+    }
+}
+
+fn host_refused(error: &HostError) -> Status {
+    match error {
+        HostError::Off
+        | HostError::Nonce
+        | HostError::Chain
+        | HostError::Unreadable(_)
+        | HostError::Unproven
+        | HostError::Unbelievable { .. }
+        | HostError::File(_)
+        | HostError::Foreign { .. }
+        | HostError::Unfit { .. }
+        | HostError::NoNode { .. }
+        | HostError::Taken { .. }
+        | HostError::Barred { .. } => Status::permission_denied(super::chain(error)),
+        HostError::Enrol(source) => refused(source),
     }
 }
 

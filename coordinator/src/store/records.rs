@@ -290,12 +290,21 @@ pub struct NodeRecord {
     pub enrolment: Option<Enrolment>,
     /// Assignments before `desired`, newest first, at most [`ASSIGNMENTS_KEPT`].
     pub history: Vec<Assigned>,
+    /// When an operator voided its certificate, if none let somebody in since then: no host certificate does either.
+    pub revoked: Option<Timestamp>,
 }
 
 impl NodeRecord {
     /// A node that nothing is known of.
     pub fn new(name: NodeName) -> Self {
-        Self { name, desired: None, run: RunState::Running, enrolment: None, history: Vec::new() }
+        Self {
+            name,
+            desired: None,
+            run: RunState::Running,
+            enrolment: None,
+            history: Vec::new(),
+            revoked: None,
+        }
     }
 
     /// The number of the next assignment. Never given twice: it only grows, and is committed before it is sent.
@@ -357,6 +366,7 @@ impl Record for NodeRecord {
             history: self.history.iter().map(Assigned::to_wire).collect(),
             why: desired.map(|desired| desired.why.clone()).unwrap_or_default(),
             traceparent: traceparent(desired.and_then(|desired| desired.trace)),
+            revoked_ms: self.revoked.map_or(0, |at| at.0),
         }
     }
 
@@ -385,6 +395,7 @@ impl Record for NodeRecord {
                 expires: Timestamp(wire.certificate_expires_ms),
             }),
             history: wire.history.into_iter().map(Assigned::from_wire).collect::<Result<_, _>>()?,
+            revoked: Some(wire.revoked_ms).filter(|at| *at != 0).map(Timestamp),
         })
     }
 }

@@ -14,6 +14,7 @@ mod calls;
 mod crash;
 mod ends;
 mod fuzz;
+mod host_certificates;
 mod hostile;
 mod hosts;
 mod identity;

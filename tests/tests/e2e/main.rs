@@ -14,6 +14,7 @@ mod four_eyes;
 mod gates;
 mod going_back;
 mod history;
+mod host_certificates;
 mod key_managers;
 mod keys;
 mod keystores;
