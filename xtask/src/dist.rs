@@ -68,6 +68,14 @@ pub fn make_image() -> Result<PathBuf> {
     image_alone(&places(None)?, Arch::here()?)
 }
 
+/// Where linker and packager are; they are installed if they are not.
+///
+/// # Errors
+/// They cannot be.
+pub fn tools() -> Result<PathBuf> {
+    Ok(std::path::absolute(places(None)?.tools)?)
+}
+
 /// Where the image for this machine's processor is, if it was made.
 ///
 /// # Errors

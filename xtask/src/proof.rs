@@ -2,6 +2,7 @@
 //! As root; ten minutes with `--rounds 3`. The hosts have a network of their own and end with the command.
 //! `cargo xtask proof contrib`: the Ansible role, the Puppet module and what else lies in `contrib/`. As root.
 //! `cargo xtask proof image`: the image as its own user on a read-only root. As root.
+//! `cargo xtask proof twice`: two release builds in two directories give the same packages. Half an hour.
 //! `cargo xtask proof units`: server and load balancer that systemd runs, in a host of that kind. As root.
 //! `cargo xtask proof requests`: a rollout behind a real HAProxy and a real NGINX, with 100,000 requests each.
 //! `cargo xtask proof alerts`: how long it takes from a hand edit, and from the death of a server, to the receiver of its
@@ -12,6 +13,7 @@ mod contrib;
 mod host;
 mod image;
 mod managed;
+mod twice;
 
 use std::{
     fs,
@@ -82,6 +84,8 @@ enum Part {
         #[arg(long)]
         made: bool,
     },
+    /// Two builds of the same commit in two directories: the same packages, byte for byte.
+    Twice,
     /// Roll out behind HAProxy and NGINX, with and without hooks, while clients ask.
     Requests {
         /// How many are answered in each; 100,000 at most.
@@ -122,6 +126,11 @@ pub fn prove(asked: &Proof) -> Result<ExitCode> {
         Part::Image { made } => {
             image::prove(made)?;
             println!("\nThe image holds what docs/kubernetes.md says.");
+            Ok(ExitCode::SUCCESS)
+        }
+        Part::Twice => {
+            twice::prove()?;
+            println!("\nTwo builds in two directories made the same packages.");
             Ok(ExitCode::SUCCESS)
         }
         Part::Requests { requests } => prove_requests(requests),
