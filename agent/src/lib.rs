@@ -29,6 +29,7 @@ pub mod preflight;
 pub mod private;
 pub mod probe;
 pub mod process;
+pub mod program;
 #[cfg(windows)]
 pub mod service;
 #[cfg(target_os = "linux")]

@@ -24,6 +24,7 @@ use crate::{
     private,
     probe::Pins,
     process::{Console, Processes},
+    program,
     spans::Spans,
     task::{Death, Vital},
     watch::Watch,
@@ -246,7 +247,7 @@ fn build(config: &Config, outside: Outside, parts: Parts) -> Result<World, Build
         turn: Arc::new(Semaphore::new(1)),
     };
     let logs = logs::Reader::new(&looker, &config.data_dir);
-    let sources = Sources { cache: cache.clone(), packs, looker, logs };
+    let sources = Sources { cache: cache.clone(), packs, looker, logs, program: program::read() };
     let store = Store::of(&config.data_dir, outside.clock);
     let link = Link::start(settings, store, sources, outcomes.clone(), &vital);
     let link = link.map_err(BuildError::Identity)?;

@@ -295,6 +295,8 @@ pub struct Node {
     pub agent_version: String,
     /// When it first came with this version.
     pub agent_since: When,
+    /// SHA-256 of its program, hexadecimal; empty: it did not say so.
+    pub agent_program: String,
     pub platform: String,
     pub certificate_expires: When,
 }

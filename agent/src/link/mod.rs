@@ -40,6 +40,7 @@ use crate::{
     identity::{Identity, IdentityError, Store},
     logs,
     look::Looker,
+    program,
     task::Vital,
 };
 
@@ -130,6 +131,8 @@ struct Task {
     looker: Looker,
     /// Reads logs for operators.
     logs: logs::Reader,
+    /// The checksum of this program.
+    program: program::Own,
     events: mpsc::Sender<Event>,
 }
 
@@ -144,6 +147,8 @@ pub struct Sources {
     pub looker: Looker,
     /// Reads logs for operators.
     pub logs: logs::Reader,
+    /// The checksum of this program.
+    pub program: program::Own,
 }
 
 impl Link {
@@ -158,7 +163,7 @@ impl Link {
         events: mpsc::Sender<Event>,
         vital: &Vital,
     ) -> Result<Self, IdentityError> {
-        let Sources { cache, packs, looker, logs } = sources;
+        let Sources { cache, packs, looker, logs, program } = sources;
         let identity = store.read(settings.seed)?;
         let (report, reports) = watch::channel(None);
         let (journal, journals) = watch::channel(None);
@@ -179,6 +184,7 @@ impl Link {
             packs,
             looker,
             logs,
+            program,
             events: events.clone(),
         };
         vital.spawn("link", async move {

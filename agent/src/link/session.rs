@@ -156,6 +156,7 @@ enum Input {
     Message(Result<Option<Box<wire::ToAgent>>, tonic::Status>),
     Order(Option<Order>),
     Report,
+    Program,
     Heartbeat,
     Renew,
 }
@@ -168,6 +169,9 @@ impl Session {
         if task.journal.borrow().is_some() {
             // No report will come: the coordinator is told why at once.
             task.journal.mark_changed();
+        }
+        if task.program.borrow().is_some() {
+            task.program.mark_changed();
         }
         if task.events.send(Event::Connected).await.is_err() {
             return end("the agent is ending");
@@ -189,6 +193,11 @@ impl Session {
                         }
                         None => Ok(()),
                     }
+                }
+                Input::Program => {
+                    let program = *task.program.borrow_and_update();
+                    let sha256 = program.map_or_else(Vec::new, |program| program.0.to_vec());
+                    self.send(From::Program(wire::Program { sha256 })).await
                 }
                 Input::Heartbeat => self.on_heartbeat(task).await,
                 Input::Renew => {
@@ -221,6 +230,8 @@ impl Session {
                 Ok(()) => Input::Heartbeat,
                 Err(_) => Input::Order(None),
             },
+            // What is known does not change any more, so its sender is gone.
+            Ok(()) = task.program.changed() => Input::Program,
             () = tokio::time::sleep_until(self.heartbeat.due) => Input::Heartbeat,
             () = tokio::time::sleep_until(self.renew_at) => Input::Renew,
         }

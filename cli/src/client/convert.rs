@@ -295,6 +295,7 @@ pub(super) fn node(node: wire::Node) -> view::Node {
         report: node.report.map(report),
         agent_version: node.agent_version,
         agent_since: When(node.agent_since_ms),
+        agent_program: hex(&node.agent_program),
         platform: node.platform,
         certificate_expires: When(node.certificate_expires_ms),
     }

@@ -24,6 +24,7 @@ pub fn agent_list(list: &AgentList, now: When, style: Style) -> String {
         ("AGENT", Keep::Always),
         ("COORDINATOR HAS", Keep::Always),
         ("SINCE", Keep::UnlessNarrow(3)),
+        ("PROGRAM", Keep::UnlessNarrow(4)),
         ("PLATFORM", Keep::UnlessNarrow(2)),
         ("CONNECTED", Keep::Always),
     ]);
@@ -36,6 +37,7 @@ pub fn agent_list(list: &AgentList, now: When, style: Style) -> String {
             Cell::plain(agent.version.clone()),
             against(agent.skew),
             Cell::plain(if since.is_empty() { "-".to_owned() } else { since }),
+            Cell::plain(program(&agent.program)),
             Cell::plain(agent.platform.clone()),
             connected,
         ]);
@@ -43,6 +45,12 @@ pub fn agent_list(list: &AgentList, now: When, style: Style) -> String {
     out.push('\n');
     out.push_str(&table.render(style));
     out
+}
+
+/// The beginning of a checksum: enough to tell programs apart; `--json` has all of it.
+fn program(sha256: &str) -> String {
+    let begin: String = sha256.chars().take(12).collect();
+    if begin.is_empty() { "-".to_owned() } else { begin }
 }
 
 /// Which agents are upgraded, in which order.

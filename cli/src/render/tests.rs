@@ -56,6 +56,7 @@ fn ready(name: &str) -> Node {
         }),
         agent_version: "0.1.0".into(),
         agent_since: When(NOW.0 - 3_600_000),
+        agent_program: "ab".repeat(32),
         platform: "linux-x86_64".into(),
         certificate_expires: When(0),
     }
@@ -279,7 +280,7 @@ fn who_did_it_is_said_once() {
 fn agents_of_other_versions_are_told_in_the_status_and_listed() {
     let mut old = ready("is-2");
     old.agent_version = "0.0.9".into();
-    old.agent_since = When(0);
+    (old.agent_since, old.agent_program) = (When(0), String::new());
     let mut never = ready("is-3");
     never.agent_version = String::new();
     let fleet = status_of(vec![ready("is-1"), old, never]);
@@ -290,9 +291,9 @@ fn agents_of_other_versions_are_told_in_the_status_and_listed() {
         &agent_list(&AgentList::of(&fleet, false), NOW, PLAIN),
         "coordinator 0.1.0; 2 agents: 1 same, 1 older
 
-NODE  GROUP        AGENT  COORDINATOR HAS  SINCE  PLATFORM      CONNECTED
-is-1  key-manager  0.1.0  the same         1h     linux-x86_64  yes
-is-2  key-manager  0.0.9  a newer one      -      linux-x86_64  yes
+NODE  GROUP        AGENT  COORDINATOR HAS  SINCE  PROGRAM       PLATFORM      CONNECTED
+is-1  key-manager  0.1.0  the same         1h     abababababab  linux-x86_64  yes
+is-2  key-manager  0.0.9  a newer one      -      -             linux-x86_64  yes
 ",
     );
     let outdated = AgentList::of(&fleet, true);

@@ -125,6 +125,7 @@ fn node() -> message::Node {
         state_why: text(),
         agent_version: text(),
         agent_since_ms: i64::MAX,
+        agent_program: vec![0xff; 32],
         certificate_expires_ms: i64::MAX,
         enrolled: true,
         platform: text(),

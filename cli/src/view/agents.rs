@@ -23,6 +23,8 @@ pub struct Agent {
     pub skew: Skew,
     /// When it first came with this version; `null`: before the coordinator noted that.
     pub since: When,
+    /// SHA-256 of its program, hexadecimal; empty: it did not say so.
+    pub program: String,
     pub platform: String,
     pub connected: bool,
     pub last_seen: When,
@@ -82,6 +84,7 @@ impl AgentList {
             version: node.agent_version.clone(),
             skew: Skew::of(&node.agent_version, &status.coordinator_version),
             since: node.agent_since,
+            program: node.agent_program.clone(),
             platform: node.platform.clone(),
             connected: node.connected,
             last_seen: node.last_seen,

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fleet::{
+    admission::Fingerprint,
     bundle::BUNDLE_FILES_MAX,
     foreign::{COUNT_MAX, implausible},
     ids::Digest,
@@ -218,6 +219,11 @@ fn from_wire(message: wire::FromAgent) -> Result<Option<FromAgent>, SessionError
             wall_clock: Timestamp(hello.wall_clock_ms),
             protocol: hello.protocol,
         }),
+        Some(From::Program(program)) => {
+            let sha256 = program.sha256.try_into();
+            let malformed = |_| SessionError::Malformed("Program: a SHA-256 has 32 bytes".to_owned());
+            FromAgent::Program(Fingerprint(sha256.map_err(malformed)?))
+        }
         Some(From::Report(report)) => {
             let observed = Observed::try_from(report).map_err(malformed)?;
             if let Some(why) = implausible(&observed) {

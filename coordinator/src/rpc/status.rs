@@ -95,6 +95,7 @@ pub(super) fn node(snapshot: &Snapshot, places: &Places, name: &NodeName) -> wir
     let last_seen = live.map(|live| live.last_heard).or(seen.map(|seen| seen.last_seen));
     let text =
         |of_live: Option<&String>, of_seen: Option<&String>| of_live.or(of_seen).cloned().unwrap_or_default();
+    let program = seen.and_then(|seen| seen.program);
     wire::Node {
         name: name.to_string(),
         group: target.map(|target| target.group.to_string()).unwrap_or_default(),
@@ -110,6 +111,7 @@ pub(super) fn node(snapshot: &Snapshot, places: &Places, name: &NodeName) -> wir
         state_why: state.why(),
         agent_version: text(live.map(|live| &live.agent_version), seen.map(|seen| &seen.agent_version)),
         agent_since_ms: seen.map_or(0, |seen| seen.agent_since.0),
+        agent_program: program.map_or_else(Vec::new, |program| program.0.to_vec()),
         certificate_expires_ms: enrolment.map_or(0, |own| own.expires.0),
         enrolled: enrolment.is_some(),
         platform: text(live.map(|live| &live.platform), seen.map(|seen| &seen.platform)),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use fleet::{
+    admission::Fingerprint,
     ids::{Generation, NodeName},
     node::NOTICES_MAX,
     observed::{Attempt, Notice, Observed, Refusal, ServiceState, Stage, Verdict},
@@ -86,10 +87,16 @@ impl Conversation {
         if self.seen.agent_version != hello.agent_version {
             self.seen.agent_version = hello.agent_version;
             self.seen.agent_since = now;
+            self.seen.program = None;
         }
         self.seen.platform = hello.platform;
         self.seen.last_seen = now;
         self.greeted = true;
+    }
+
+    /// The agent says which program it runs. A report mostly comes with it, and one commit stores both.
+    pub(super) fn on_program(&mut self, program: Fingerprint) {
+        self.unsaved |= self.seen.program.replace(program) != Some(program);
     }
 
     /// The assignment to send, if the agent was not yet told so on this stream.

@@ -14,6 +14,7 @@ mod session;
 use std::time::Duration;
 
 use fleet::{
+    admission::Fingerprint,
     bundle::Assignment,
     host::HostQuestion,
     ids::{Digest, FleetEpoch, FleetName, Generation, NodeName},
@@ -53,6 +54,8 @@ pub enum FromAgent {
     },
     /// What happened there; resent until received.
     Notices(Vec<Notice>),
+    /// Which program it runs, by its checksum.
+    Program(Fingerprint),
     /// The outcome of a command.
     CommandResult {
         /// Which.

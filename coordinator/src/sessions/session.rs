@@ -416,6 +416,7 @@ impl<I: Stream<Item = Inbound> + Unpin + Send> Talk<I> {
                     self.outbox.put(ToAgent::NoticesReceived(self.conversation.notices_up_to()));
                 }
             }
+            FromAgent::Program(program) => self.conversation.on_program(program),
             FromAgent::CommandResult { id, ok, detail } => {
                 if self.restarts.remove(&id) {
                     self.on_restart_answered(ok);

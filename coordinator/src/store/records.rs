@@ -19,6 +19,7 @@ pub use alert::{CursorRecord, PlaceRecord};
 pub use audit::{AuditHeadRecord, AuditRecord, AuditRemovedRecord};
 pub use event::{EventRecord, UntoldRecord};
 use fleet::{
+    admission::Fingerprint,
     bundle::{Applied, Assignment, RunState},
     host::HostFacts,
     ids::{Digest, FleetEpoch, FleetName, Generation, GroupName, NodeName, Revision, RolloutId, ZoneName},
@@ -413,6 +414,8 @@ pub struct SeenRecord {
     pub agent_version: String,
     /// When the agent first came with this version; zero: not known.
     pub agent_since: Timestamp,
+    /// SHA-256 of the agent's program, if it said so.
+    pub program: Option<Fingerprint>,
     /// `linux-x86_64`.
     pub platform: String,
     /// What `observed.last_good` names, with its target: what an automatic rollback returns to.
@@ -458,6 +461,7 @@ impl Record for SeenRecord {
             notices_up_to: self.notices_up_to,
             agent_version: self.agent_version.clone(),
             agent_since_ms: self.agent_since.0,
+            agent_program: self.program.map_or_else(Vec::new, |program| program.0.to_vec()),
             platform: self.platform.clone(),
             last_good: self.last_good.as_ref().map(Assigned::to_wire),
             last_seen_ms: self.last_seen.0,
@@ -473,6 +477,7 @@ impl Record for SeenRecord {
             notices_up_to: wire.notices_up_to,
             agent_version: wire.agent_version,
             agent_since: Timestamp(wire.agent_since_ms),
+            program: wire.agent_program.try_into().ok().map(Fingerprint),
             platform: wire.platform,
             last_good: wire.last_good.map(Assigned::from_wire).transpose()?,
             last_seen: Timestamp(wire.last_seen_ms),

@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "helpers of tests fail and speak like tests")]
 
 mod adopted;
+mod agents_upgrade;
 mod alerts;
 mod balancer;
 mod canary;

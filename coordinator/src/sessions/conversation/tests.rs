@@ -319,3 +319,28 @@ fn an_agent_has_its_version_since_it_first_came_with_it() {
     }
     assert_eq!(since, [0, 0, 2, 2, 4]);
 }
+
+#[test]
+fn which_program_an_agent_runs_is_stored_when_it_differs_and_forgotten_with_its_version() {
+    let hello = |version: &str| Hello {
+        agent_version: version.to_owned(),
+        platform: "linux-x86_64".to_owned(),
+        epoch: None,
+        wall_clock: NOW,
+        protocol: 1,
+    };
+    let program = Fingerprint([7; 32]);
+    let mut first = Conversation::new(record(1), SeenRecord::default());
+    first.on_hello(NOW, hello("0.2.0"), || true);
+    first.on_program(program);
+    assert!(first.has_unsaved());
+    let seen = first.save().seen;
+    assert_eq!(seen.program, Some(program));
+    let mut again = Conversation::new(record(1), seen.clone());
+    again.on_hello(NOW, hello("0.2.0"), || true);
+    again.on_program(program);
+    assert!(!again.has_unsaved(), "a reconnection writes nothing");
+    let mut older = Conversation::new(record(1), seen);
+    older.on_hello(NOW, hello("0.1.0"), || true);
+    assert_eq!(older.save().seen.program, None, "it is of another version");
+}
