@@ -1,9 +1,12 @@
 //! Executes rollouts: looks, commits what the planner decided, and lets the sessions tell the agents.
 //!
-//! Level-triggered: whatever happened, the whole fleet is looked at again, in the mirror. A step exists once the node's
+//! Level-triggered: whatever happened, the whole fleet is looked at again, in the mirror, unless nothing that the planner
+//! looks at has changed since a look that found nothing to do ([`known`], ADR 105). A step exists once the node's
 //! new generation and the rollout that sent it are committed together, on the condition that neither had changed; so
 //! a crash at any instant neither loses a step nor repeats one. What is down at the moment of a step is guarded by a lock
 //! of this process (ADR 16), so one coordinator at a time works on a store.
+
+mod known;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -11,11 +14,13 @@ use fleet::{
     ids::{Digest, NodeName, Revision},
     reason::Reason,
     rollout::{Phase, Plan, Rollout, Step, StepKind, StepState, plan},
+    time::Timestamp,
 };
 use tokio::time::Instant;
 use traces::Tracer;
 use tracing::{error, info, warn};
 
+use self::known::{Hints, Known, Moved};
 use crate::{
     coordinator::Coordinator,
     events::{APPEND_MAX, Draft, Kind},
@@ -30,8 +35,8 @@ use crate::{
     view::Snapshot,
 };
 
-/// Deadlines, soaks and windows are time, so somebody looks at least so often while a rollout is open.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// While a rollout is open somebody looks at the clock so often: it may be set, and questions may have to be asked again.
+const TICK: Duration = Duration::from_secs(1);
 /// Reports come in bursts; looks are at least so far apart.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 /// Steps of one commit: each writes a node, and the rollout and events take room as well.
@@ -40,24 +45,29 @@ const STEPS_MAX: usize = TRANSACTION_WRITES_MAX - APPEND_MAX / 2 - 2;
 /// Runs until the coordinator stops.
 pub async fn run(coordinator: Arc<Coordinator>) {
     let mut hints = Hints::new(&coordinator);
-    let mut asking = Asking::default();
+    let mut looker = Looker { asking: Asking::default(), known: None };
     loop {
-        hints.mark_seen();
-        let pause = match look(&coordinator, &mut asking).await {
+        let moved = hints.take(&coordinator);
+        let pause = match looker.look(&coordinator, &moved).await {
             Ok(Look::Idle) => {
-                asking.end();
+                looker.asking.end();
                 None
             }
-            Ok(Look::Open) => Some(LOOK_EVERY),
+            Ok(Look::Open) => Some(TICK),
             Ok(Look::Again) => continue,
             Err(error) => {
                 warn!(error = chain(&error), "Cannot execute rollouts; trying again");
-                Some(LOOK_EVERY)
+                Some(TICK)
             }
+        };
+        let earliest = Instant::now() + LOOK_PAUSE;
+        let changed = async {
+            hints.wait(pause).await;
+            tokio::time::sleep_until(earliest).await;
         };
         tokio::select! {
             () = coordinator.stop.cancelled() => return,
-            () = hints.wait(pause) => {}
+            () = changed => {}
         }
     }
 }
@@ -72,75 +82,57 @@ enum Look {
     Again,
 }
 
-/// Wake-ups without data.
-struct Hints {
-    nodes: tokio::sync::watch::Receiver<u64>,
-    seen: tokio::sync::watch::Receiver<u64>,
-    rollouts: tokio::sync::watch::Receiver<u64>,
-    live: tokio::sync::watch::Receiver<u64>,
+/// What lasts from one look to the next.
+struct Looker {
+    asking: Asking,
+    /// `None`: the last look found something to do, or failed.
+    known: Option<Known>,
 }
 
-impl Hints {
-    fn new(coordinator: &Coordinator) -> Self {
-        let store = &coordinator.store;
-        Self {
-            nodes: store.watch(Key::NODES),
-            seen: store.watch(Key::SEEN),
-            rollouts: store.watch(Key::ROLLOUTS),
-            live: coordinator.live.watch(),
+impl Looker {
+    async fn look(&mut self, coordinator: &Arc<Coordinator>, moved: &Moved) -> Result<Look, StoreError> {
+        let mut known = self.known.take();
+        let before = coordinator.snapshot().await?;
+        let Some(open) = before.running_rollout() else { return Ok(Look::Idle) };
+        let (moved_at, holds) = ((moved, (coordinator.clock)()), Known::still_holds);
+        if let Some(known) = known.take_if(|known| holds(known, &before, open, moved_at)) {
+            self.asking.ask(coordinator, &open.record.rollout, known.asks.clone());
+            self.known = Some(known);
+            return Ok(Look::Open);
         }
-    }
-
-    /// Before looking, so that a change during the look wakes again.
-    fn mark_seen(&mut self) {
-        for hint in [&mut self.nodes, &mut self.seen, &mut self.rollouts, &mut self.live] {
-            hint.mark_unchanged();
+        drop(before);
+        // Until its steps are committed: an operator's restart counts what they take down, and they what it does.
+        let _taking_down = coordinator.taking_down.lock().await;
+        let snapshot = coordinator.snapshot().await?;
+        let Some(open) = snapshot.running_rollout() else { return Ok(Look::Idle) };
+        let now = (coordinator.clock)();
+        let decided = plan(&open.record.rollout, &snapshot.view(), now);
+        if decided.changed {
+            return carry_out(coordinator, &snapshot, open, (decided, now)).await;
         }
-    }
-
-    async fn wait(&mut self, pause: Option<Duration>) {
-        let earliest = Instant::now() + LOOK_PAUSE;
-        let due = async {
-            match pause {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            _ = self.nodes.changed() => {}
-            _ = self.seen.changed() => {}
-            _ = self.rollouts.changed() => {}
-            _ = self.live.changed() => {}
-            () = due => {}
-        }
-        tokio::time::sleep_until(earliest).await;
+        self.asking.ask(coordinator, &open.record.rollout, decided.asks.clone());
+        self.known = Some(Known::of(&snapshot, open, decided, known));
+        Ok(Look::Open)
     }
 }
 
-async fn look(coordinator: &Arc<Coordinator>, asking: &mut Asking) -> Result<Look, StoreError> {
-    if coordinator.mirror.records().await?.running_rollout().is_none() {
-        return Ok(Look::Idle);
-    }
-    // Until its steps are committed: an operator's restart counts what they take down, and they what it does.
-    let _taking_down = coordinator.taking_down.lock().await;
-    let snapshot = coordinator.snapshot().await?;
-    let Some(open) = snapshot.running_rollout() else { return Ok(Look::Idle) };
-    let now = (coordinator.clock)();
-    let decided = plan(&open.record.rollout, &snapshot.view(), now);
-    if !decided.changed {
-        asking.ask(coordinator, &decided.rollout, decided.asks);
-        return Ok(Look::Open);
-    }
+/// Commits what was decided.
+async fn carry_out(
+    coordinator: &Coordinator,
+    snapshot: &Snapshot,
+    open: &Versioned<RolloutRecord>,
+    (decided, now): (Plan, Timestamp),
+) -> Result<Look, StoreError> {
     let decided = within_one_commit(&open.record, decided);
     let events = tell(&open.record.rollout, &decided.rollout, now);
     let tracer = &coordinator.tracer;
-    let Some(commit) = commit_of(&snapshot, open, &decided.rollout, &decided.steps, tracer) else {
+    let Some(commit) = commit_of(snapshot, open, &decided.rollout, &decided.steps, tracer) else {
         return Ok(Look::Open);
     };
     match coordinator.events.append(events, commit).await {
         Ok(_) => {
             log(&open.record.rollout, &decided.rollout);
-            coordinator.trace_rollout(&snapshot, open, &decided.rollout);
+            coordinator.trace_rollout(snapshot, open, &decided.rollout);
             Ok(Look::Again)
         }
         Err(CommitError::Conflict { .. }) => Ok(Look::Again),
@@ -226,7 +218,7 @@ fn revision_of(snapshot: &Snapshot, node: &NodeRecord, bundle: &Digest) -> Optio
 }
 
 /// One event for each thing that people ask about.
-fn tell(before: &Rollout, after: &Rollout, now: fleet::time::Timestamp) -> Vec<Draft> {
+fn tell(before: &Rollout, after: &Rollout, now: Timestamp) -> Vec<Draft> {
     let mut events = Vec::new();
     for (name, step) in &after.steps {
         let old = before.steps.get(name).map(|step| &step.state);

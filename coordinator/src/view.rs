@@ -13,7 +13,7 @@ use fleet::{
     ids::{FleetEpoch, Generation, NodeName, Revision},
     observed::{Concern, ConcernKind, Observed, ServiceState, Verdict},
     reason::Reason,
-    rollout::{FleetView, NodeView, Position, RunWish, Standing, standing},
+    rollout::{FleetView, NodeView, Position, RunWish, Standing, next_at, standing},
     words::NodeWord,
 };
 
@@ -22,8 +22,11 @@ use crate::{
     disk::StoreTrouble,
     mirror::Records,
     original::{OnOriginal, on_original},
-    sessions::LiveNodes,
-    store::{StoreError, records::Target},
+    sessions::{LiveNode, LiveNodes},
+    store::{
+        StoreError,
+        records::{NodeRecord, SeenRecord, Target, Versioned},
+    },
 };
 
 /// The fleet at one moment: the records, through [`Deref`], and who is connected.
@@ -33,6 +36,42 @@ pub struct Snapshot {
     pub live: Arc<LiveNodes>,
     /// Why records cannot be kept, or soon cannot.
     pub trouble: Option<StoreTrouble>,
+}
+
+/// What is known of a node beside what the revision wants of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// What it should be.
+    pub record: Option<&'a Arc<Versioned<NodeRecord>>>,
+    /// What it last said.
+    pub seen: Option<&'a Arc<Versioned<SeenRecord>>>,
+    /// Its session, if it is connected.
+    pub live: Option<&'a Arc<LiveNode>>,
+}
+
+impl<'a> Facts<'a> {
+    /// A session whose report is not stored yet says nothing of the present, and the stored one is of the past.
+    pub fn is_present(self) -> bool {
+        self.live.is_some_and(|live| live.reported)
+    }
+
+    /// As the planner sees it.
+    pub fn view(self, target: &'a Target) -> NodeView<'a> {
+        let record = self.record.map(|node| &node.record);
+        NodeView {
+            group: &target.group,
+            host: &target.host,
+            zone: target.zone.as_ref(),
+            connected: self.is_present(),
+            desired: record.and_then(|record| record.desired.as_ref()).map(|desired| desired.applied()),
+            wish: match record.map_or(RunState::Running, |record| record.run) {
+                RunState::Running => RunWish::Running,
+                RunState::Stopped => RunWish::Stopped,
+            },
+            // The stored report, not the live one: only what is durable may move a rollout.
+            observed: self.seen.and_then(|seen| seen.observed.as_ref()),
+        }
+    }
 }
 
 impl Deref for Snapshot {
@@ -81,27 +120,28 @@ impl Snapshot {
 
     fn view_by<'a>(&'a self, nodes: impl Iterator<Item = (&'a NodeName, &'a Target)>) -> FleetView<'a> {
         FleetView {
-            nodes: nodes.map(|(name, target)| (name, self.node_view(name, target))).collect(),
+            nodes: self.facts(nodes).map(|(name, target, facts)| (name, facts.view(target))).collect(),
             past: self.rollouts.iter().map(|rollout| &rollout.record.rollout.steps).collect(),
         }
     }
 
-    fn node_view<'a>(&'a self, name: &NodeName, target: &'a Target) -> NodeView<'a> {
-        let record = self.nodes.get(name).map(|node| &node.record);
-        NodeView {
-            group: &target.group,
-            host: &target.host,
-            zone: target.zone.as_ref(),
-            // A session whose report is not stored yet says nothing of the present, and the stored one is of the past.
-            connected: self.live.get(name).is_some_and(|live| live.reported),
-            desired: record.and_then(|record| record.desired.as_ref()).map(|desired| desired.applied()),
-            wish: match record.map_or(RunState::Running, |record| record.run) {
-                RunState::Running => RunWish::Running,
-                RunState::Stopped => RunWish::Stopped,
-            },
-            // The stored report, not the live one: only what is durable may move a rollout.
-            observed: self.seen.get(name).and_then(|seen| seen.observed.as_ref()),
-        }
+    /// What is known of each of `nodes`, which come in the order of their names: one walk through all records is much
+    /// cheaper than to look each of them up.
+    pub fn facts<'a>(
+        &'a self,
+        nodes: impl Iterator<Item = (&'a NodeName, &'a Target)>,
+    ) -> impl Iterator<Item = (&'a NodeName, &'a Target, Facts<'a>)> {
+        let (mut records, mut seen) = (self.nodes.iter().peekable(), self.seen.iter().peekable());
+        let mut live = self.live.iter().peekable();
+        nodes.map(move |(name, target)| {
+            let (record, seen) = (next_at(&mut records, &name), next_at(&mut seen, &name));
+            (name, target, Facts { record, seen, live: next_at(&mut live, &name) })
+        })
+    }
+
+    /// What is known of a node.
+    pub fn facts_of(&self, name: &NodeName) -> Facts<'_> {
+        Facts { record: self.nodes.get(name), seen: self.seen.get(name), live: self.live.get(name) }
     }
 
     /// The newest report, live if there is one.

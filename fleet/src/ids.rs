@@ -1,6 +1,6 @@
 //! Names and numbers, parsed once and never validated again.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 /// Why a text is not a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,8 +52,9 @@ fn check_name(text: &str) -> Result<(), NameError> {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident) => {
         $(#[$doc])*
+        // Thousands of copies of one name are made at each look at a large fleet: they share the text.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $type(String);
+        pub struct $type(Arc<str>);
 
         impl $type {
             /// Accepts a DNS label: lower-case letters, digits and '-', 1 to 63 characters.
@@ -61,7 +62,7 @@ macro_rules! name {
             /// # Errors
             /// Says which character or length is wrong.
             pub fn parse(text: &str) -> Result<Self, NameError> {
-                check_name(text).map(|()| Self(text.to_owned()))
+                check_name(text).map(|()| Self(text.into()))
             }
 
             /// The name as text.

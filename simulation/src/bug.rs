@@ -48,11 +48,13 @@ pub enum Bug {
     OriginalIsGarbage,
     /// The agent does not look whether a person has edited a file since it was kept.
     EditIsUnseen,
+    /// The coordinator sleeps past the moment at which the planner wants to look again.
+    SleepsTooLong,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 22] = [
+    pub const ALL: [Bug; 23] = [
         Bug::NoCompareAndSwap,
         Bug::SendBeforeCommit,
         Bug::AckBeforeSync,
@@ -75,5 +77,6 @@ impl Bug {
         Bug::ZonesAreUnseen,
         Bug::OriginalIsGarbage,
         Bug::EditIsUnseen,
+        Bug::SleepsTooLong,
     ];
 }

@@ -1,6 +1,6 @@
 //! The coordinator's shell: a store with compare-and-swap, sessions, and the real planner.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use fleet::{
     bundle::{Applied, Assignment, RunState},
@@ -8,12 +8,17 @@ use fleet::{
     observed::{Observed, ServiceState, Verdict},
     restart,
     rollout::{self, FleetView, NewRollout, NodeGoal, NodeView, Phase, Plan, Rollout, RolloutRules, Target},
+    time::Timestamp,
 };
 
 use super::{Bug, Entry, Sim, calls::Asked};
 
 /// Plans that may wait for their commit at once: as many as there might be coordinators.
 const PLANNERS: usize = 2;
+/// Nothing is due: it might sleep for so long.
+const SLEPT: Duration = Duration::from_secs(24 * 3600);
+/// See [`Bug::SleepsTooLong`].
+const OVERSLEPT: Duration = Duration::from_secs(5);
 
 /// What is durable.
 #[derive(Debug, Clone, Default)]
@@ -173,8 +178,13 @@ impl Sim {
             None => Vec::new(),
             Some(bug) => records.iter().map(|record| misread(bug, record)).collect(),
         };
-        let plan = rollout::plan(&seen, &self.view(&misread), self.wall());
+        let view = self.view(&misread);
+        let plan = rollout::plan(&seen, &view, self.wall());
+        let sleeps = plan.changed || self.sleeps_until_due(&seen, &view, &plan);
         self.check_plan(&plan);
+        if !sleeps {
+            self.broken("a look before the moment that the planner named would have found something");
+        }
         self.coordinator.waiting = plan.waiting.iter().map(ToString::to_string).collect();
         if !plan.changed {
             return self.ask(plan.rollout.id, plan.asks);
@@ -188,6 +198,14 @@ impl Sim {
         let delay = self.store_takes();
         let (incarnation, parent) = (self.coordinator.incarnation, self.coordinator.store.version);
         self.after(delay, Entry::Committed { incarnation, parent, plan: Box::new(plan) });
+    }
+
+    /// Whether another look at the same fleet, as late as the coordinator sleeps, finds nothing.
+    fn sleeps_until_due(&self, seen: &Rollout, view: &FleetView<'_>, plan: &Plan) -> bool {
+        let longer = if self.bug == Some(Bug::SleepsTooLong) { OVERSLEPT } else { Duration::ZERO };
+        let until = plan.due.map_or_else(|| self.wall().after(SLEPT), |due| Timestamp(due.0 - 1));
+        let later = rollout::plan(seen, view, until.after(longer));
+        !later.changed && later.asks == plan.asks
     }
 
     pub(super) fn committed(&mut self, incarnation: u64, parent: u64, plan: Plan) {

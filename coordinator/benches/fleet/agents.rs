@@ -30,7 +30,16 @@ const DIALLING: usize = 64;
 /// All agents of a site.
 pub struct Agents {
     said: Arc<Said>,
-    changes: Vec<mpsc::Sender<()>>,
+    changes: Vec<mpsc::Sender<Change>>,
+}
+
+/// What an agent reports as new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// A concern comes or goes: nothing that a rollout looks at.
+    Concern,
+    /// Its server begins or ceases to be healthy: a rollout has to look.
+    Health,
 }
 
 #[derive(Default)]
@@ -83,8 +92,8 @@ impl Agents {
     }
 
     /// Lets one agent report something new.
-    pub async fn change(&self, index: usize) {
-        self.changes[index % self.changes.len()].send(()).await.unwrap();
+    pub async fn change(&self, index: usize, change: Change) {
+        self.changes[index % self.changes.len()].send(change).await.unwrap();
     }
 }
 
@@ -96,6 +105,7 @@ struct Agent {
     client: AgentLinkClient<Channel>,
     good: Option<Assign>,
     has_concern: bool,
+    is_unhealthy: bool,
     beat: u64,
 }
 
@@ -111,7 +121,17 @@ impl Agent {
         };
         to.send(FromAgent { message: Some(from_agent::Message::Hello(hello)) }).await.unwrap();
         let stream = client.session(ReceiverStream::new(receiver)).await.unwrap().into_inner();
-        let agent = Self { said, is_first, to, stream, client, good: None, has_concern: false, beat: 0 };
+        let agent = Self {
+            said,
+            is_first,
+            to,
+            stream,
+            client,
+            good: None,
+            has_concern: false,
+            is_unhealthy: false,
+            beat: 0,
+        };
         agent.report().await;
         agent
     }
@@ -120,7 +140,7 @@ impl Agent {
         self.to.send(FromAgent { message: Some(message) }).await.unwrap();
     }
 
-    async fn run(mut self, mut changes: mpsc::Receiver<()>) {
+    async fn run(mut self, mut changes: mpsc::Receiver<Change>) {
         let mut interval = Duration::from_secs(5);
         loop {
             tokio::select! {
@@ -136,8 +156,9 @@ impl Agent {
                     Some(_) => {}
                     None => return,
                 },
-                Some(()) = changes.recv() => {
-                    self.has_concern = !self.has_concern;
+                Some(change) = changes.recv() => {
+                    self.has_concern ^= change == Change::Concern;
+                    self.is_unhealthy ^= change == Change::Health;
                     self.report().await;
                 }
                 () = tokio::time::sleep(interval) => {
@@ -193,6 +214,7 @@ impl Agent {
             done: true,
             ..Attempt::default()
         });
+        let health = if self.is_unhealthy { "unhealthy" } else { "healthy" };
         let concern = Concern {
             kind: "disk-low".into(),
             detail: "1.9 GB of 40 GB are free where /opt/is lies".into(),
@@ -205,7 +227,7 @@ impl Agent {
             running: applied.clone(),
             last_good: applied,
             service: Some(ServiceState { state: "running".into(), ..ServiceState::default() }),
-            health: Some(Verdict { verdict: "healthy".into(), ..Verdict::default() }),
+            health: Some(Verdict { verdict: health.into(), ..Verdict::default() }),
             process: Some(Process { pid: 4711, start_id: "123456789".into(), started_ms: 1_790_000_000_000 }),
             vitals: Some(Vitals { rss_bytes: 2_000_000_000, threads: 240, ..Vitals::default() }),
             concerns: if self.has_concern { vec![concern] } else { Vec::new() },

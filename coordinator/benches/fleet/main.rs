@@ -20,7 +20,7 @@ mod site;
 
 use std::{path::PathBuf, time::Duration};
 
-use agents::Agents;
+use agents::{Agents, Change};
 use clap::Parser;
 use process::Process;
 use proto::wire::operator::StatusRequest;
@@ -68,7 +68,7 @@ async fn main() {
     let idle = settled(&process).await;
     let each = idle.resident.saturating_sub(empty.resident) / typed.agents as u64;
     println!("idle: {idle}, {:.1} kB per agent more than without", each as f64 / 1000.0);
-    println!("idle CPU: {:.2} % of a core", share(&process, Duration::from_secs(10)).await * 100.0);
+    println!("idle CPU: {:.2} % of a core", share(&process, Duration::from_secs(20)).await * 100.0);
 
     applies(&site, &agents, (applied, typed.applies), idle).await;
     looks(&site, &agents, applied).await;
@@ -124,10 +124,12 @@ async fn looks(site: &Site, agents: &Agents, applied: usize) {
     let revision = site.apply(applied, "waiting.example.org").await;
     agents.until_reached(revision, applied - 1).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let quiet = share(&process, Duration::from_secs(10)).await;
+    let quiet = share(&process, Duration::from_secs(20)).await;
     println!("an open rollout that waits: {:.2} % of a core", quiet * 100.0);
-    let alone = change_nodes(&process, agents).await;
+    let alone = change_nodes(&process, agents, Change::Concern).await;
     println!("a changed node, nobody watching: {:.2} ms of CPU", alone * 1000.0);
+    let looked = change_nodes(&process, agents, Change::Health).await;
+    println!("a node whose health changes, nobody watching: {:.2} ms of CPU", looked * 1000.0);
     let mut costs = Vec::new();
     for viewers in [1, VIEWERS] {
         let mut watching = JoinSet::new();
@@ -139,7 +141,7 @@ async fn looks(site: &Site, agents: &Agents, applied: usize) {
             });
         }
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let cost = change_nodes(&process, agents).await;
+        let cost = change_nodes(&process, agents, Change::Concern).await;
         println!("a changed node, {viewers} watching the status: {:.2} ms of CPU", cost * 1000.0);
         costs.push(cost);
         watching.shutdown().await;
@@ -149,12 +151,12 @@ async fn looks(site: &Site, agents: &Agents, applied: usize) {
 }
 
 /// CPU seconds for each of many changes of one node, spaced so that they are not taken together.
-async fn change_nodes(process: &Process, agents: &Agents) -> f64 {
+async fn change_nodes(process: &Process, agents: &Agents, change: Change) -> f64 {
     let before = process.cpu();
     let mut every = tokio::time::interval(CHANGE_EVERY);
     for number in 0..CHANGES {
         every.tick().await;
-        agents.change(1 + number).await;
+        agents.change(1 + number, change).await;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
     (process.cpu() - before).as_secs_f64() / CHANGES as f64

@@ -7,7 +7,7 @@ use fleet::{
     ids::{ChannelName, NodeName, RolloutId},
     observed::{Drift, DriftAction, DriftKind, Observed, RefusalReason, ServiceState, Verdict},
     reason::Reason,
-    rollout::{Phase, Rollout, StepKind, StepRecord, StepState, WaitReason, plan},
+    rollout::{Phase, Promotion, Rollout, RolloutPolicy, StepKind, StepRecord, StepState, WaitReason, plan},
     time::{Human, Timestamp},
     words::{NoticeWord, ProposalWord},
 };
@@ -17,7 +17,7 @@ use crate::{
     events::Kind,
     sessions::LiveNode,
     store::records::{EventRecord, NodeRecord, ProposalRecord},
-    view::Snapshot,
+    view::{Facts as Known, Snapshot},
 };
 
 /// A rollout that got no further for so long makes no progress.
@@ -42,11 +42,10 @@ pub(super) struct Circumstances {
 /// Everything that is wrong now, what is not known, and what is expected.
 pub(super) fn looks(snapshot: &Snapshot, events: &[EventRecord], facts: &Circumstances) -> Looks {
     let mut looks = Looks::default();
-    for name in snapshot.names() {
-        if let Some(target) = snapshot.wanted(name) {
-            let place = Place::Group(target.group.clone());
-            Node { name, place: &place, snapshot, facts }.look(&mut looks);
-        }
+    let wanted = snapshot.revision.iter().flat_map(|revision| &revision.nodes);
+    for (name, target, known) in snapshot.facts(wanted) {
+        let place = Place::Group(target.group.clone());
+        Node { name, place: &place, known, facts }.look(&mut looks);
     }
     if let Some(rollout) = snapshot.rollouts.first() {
         look_at_rollout(&mut looks, snapshot, &rollout.record.rollout, facts.now);
@@ -62,7 +61,7 @@ pub(super) fn looks(snapshot: &Snapshot, events: &[EventRecord], facts: &Circums
 struct Node<'a> {
     name: &'a NodeName,
     place: &'a Place,
-    snapshot: &'a Snapshot,
+    known: Known<'a>,
     facts: &'a Circumstances,
 }
 
@@ -76,10 +75,10 @@ impl Node<'_> {
     }
 
     fn look(&self, looks: &mut Looks) {
-        let record = self.snapshot.nodes.get(self.name).map(|node| &node.record);
+        let record = self.known.record.map(|node| &node.record);
         let Some(record) = record.filter(|record| record.enrolment.is_some()) else { return };
         self.certificate(looks, record);
-        let Some(live) = self.snapshot.live.get(self.name) else {
+        let Some(live) = self.known.live else {
             self.absent(looks);
             return;
         };
@@ -94,7 +93,7 @@ impl Node<'_> {
 
     fn absent(&self, looks: &mut Looks) {
         // Whoever joined and never connected has nothing that could be missed.
-        let Some(seen) = self.snapshot.seen.get(self.name) else { return };
+        let Some(seen) = self.known.seen else { return };
         if !self.facts.is_settled {
             looks.blind(self.name.clone(), Blindness::Everything);
             return;
@@ -285,6 +284,14 @@ fn look_at_step(
 }
 
 fn look_at_waiting(looks: &mut Looks, snapshot: &Snapshot, rollout: &Rollout, now: Timestamp) {
+    let progress = rollout.groups.values().map(|group| group.progress).max().unwrap_or(rollout.started);
+    let idle = now.since(progress.max(rollout.started));
+    let is_manual = |policy: &RolloutPolicy| policy.canary.is_some() && policy.promotion == Promotion::Manual;
+    let may_await = rollout.groups.values().any(|group| group.wave == 0 && is_manual(&group.policy));
+    // To ask the planner costs a look at every node.
+    if idle < STALLED_AFTER && !may_await {
+        return;
+    }
     let waiting = plan(rollout, &snapshot.view(), now).waiting;
     let hold = |looks: &mut Looks, rule, reason: String| {
         let id = AlertId { rule, subject: Subject::Rollout(rollout.id) };
@@ -301,8 +308,6 @@ fn look_at_waiting(looks: &mut Looks, snapshot: &Snapshot, rollout: &Rollout, no
             WaitReason::Window { .. } | WaitReason::WindowTooShort { .. } | WaitReason::Soak { .. }
         )
     };
-    let progress = rollout.groups.values().map(|group| group.progress).max().unwrap_or(rollout.started);
-    let idle = now.since(progress.max(rollout.started));
     if STALLED_AFTER <= idle && !waiting.iter().any(is_wanted) {
         let why = waiting.first().map(ToString::to_string).unwrap_or_default();
         hold(looks, Rule::RolloutStalled, format!("no progress for more than 30m{}", Reason(&why)));

@@ -4,7 +4,7 @@ use super::*;
 use crate::store::rollouts::tests::{node, rollout};
 
 fn plan_of(rollout: Rollout, steps: Vec<Step>) -> Plan {
-    Plan { rollout, changed: true, steps, asks: Vec::new(), waiting: Vec::new() }
+    Plan { rollout, changed: true, steps, asks: Vec::new(), due: None, waiting: Vec::new() }
 }
 
 #[test]

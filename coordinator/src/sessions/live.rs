@@ -48,6 +48,7 @@ pub type CommandAnswer = oneshot::Sender<(bool, String)>;
 pub struct Live {
     nodes: Mutex<Nodes>,
     changed: watch::Sender<u64>,
+    moved: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -56,6 +57,8 @@ struct Nodes {
     by_name: BTreeMap<NodeName, Connected>,
     /// What readers see, of the same names. Copied only if it changes while a reader holds it.
     shown: Arc<LiveNodes>,
+    /// Came, went, or began or ceased to count as of the present.
+    moved: BTreeSet<NodeName>,
 }
 
 /// What is known of all connected nodes.
@@ -132,7 +135,7 @@ pub(super) struct Seat {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { nodes: Mutex::default(), changed: watch::Sender::new(0) }
+        Self { nodes: Mutex::default(), changed: watch::Sender::new(0), moved: watch::Sender::new(0) }
     }
 }
 
@@ -162,8 +165,7 @@ impl Live {
         if let Some(old) = nodes.by_name.insert(name.clone(), connected) {
             old.dismiss("a newer session of this node began");
         }
-        drop(nodes);
-        self.touch();
+        self.touch_moved(nodes, name);
         seat
     }
 
@@ -174,8 +176,7 @@ impl Live {
             nodes.by_name.remove(name);
             Arc::make_mut(&mut nodes.shown).remove(name);
         }
-        drop(nodes);
-        self.touch();
+        self.touch_moved(nodes, name);
     }
 
     /// Notes that the node spoke, and what it said if it said something new.
@@ -200,8 +201,7 @@ impl Live {
         let found = nodes.of_session(name, session).filter(|(connected, _)| !connected.unanswered);
         let Some((_, node)) = found else { return };
         (node.reported, node.restarting) = (true, false);
-        drop(nodes);
-        self.touch();
+        self.touch_moved(nodes, name);
     }
 
     /// The restart that was handed over is answered: reports count again.
@@ -219,8 +219,7 @@ impl Live {
         let Some((_, node)) = nodes.of_session(name, session) else { return };
         node.reported &= error.is_none();
         node.journal_error = error;
-        drop(nodes);
-        self.touch();
+        self.touch_moved(nodes, name);
     }
 
     /// Ends a node's session, if it has one.
@@ -250,6 +249,16 @@ impl Live {
         self.changed.subscribe()
     }
 
+    /// Changes whenever there is something for [`Live::take_moved`].
+    pub fn watch_moved(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+
+    /// Nodes that came, went, or began or ceased to count as of the present since the last call. It has one caller.
+    pub fn take_moved(&self) -> BTreeSet<NodeName> {
+        std::mem::take(&mut self.lock().moved)
+    }
+
     /// Hands a command to a node's session; the answer comes from the agent. From a restart on the node counts as down,
     /// until it has reported anew: nothing else may rely on a server that is about to be stopped.
     ///
@@ -273,6 +282,7 @@ impl Live {
         if restarts {
             connected.unanswered = true;
             (node.reported, node.restarting) = (false, true);
+            self.touch_moved(nodes, name);
         }
         Ok(outcome)
     }
@@ -303,6 +313,13 @@ impl Live {
         if let Some(connected) = self.lock().by_name.get(name) {
             connected.pack.send_replace(Some(digest));
         }
+    }
+
+    fn touch_moved(&self, mut nodes: MutexGuard<'_, Nodes>, name: &NodeName) {
+        nodes.moved.insert(name.clone());
+        drop(nodes);
+        self.moved.send_modify(|count| *count += 1);
+        self.touch();
     }
 
     fn touch(&self) {

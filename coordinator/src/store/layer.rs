@@ -29,9 +29,9 @@ pub trait Layer: Send + Sync + 'static {
         self.inner().commit(transaction)
     }
 
-    /// As [`Store::watch`].
-    fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
-        self.inner().watch(prefix)
+    /// As [`Store::feed`].
+    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
+        self.inner().feed(prefixes)
     }
 
     /// As [`Store::health`].
@@ -54,11 +54,11 @@ impl<L: Layer> Store for L {
     }
 
     fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
-        Layer::watch(self, prefix)
+        self.inner().watch(prefix)
     }
 
     fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
-        self.inner().feed(prefixes)
+        Layer::feed(self, prefixes)
     }
 
     fn lease(&self, name: &str, holder: &str, term: (Timestamp, Duration)) -> Read<'_, LeaseGrant> {

@@ -9,16 +9,16 @@ use coordinator::{
     RunError,
     authority::Authority,
     config::Config,
-    store::{Key, Memory, Store, Version},
+    store::{Feed, Key, Memory, Store},
     tasks::Tasks,
     wall_clock,
 };
-use tokio::{net::TcpListener, sync::watch};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{PATIENCE, TestCoordinator};
 
-/// A store that has a defect: watching rollouts panics once it is armed.
+/// A store that has a defect: following rollouts panics once it is armed.
 struct Panicking {
     inner: Memory,
     armed: AtomicBool,
@@ -29,9 +29,10 @@ impl coordinator::store::Layer for Panicking {
         &self.inner
     }
 
-    fn watch(&self, prefix: &str) -> watch::Receiver<Version> {
-        assert!(!(self.armed.load(Ordering::SeqCst) && prefix == Key::ROLLOUTS), "a planted defect");
-        self.inner.watch(prefix)
+    fn feed(&self, prefixes: &'static [&'static str]) -> Feed {
+        let is_hit = self.armed.load(Ordering::SeqCst) && prefixes.contains(&Key::ROLLOUTS);
+        assert!(!is_hit, "a planted defect");
+        self.inner.feed(prefixes)
     }
 }
 
@@ -47,7 +48,7 @@ async fn a_panic_where_rollouts_are_executed_ends_the_coordinator() {
     let parts = (store.clone() as Arc<dyn Store>, authority, wall_clock as coordinator::Clock);
     let tasks = Tasks::new(CancellationToken::new());
     let coordinator = coordinator::start(&config, bound, parts, tasks).await.unwrap();
-    // Whoever executes rollouts watches them from the begin.
+    // Whoever executes rollouts follows them from the begin.
     store.armed.store(true, Ordering::SeqCst);
     let connections = coordinator::accept(&coordinator, &config, listener).unwrap();
     let ended = tokio::time::timeout(PATIENCE, coordinator::serve(coordinator, connections)).await;

@@ -9,6 +9,7 @@
 //!    for each step the node's new desired state (`generation`, `target`); it sends nothing before that succeeded, and
 //!    throws the plan away if it did not. Sending is then the session's business: the newest desired state of a node
 //!    is sent whenever it connects, as often as need be. That is why a crash neither loses nor repeats a step.
+//!    If not, nothing is to be done before [`Plan::due`], unless somebody acts or a node is not [`NodeView::is_as`] before.
 //! 3. Operators act through [`Rollout::pause`], `resume`, `abort` and `promote`, whose results are committed alike.
 //! 4. While `plan.asks` is not empty and nothing `changed`, somebody asks the nodes and commits each answer with
 //!    [`Rollout::answer`]; an answer that was lost is asked for again.
@@ -71,7 +72,7 @@ pub use state::{
     Target,
 };
 pub use tally::may_take_down;
-pub use view::{FleetView, NodeView, RunWish, Serving};
+pub use view::{FleetView, NodeView, RunWish, Serving, next_at};
 pub(crate) use wait::utc;
 pub use wait::{NAMES_MAX, OtherZone, WaitReason, ZoneBudget};
 pub use window::{Cron, Overrun, Window, WindowUse};

@@ -206,6 +206,32 @@ fn unhealthy_for(flight: &Flight, node: &NodeView<'_>, clocks: &Clocks<'_>) -> O
     is_late.then_some(elapsed)
 }
 
+/// The moments at which time alone may change what [`observe`] makes of a flight.
+pub(super) fn moments(flight: &Flight, clocks: &Clocks<'_>) -> impl Iterator<Item = Timestamp> {
+    let Clocks { policy, progress, .. } = *clocks;
+    let (healthy, minimum) = (policy.healthy_deadline, policy.min_healthy_time);
+    let twice = healthy.saturating_mul(2);
+    let idle = beyond(flight.since.max(progress), policy.progress_deadline);
+    let soaked = (flight.stage == FlightStage::Soaking).then(|| at_least(flight.since, minimum));
+    // Its absences do not count; while it is away nothing is decided by it.
+    let unhealthy = flight.written.into_iter().flat_map(move |written| {
+        let heard = written.after(flight.blind.spent);
+        let unclear = beyond(flight.since, healthy);
+        [unclear, beyond(heard, healthy), beyond(heard, twice), beyond(heard, twice.saturating_add(minimum))]
+    });
+    [idle].into_iter().chain(soaked).chain(unhealthy)
+}
+
+/// When `duration` has passed.
+pub(super) fn at_least(since: Timestamp, duration: Duration) -> Timestamp {
+    since.after(duration.saturating_add(Duration::from_nanos(999_999)))
+}
+
+/// When more than `duration` has passed.
+pub(super) fn beyond(since: Timestamp, duration: Duration) -> Timestamp {
+    since.after(duration.saturating_add(Duration::from_millis(1)))
+}
+
 fn not_healthy(node: &NodeView<'_>, elapsed: Duration) -> String {
     let health = node.observed.map(|observed| &observed.health);
     let reason = match health {

@@ -1,5 +1,6 @@
 //! The planner: one look at a rollout and the fleet, and what follows.
 
+mod due;
 mod end;
 mod gates;
 mod soak;
@@ -55,12 +56,15 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// What must be being asked of nodes now; asked again if an answer was lost. Of no use while `changed`.
     pub asks: Vec<Ask>,
+    /// When to look again although nothing has happened: until then another look at the same rollout and the same fleet
+    /// changes nothing. `None`: time alone never does. Of no use while `changed`.
+    pub due: Option<Timestamp>,
     /// Why no more is done. Never empty unless the rollout has ended or `steps` is not empty.
     pub waiting: Vec<WaitReason>,
 }
 
-/// Looks once. To be called whenever a report arrived, a session began or ended, an operator did something, and
-/// about every second while a rollout has not ended, since deadlines, soaks and windows are time.
+/// Looks once. To be called whenever a node is not as it was ([`NodeView::is_as`]), an operator did something, and at
+/// the moment that the last look named as [`Plan::due`], since deadlines, soaks and windows are time.
 pub fn plan(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Plan {
     let mut planner = Planner {
         given: rollout,
@@ -83,9 +87,11 @@ pub fn plan(rollout: &Rollout, view: &FleetView<'_>, now: Timestamp) -> Plan {
         }
     }
     let changed = planner.next != *rollout;
+    let due = if changed { None } else { planner.due() };
     Plan {
         rollout: planner.next,
         changed,
+        due,
         steps: planner.steps,
         asks: planner.asks,
         waiting: planner.waiting,
@@ -99,18 +105,40 @@ struct Planner<'a> {
     next: Rollout,
     members: BTreeMap<&'a GroupName, Vec<&'a NodeName>>,
     /// What each group still has before it, as it is after the reports were read: nothing that one look does changes it.
-    left: BTreeMap<&'a GroupName, Left>,
+    left: BTreeMap<&'a GroupName, Left<'a>>,
     steps: Vec<Step>,
     asks: Vec<Ask>,
     waiting: Vec<WaitReason>,
 }
 
 /// What a group has before it.
-#[derive(Debug, Clone, Copy, Default)]
-struct Left {
-    /// Nodes that are pending or in flight.
-    open: usize,
+#[derive(Debug, Default)]
+struct Left<'a> {
+    /// Nodes that are pending or in flight, in the order of their names.
+    open: Vec<Open<'a>>,
     last_wave: u32,
+}
+
+/// A node that is pending or in flight.
+#[derive(Debug, Clone, Copy)]
+struct Open<'a> {
+    name: &'a NodeName,
+    /// As it was given: of one that is pending it is how it is.
+    record: &'a StepRecord,
+    node: Option<&'a NodeView<'a>>,
+    is_pending: bool,
+}
+
+impl Open<'_> {
+    fn is_connected(&self) -> bool {
+        self.node.is_some_and(|node| node.connected)
+    }
+
+    /// Whether this wave is not through because of it. One that is not connected and was given nothing does not hold up
+    /// others, except as the canary that vouches for them.
+    fn holds(&self, wave: u32, is_canary: bool) -> bool {
+        self.record.wave <= wave && (!self.is_pending || is_canary || self.is_connected())
+    }
 }
 
 impl<'a> Planner<'a> {
@@ -156,11 +184,15 @@ impl<'a> Planner<'a> {
         for ((name, record), next) in self.given.steps.iter().zip(steps.values_mut()) {
             let Some(group) = groups.get(&record.group) else { continue };
             let clocks = Clocks { policy: &group.policy, progress: group.progress, now: self.now };
-            if observe(next, next_at(&mut nodes, &name), &clocks) {
+            let node = next_at(&mut nodes, &name);
+            if observe(next, node, &clocks) {
                 further.insert(&record.group);
             }
             let left = self.left.entry(&record.group).or_default();
-            left.open += usize::from(matches!(next.state, StepState::Pending | StepState::InFlight(_)));
+            let is_pending = next.state == StepState::Pending;
+            if is_pending || matches!(next.state, StepState::InFlight(_)) {
+                left.open.push(Open { name, record, node, is_pending });
+            }
             left.last_wave = left.last_wave.max(next.wave);
         }
         for name in further {
@@ -184,7 +216,8 @@ impl<'a> Planner<'a> {
         let group = &self.next.groups[name];
         group.after.iter().find_map(|before| {
             let (other, left) = (self.next.groups.get(before)?, self.left.get(before)?);
-            (0 < left.open || other.wave <= left.last_wave).then(|| (before.clone(), left.open))
+            let open = left.open.len();
+            (0 < open || other.wave <= left.last_wave).then(|| (before.clone(), open))
         })
     }
 
@@ -194,31 +227,21 @@ impl<'a> Planner<'a> {
 
     /// Moves the group to its next wave, if the one under way is ready, soaked and promoted.
     fn pass_wave(&mut self, name: &GroupName) -> bool {
-        let members = self.members.get(name).cloned().unwrap_or_default();
         let group = &self.next.groups[name];
         let (wave, policy) = (group.wave, group.policy.clone());
         if self.last_wave(name) < wave {
             return false;
         }
         let is_canary = wave == 0 && policy.canary.is_some();
-        let holds = |name: &&NodeName| {
-            let record = &self.next.steps[*name];
-            record.wave <= wave
-                && match record.state {
-                    StepState::InFlight(_) => true,
-                    // A node that is not connected does not hold up others, except as the canary that vouches for them.
-                    StepState::Pending => is_canary || self.node(name).is_some_and(|node| node.connected),
-                    _ => false,
-                }
-        };
-        if members.iter().any(holds) {
+        let left = self.left.get(name);
+        if left.is_some_and(|left| left.open.iter().any(|open| open.holds(wave, is_canary))) {
             let group = self.group_mut(name);
             (group.wave_ready, group.blind) = (None, Blind::default());
             return false;
         }
         let promoted = group.promoted.is_some_and(|promoted| wave <= promoted);
-        let watched: Vec<&NodeName> =
-            members.into_iter().filter(|node| self.next.steps[*node].wave == wave).collect();
+        let members = self.members.get(name).into_iter().flatten().copied();
+        let watched: Vec<&NodeName> = members.filter(|node| self.next.steps[*node].wave == wave).collect();
         if !promoted && !self.soak(name, &watched) {
             return false;
         }
@@ -296,11 +319,12 @@ impl<'a> Planner<'a> {
     // --- steps ---
 
     fn send_updates(&mut self) {
-        let mut tally = Tally::new(&self.next.steps, self.view);
+        // Most looks have nothing to give to anybody, and count nothing.
+        let mut tally = None;
         let given = self.given;
         for name in given.groups.keys() {
             if let Some((after, open)) = self.blocking_group(name) {
-                if self.left.get(name).is_some_and(|left| 0 < left.open) {
+                if self.left.get(name).is_some_and(|left| !left.open.is_empty()) {
                     self.waiting.push(WaitReason::Order { group: name.clone(), after, open });
                 }
                 continue;
@@ -309,35 +333,31 @@ impl<'a> Planner<'a> {
         }
     }
 
-    fn send_group(&mut self, name: &GroupName, tally: &mut Tally<'a>) {
+    fn send_group(&mut self, name: &GroupName, tally: &mut Option<Tally<'a>>) {
         let wave = self.next.groups[name].wave;
-        let mut due: Vec<&'a NodeName> = Vec::new();
-        let mut away: Vec<&'a NodeName> = Vec::new();
-        for node_name in self.members[name].clone() {
-            let record = &self.next.steps[node_name];
-            if record.state != StepState::Pending || wave < record.wave {
-                continue;
-            }
-            let connected = self.node(node_name).is_some_and(|node| node.connected);
-            if connected { due.push(node_name) } else { away.push(node_name) }
-        }
+        let open = self.left.get(name).into_iter().flat_map(|left| &left.open).copied();
+        let pending = open.filter(|open| open.is_pending && open.record.wave <= wave);
+        let (mut due, away): (Vec<Open<'a>>, Vec<Open<'a>>) = pending.partition(Open::is_connected);
         if !away.is_empty() {
-            let nodes = first_names(away.iter().copied());
+            let nodes = first_names(away.iter().map(|open| open.name));
             self.waiting.push(WaitReason::Unreachable { group: name.clone(), nodes, count: away.len() });
         }
+        if due.is_empty() {
+            return;
+        }
+        let tally = tally.get_or_insert_with(|| Tally::new(&self.next.steps, self.view));
         // Nodes that are down take nobody out of service, so they come first.
-        due.sort_by_key(|node| (!tally.is_down(name, node), self.next.steps[*node].wave));
+        due.sort_by_cached_key(|open| (!tally.is_down(name, open.name), open.record.wave));
         let mut told = Vec::new();
-        for node_name in due {
-            let Some(node) = self.node(node_name) else { continue };
-            let restarts = update_restarts(&self.next.steps[node_name], node);
-            let admitted = self
-                .in_window(name, node_name, restarts)
-                .and_then(|()| if restarts { tally.admits(&self.next, node_name, node) } else { Ok(()) });
+        for Open { name: node_name, record, node, .. } in due {
+            let Some(node) = node else { continue };
+            let restarts = update_restarts(record, node);
+            let admitted = self.in_window(name, node_name, restarts).and_then(|()| {
+                if restarts { tally.admits(&self.next, (node_name, record), node) } else { Ok(()) }
+            });
             match admitted {
                 Ok(()) => {
-                    let target = self.next.steps[node_name].target;
-                    self.send(node_name, node, StepKind::Update, (target, restarts));
+                    self.send(node_name, node, StepKind::Update, (record.target, restarts));
                     tally.begin(self.view, node_name, restarts);
                 }
                 // One of each kind tells enough; hosts are told one by one.
@@ -525,7 +545,8 @@ impl<'a> Planner<'a> {
         let restarts = return_restarts(&self.next.steps[name], node, target);
         if self.next.steps[name].flight().is_some_and(|flight| flight.restarts) {
             tally.replace(self.view, name);
-        } else if restarts && let Err(reason) = tally.admits(&self.next, name, node) {
+        } else if restarts && let Err(reason) = tally.admits(&self.next, (name, &self.next.steps[name]), node)
+        {
             self.wait_once(reason);
             return;
         }

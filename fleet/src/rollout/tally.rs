@@ -144,10 +144,9 @@ impl<'a> Tally<'a> {
     pub(super) fn admits(
         &self,
         rollout: &Rollout,
-        name: &NodeName,
+        (name, record): (&NodeName, &StepRecord),
         node: &NodeView<'_>,
     ) -> Result<(), WaitReason> {
-        let Some(record) = rollout.steps.get(name) else { return Ok(()) };
         let policy = rollout.groups.get(&record.group).map(|group| &group.policy);
         let limits = Limits::new(&rollout.policy, &record.group, policy);
         self.within(&limits, name, node)

@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod budget;
+mod due;
 mod gates;
 mod guard;
 mod members;
@@ -269,6 +270,7 @@ impl Bench {
             let why = plan.rollout.why().map_or(String::new(), |why| format!(": {why}"));
             writeln!(self.log, "{}s {}{why}", self.now.0 / 1000, plan.rollout.word().as_str()).unwrap();
         }
+        self.check_due(&plan);
         self.rollout = Some(plan.rollout);
         if !plan.changed {
             self.answer(&plan.asks);

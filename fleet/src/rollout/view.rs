@@ -1,6 +1,6 @@
 //! The fleet as the planner sees it: borrowed from the coordinator's read model, one line per node.
 
-use std::{collections::BTreeMap, iter::Peekable, time::Duration};
+use std::{cmp::Ordering, collections::BTreeMap, iter::Peekable, time::Duration};
 
 use super::state::StepRecord;
 use crate::{
@@ -74,9 +74,14 @@ pub struct NodeView<'a> {
 }
 
 /// What stands at `key` in a sorted walk that is asked for growing keys: cheaper than to look each of them up.
-pub(super) fn next_at<K: Ord, V>(walk: &mut Peekable<impl Iterator<Item = (K, V)>>, key: &K) -> Option<V> {
-    while walk.next_if(|(at, _)| at < key).is_some() {}
-    walk.next_if(|(at, _)| at == key).map(|(_, value)| value)
+pub fn next_at<K: Ord, V>(walk: &mut Peekable<impl Iterator<Item = (K, V)>>, key: &K) -> Option<V> {
+    loop {
+        match walk.peek()?.0.cmp(key) {
+            Ordering::Less => drop(walk.next()),
+            Ordering::Equal => return walk.next().map(|(_, value)| value),
+            Ordering::Greater => return None,
+        }
+    }
 }
 
 impl NodeView<'_> {
@@ -114,6 +119,19 @@ impl NodeView<'_> {
         attempted.is_some_and(|attempt| attempt.done && desired.generation <= attempt.target.generation)
     }
 
+    /// Whether the planner would take it for the same node as `before`: nothing that it looks at differs. Measurements,
+    /// drift and concerns are among what it does not look at.
+    pub fn is_as(&self, before: &NodeView<'_>) -> bool {
+        let NodeView { group, host, zone, connected, desired, wish, observed } = *self;
+        (group, host, zone) == (before.group, before.host, before.zone)
+            && (connected, desired, wish) == (before.connected, before.desired, before.wish)
+            && match (observed, before.observed) {
+                (None, None) => true,
+                (Some(now), Some(before)) => std::ptr::eq(now, before) || is_same(now, before),
+                (None, Some(_)) | (Some(_), None) => false,
+            }
+    }
+
     /// The number that the next commit for this node takes. Also above what the agent itself has seen, so that a
     /// store restored from an older copy does not hand out a number twice.
     pub fn next_generation(&self) -> Generation {
@@ -123,4 +141,35 @@ impl NodeView<'_> {
         let committed = self.desired.map(|applied| applied.generation);
         committed.max(seen).max(attempted).unwrap_or_default().next()
     }
+}
+
+/// Whether two reports say the same of what the planner looks at. Every field is named, so that a new one is thought of.
+fn is_same(now: &Observed, before: &Observed) -> bool {
+    let Observed {
+        desired,
+        attempted,
+        written,
+        running,
+        last_good,
+        service,
+        service_since: _,
+        service_reason,
+        health,
+        health_since: _,
+        process: _,
+        drift: _,
+        drift_total: _,
+        starts_total: _,
+        vitals: _,
+        pack: _,
+        drift_pause: _,
+        concerns: _,
+        key_managers: _,
+        last_output: _,
+        original,
+    } = now;
+    (desired, attempted, written) == (&before.desired, &before.attempted, &before.written)
+        && (running, last_good) == (&before.running, &before.last_good)
+        && (service, service_reason, health) == (&before.service, &before.service_reason, &before.health)
+        && original.is_some() == before.original.is_some()
 }

@@ -67,7 +67,7 @@ impl Planner<'_> {
     }
 
     pub(super) fn conclude(&mut self) {
-        if 0 < self.count(|state| matches!(state, StepState::InFlight(_))) {
+        if self.next.steps.values().any(|record| record.flight().is_some()) {
             return;
         }
         let pending = self.count(|state| *state == StepState::Pending);
