@@ -12,7 +12,10 @@ use exporter::{Listen, TlsFiles};
 use fleet::{ids::FleetName, spec::meant_field, time::parse_duration};
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use crate::alerts::{AlertSettings, ChannelError};
+use crate::{
+    alerts::{AlertSettings, ChannelError},
+    enrolment::host::{FileError, Files},
+};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
@@ -75,6 +78,13 @@ pub struct JoinPki {
     /// File with their revocation lists, PEM, or one in DER; nobody counts as revoked if absent.
     #[serde(default)]
     pub crl: Option<PathBuf>,
+}
+
+impl JoinPki {
+    /// The files that are named.
+    pub fn files(&self) -> Files {
+        Files { authorities: self.authorities.clone(), crl: self.crl.clone() }
+    }
 }
 
 /// A listener for Prometheus and for health checks.
@@ -402,6 +412,14 @@ pub enum ConfigError {
         /// Which channel, and why.
         source: ChannelError,
     },
+    /// The authorities of hosts, or their revocation lists, cannot be used.
+    #[error("{}: the authorities of hosts cannot be used", path.display())]
+    HostAuthorities {
+        /// The configuration file.
+        path: PathBuf,
+        /// Why not.
+        source: FileError,
+    },
     /// The files of TLS for metrics cannot be used.
     #[error("{}: [metrics] cannot be used", path.display())]
     Metrics {
@@ -455,6 +473,8 @@ impl Config {
         }
         let metrics = config.metrics.as_ref().map_or(Ok(()), |metrics| metrics.listener()?.check());
         metrics.map_err(|source| ConfigError::Metrics { path: path.to_owned(), source })?;
+        let authorities = config.join.pki.as_ref().map_or(Ok(()), |pki| pki.files().check());
+        authorities.map_err(|source| ConfigError::HostAuthorities { path: path.to_owned(), source })?;
         Ok(config)
     }
 

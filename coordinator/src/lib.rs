@@ -77,7 +77,7 @@ use crate::{
     audit::Audit,
     authority::{Authority, AuthorityError},
     config::Config,
-    enrolment::host::{FileError, Files, HostAuthorities},
+    enrolment::host::{FileError, HostAuthorities},
     events::Events,
     listener::{Acceptor, Listen, TlsError, tls_config},
     metrics::{Metered, Meters},
@@ -249,9 +249,7 @@ pub async fn start(
     tasks: Tasks,
 ) -> Result<Arc<Coordinator>, RunError> {
     let channels = config.alerts.open()?;
-    let host_authorities = config.join.pki.as_ref().map(|pki| {
-        HostAuthorities::open(Files { authorities: pki.authorities.clone(), crl: pki.crl.clone() }, clock())
-    });
+    let host_authorities = config.join.pki.as_ref().map(|pki| HostAuthorities::open(pki.files(), clock()));
     let host_authorities = host_authorities.transpose()?;
     let vault = Arc::new(recovery::open_vault(&*store, config).await?);
     let epoch =

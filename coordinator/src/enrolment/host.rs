@@ -178,9 +178,10 @@ impl HostAuthorities {
     /// # Errors
     /// A file cannot be read, or holds something else.
     pub fn open(files: Files, now: Timestamp) -> Result<Self, FileError> {
-        files.roots()?;
-        if let Some(ended) = files.lists()?.and_then(|lists| lists.ended(now)) {
-            warn!(error = %ended, "No host can join by its own certificate");
+        files.check()?;
+        let trouble = files.lists().map_or_else(Some, |lists| lists.and_then(|lists| lists.ended(now)));
+        if let Some(error) = trouble {
+            warn!(%error, "No host can join by its own certificate");
         }
         Ok(Self { files, key: rand::random() })
     }

@@ -108,6 +108,17 @@ async fn a_refused_configuration_exits_64_and_says_where() {
     }
     std::fs::write(&config, "fleet = \"acme\"\ndata_dir = \"/nowhere\"\n").unwrap();
     assert_eq!(run(&["--check-config"]).await.unwrap().status.code(), Some(0));
+    // Files that it names are looked at as well: an upgrade must not find out by a start that fails.
+    let authorities = dir.path().join("corp.pem");
+    let join =
+        format!("fleet = \"acme\"\ndata_dir = \"/nowhere\"\n[join.pki]\nauthorities = {authorities:?}\n");
+    std::fs::write(&config, join).unwrap();
+    let output = run(&["--check-config"]).await.unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{text}");
+    for part in ["coordinator.toml", "cannot read", "corp.pem", "[join.pki]"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[cfg(unix)]

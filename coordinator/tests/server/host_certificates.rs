@@ -486,6 +486,12 @@ async fn a_revocation_list_is_read_anew_and_an_old_one_lets_nobody_in() {
     place.refused(&host, "").await;
     fs::remove_file(place.files.path().join("crl.pem")).unwrap();
     assert!(place.refused(&host, "").await.contains("cannot read"));
+    // A coordinator that begins without its list looks after its fleet, and lets nobody join.
+    let dir = place.coordinator.stop().await;
+    let (ca, crl) = (place.files.path().join("ca.pem"), place.files.path().join("crl.pem"));
+    let more = format!("[join.pki]\nauthorities = {ca:?}\ncrl = {crl:?}\n");
+    let place = Place { coordinator: TestCoordinator::start_in(dir, &more).await, ..place };
+    assert!(place.refused(&host, "").await.contains("cannot read"));
     place.put_list(&place.corp.list(&[], 1));
     place.enroll(&host, "").await.unwrap();
     place.coordinator.stop().await;

@@ -84,6 +84,15 @@ struct List {
 }
 
 impl Files {
+    /// Whether there are authorities. The revocation lists come and go while a coordinator runs, so they are no reason
+    /// not to start: they are looked at whenever a host wants to join, and nobody gets in without them.
+    ///
+    /// # Errors
+    /// The file cannot be read, or holds something else.
+    pub fn check(&self) -> Result<(), FileError> {
+        self.roots().map(drop)
+    }
+
     /// Reads the authorities.
     ///
     /// # Errors
