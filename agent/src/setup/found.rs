@@ -10,7 +10,7 @@ use std::{
 
 use super::Asked;
 use crate::{
-    config::{Config, ConfigError},
+    config::Config,
     identity::Store,
     link, platform,
     process::{RunningHome, running_homes},
@@ -173,15 +173,16 @@ fn config(path: &Path) -> FoundConfig {
             java_home: config.java_home,
             run_user: config.run_user,
         }),
-        Err(error) if is_unfinished(&text, &error) => FoundConfig::Unfinished { text },
+        Err(_) if is_unfinished(path, &text) => FoundConfig::Unfinished { text },
         Err(error) => FoundConfig::Broken { why: crate::chain(&error) },
     }
 }
 
-/// A configuration without `homes`, as packages ship it, is completed; any other that cannot be used is its author's.
-fn is_unfinished(text: &str, error: &ConfigError) -> bool {
+/// A configuration that lacks nothing but `homes`, as packages ship it, is completed; any other that cannot be used is
+/// its author's.
+fn is_unfinished(path: &Path, text: &str) -> bool {
     let lacks_homes = text.parse::<toml::Table>().is_ok_and(|table| !table.contains_key("homes"));
-    lacks_homes && crate::chain(error).contains("missing field `homes`")
+    lacks_homes && Config::parse(path, &format!("homes = [\"/\"]\n{text}")).is_ok()
 }
 
 /// Those that are named, or else all that can be found. Each once, whatever links lead to it.
@@ -357,6 +358,29 @@ mod tests {
         assert_eq!(unit_shown(shown), FoundUnit::Installed { enabled: true, active: true, user, group });
         assert_eq!(unit_shown("LoadState=not-found\n"), FoundUnit::NotInstalled);
         assert_eq!(unit_shown(""), FoundUnit::NotInstalled);
+    }
+
+    #[test]
+    fn a_configuration_that_lacks_only_its_homes_is_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let found = |text: &str| {
+            fs::write(&path, text).unwrap();
+            config(&path)
+        };
+        let example = include_str!("../../../examples/agent.toml");
+        let shipped = example.replace("\nhomes =", "\n# homes =");
+        assert_ne!(shipped, example);
+        assert_eq!(found(&shipped), FoundConfig::Unfinished { text: shipped.clone() });
+        assert!(matches!(found(example), FoundConfig::Usable(_)));
+        for (text, why) in [
+            ("homes = []\ndata_dir = '/d'\n", "homes is empty"),
+            ("data_dir = 'd'\n", "homes is empty"),
+            ("data_dir = '/d'\nhome = '/opt'\n", "unknown field `home`"),
+        ] {
+            let FoundConfig::Broken { why: told } = found(text) else { panic!("{text}") };
+            assert!(told.contains(why), "{told}");
+        }
     }
 
     #[test]
