@@ -232,6 +232,7 @@ async fn apply_traced(session: &mut Session, request: Apply, trace: &mut Trace) 
     let signature = match &request.sign {
         Some(how) => {
             let statement = sign::statement(&plan, request.parent, (&files, &packs, &request.only))?;
+            session.screen.say(sign::hint(how));
             Some(sign::signature(how, &statement).await?)
         }
         None => None,

@@ -74,6 +74,20 @@ fn fleet_of(files: &Sources) -> Option<FleetName> {
     FleetName::parse(table.get("name")?.as_str()?).ok()
 }
 
+/// What has to be done for a signature; `ssh-keygen` says it at a terminal only, and its words are kept for failures.
+pub fn hint(sign: &Sign) -> &'static str {
+    let Sign::Key(key) = sign else { return "" };
+    // The key itself says it too, but not in words.
+    let mut public = key.clone().into_os_string();
+    public.push(".pub");
+    let is_on_token = |file: &Path| read(file, SIGNATURE_MAX).is_ok_and(|text| text.starts_with("sk-"));
+    if is_on_token(key) || is_on_token(Path::new(&public)) {
+        "The key is on a security token: touch it when it blinks.\n"
+    } else {
+        ""
+    }
+}
+
 /// The signature of a statement.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 mod der;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use fleet::{
     rollout::Rollout,
@@ -153,9 +154,22 @@ fn fits(signature: &SshSig, data: &[u8]) -> Result<bool, String> {
             let public = rsa_key(public).ok_or("the RSA key of the signature has fewer than 3072 bits")?;
             Ok(is_by(SignatureScheme::RSA_PKCS1_SHA512, &public, data, bytes))
         }
+        (KeyData::SkEd25519(public), Algorithm::SkEd25519) => {
+            let Some((data, bytes)) = token::open(public.application(), data, bytes)? else {
+                return Ok(false);
+            };
+            Ok(is_by(SignatureScheme::ED25519, &public.public_key().0, &data, bytes))
+        }
+        (KeyData::SkEcdsaSha2NistP256(public), Algorithm::SkEcdsaSha2NistP256) => {
+            let Some((data, bytes)) = token::open(public.application(), data, bytes)? else {
+                return Ok(false);
+            };
+            let bytes = der::pair(bytes).unwrap_or_default();
+            Ok(is_by(SignatureScheme::ECDSA_NISTP256_SHA256, public.ec_point().as_bytes(), &data, &bytes))
+        }
         _ => Err(format!(
-            "the signature is one by {algorithm}, and ssh-ed25519, ecdsa-sha2-nistp256 and rsa-sha2-512 are taken; sign with \
-             `ssh-keygen -Y sign`"
+            "the signature is one by {algorithm}, and ssh-ed25519, ecdsa-sha2-nistp256, rsa-sha2-512 and those of security \
+             tokens (sk-) are taken; sign with `ssh-keygen -Y sign`"
         )),
     }
 }

@@ -28,6 +28,22 @@ fn a_key_is_signed_with_by_the_program_that_made_it() {
     assert!(missing.what.contains("cannot read the key"), "{missing:?}");
 }
 
+#[test]
+fn a_token_has_to_be_touched_and_other_keys_ask_for_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("id_ed25519_sk");
+    fs::write(&key, "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+    assert_eq!(hint(&Sign::Key(key.clone())), "");
+    let public = dir.path().join("id_ed25519_sk.pub");
+    fs::write(&public, "sk-ssh-ed25519@openssh.com AAAA ann\n").unwrap();
+    for named in [&key, &public] {
+        assert!(hint(&Sign::Key(named.clone())).contains("touch it"), "{}", named.display());
+    }
+    assert_eq!(hint(&Sign::File(public.clone())), "");
+    fs::write(&public, "ssh-ed25519 AAAA ann\n").unwrap();
+    assert_eq!(hint(&Sign::Key(key)), "");
+}
+
 #[tokio::test]
 async fn a_key_that_does_not_sign_says_why() {
     let dir = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@ use std::{
     ops::RangeInclusive,
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -33,18 +34,35 @@ pub const KEYS_MAX: usize = 32;
 const COMMENT_MAX: usize = 100;
 /// Keys that a sentence names.
 const NAMED_MAX: usize = 5;
+/// Bytes of the application of a key on a security token, which is `ssh:` and what its owner has put behind.
+const APPLICATION_MAX: usize = 64;
+const APPLICATION: &[u8] = b"ssh:";
 /// SSH keys that may sign.
-const SSH_KINDS: [SshKind; 3] = [
+const SSH_KINDS: [SshKind; 5] = [
     // RFC 8709.
-    SshKind { name: "ssh-ed25519", prefix: "AAAAC3NzaC1lZDI1NTE5AAAAI", bytes: 51..=51 },
+    SshKind { name: "ssh-ed25519", prefix: "AAAAC3NzaC1lZDI1NTE5AAAAI", bytes: 51..=51, application: None },
     // RFC 5656, with the point uncompressed.
     SshKind {
         name: "ecdsa-sha2-nistp256",
         prefix: "AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABBB",
         bytes: 104..=104,
+        application: None,
     },
     // RFC 4253, with the exponent 65537: from 3072 bits to 4096.
-    SshKind { name: "ssh-rsa", prefix: "AAAAB3NzaC1yc2EAAAADAQABAAA", bytes: 407..=535 },
+    SshKind { name: "ssh-rsa", prefix: "AAAAB3NzaC1yc2EAAAADAQABAAA", bytes: 407..=535, application: None },
+    // PROTOCOL.u2f of OpenSSH: as the first two, and the application behind.
+    SshKind {
+        name: "sk-ssh-ed25519@openssh.com",
+        prefix: "AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAI",
+        bytes: 74..=70 + APPLICATION_MAX,
+        application: Some(66),
+    },
+    SshKind {
+        name: "sk-ecdsa-sha2-nistp256@openssh.com",
+        prefix: "AAAAInNrLWVjZHNhLXNoYTItbmlzdHAyNTZAb3BlbnNzaC5jb20AAAAIbmlzdHAyNTYAAABBB",
+        bytes: 127..=123 + APPLICATION_MAX,
+        application: Some(119),
+    },
 ];
 /// The first characters of every minisign key: the base64 of its algorithm, `Ed`.
 const MINISIGN_PREFIX: &str = "RW";
@@ -113,7 +131,35 @@ struct SshKind {
     prefix: &'static str,
     /// Of a key, before base64.
     bytes: RangeInclusive<usize>,
+    /// Where its application is in these bytes, if it is one on a security token.
+    application: Option<usize>,
 }
+
+impl SshKind {
+    /// Why this is no key of this kind that may sign.
+    fn check(&self, key: &str) -> Result<(), &'static str> {
+        let bytes = decoded_len(key).filter(|_| key.starts_with(self.prefix)).ok_or(PART)?;
+        if !self.bytes.contains(&bytes) {
+            return Err(if self.name == "ssh-rsa" {
+                "an RSA key that signs has 3072 to 4096 bits"
+            } else {
+                PART
+            });
+        }
+        let Some(at) = self.application else { return Ok(()) };
+        let bytes = STANDARD.decode(key).map_err(|_| PART)?;
+        let (length, application) = bytes.get(at..).and_then(<[u8]>::split_first_chunk).ok_or(PART)?;
+        if usize::try_from(u32::from_be_bytes(*length)) != Ok(application.len()) {
+            return Err(PART);
+        }
+        if !application.starts_with(APPLICATION) {
+            return Err("the application of a key on a security token begins with \"ssh:\"");
+        }
+        Ok(())
+    }
+}
+
+const PART: &str = "something of it is missing, or is not base64";
 
 /// How many bytes a text in base64 stands for; `None`: it is no base64, or not all of it.
 fn decoded_len(text: &str) -> Option<usize> {
@@ -158,28 +204,18 @@ impl SigningKey {
     pub fn parse(text: &str) -> Result<Self, NoKey> {
         let bad = |why| NoKey { shown: printable(text).chars().take(32).collect(), why };
         let words: Vec<&str> = text.split_whitespace().collect();
-        const PART: &str = "something of it is missing, or is not base64";
         let ssh = words.first().and_then(|first| SSH_KINDS.iter().find(|kind| kind.name == *first));
         let (format, text, comment) = match (ssh, words.as_slice()) {
             (Some(kind), [_, key, comment @ ..]) => {
-                let bytes = decoded_len(key).filter(|_| key.starts_with(kind.prefix));
-                match bytes {
-                    Some(bytes) if kind.bytes.contains(&bytes) => {}
-                    Some(_) if kind.name == "ssh-rsa" => {
-                        return Err(bad("an RSA key that signs has 3072 to 4096 bits"));
-                    }
-                    Some(_) | None => return Err(bad(PART)),
-                }
+                kind.check(key).map_err(bad)?;
                 (KeyFormat::Ssh, format!("{} {key}", kind.name), comment)
             }
             (Some(_), _) => return Err(bad(PART)),
-            (None, [kind, ..]) if kind.starts_with("sk-") => {
+            (None, [kind, ..]) if ["ssh-", "ecdsa-", "sk-"].iter().any(|start| kind.starts_with(start)) => {
                 return Err(bad(
-                    "keys on security tokens (sk-) are not taken; use one that is in a file or an agent",
+                    "of SSH keys, ssh-ed25519, ecdsa-sha2-nistp256 and ssh-rsa are taken, and sk-ssh-ed25519@openssh.com and \
+                     sk-ecdsa-sha2-nistp256@openssh.com of security tokens",
                 ));
-            }
-            (None, [kind, ..]) if kind.starts_with("ssh-") || kind.starts_with("ecdsa-") => {
-                return Err(bad("of SSH keys, ssh-ed25519, ecdsa-sha2-nistp256 and ssh-rsa are taken"));
             }
             (None, [key, comment @ ..]) if key.starts_with(MINISIGN_PREFIX) => {
                 if key.len() != MINISIGN_LENGTH || key.ends_with('=') || decoded_len(key).is_none() {

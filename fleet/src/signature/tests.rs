@@ -18,6 +18,47 @@ fn each_kind_of_ssh_key_that_signs_is_read() {
     }
 }
 
+/// A key on a security token, as `ssh-keygen -t ed25519-sk` and `-t ecdsa-sk` write it.
+fn on_token(kind: &str, application: &str) -> String {
+    let parts: [&[u8]; 4] = match kind {
+        "sk-ssh-ed25519@openssh.com" => [kind.as_bytes(), &[], &[7; 32], application.as_bytes()],
+        _ => [kind.as_bytes(), b"nistp256", &[4; 65], application.as_bytes()],
+    };
+    let parts = parts.into_iter().filter(|part| !part.is_empty());
+    let sized = |part: &[u8]| [&u32::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat();
+    format!("{kind} {} ann@token", STANDARD.encode(parts.flat_map(sized).collect::<Vec<u8>>()))
+}
+
+#[test]
+fn keys_on_security_tokens_are_read_whatever_their_owner_calls_them() {
+    for kind in ["sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"] {
+        for application in ["ssh:", "ssh:acme prod", &format!("ssh:{}", "x".repeat(60))] {
+            let text = on_token(kind, application);
+            assert_eq!((key(&text).name().as_str(), key(&text).to_string()), ("the SSH key ann@token", text));
+        }
+        let why = |text: &str| SigningKey::parse(text).unwrap_err().to_string();
+        for other in ["acme.example.org", "SSH:x", "https://acme.example.org"] {
+            let why = why(&on_token(kind, other));
+            assert!(
+                why.contains("the application of a key on a security token begins with \"ssh:\""),
+                "{why}"
+            );
+        }
+        let long = why(&on_token(kind, &format!("ssh:{}", "x".repeat(61))));
+        assert!(long.contains("something of it is missing"), "{long}");
+        // The application ends with the key.
+        let whole = on_token(kind, "ssh:abc");
+        let encoded = whole.split(' ').nth(1).unwrap();
+        let mut bytes = STANDARD.decode(encoded).unwrap();
+        bytes.push(0);
+        let more = why(&format!("{kind} {}", STANDARD.encode(&bytes)));
+        assert!(more.contains("something of it is missing"), "{more}");
+        bytes.truncate(bytes.len() - 2);
+        let less = why(&format!("{kind} {}", STANDARD.encode(&bytes)));
+        assert!(less.contains("something of it is missing"), "{less}");
+    }
+}
+
 fn key(text: &str) -> SigningKey {
     SigningKey::parse(text).unwrap()
 }
@@ -126,7 +167,12 @@ fn what_cannot_sign_is_refused_with_what_can() {
         ("ssh-rsa", "something of it is missing"),
         ("ssh-dss AAAA ann", "of SSH keys, ssh-ed25519, ecdsa-sha2-nistp256 and ssh-rsa are taken"),
         ("ecdsa-sha2-nistp384 AAAA ann", "ecdsa-sha2-nistp256 and ssh-rsa are taken"),
-        ("sk-ssh-ed25519@openssh.com AAAA", "keys on security tokens (sk-) are not taken"),
+        ("sk-ssh-ed25519@openssh.com AAAA", "something of it is missing"),
+        ("webauthn-sk-ecdsa-sha2-nistp256@openssh.com AAAA", "neither the line of an SSH public key file"),
+        (
+            "sk-ssh-dss@openssh.com AAAA",
+            "and sk-ssh-ed25519@openssh.com and sk-ecdsa-sha2-nistp256@openssh.com of security",
+        ),
         (RSA_2048, "has 3072 to 4096 bits"),
         ("", "neither the line of an SSH public key file nor a minisign public key"),
         ("hello world", "nor a minisign public key"),
