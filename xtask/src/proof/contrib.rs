@@ -49,6 +49,9 @@ pub fn prove(places: &Path, packages: &Path) -> Result<()> {
          --extra-vars convoy_agent_package=$(ls /root/debs/convoy-agent_{NEW}-1_*.deb) \
          --extra-vars \"convoy_agent_token=$(cat /root/token)\" site.yml"
     );
+    host.sh("echo convoy-join.v1.rubbish > /root/token")?;
+    let refused = host.sh(&format!("({play}) && exit 1; true"))?;
+    ensure!(refused.contains("join token") && !refused.contains("v1.rubbish"), "a wrong token: {refused}");
     host.sh("umask 077 && convoy token create --node is-1 > /root/token")?;
     let first = host.sh(&play)?;
     host.until("the agent of the role", READY_WITHIN, READY)?;
