@@ -1,7 +1,7 @@
 //! Executes rollouts: looks, commits what the planner decided, and lets the sessions tell the agents.
 //!
 //! Level-triggered: whatever happened, the whole fleet is looked at again, in the mirror, unless nothing that the planner
-//! looks at has changed since a look that found nothing to do ([`known`], ADR 105). A step exists once the node's
+//! looks at has changed since a look that found nothing to do ([`known`], ADR 110). A step exists once the node's
 //! new generation and the rollout that sent it are committed together, on the condition that neither had changed; so
 //! a crash at any instant neither loses a step nor repeats one. What is down at the moment of a step is guarded by a lock
 //! of this process (ADR 16), so one coordinator at a time works on a store.
