@@ -32,9 +32,10 @@ pub fn prove() -> Result<()> {
     }
     fs::create_dir_all(&places)?;
     let tools = dist::tools()?;
+    let commit = head()?;
     let mut both = Vec::new();
     for name in DIRECTORIES {
-        both.push(build(&places.join(name), &tools)?);
+        both.push(build(&places.join(name), (&tools, &commit))?);
     }
     let [first, second] = both.as_slice() else { unreachable!("there are two directories") };
     ensure!(!first.is_empty(), "nothing was made");
@@ -45,9 +46,17 @@ pub fn prove() -> Result<()> {
     Ok(fs::remove_dir_all(&places)?)
 }
 
-/// Packages what is committed, in a clone at `place`; what was made stays there, what was built does not.
-fn build(place: &Path, tools: &Path) -> Result<Made> {
+/// Somebody may commit between the two builds.
+fn head() -> Result<String> {
+    let output = Command::new("git").current_dir(root()).args(["rev-parse", "HEAD"]).output()?;
+    ensure!(output.status.success(), "git does not tell the commit");
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+/// Packages the commit, in a clone at `place`; what was made stays there, what was built does not.
+fn build(place: &Path, (tools, commit): (&Path, &str)) -> Result<Made> {
     run("clone", Command::new("git").args(["clone", "--quiet", "--no-hardlinks"]).arg(root()).arg(place))?;
+    run("clone", Command::new("git").current_dir(place).args(["checkout", "--quiet", "--detach", commit]))?;
     let out = place.join("target/dist");
     fs::create_dir_all(&out)?;
     symlink(tools, out.join("tools"))?;
