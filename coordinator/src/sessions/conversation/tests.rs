@@ -241,8 +241,12 @@ fn a_refusal_is_an_event_and_an_ended_attempt() {
 }
 
 fn hello() -> Hello {
+    hello_of("0.1.0")
+}
+
+fn hello_of(version: &str) -> Hello {
     Hello {
-        agent_version: "0.1.0".to_owned(),
+        agent_version: version.to_owned(),
         platform: "linux-x86_64".to_owned(),
         epoch: None,
         wall_clock: NOW,
@@ -302,18 +306,11 @@ fn a_session_that_another_one_follows_is_no_loss() {
 
 #[test]
 fn an_agent_has_its_version_since_it_first_came_with_it() {
-    let hello = |version: &str| Hello {
-        agent_version: version.to_owned(),
-        platform: "linux-x86_64".to_owned(),
-        epoch: None,
-        wall_clock: NOW,
-        protocol: 1,
-    };
     let mut seen = SeenRecord::default();
     let mut since = Vec::new();
     for (minutes, version) in [(0, "0.1.0"), (1, "0.1.0"), (2, "0.2.0"), (3, "0.2.0"), (4, "0.1.0")] {
         let mut talk = Conversation::new(record(1), seen);
-        talk.on_hello(NOW.after(std::time::Duration::from_secs(60 * minutes)), hello(version), || true);
+        talk.on_hello(NOW.after(std::time::Duration::from_secs(60 * minutes)), hello_of(version), || true);
         seen = talk.save().seen;
         since.push((seen.agent_since.0 - NOW.0) / 60_000);
     }
@@ -322,25 +319,18 @@ fn an_agent_has_its_version_since_it_first_came_with_it() {
 
 #[test]
 fn which_program_an_agent_runs_is_stored_when_it_differs_and_forgotten_with_its_version() {
-    let hello = |version: &str| Hello {
-        agent_version: version.to_owned(),
-        platform: "linux-x86_64".to_owned(),
-        epoch: None,
-        wall_clock: NOW,
-        protocol: 1,
-    };
     let program = Fingerprint([7; 32]);
     let mut first = Conversation::new(record(1), SeenRecord::default());
-    first.on_hello(NOW, hello("0.2.0"), || true);
+    first.on_hello(NOW, hello_of("0.2.0"), || true);
     first.on_program(program);
     assert!(first.has_unsaved());
     let seen = first.save().seen;
     assert_eq!(seen.program, Some(program));
     let mut again = Conversation::new(record(1), seen.clone());
-    again.on_hello(NOW, hello("0.2.0"), || true);
+    again.on_hello(NOW, hello_of("0.2.0"), || true);
     again.on_program(program);
     assert!(!again.has_unsaved(), "a reconnection writes nothing");
     let mut older = Conversation::new(record(1), seen);
-    older.on_hello(NOW, hello("0.1.0"), || true);
+    older.on_hello(NOW, hello_of("0.1.0"), || true);
     assert_eq!(older.save().seen.program, None, "it is of another version");
 }
